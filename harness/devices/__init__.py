@@ -1,0 +1,1 @@
+"""Where it runs: one file a device, each defining DEVICE, found by file name."""

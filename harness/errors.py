@@ -1,0 +1,106 @@
+"""The errors of the suite, all in one tree.
+
+HarnessError
+├── InputError               what the user gave cannot be used
+│   ├── ThresholdsError      thresholds.toml
+│   ├── SiteError            site.toml, an option or an environment variable
+│   ├── CheckpointError      a checkpoint is missing, damaged, foreign or does not fit its model
+│   ├── ClipError            a clip or a clip list cannot be used
+│   └── RecordError          a stored run cannot be read
+├── MissingInput             weights or data that this machine does not have: *not run*, never a pass
+├── DeviceError              a device cannot be used
+│   ├── DeviceAbsent         it is not there: *not run*
+│   └── DeviceBroken         it is there and does not work: *error*
+├── ArtifactError            the artifact store cannot be read or written
+├── InvalidMeasurement       a measurement was made and does not count: *invalid*
+└── StageError               a stage broke; ``stage`` names it: *error*
+    ├── ExportError
+    ├── SimplifyError
+    ├── BuildError
+    └── RunError
+
+Foreign errors are mapped at the edge, with the cause kept. Every message says what was asked, what
+happened and what to do.
+"""
+
+
+class HarnessError(Exception):
+    """Root of every error that the suite raises on purpose."""
+
+
+class InputError(HarnessError):
+    """What the user gave cannot be used."""
+
+
+class ThresholdsError(InputError):
+    """``thresholds.toml`` is malformed or inconsistent."""
+
+
+class SiteError(InputError):
+    """``site.toml``, an option or an environment variable cannot be used."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint is damaged, foreign or does not fit its model."""
+
+
+class ClipError(InputError):
+    """A clip or a clip list cannot be used."""
+
+
+class RecordError(InputError):
+    """A stored run cannot be read or does not fit what was asked."""
+
+
+class MissingInput(HarnessError):
+    """Weights or data that this machine does not have; the check is *not run*."""
+
+
+class DeviceError(HarnessError):
+    """A device cannot be used."""
+
+
+class DeviceAbsent(DeviceError):
+    """The device is not on this machine; its cells are *not run*."""
+
+
+class DeviceBroken(DeviceError):
+    """The device is there and does not work; its cells are *error*."""
+
+
+class ArtifactError(HarnessError):
+    """The artifact store cannot be read or written."""
+
+
+class InvalidMeasurement(HarnessError):
+    """A measurement was made and does not count."""
+
+
+class StageError(HarnessError):
+    """A stage broke; ``stage`` names it."""
+
+    stage = "stage"
+
+
+class ExportError(StageError):
+    """PyTorch to ONNX failed."""
+
+    stage = "export"
+
+
+class SimplifyError(StageError):
+    """The simplifier failed or changed what the model computes."""
+
+    stage = "simplify"
+
+
+class BuildError(StageError):
+    """The device's compiler refused the model or wrote nothing usable."""
+
+    stage = "build"
+
+
+class RunError(StageError):
+    """The device model could not be opened or run."""
+
+    stage = "run"

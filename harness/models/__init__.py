@@ -1,0 +1,1 @@
+"""What is accepted: one file a model, each defining SPEC, found by file name."""

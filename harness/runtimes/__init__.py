@@ -1,0 +1,1 @@
+"""How it runs: the software that builds and runs device models."""

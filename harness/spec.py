@@ -1,0 +1,354 @@
+"""The values that flow through the suite, and the two seams: Device and Session."""
+
+import dataclasses
+import enum
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Feed = Mapping[str, npt.NDArray[Any]]
+
+CHECKS = ("export", "parity", "accuracy", "throughput")
+ITEM_BYTES = {"float32": 4, "float16": 2, "int64": 8, "int32": 4, "uint8": 1}
+
+Check = Literal["export", "parity", "accuracy", "throughput"]
+Weights = Literal["checkpoint", "seeded"]
+
+
+class Status(enum.StrEnum):
+    """The outcomes of a check; only ``PASS`` is green."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    INVALID = "invalid"
+    ERROR = "error"
+    NOT_RUN = "not run"
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorSpec:
+    """Name, shape and dtype of one tensor of a model; the first dimension follows the batch."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
+
+    def batched(self, batch: int) -> "TensorSpec":
+        """Return the tensor for ``batch`` samples, given the spec of one sample."""
+        return dataclasses.replace(self, shape=(self.shape[0] * batch, *self.shape[1:]))
+
+
+@dataclasses.dataclass(frozen=True)
+class InputProtocol:
+    """How a clip becomes the input of a model.
+
+    ``uniform`` takes the middle frame of ``frame_count`` equal segments; ``strided`` takes
+    ``frame_count`` frames ``frame_interval`` apart from the middle of the clip. Both are mmaction2's
+    SampleFrames in test mode. A ``rawframes`` source passes every frame through the JPEG file that
+    the guide's extraction writes, with its short side resized to ``rawframe_short_side`` first
+    (0: not resized). One sample has ``crop_count`` crops (1: centre; 3: along the long side).
+    """
+
+    sampling: Literal["uniform", "strided"]
+    frame_count: int
+    frame_interval: int
+    short_side: int
+    crop_size: int
+    crop_count: Literal[1, 3]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    layout: Literal["TCHW", "MCTHW"]
+    source: Literal["video", "rawframes"] = "video"
+    rawframe_short_side: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """The declaration of a model: architecture, weights, tensors and input protocol.
+
+    Attributes:
+        name: name of the file that defines it.
+        config: path of the mmaction2 configuration below ``mmaction/.mim/configs``.
+        overrides: what is merged into the ``model`` of that configuration.
+        checkpoint: file name of the weights, ending in ``-<first hex digits of their sha256>.pth``.
+        dataset: ``kinetics400`` or ``motion8``.
+        class_count: number of classes.
+        input: the input of one sample.
+        output: the output of one sample; its rows are the crops.
+        softmax_in_graph: whether the graph ends in a softmax, so that its output is probabilities.
+        protocol: how a clip becomes the input.
+        frozen_batch: the only batch size that the guide supports, or None.
+        atc_options: options of the guide's atc command line beyond the common ones.
+        atc_log: the ``--log`` of the guide's atc command line.
+    """
+
+    name: str
+    config: str
+    overrides: Mapping[str, Any]
+    checkpoint: str
+    dataset: Literal["kinetics400", "motion8"]
+    class_count: int
+    input: TensorSpec
+    output: TensorSpec
+    softmax_in_graph: bool
+    protocol: InputProtocol
+    opset: int = 11
+    frozen_batch: int | None = None
+    atc_options: tuple[str, ...] = ()
+    atc_log: str = "error"
+
+    @property
+    def crop_count(self) -> int:
+        """Rows of the output that belong to one sample."""
+        return self.output.shape[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One (model, device, batch size)."""
+
+    model: str
+    device: str
+    batch: int
+
+    @property
+    def id(self) -> str:
+        """Name in reports and on the command line."""
+        return f"{self.model}-{self.device}-bs{self.batch}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+    """A kept file with its hash and where it came from."""
+
+    kind: str
+    path: Path
+    sha256: str
+    provenance: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class OnnxModel:
+    """An ONNX file for one batch size, exported or simplified."""
+
+    spec: ModelSpec
+    batch: int
+    weights: Weights
+    artifact: Artifact
+
+    @property
+    def input(self) -> TensorSpec:
+        """The input of the file."""
+        return self.spec.input.batched(self.batch)
+
+    @property
+    def output(self) -> TensorSpec:
+        """The output of the file."""
+        return self.spec.output.batched(self.batch)
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceModel:
+    """A file that the device runs; on Ascend an offline model (.om)."""
+
+    onnx: OnnxModel
+    device: str
+    artifact: Artifact
+
+
+class Presence(enum.StrEnum):
+    """What a probe found; the three are never mixed up."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+    BROKEN = "broken"
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceState:
+    """What a probe of one device found, with the facts that a record keeps.
+
+    Attributes:
+        presence: absent, broken or present.
+        detail: for a person: what was looked for, what was found, what to do.
+        facts: chip, driver, versions, health, as text by name.
+        unit_ids: physical chips that may be locked and used, most idle first.
+        emulated: whether an emulator answered; such a run can never be signed off.
+    """
+
+    presence: Presence
+    detail: str
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unit_ids: tuple[str, ...] = ()
+    emulated: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceSpec:
+    """What a device is, known without touching it.
+
+    Attributes:
+        name: name of the file that defines it, and its pytest marker.
+        runtime: ``ort`` or ``cann``.
+        description: for the help text.
+        precision: of the arithmetic, which chooses the parity limits.
+        allowed_ops: ONNX operators of the default domain that its compiler takes.
+        soc_names: chip names that count as this device (Ascend only).
+    """
+
+    name: str
+    runtime: Literal["ort", "cann"]
+    description: str
+    precision: Literal["fp32", "fp16"]
+    allowed_ops: frozenset[str]
+    soc_names: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopTimes:
+    """Times of one session that runs the same feed again and again, in milliseconds a query.
+
+    ``device_ms`` is the compute alone, ``device_io_ms`` adds the copies to and from the device.
+    Warm-up queries are not in it. ``output`` is what the last timed query computed.
+    """
+
+    device_ms: tuple[float, ...]
+    device_io_ms: tuple[float, ...]
+    output: "Feed | None" = None
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopSettings:
+    """How long a session is timed: at least ``min_queries`` and ``min_seconds``, after warm-up."""
+
+    warmup_queries: int = 5
+    min_queries: int = 20
+    min_seconds: float = 2.0
+
+
+class Session(Protocol):
+    """A loaded model on a device."""
+
+    def run(self, feed: "Feed") -> "Feed":
+        """Run one batch: arrays by input name in, arrays by output name out.
+
+        Raises:
+            RunError: the device failed; the message says what it printed.
+        """
+        ...
+
+    def loop(self, feed: "Feed", settings: LoopSettings) -> LoopTimes:
+        """Run the same batch again and again and return the time of each query.
+
+        Raises:
+            RunError: the device failed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the device; safe to call twice."""
+        ...
+
+
+class Device(Protocol):
+    """A place to build for and run on."""
+
+    spec: DeviceSpec
+
+    def probe(self) -> DeviceState:
+        """Look for the device; never raises for a device that is absent or broken."""
+        ...
+
+    def build(self, onnx: OnnxModel, target: Path) -> Mapping[str, Any]:
+        """Compile ``onnx`` into the file ``target`` and return facts for its provenance.
+
+        Raises:
+            BuildError: the compiler refused the model or wrote nothing usable.
+        """
+        ...
+
+    def open(self, model: DeviceModel) -> Session:
+        """Load a built model.
+
+        Raises:
+            RunError: the model cannot be loaded.
+        """
+        ...
+
+
+def digest_from_json(value: object) -> str:
+    """Return the sha256 of a JSON-like value in its canonical form."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} has no canonical form: {value!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """One clip of a data set: ``id`` is unique, ``path`` a video file or a folder of frames."""
+
+    id: str
+    path: Path
+    label: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipSet:
+    """A list of clips with its class names and the digest of its manifest."""
+
+    name: str
+    clips: tuple[Clip, ...]
+    class_names: tuple[str, ...]
+    digest: str
+    is_whole: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One clip as the model's input: ``tensor`` has the shape of one sample without the batch."""
+
+    clip_id: str
+    tensor: "npt.NDArray[np.float32]"
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """What a model said of each clip.
+
+    Attributes:
+        clip_ids: in the order of the rows.
+        scores: float32 [clip, crop, class]; logits, or log-probabilities where the graph ends in a
+            softmax.
+        unreadable: clips that could not be decoded, with the reason.
+    """
+
+    clip_ids: tuple[str, ...]
+    scores: "npt.NDArray[np.float32]"
+    unreadable: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def chunked(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    """Split ``items`` into runs of ``size``; the last may be shorter."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
