@@ -7,13 +7,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+import numpy as np
+import numpy.typing as npt
 
-    Feed = Mapping[str, npt.NDArray[Any]]
+Feed = Mapping[str, npt.NDArray[Any]]
 
 CHECKS = ("export", "parity", "accuracy", "throughput")
 ITEM_BYTES = {"float32": 4, "float16": 2, "int64": 8, "int32": 4, "uint8": 1}
@@ -227,7 +226,7 @@ class LoopTimes:
 
     device_ms: tuple[float, ...]
     device_io_ms: tuple[float, ...]
-    output: "Feed | None" = None
+    output: Feed | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,7 +241,7 @@ class LoopSettings:
 class Session(Protocol):
     """A loaded model on a device."""
 
-    def run(self, feed: "Feed") -> "Feed":
+    def run(self, feed: Feed) -> Feed:
         """Run one batch: arrays by input name in, arrays by output name out.
 
         Raises:
@@ -250,7 +249,7 @@ class Session(Protocol):
         """
         ...
 
-    def loop(self, feed: "Feed", settings: LoopSettings) -> LoopTimes:
+    def loop(self, feed: Feed, settings: LoopSettings) -> LoopTimes:
         """Run the same batch again and again and return the time of each query.
 
         Raises:
@@ -330,7 +329,7 @@ class Sample:
     """One clip as the model's input: ``tensor`` has the shape of one sample without the batch."""
 
     clip_id: str
-    tensor: "npt.NDArray[np.float32]"
+    tensor: npt.NDArray[np.float32]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -345,7 +344,7 @@ class Predictions:
     """
 
     clip_ids: tuple[str, ...]
-    scores: "npt.NDArray[np.float32]"
+    scores: npt.NDArray[np.float32]
     unreadable: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 

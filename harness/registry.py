@@ -1,0 +1,55 @@
+"""Lists models/ and devices/; there is no other list."""
+
+import importlib
+import pkgutil
+from collections.abc import Iterable
+
+import harness.devices
+import harness.models
+from harness.errors import InputError
+from harness.spec import Device, ModelSpec
+
+
+def model_names() -> tuple[str, ...]:
+    """Names of the files in ``harness/models``."""
+    return _file_names(harness.models.__path__)
+
+
+def device_names() -> tuple[str, ...]:
+    """Names of the files in ``harness/devices``."""
+    return _file_names(harness.devices.__path__)
+
+
+def model_spec(name: str) -> ModelSpec:
+    """Return the SPEC of a model.
+
+    Raises:
+        InputError: no model has that name; the message lists those that exist.
+    """
+    _require("model", name, model_names())
+    spec: ModelSpec = importlib.import_module(f"harness.models.{name}").SPEC
+    if spec.name != name:
+        raise InputError(f"harness/models/{name}.py defines SPEC.name {spec.name!r}: rename one")
+    return spec
+
+
+def device(name: str) -> Device:
+    """Return the DEVICE of that name; nothing is probed.
+
+    Raises:
+        InputError: no device has that name; the message lists those that exist.
+    """
+    _require("device", name, device_names())
+    found: Device = importlib.import_module(f"harness.devices.{name}").DEVICE
+    if found.spec.name != name:
+        raise InputError(f"harness/devices/{name}.py defines {found.spec.name!r}: rename one")
+    return found
+
+
+def _file_names(path: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(path)))
+
+
+def _require(kind: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        raise InputError(f"no {kind} is called {name!r}; there are: {', '.join(known)}")
