@@ -135,7 +135,7 @@ def _define_missing_ops() -> None:
             torch.library.define(f"torchvision::{name}", NMS_SCHEMA)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def mmaction() -> Iterator[ModuleType]:
     # mmaction2 0.24.1 still says np.int, which numpy 1.24 removed.
     with pytest.MonkeyPatch.context() as patch:
@@ -147,7 +147,7 @@ def mmaction() -> Iterator[ModuleType]:
         yield mmaction
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def mmcv(mmaction: ModuleType) -> ModuleType:
     import mmcv
 
@@ -160,7 +160,7 @@ def _shipped(mmaction: ModuleType) -> Path:
     return Path(mmaction.__file__).parent / ".mim"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def oracle(mmaction: ModuleType) -> Callable[..., dict[str, Any]]:
     """Run the test pipeline of a shipped configuration on a video or a folder of raw frames."""
     from mmcv import Config
@@ -185,7 +185,7 @@ def oracle(mmaction: ModuleType) -> Callable[..., dict[str, Any]]:
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def extract_frames(mmaction: ModuleType) -> Callable[..., dict[str, Any]]:
     """Run mmaction2's build_rawframes.py and return what its raw-frame data set would say."""
     path = _shipped(mmaction) / "tools/data/build_rawframes.py"
