@@ -1,0 +1,124 @@
+"""Clip lists as Kinetics users have them: mmaction2's ``path label`` files."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from harness.errors import ClipError
+from harness.spec import Clip, ClipSet
+
+SHOWN_PROBLEMS = 10
+INTEGER = re.compile(r"[+-]?[0-9]+")
+
+Fingerprint = Callable[[Path], str]
+
+
+def size_fingerprint(path: Path) -> str:
+    """Return the size of a file: quick, and enough to notice another or a cut file."""
+    return f"size:{path.stat().st_size}"
+
+
+def content_fingerprint(path: Path) -> str:
+    """Return the sha256 of a file: for sets that are small enough to be read for it."""
+    try:
+        with path.open("rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    except OSError as error:
+        raise ClipError(f"cannot read clip {path}: {error.strerror}") from error
+
+
+def clip_set_from_list(
+    path: Path,
+    class_names: Sequence[str],
+    root: Path | None = None,
+    name: str = "kinetics400",
+    fingerprint: Fingerprint = size_fingerprint,
+) -> ClipSet:
+    """Read a list of videos: a path and a label on each line, the label last.
+
+    Args:
+        path: the list, UTF-8.
+        class_names: by label.
+        root: folder that the paths are relative to; by default the folder of the list.
+        name: of the data set.
+        fingerprint: what of a file goes into the digest of the set.
+
+    Raises:
+        ClipError: the list cannot be read, is empty, or has lines that cannot be used; the
+            message shows the first of them.
+    """
+    root = path.parent if root is None else root
+    clips: dict[str, Clip] = {}
+    problems: list[str] = []
+    for number, text in _lines(path):
+        try:
+            clip = _clip(text, root, len(class_names))
+            _require_new(clip, clips)
+        except ClipError as error:
+            problems.append(f"line {number}: {error}")
+        else:
+            clips[clip.id] = clip
+    if problems:
+        raise ClipError(_summary(path, problems))
+    if not clips:
+        raise ClipError(f"clip list {path} names no clips; write lines of the form 'path label'")
+    found = tuple(clips.values())
+    return ClipSet(name, found, tuple(class_names), digest_from_clips(found, fingerprint))
+
+
+def digest_from_clips(clips: Sequence[Clip], fingerprint: Fingerprint = size_fingerprint) -> str:
+    """Return the sha256 over the clips, whatever their order: id, label and fingerprint of each."""
+    lines = sorted(f"{clip.id}\t{clip.label}\t{fingerprint(clip.path)}\n" for clip in clips)
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ClipError(f"cannot read clip list {path}: {error}") from error
+    # Not splitlines(): a file name may hold other separators, such as U+2028.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield number, line.strip()
+
+
+def _clip(text: str, root: Path, class_count: int) -> Clip:
+    name, _, label = text.replace("\t", " ").rpartition(" ")
+    if not name:
+        raise ClipError(f"expected 'path label', got {text!r}")
+    if not INTEGER.fullmatch(label):
+        raise ClipError(f"label {label!r} is not an integer")
+    if not 0 <= int(label) < class_count:
+        raise ClipError(f"label {label} is out of range; there are {class_count} classes")
+    path = root / text[: len(name)].strip()
+    _require_file(path)
+    return Clip(_clip_id(path, root), path, int(label))
+
+
+def _require_file(path: Path) -> None:
+    try:
+        is_file = path.is_file()
+    except OSError as error:
+        raise ClipError(f"cannot look at {path}: {error.strerror}") from error
+    if not is_file:
+        raise ClipError(f"there is no file {path}")
+
+
+def _clip_id(path: Path, root: Path) -> str:
+    stem = path.with_suffix("")
+    return (stem.relative_to(root) if stem.is_relative_to(root) else stem).as_posix()
+
+
+def _require_new(clip: Clip, known: dict[str, Clip]) -> None:
+    if clip.id in known:
+        raise ClipError(f"clip {clip.id} is listed twice; first as {known[clip.id].path}")
+
+
+def _summary(path: Path, problems: Sequence[str]) -> str:
+    shown = "\n".join(f"  {problem}" for problem in problems[:SHOWN_PROBLEMS])
+    rest = len(problems) - SHOWN_PROBLEMS
+    more = f"\n  and {rest} more" if rest > 0 else ""
+    noun = "line that cannot be used" if len(problems) == 1 else "lines that cannot be used"
+    return f"clip list {path} has {len(problems)} {noun}; correct or remove:\n{shown}{more}"

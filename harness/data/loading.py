@@ -1,0 +1,80 @@
+"""Clips in, samples out: decoding runs ahead of the device, in order and in bounded memory."""
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+
+from harness.data.sampling import frame_indices
+from harness.data.transforms import Crops, crops_from_frames, jpeg_round_trip, tensor_from_crops
+from harness.data.video import decode_frames
+from harness.errors import ClipError
+from harness.spec import Clip, InputProtocol, Sample
+
+# Clips in flight for each worker: one that it decodes, one that waits to be taken.
+QUEUE_PER_WORKER = 2
+
+CropReader = Callable[[Clip, InputProtocol], Crops]
+
+
+@dataclasses.dataclass(frozen=True)
+class Unreadable:
+    """A clip that gave no sample, and why."""
+
+    clip_id: str
+    reason: str
+
+
+def crops_from_clip(clip: Clip, protocol: InputProtocol) -> Crops:
+    """Decode a clip and return its uint8 crops [crop, frame, height, width, RGB].
+
+    Raises:
+        ClipError: the clip cannot be read.
+    """
+    frames = decode_frames(clip.path, partial(frame_indices, protocol))
+    if protocol.source == "rawframes":
+        side = protocol.rawframe_short_side
+        frames = [jpeg_round_trip(frame, side) for frame in frames]
+    return crops_from_frames(frames, protocol)
+
+
+def sample_from_clip(
+    clip: Clip, protocol: InputProtocol, read: CropReader = crops_from_clip
+) -> Sample | Unreadable:
+    """Return a clip as the model's input, or the reason why it cannot be read."""
+    try:
+        crops = read(clip, protocol)
+    except ClipError as error:
+        return Unreadable(clip.id, str(error))
+    return Sample(clip.id, tensor_from_crops(crops, protocol))
+
+
+def samples(
+    clips: Iterable[Clip],
+    protocol: InputProtocol,
+    workers: int = 1,
+    read: CropReader = crops_from_clip,
+) -> Generator[Sample | Unreadable, None, None]:
+    """Yield one item for every clip, in their order, while worker threads decode ahead.
+
+    At most ``QUEUE_PER_WORKER`` clips for each worker are in flight. Closing the iterator stops the
+    workers. An error other than ClipError reaches the caller.
+
+    Args:
+        clips: read as they are needed.
+        protocol: of the model.
+        workers: number of threads; decoding and resizing run outside the interpreter lock.
+        read: where the crops of a clip come from.
+    """
+    pending: deque[Future[Sample | Unreadable]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    try:
+        for clip in clips:
+            pending.append(pool.submit(sample_from_clip, clip, protocol, read))
+            if len(pending) >= workers * QUEUE_PER_WORKER:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,119 @@
+"""From decoded frames to the tensor of one sample: resize, crop, normalise, lay out.
+
+The work is split where a tensor store can stand: ``crops_from_frames`` gives the uint8 crops worth
+keeping, ``tensor_from_crops`` the float32 tensor that a model reads. Every step computes what
+mmaction2's pipeline computes, to the last bit.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.errors import ClipError, InputError
+from harness.spec import InputProtocol
+
+Frame = npt.NDArray[np.uint8]
+Crops = npt.NDArray[np.uint8]
+Tensor = npt.NDArray[np.float32]
+
+# cv2.imwrite's default, which the extraction of raw frames uses.
+JPEG_QUALITY = 95
+
+
+def jpeg_round_trip(frame: Frame, short_side: int) -> Frame:
+    """Return an RGB frame as it comes back from the JPEG that the guide's extraction writes.
+
+    Args:
+        frame: RGB, height by width by 3.
+        short_side: of the file; 0 keeps the size of the video.
+    """
+    import cv2
+
+    if short_side:
+        frame = _resized(frame, _extracted_size(frame, short_side))
+    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    encoded = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), quality)[1]
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    return _as_frame(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
+
+
+def crops_from_frames(frames: Sequence[Frame], protocol: InputProtocol) -> Crops:
+    """Return the uint8 crops [crop, frame, height, width, RGB] of the sampled frames.
+
+    Raises:
+        ClipError: there are more or fewer frames than the protocol asks for.
+        InputError: the protocol asks for crops that do not fit its short side.
+    """
+    if len(frames) != protocol.frame_count:
+        raise ClipError(f"the model takes {protocol.frame_count} frames, got {len(frames)}")
+    size = _short_side_size(frames[0], protocol.short_side)
+    resized = np.stack([_resized(frame, size) for frame in frames])
+    side = protocol.crop_size
+    corners = _crop_corners(size, protocol)
+    return np.stack([resized[:, y : y + side, x : x + side] for x, y in corners])
+
+
+def tensor_from_crops(crops: Crops, protocol: InputProtocol) -> Tensor:
+    """Return the normalised float32 tensor of one sample, in the layout of the protocol.
+
+    ``TCHW`` joins the frames of all crops; ``MCTHW`` keeps the crops apart.
+    """
+    values = _normalised(crops, protocol)
+    if protocol.layout == "TCHW":
+        return np.ascontiguousarray(values.reshape(-1, *values.shape[2:]).transpose(0, 3, 1, 2))
+    return np.ascontiguousarray(values.transpose(0, 4, 1, 2, 3))
+
+
+def _short_side_size(frame: Frame, short_side: int) -> tuple[int, int]:
+    height, width = frame.shape[:2]
+    # mmcv.rescale_size: rounds half up, and the short side too.
+    factor = short_side / min(height, width)
+    return int(width * factor + 0.5), int(height * factor + 0.5)
+
+
+def _extracted_size(frame: Frame, short_side: int) -> tuple[int, int]:
+    height, width = frame.shape[:2]
+    # build_rawframes.py rounds down, and divides before it multiplies.
+    if width <= height:
+        return short_side, int((short_side / width) * height)
+    return int((short_side / height) * width), short_side
+
+
+def _resized(frame: Frame, size: tuple[int, int]) -> Frame:
+    import cv2
+
+    return _as_frame(cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR))
+
+
+def _as_frame(image: npt.NDArray[np.generic]) -> Frame:
+    # cv2's type hints leave the dtype open; no copy is made.
+    return np.asarray(image, dtype=np.uint8)
+
+
+def _crop_corners(size: tuple[int, int], protocol: InputProtocol) -> list[tuple[int, int]]:
+    width, height = size
+    side = protocol.crop_size
+    if side > protocol.short_side or (protocol.crop_count == 3 and side != protocol.short_side):
+        raise InputError(
+            f"{protocol.crop_count} crops of {side} do not fit frames with a short side of "
+            f"{protocol.short_side}; correct crop_size or short_side in the model's protocol"
+        )
+    if protocol.crop_count == 1:
+        return [((width - side) // 2, (height - side) // 2)]
+    # mmaction2's ThreeCrop: start, end, middle; with an odd slack the end stops a pixel short.
+    x_step, y_step = (width - side) // 2, (height - side) // 2
+    return [(0, 0), (2 * x_step, 2 * y_step), (x_step, y_step)]
+
+
+def _normalised(crops: Crops, protocol: InputProtocol) -> Tensor:
+    import cv2
+
+    # As mmcv.imnormalize: the constants are float32 first, and 1 / std is taken in float64.
+    mean = np.array([protocol.mean], np.float32).astype(np.float64)
+    scale = 1 / np.array([protocol.std], np.float32).astype(np.float64)
+    values = crops.astype(np.float32)
+    rows = values.reshape(-1, *values.shape[-2:])
+    cv2.subtract(rows, mean, rows)
+    cv2.multiply(rows, scale, rows)
+    return values
