@@ -12,17 +12,9 @@ Unknown keys, tables of unknown models or devices, empty requirements, NaN, stri
 numbers out of range are errors that name the key.
 """
 
-import fnmatch
-import hashlib
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal
 
 import pydantic
-
-from harness.errors import InputError, ThresholdsError
-from harness.spec import CHECKS, Cell, Check
 
 SCHEMA_VERSION = 1
 

@@ -1,0 +1,109 @@
+"""Scores of a model: logits, or log-probabilities where its graph ends in a softmax."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+FLOAT32_SMALLEST_NORMAL = float(np.finfo(np.float32).smallest_normal)
+FLOAT16_SMALLEST_NORMAL = float(np.finfo(np.float16).smallest_normal)
+# Rows that differ by no more than float32 rounds are the same row.
+SAME_ROW_RELATIVE = 4.0 * float(np.finfo(np.float32).eps)
+NO_CLASS = -1
+CHUNK_CLIPS = 1024
+
+
+def log_probabilities(
+    probabilities: "Array", smallest: float = FLOAT32_SMALLEST_NORMAL
+) -> "npt.NDArray[np.float64]":
+    """Return the logarithm of probabilities, clamped from below at ``log(smallest)``.
+
+    A softmax in the graph underflows to zero where its logit is far below the best; one runtime
+    flushes such values, another keeps them. Below the smallest normal float32 (log = -87.3) neither
+    is information, so the actual and the expected side are both clamped there. For a softmax that
+    a device computes in fp16, clamp both sides at ``FLOAT16_SMALLEST_NORMAL`` (log = -9.7).
+    A negative probability is none: it becomes NaN, as NaN stays, and fails by that name.
+    """
+    values = np.asarray(probabilities, dtype=np.float64)
+    logarithms: npt.NDArray[np.float64] = np.log(np.maximum(values, smallest))
+    return np.where(values < 0.0, np.nan, logarithms)
+
+
+def scores_from_output(
+    output: "Array", softmax_in_graph: bool, smallest: float = FLOAT32_SMALLEST_NORMAL
+) -> "Array":
+    """Return what is compared and scored: logits as they are, probabilities as their logarithm.
+
+    The shape is kept; float64 stays float64, anything else becomes float32.
+    """
+    dtype = np.float64 if output.dtype == np.float64 else np.float32
+    if not softmax_in_graph:
+        return output.astype(dtype)
+    return log_probabilities(output, smallest).astype(dtype)
+
+
+def is_constant(scores: "Array") -> bool:
+    """Whether the scores say nothing: every row is flat, or all rows are the same row."""
+    if scores.size == 0 or nonfinite_count(scores):
+        return False
+    table = scores.reshape(len(scores), -1)
+    allowed = SAME_ROW_RELATIVE * float(np.abs(table).max())
+    is_flat = bool((np.ptp(table, axis=1) <= allowed).all())
+    return is_flat or (len(table) > 1 and bool((np.ptp(table, axis=0) <= allowed).all()))
+
+
+def nonfinite_count(scores: "Array") -> int:
+    """Return how many values are NaN or Inf."""
+    return int(scores.size - np.count_nonzero(np.isfinite(scores)))
+
+
+def crop_mean(scores: "Array") -> "npt.NDArray[np.float64]":
+    """Return the logarithm of the mean class probability over the crops, [clip, class].
+
+    Softmax of each crop, then the mean: mmaction2's ``average_clips='prob'``. The softmax of
+    log-probabilities is the probabilities, so both kinds of scores take this way. In the logarithm,
+    classes far below the best keep their order, which probabilities lose to underflow.
+    """
+    chunks = [
+        _crop_mean_of_chunk(np.asarray(scores[start : start + CHUNK_CLIPS], dtype=np.float64))
+        for start in range(0, max(1, len(scores)), CHUNK_CLIPS)
+    ]
+    return np.concatenate(chunks)
+
+
+def label_ranks(
+    scores: "npt.NDArray[np.float64]", labels: Sequence[int]
+) -> "npt.NDArray[np.int64]":
+    """Return how many classes score at least as much as the label: 1 is right, ties count against.
+
+    A row with NaN or Inf has no answer: 0.
+    """
+    own = scores[np.arange(len(scores)), np.asarray(labels, dtype=np.int64)]
+    ranks: npt.NDArray[np.int64] = (scores >= own[:, None]).sum(axis=1)
+    return np.where(np.isfinite(scores).all(axis=1), ranks, 0)
+
+
+def best_classes(means: "npt.NDArray[np.float64]") -> "npt.NDArray[np.int64]":
+    """Return the best class of each row; a tie or NaN has none, which is -1."""
+    top = means.max(axis=1, keepdims=True)
+    is_single = (means == top).sum(axis=1) == 1
+    return np.where(is_single, means.argmax(axis=1), NO_CLASS)
+
+
+def _crop_mean_of_chunk(scores: "npt.NDArray[np.float64]") -> "npt.NDArray[np.float64]":
+    is_finite = np.isfinite(scores).all(axis=(1, 2))
+    usable = np.where(is_finite[:, None, None], scores, 0.0)
+    logs = usable - _log_sum_exp(usable, axis=2)
+    sums: npt.NDArray[np.float64] = _log_sum_exp(logs, axis=1)[:, 0, :]
+    return np.where(is_finite[:, None], sums - np.log(scores.shape[1]), np.nan)
+
+
+def _log_sum_exp(values: "npt.NDArray[np.float64]", axis: int) -> "npt.NDArray[np.float64]":
+    top = values.max(axis=axis, keepdims=True)
+    total: npt.NDArray[np.float64] = np.log(np.exp(values - top).sum(axis=axis, keepdims=True))
+    return np.asarray(top + total)
