@@ -1,0 +1,16 @@
+"""The host's processor, by ONNX Runtime: the embedded default on which everything works."""
+
+from harness.runtimes.onnx_ops import OPSET11_OPS
+from harness.runtimes.ort import OrtDevice
+from harness.spec import DeviceSpec
+
+DEVICE = OrtDevice(
+    DeviceSpec(
+        name="cpu",
+        runtime="ort",
+        description="this host's CPU, by ONNX Runtime",
+        precision="fp32",
+        allowed_ops=OPSET11_OPS,
+    ),
+    provider="CPUExecutionProvider",
+)
