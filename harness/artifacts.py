@@ -1,10 +1,10 @@
-"""A content-addressed store: each artifact is built once, written whole or not at all, and verified.
+"""A content-addressed store: what it holds was built once, written whole, and is verified.
 
-``<root>/<kind>/<key[:2]>/<key>/`` holds one payload file and its ``provenance.json``. The key is the
-digest of everything that shapes the artifact, which the caller names as inputs. A build happens under a
-lock of its key, in a hidden folder beside the entry, which becomes the entry by one rename; what a killed
-build leaves is swept by the next one. A hit takes no lock and writes nothing that it needs, so that a
-cache on a read-only disk serves what it holds.
+``<root>/<kind>/<key[:2]>/<key>/`` holds one payload file and its ``provenance.json``. The key is
+the digest of everything that shapes the artifact, which the caller names as inputs. A build happens
+under a lock of its key, in a hidden folder beside the entry, which becomes the entry by one rename;
+what a killed build leaves is swept by the next one. A hit takes no lock and writes nothing that it
+needs, so that a cache on a read-only disk serves what it holds.
 """
 
 import contextlib
@@ -178,8 +178,8 @@ def _require_payload(temp: Path, request: Request) -> None:
     names = sorted(path.name for path in temp.iterdir())
     if names != [request.filename] or not (temp / request.filename).is_file():
         raise ArtifactError(
-            f"the build of {request} should have left the file {request.filename} and nothing else; "
-            f"it left {', '.join(names) or 'nothing'}"
+            f"the build of {request} should have left the file {request.filename} and nothing "
+            f"else; it left {', '.join(names) or 'nothing'}"
         )
 
 
@@ -224,9 +224,7 @@ def _wait_logger(request: Request) -> OnWait:
 
 
 @contextlib.contextmanager
-def _explained(
-    request: Request, temp: Path, only: Collection[int] | None = None
-) -> Iterator[None]:
+def _explained(request: Request, temp: Path, only: Collection[int] | None = None) -> Iterator[None]:
     try:
         yield
     except ArtifactError:
@@ -239,7 +237,7 @@ def _explained(
 
 
 def _os_error(error: BaseException | None) -> OSError | None:
-    """Return the operating system's error behind ``error``, which a child process may have wrapped."""
+    """Return the operating system's error behind ``error``, which a stage may have wrapped."""
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__
     return error
@@ -253,8 +251,8 @@ def _is_of_store(error: OSError, temp: Path, errnos: Collection[int]) -> bool:
 def _advice(error: OSError, request: Request, temp: Path) -> str:
     written_mb = bytes_below(temp) / 1e6
     return (
-        f"cannot write {request}, {written_mb:.1f} MB so far, in {temp.parent} ({_free_text(temp)}): "
-        f"{error}; make room with `harness cache prune`, or name another cache as cache_dir in "
+        f"cannot write {request}, {written_mb:.1f} MB so far, in {temp.parent} "
+        f"({_free_text(temp)}): {error}; make room with `harness cache prune`, or name another cache as cache_dir in "
         "site.toml (--site) or in ACCEPTANCE_CACHE_DIR"
     )
 

@@ -1,8 +1,9 @@
 """Locks between processes that say who holds them.
 
-A lock is a file that the kernel locks, so that it ends with its process, however that dies. Beside it
-the holder writes who it is, for the one who waits; that note decides nothing, and a stale or unreadable
-one only makes the message poorer. Taking a lock twice in one thread is an error instead of a deadlock.
+A lock is a file that the kernel locks, so that it ends with its process, however that dies. Beside
+it the holder writes who it is, for the one who waits; that note decides nothing, and a stale or
+unreadable one only makes the message poorer. Taking a lock twice in one thread is an error instead
+of a deadlock.
 """
 
 import contextlib
@@ -24,6 +25,8 @@ from harness.errors import DeviceError
 
 _LOG = logging.getLogger(__name__)
 _POLL_S = 0.1
+_SHARED_FILE = 0o666
+_SHARED_FOLDER = 0o777
 NOTICE_S = 3.0
 
 
@@ -64,25 +67,29 @@ def exclusive(
     path = root / f"{name}.lock"
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(hold(path, on_wait or _wait_logger(name), notice_s))
+            _make_shared(root)
+            waiter = on_wait or _wait_logger(name)
+            stack.enter_context(hold(path, waiter, notice_s, mode=_SHARED_FILE))
         except OSError as error:
             raise DeviceError(
-                f"cannot lock {name} through {path}: {error}; make that folder writable for everybody "
-                "who uses the device, or name another one as lock_dir in site.toml"
+                f"cannot lock {name} through {path}: {error}; make that folder writable for "
+                "everybody who uses the device, or name another one as lock_dir in site.toml"
             ) from error
         yield
 
 
 @contextlib.contextmanager
-def hold(path: Path, on_wait: OnWait, notice_s: float = NOTICE_S) -> Iterator[None]:
+def hold(path: Path, on_wait: OnWait, notice_s: float = NOTICE_S, mode: int = -1) -> Iterator[None]:
     """Hold the lock file ``path``, waiting for as long as it takes; its folder is made.
+
+    The file gets the permissions ``mode``; -1: those that new files get.
 
     Raises:
         OSError: the lock file cannot be made or opened.
         RuntimeError: this thread already holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(path, thread_local=False)
+    lock = filelock.FileLock(path, mode=mode, thread_local=False)
     waiting = _Waiting(path, on_wait, notice_s)
     lock.acquire(timeout=-1, poll_interval=_POLL_S, cancel_check=waiting.tick)
     with _owned(lock, path):
@@ -107,7 +114,7 @@ def try_hold(path: Path) -> Iterator[bool]:
 
 
 def read_owner(path: Path) -> Owner | None:
-    """Return who holds the lock file ``path``; None when the note is absent, unreadable or stale."""
+    """Return who holds ``path``; None when the note is absent, unreadable or stale."""
     try:
         owner = Owner(**json.loads(_note(path).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -158,6 +165,13 @@ def _wait_logger(name: str) -> OnWait:
         _LOG.warning("waiting for %s for %.0f s: %s has it", name, waited_s, owner or "a process")
 
     return log
+
+
+def _make_shared(root: Path) -> None:
+    """Make the folder of the locks, for the other users of the devices too."""
+    if not root.exists():
+        root.mkdir(parents=True, exist_ok=True)
+        root.chmod(_SHARED_FOLDER)
 
 
 def _note(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""One entry of the artifact store on disk: a payload beside its provenance, and what is wrong with it."""
+"""One entry of the artifact store: a payload, its provenance, and what is wrong with them."""
 
 import dataclasses
 import datetime
@@ -65,8 +65,8 @@ def request_from_inputs(kind: str, filename: str, inputs: Mapping[str, object]) 
     stored = _stored(inputs)
     if digest_from_json({"kind": kind, "filename": filename, "inputs": stored}) != key:
         raise ArtifactError(
-            f"the inputs of {kind} {filename} change when they are stored as JSON, so that the entry "
-            "would never be found again; use strings as keys"
+            f"the inputs of {kind} {filename} change when they are stored as JSON, so that the "
+            "entry would never be found again; use strings as keys"
         )
     return Request(kind, filename, stored, key)
 
@@ -94,7 +94,7 @@ def write_provenance(
 
 
 def read_entry(folder: Path, request: Request) -> Reading:
-    """Return the artifact in ``folder`` after checking it against its provenance and the request."""
+    """Return the artifact in ``folder``, checked against its provenance and the request."""
     try:
         if not folder.is_dir():
             return Reading()
@@ -146,7 +146,7 @@ def _damage(folder: Path, request: Request, provenance: object) -> str:
     return ""
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _sha256_once(path: Path, _size: int, _mtime_ns: int, _inode: int) -> str:
     # The other arguments are the cache's key: a file that was not touched is hashed once a process.
     return sha256_from_file(path)

@@ -1,7 +1,7 @@
 """A stage in a process of its own, so that its peak memory is its own and its end is survived.
 
-The function runs in a freshly spawned Python. What it returns or raises comes back, with its wall time
-and peak memory. When the kernel kills it, the caller gets an error that says so and lives on.
+The function runs in a freshly spawned Python. What it returns or raises comes back, with its wall
+time and peak memory. When the kernel kills it, the caller gets an error that says so and lives on.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ class StageCost:
     peak_bytes: int
 
 
-class ChildTraceback(Exception):
+class ChildError(Exception):
     """The traceback of the child as text, at the end of the causes of the error in the parent."""
 
 
@@ -64,6 +64,9 @@ def run_in_child(
     failure: type[StageError] = StageError,
 ) -> tuple[T, StageCost]:
     """Run ``function(*args)`` in a fresh process and return its value and what it took.
+
+    As always with multiprocessing, the process imports the main module again, so that what that
+    does must stand below ``if __name__ == "__main__"``.
 
     Args:
         function: a function that can be pickled: one at the top of a module.
@@ -95,8 +98,8 @@ def run_in_child(
 def peak_bytes(pid: int | str = "self") -> int:
     """Return the peak resident memory of a process so far; 0 when it is not known.
 
-    Linux keeps VmHWM for one address space, whereas the ``ru_maxrss`` of a spawned process starts at
-    the size of the one that spawned it; that is only asked where there is no /proc.
+    Linux keeps VmHWM for one address space, whereas the ``ru_maxrss`` of a spawned process starts
+    at the size of the one that spawned it; that is only asked where there is no /proc.
     """
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
@@ -162,10 +165,8 @@ def _ended(process: BaseProcess) -> Iterator[None]:
             process.join()
 
 
-def _error_from_outcome(
-    outcome: _Outcome, failure: type[StageError], title: str
-) -> BaseException:
-    errors = [*outcome.errors, ChildTraceback(outcome.trace)]
+def _error_from_outcome(outcome: _Outcome, failure: type[StageError], title: str) -> BaseException:
+    errors = [*outcome.errors, ChildError(outcome.trace)]
     if not isinstance(errors[0], HarnessError):
         last_lines = "\n".join(outcome.trace.rstrip().splitlines()[-_TRACEBACK_LINES:])
         errors.insert(0, failure(f"{title}: it raised\n{last_lines}"))
@@ -193,7 +194,8 @@ def _child_main(
 
 
 def _outcome_from_call(function: Callable[..., Any], args: tuple[Any, ...]) -> _Outcome:
-    value, errors, trace = b"", (), ""
+    value, trace = b"", ""
+    errors: tuple[BaseException, ...] = ()
     start_s = time.perf_counter()
     try:
         value = pickle.dumps(function(*args))
@@ -215,7 +217,7 @@ def _portable(error: BaseException) -> BaseException:
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:  # noqa: BLE001 - a foreign class may raise anything here
-        return ChildTraceback(f"{type(error).__name__}: {error}")
+        return ChildError(f"{type(error).__name__}: {error}")
     return error
 
 
