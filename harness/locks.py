@@ -8,6 +8,7 @@ of a deadlock.
 
 import contextlib
 import dataclasses
+import fcntl
 import datetime
 import json
 import logging
@@ -69,6 +70,8 @@ def exclusive(
         try:
             _make_shared(root)
             waiter = on_wait or _wait_logger(name)
+            # The door keeps further users of ``shared`` out while those inside finish.
+            stack.enter_context(hold(root / f"{name}.door", waiter, notice_s, mode=_SHARED_FILE))
             stack.enter_context(hold(path, waiter, notice_s, mode=_SHARED_FILE))
         except OSError as error:
             raise DeviceError(
@@ -76,6 +79,32 @@ def exclusive(
                 "everybody who uses the device, or name another one as lock_dir in site.toml"
             ) from error
         yield
+
+
+@contextlib.contextmanager
+def shared(name: str, root: Path, on_wait: OnWait | None = None) -> Iterator[None]:
+    """Use the device ``name`` beside others, but not while somebody holds it exclusively.
+
+    Whoever waits to hold it exclusively comes before whoever comes to share it.
+
+    Raises:
+        DeviceError: the lock file cannot be made or opened.
+    """
+    path = root / f"{name}.lock"
+    try:
+        _make_shared(root)
+        with hold(root / f"{name}.door", on_wait or _wait_logger(name), mode=_SHARED_FILE):
+            file = os.open(path, os.O_RDWR | os.O_CREAT, _SHARED_FILE)
+            fcntl.flock(file, fcntl.LOCK_SH)
+    except OSError as error:
+        raise DeviceError(
+            f"cannot lock {name} through {path}: {error}; make that folder writable for everybody "
+            "who uses the device, or name another one as lock_dir in site.toml"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(file)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ time and peak memory. When the kernel kills it, the caller gets an error that sa
 """
 
 import contextlib
+import ctypes
 import dataclasses
 import io
 import itertools
@@ -31,6 +32,8 @@ Heartbeat = Callable[[float], None]
 _TICK_S = 1.0
 _GRACE_S = 10.0
 _TRACEBACK_LINES = 8
+_M_MMAP_THRESHOLD = -3  # of malloc.h
+_MMAP_THRESHOLD_BYTES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +191,7 @@ def _child_main(
     # Ctrl-C reaches the whole process group: the child just ends, the parent cleans up.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     _follow_parent()
+    _return_freed_memory()
     if log is not None:
         _redirect_output(log)
     sender.send_bytes(pickle.dumps(_outcome_from_call(function, args)))
@@ -231,6 +235,16 @@ def _follow_parent() -> None:
 def _leave_after(sentinel: int, leave: Callable[[int], object] = os._exit) -> None:
     wait([sentinel])
     leave(1)
+
+
+def _return_freed_memory() -> None:
+    """Make the C library hand tensors back to the system as soon as they are freed.
+
+    glibc raises its threshold for that as it goes, and then the activations of a traced model stay
+    in the heap: 2.3 GB instead of 1.1 GB at the peak of a TimeSformer export.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
 
 
 def _redirect_output(log: Path) -> None:

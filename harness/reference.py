@@ -1,0 +1,137 @@
+"""What PyTorch says: the reference of parity and accuracy, computed once and kept by digest."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness import pytorch
+from harness.build import WeightsFile, Workshop, code_digest, package_versions
+from harness.data.loading import samples
+from harness.environment import environment_facts
+from harness.errors import RunError
+from harness.inputs import ParityInputs
+from harness.run import predict, run_tensors
+from harness.spec import Clip, ClipSet, ModelSpec, Predictions
+
+REFERENCE_BATCH = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class TorchScores:
+    """Scores [input x crop, class] of PyTorch in float32, the reference, and in float64."""
+
+    fp32: npt.NDArray[np.float64]
+    fp64: npt.NDArray[np.float64]
+
+
+def torch_scores(
+    spec: ModelSpec, weights: WeightsFile, inputs: ParityInputs, workshop: Workshop
+) -> TorchScores:
+    """Run PyTorch on the parity inputs, one at a time, in both precisions."""
+    artifact = workshop.store.get_or_build(
+        "torch-scores",
+        f"{spec.name}.npz",
+        {**_inputs(spec, weights), "tensors": inputs.digest},
+        lambda target: workshop.run(
+            f"pytorch fp32 and fp64 {spec.name}",
+            RunError,
+            write_torch_scores,
+            *(spec, weights.path, inputs.tensors, target),
+        ),
+    )
+    with np.load(artifact.path) as arrays:
+        return TorchScores(arrays["fp32"], arrays["fp64"])
+
+
+def torch_predictions(
+    spec: ModelSpec, weights: WeightsFile, clip_set: ClipSet, workshop: Workshop
+) -> Predictions:
+    """Run PyTorch in float32 on a whole clip set."""
+    artifact = workshop.store.get_or_build(
+        "torch-predictions",
+        f"{spec.name}.npz",
+        {**_inputs(spec, weights), "clips": clip_set.digest},
+        lambda target: workshop.run(
+            f"pytorch predictions {spec.name}",
+            RunError,
+            write_torch_predictions,
+            *(spec, weights.path, clip_set.clips, target),
+        ),
+    )
+    return predictions_from_npz(artifact.path)
+
+
+def write_torch_scores(
+    spec: ModelSpec,
+    checkpoint: Path | None,
+    tensors: Sequence[npt.NDArray[np.float32]],
+    target: Path,
+) -> dict[str, Any]:
+    """Compute the scores of both precisions; runs in a process of its own."""
+    model = pytorch.torch_model_from_spec(spec, checkpoint)
+    arrays = {}
+    for name in ("fp32", "fp64"):
+        model = model.double() if name == "fp64" else model
+        arrays[name] = run_tensors(
+            lambda feed, model=model: pytorch.run_torch(model, spec, feed), spec, 1, tensors
+        )
+    with target.open("wb") as file:
+        np.savez(file, **arrays)
+    return {"inputs": len(tensors)}
+
+
+def write_torch_predictions(
+    spec: ModelSpec, checkpoint: Path | None, clips: Sequence[Clip], target: Path
+) -> dict[str, Any]:
+    """Compute the predictions; runs in a process of its own."""
+    model = pytorch.torch_model_from_spec(spec, checkpoint)
+    items = samples(clips, spec.protocol)
+    preds = predict(
+        lambda feed: pytorch.run_torch(model, spec, feed), spec, REFERENCE_BATCH, items
+    )
+    npz_from_predictions(preds, target)
+    return {"clips": len(preds.clip_ids), "unreadable": len(preds.unreadable)}
+
+
+def npz_from_predictions(preds: Predictions, target: Path) -> None:
+    """Store predictions in one compressed file."""
+    with target.open("wb") as file:
+        np.savez_compressed(
+            file,
+            clip_ids=np.array(preds.clip_ids, dtype=str),
+            scores=preds.scores,
+            unreadable_ids=np.array(list(preds.unreadable), dtype=str),
+            unreadable_reasons=np.array(list(preds.unreadable.values()), dtype=str),
+        )
+
+
+def predictions_from_npz(path: Path) -> Predictions:
+    """Read what ``npz_from_predictions`` wrote."""
+    with np.load(path) as arrays:
+        unreadable = zip(
+            arrays["unreadable_ids"].tolist(), arrays["unreadable_reasons"].tolist(), strict=True
+        )
+        return Predictions(
+            tuple(arrays["clip_ids"].tolist()), arrays["scores"], dict(unreadable)
+        )
+
+
+def _inputs(spec: ModelSpec, weights: WeightsFile) -> dict[str, object]:
+    return {
+        "model": dataclasses.asdict(spec),
+        "weights": weights.digest,
+        "versions": package_versions("torch", "mmaction2", "mmcv-full", "decord", "numpy"),
+        "code": code_digest(pytorch),
+        # Float sums depend on the processor's instructions.
+        "machine": rounding_facts(),
+    }
+
+
+def rounding_facts() -> dict[str, str]:
+    """Return the facts of this machine that change the rounding of sums."""
+    facts = environment_facts(None)
+    return {name: facts[name] for name in ("cpu.model", "cpu.isa")}

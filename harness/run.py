@@ -1,0 +1,98 @@
+"""Session x samples -> Predictions: clips in, scores by clip id out, decode ahead of the device."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.data.loading import Unreadable
+from harness.scores import FLOAT32_SMALLEST_NORMAL, scores_from_output
+from harness.spec import Feed, ModelSpec, Predictions, Sample, chunked
+
+Runner = Callable[[Feed], Feed]
+Progress = Callable[[int], None]
+
+
+def predict(
+    run: Runner,
+    spec: ModelSpec,
+    batch: int,
+    items: Iterable[Sample | Unreadable],
+    progress: Progress = lambda done: None,
+    smallest: float = FLOAT32_SMALLEST_NORMAL,
+) -> Predictions:
+    """Run every sample and return its scores.
+
+    The last batch is filled up with copies of its first sample, whose results are dropped.
+
+    Args:
+        run: one batch in, one batch out, such as ``session.run``.
+        spec: names the tensors.
+        batch: samples a query.
+        items: in any order; unreadable clips are kept by id and reason.
+        progress: called with the number of clips done.
+        smallest: probability below which the device tells nothing.
+
+    Raises:
+        RunError: the device failed.
+    """
+    clip_ids: list[str] = []
+    rows: list[npt.NDArray[np.float32]] = []
+    unreadable: dict[str, str] = {}
+    waiting: list[Sample] = []
+
+    def flush() -> None:
+        rows.append(_scores(run, spec, batch, [sample.tensor for sample in waiting], smallest))
+        clip_ids.extend(sample.clip_id for sample in waiting)
+        waiting.clear()
+        progress(len(clip_ids) + len(unreadable))
+
+    for item in items:
+        if isinstance(item, Unreadable):
+            unreadable[item.clip_id] = item.reason
+            continue
+        waiting.append(item)
+        if len(waiting) == batch:
+            flush()
+    if waiting:
+        flush()
+    empty = np.empty((0, spec.crop_count, spec.class_count), np.float32)
+    return Predictions(tuple(clip_ids), np.concatenate([empty, *rows]), unreadable)
+
+
+def run_tensors(
+    run: Runner,
+    spec: ModelSpec,
+    batch: int,
+    tensors: Sequence[npt.NDArray[np.float32]],
+    smallest: float = FLOAT32_SMALLEST_NORMAL,
+    progress: Progress = lambda done: None,
+) -> npt.NDArray[np.float64]:
+    """Run single-sample tensors and return their scores [sample x crop, class] in float64."""
+    parts = []
+    for part in chunked(tensors, batch):
+        parts.append(_scores(run, spec, batch, part, smallest, np.float64))
+        progress(len(parts) * batch)
+    return np.concatenate(parts).reshape(-1, spec.class_count)
+
+
+def feed_from_tensors(
+    spec: ModelSpec, batch: int, tensors: Sequence[npt.NDArray[np.float32]]
+) -> Feed:
+    """Stack single-sample tensors into one full batch, repeating the first where they are few."""
+    full = [*tensors, *[tensors[0]] * (batch - len(tensors))]
+    stacked = np.concatenate([tensor.reshape(spec.input.shape) for tensor in full])
+    return {spec.input.name: np.ascontiguousarray(stacked)}
+
+
+def _scores(
+    run: Runner,
+    spec: ModelSpec,
+    batch: int,
+    tensors: Sequence[npt.NDArray[np.float32]],
+    smallest: float,
+    dtype: type[np.float32] | type[np.float64] = np.float32,
+) -> npt.NDArray[np.float32]:
+    output = run(feed_from_tensors(spec, batch, tensors))[spec.output.name]
+    scores = scores_from_output(output, spec.softmax_in_graph, smallest).astype(dtype)
+    return scores.reshape(batch, spec.crop_count, -1)[: len(tensors)]
