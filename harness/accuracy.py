@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-class Count(Measurement):
+class ClipCount(Measurement):
     """``k`` of ``n`` clips are right; ``interval`` is the two-sided 95 % Wilson interval."""
 
     k: int
@@ -101,8 +101,8 @@ class AccuracyMeasurement(Measurement):
     is_whole: bool
     clip_count: int
     class_count: int
-    top1: Count
-    top5: Count
+    top1: ClipCount
+    top5: ClipCount
     join: Join
     is_constant: bool
     confusion: tuple[tuple[int, int, int], ...]
@@ -203,9 +203,9 @@ def _wrong_shape(preds: Predictions, class_count: int) -> str | None:
     return f"scores {shape} for {len(preds.clip_ids)} clips and {class_count} classes"
 
 
-def _count(ranks: "npt.NDArray[np.int64]", places: int) -> Count:
+def _count(ranks: "npt.NDArray[np.int64]", places: int) -> ClipCount:
     k = int(((ranks >= 1) & (ranks <= places)).sum())
-    return Count(k=k, n=len(ranks), interval=wilson_interval(k, len(ranks)))
+    return ClipCount(k=k, n=len(ranks), interval=wilson_interval(k, len(ranks)))
 
 
 def _confusion(answers: _Answers, clip_set: ClipSet) -> tuple[tuple[int, int, int], ...]:

@@ -106,4 +106,4 @@ def _crop_mean_of_chunk(scores: "npt.NDArray[np.float64]") -> "npt.NDArray[np.fl
 def _log_sum_exp(values: "npt.NDArray[np.float64]", axis: int) -> "npt.NDArray[np.float64]":
     top = values.max(axis=axis, keepdims=True)
     total: npt.NDArray[np.float64] = np.log(np.exp(values - top).sum(axis=axis, keepdims=True))
-    return top + total
+    return np.asarray(top + total)

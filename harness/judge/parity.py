@@ -1,0 +1,133 @@
+"""The verdict on the chain from PyTorch to the device."""
+
+from harness.judge.verdict import Finding, Verdict, at_least, at_most, fail, invalid, listed, passed
+from harness.parity import CHAIN, DEVICE_EDGES, EdgeParity, ParityMeasurement
+from harness.thresholds import ParityLimits
+
+
+def judge_parity(
+    measurement: ParityMeasurement,
+    limits: ParityLimits,
+    inputs_min: int,
+    host_limits: ParityLimits | None = None,
+) -> Verdict:
+    """Judge the chain: what broke by name first, then whether it counts, then the limits.
+
+    Args:
+        measurement: all edges on the same inputs.
+        limits: of the device's precision.
+        inputs_min: fewest inputs that count.
+        host_limits: of the edges before the device, where they are tighter than the device's: an
+            fp16 device is no licence for a bad export.
+    """
+    broken = [text for edge in measurement.edges for text in _broken_output(edge)]
+    if broken:
+        return fail(broken[0] + _at_node(measurement), _findings(measurement, limits, host_limits))
+    problem = _problem(measurement, inputs_min)
+    if problem is not None:
+        return invalid(problem)
+    findings = _findings(measurement, limits, host_limits)
+    missed = [finding for finding in findings if not finding.is_met]
+    if missed:
+        return fail(_missed_text(missed) + _at_node(measurement), findings)
+    return passed(_passed_text(measurement), findings)
+
+
+def _broken_output(edge: EdgeParity) -> list[str]:
+    """Name the ways in which an output is no output at all."""
+    if edge.shape_mismatch is not None:
+        return [f"{edge.name}: wrong shape, {edge.shape_mismatch}"]
+    if edge.nonfinite_count:
+        size = edge.row_count * edge.class_count
+        return [f"{edge.name}: non-finite output, {edge.nonfinite_count} of {size} are NaN or Inf"]
+    if edge.is_constant and not edge.is_expected_constant:
+        return [f"{edge.name}: constant output, the same in all {edge.row_count} rows or classes"]
+    return []
+
+
+def _problem(measurement: ParityMeasurement, inputs_min: int) -> str | None:
+    """Say why the comparison shows nothing, or None if it counts."""
+    names = tuple(edge.name for edge in measurement.edges)
+    count = len(measurement.input_ids)
+    if names != CHAIN:
+        return f"compared {listed(names, ', ') or 'no edge'}, must be {', '.join(CHAIN)} in order"
+    if len(set(measurement.input_ids)) != count or count != measurement.input_counts.total:
+        return f"{count} input ids do not match {measurement.input_counts.total} distinct inputs"
+    if count < inputs_min or count < 1:
+        return f"compared on {count} inputs, at least {inputs_min} are required"
+    return next((text for edge in measurement.edges for text in _edge_problem(edge, count)), None)
+
+
+def _edge_problem(edge: EdgeParity, input_count: int) -> list[str]:
+    if edge.expected_nonfinite_count:
+        count = edge.expected_nonfinite_count
+        return [f"{edge.name}: {count} values to compare with are NaN or Inf; mend the reference"]
+    if edge.is_expected_constant:
+        return [f"{edge.name}: the reference is constant, so agreeing with it shows nothing"]
+    if edge.row_count == 0 or edge.row_count % input_count:
+        return [f"{edge.name}: {edge.row_count} rows do not belong to {input_count} inputs"]
+    return []
+
+
+def _findings(
+    measurement: ParityMeasurement, limits: ParityLimits, host_limits: ParityLimits | None
+) -> tuple[Finding, ...]:
+    host = limits if host_limits is None else host_limits
+    return tuple(
+        finding
+        for edge in measurement.edges
+        for finding in _edge_findings(edge, limits if edge.name in DEVICE_EDGES else host)
+    )
+
+
+def _edge_findings(edge: EdgeParity, limits: ParityLimits) -> tuple[Finding, ...]:
+    anchor = edge.rmse_expected_to_exact
+    allowed = limits.fp64_factor * (anchor or 0.0) + limits.fp64_atol
+    ours = None if anchor is None else edge.rmse_actual_to_exact
+    return (
+        at_most(f"{edge.name} rmse to fp64", ours, allowed, note=_anchor_note(anchor)),
+        at_most(f"{edge.name} max abs error", edge.max_abs_error, limits.max_abs_error),
+        at_most(f"{edge.name} p99.9 abs error", edge.p999_abs_error, limits.p999_abs_error),
+        at_most(f"{edge.name} relative L2", edge.relative_l2, limits.relative_l2),
+        at_least(f"{edge.name} cosine", edge.cosine, limits.cosine),
+        at_least(
+            f"{edge.name} top-1 agreement",
+            edge.top1_agreement,
+            limits.top1_agreement,
+            note=_flip_note(edge),
+        ),
+        at_least(f"{edge.name} top-5 overlap", edge.top5_overlap, limits.top5_overlap),
+    )
+
+
+def _anchor_note(anchor: float | None) -> str:
+    return "" if anchor is None else f"fp32 PyTorch itself is {anchor:.3g} from fp64"
+
+
+def _flip_note(edge: EdgeParity) -> str:
+    rows = [
+        f"{flip.row_id} {flip.expected_class} -> {flip.actual_class} (margin {flip.margin:.3g})"
+        for flip in edge.flips
+    ]
+    return f"{len(rows)} of {edge.row_count} rows flipped: {listed(rows)}" if rows else ""
+
+
+def _missed_text(missed: list[Finding]) -> str:
+    note = f" ({missed[0].note})" if missed[0].note else ""
+    more = f"; {len(missed) - 1} more limit(s) missed" if len(missed) > 1 else ""
+    return f"{missed[0].text}{note}{more}"
+
+
+def _at_node(measurement: ParityMeasurement) -> str:
+    node = measurement.first_divergent_node
+    return "" if node is None else f"; first divergent node: {node}"
+
+
+def _passed_text(measurement: ParityMeasurement) -> str:
+    counts = measurement.input_counts
+    errors = [(edge.max_abs_error or 0.0, edge.name) for edge in measurement.edges]
+    error, name = max(errors)
+    return (
+        f"{len(errors)} edges agree on {counts.total} inputs ({counts.clip} clips, {counts.noise} "
+        f"noise, {counts.constant} constant), largest error {error:.3g} ({name})"
+    )

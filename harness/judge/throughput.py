@@ -1,0 +1,86 @@
+"""The verdict on speed: bounds over sessions against the floor, and too fast is red too."""
+
+from harness.judge.verdict import (
+    Finding,
+    Verdict,
+    at_least,
+    below,
+    fail,
+    inconclusive,
+    invalid,
+    listed,
+    passed,
+    undecided,
+)
+from harness.thresholds import ThroughputReference
+from harness.throughput import SpeedSeries, ThroughputMeasurement
+
+
+def judge_throughput(
+    measurement: ThroughputMeasurement, reference: ThroughputReference, sessions_min: int = 2
+) -> Verdict:
+    """Judge the speed by the definition that the reference names.
+
+    The lower bound over sessions has to reach the floor; a floor between the bounds decides
+    nothing. One session has no bounds: its own value decides where ``sessions_min`` is 1.
+    """
+    if measurement.invalid_reasons:
+        return invalid(f"the timing does not count: {listed(measurement.invalid_reasons)}")
+    series = _series(measurement, reference)
+    if series is None:
+        beside = " beside PyTorch" if reference.against == "pytorch" else ""
+        return invalid(f"{reference.definition} was not timed{beside}, which the floor is about")
+    if len(series.per_session) != measurement.session_count:
+        return invalid(f"{len(series.per_session)} values for {measurement.session_count} sessions")
+    plausible = below(
+        "mean speed", series.mean, reference.ceiling, reference.unit, "faster is cached or no work"
+    )
+    floor = _floor_finding(series, reference, sessions_min)
+    findings = (floor, plausible)
+    if not plausible.is_met:
+        return fail(f"implausibly fast: {plausible.text}; check what was computed", findings)
+    return _verdict(floor, findings, series, reference, sessions_min)
+
+
+def _series(
+    measurement: ThroughputMeasurement, reference: ThroughputReference
+) -> SpeedSeries | None:
+    speed = measurement.speed(reference.definition)
+    if speed is None:
+        return None
+    return speed.x_pytorch if reference.against == "pytorch" else speed.per_s
+
+
+def _floor_finding(
+    series: SpeedSeries, reference: ThroughputReference, sessions_min: int
+) -> Finding:
+    """Compare the lower bound with the floor; None as an answer where the bounds straddle it."""
+    count, bounds = len(series.per_session), series.bounds
+    low, high = (series.mean, series.mean) if bounds is None else (bounds.low, bounds.high)
+    note = f"mean {series.mean:.4g}, {count} session(s)"
+    if bounds is not None:
+        note += f", 95 % bounds {low:.4g} and {high:.4g}"
+    name = f"{reference.definition} speed" + ("" if bounds is None else ", lower 95 % bound,")
+    finding = at_least(name, low, reference.floor, reference.unit, note)
+    is_decided = count >= sessions_min and (low >= reference.floor or high < reference.floor)
+    return finding if is_decided else undecided(finding)
+
+
+def _verdict(
+    floor: Finding,
+    findings: tuple[Finding, ...],
+    series: SpeedSeries,
+    reference: ThroughputReference,
+    sessions_min: int,
+) -> Verdict:
+    count = len(series.per_session)
+    if floor.is_met is None and count < sessions_min:
+        return inconclusive(f"{count} of {sessions_min} sessions timed: {floor.note}", findings)
+    if floor.is_met is None:
+        return inconclusive(
+            f"the floor of {reference.floor:.4g} {reference.unit} lies between the bounds: "
+            f"{floor.note}; add sessions on a quiet machine",
+            findings,
+        )
+    sentence = f"{floor.text} ({floor.note})"
+    return passed(sentence, findings) if floor.is_met else fail(f"too slow: {sentence}", findings)

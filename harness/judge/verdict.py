@@ -1,0 +1,132 @@
+"""A verdict and the findings it rests on: comparisons of one number with one limit."""
+
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, Self
+
+import pydantic
+
+from harness.measurement import Measurement
+from harness.spec import Status
+
+LISTED = 3
+
+Comparison = Literal[">=", "<=", "<"]
+COMPARE: Mapping[Comparison, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "<": operator.lt,
+}
+
+
+class Finding(Measurement):
+    """One comparison; ``is_met`` None means that the interval does not decide.
+
+    ``measured`` None is an undefined metric, which meets no limit.
+    """
+
+    name: str
+    measured: float | None
+    limit: float
+    comparison: Comparison
+    unit: str
+    is_met: bool | None
+    note: str = ""
+
+    @property
+    def text(self) -> str:
+        """The comparison in words, for a reason."""
+        measured = "undefined" if self.measured is None else f"{self.measured:.6g}"
+        return f"{self.name} is {measured} {self.unit}".rstrip() + (
+            f", must be {self.comparison} {self.limit:.6g}"
+        )
+
+
+class Verdict(Measurement):
+    """The outcome of a check, one sentence that says why, and every comparison made.
+
+    A pass without a finding, or with one that is not met, cannot be built.
+    """
+
+    status: Status
+    reason: str
+    findings: tuple[Finding, ...] = ()
+
+    @pydantic.model_validator(mode="after")
+    def _has_seen_its_pass(self) -> Self:
+        is_seen = bool(self.findings) and all(finding.is_met is True for finding in self.findings)
+        if self.status is Status.PASS and not is_seen:
+            raise ValueError("a pass needs findings, every one of them met")
+        return self
+
+
+def at_least(
+    name: str, measured: float | None, limit: float, unit: str = "", note: str = ""
+) -> Finding:
+    """Compare ``measured >= limit``; an undefined or infinite number is not met."""
+    return _compare(name, measured, ">=", limit, unit, note)
+
+
+def at_most(
+    name: str, measured: float | None, limit: float, unit: str = "", note: str = ""
+) -> Finding:
+    """Compare ``measured <= limit``; an undefined or infinite number is not met."""
+    return _compare(name, measured, "<=", limit, unit, note)
+
+
+def below(
+    name: str, measured: float | None, limit: float, unit: str = "", note: str = ""
+) -> Finding:
+    """Compare ``measured < limit``; an undefined or infinite number is not met."""
+    return _compare(name, measured, "<", limit, unit, note)
+
+
+def _compare(
+    name: str, measured: float | None, comparison: Comparison, limit: float, unit: str, note: str
+) -> Finding:
+    known = measured if measured is not None and math.isfinite(measured) else None
+    return Finding(
+        name=name,
+        measured=known,
+        limit=limit,
+        comparison=comparison,
+        unit=unit,
+        is_met=known is not None and COMPARE[comparison](known, limit),
+        note=note,
+    )
+
+
+def undecided(finding: Finding) -> Finding:
+    """Return the finding as one that the interval does not decide."""
+    return finding.model_copy(update={"is_met": None})
+
+
+def fail(reason: str, findings: tuple[Finding, ...] = ()) -> Verdict:
+    """Say that the contract is broken."""
+    return Verdict(status=Status.FAIL, reason=reason, findings=findings)
+
+
+def invalid(reason: str, findings: tuple[Finding, ...] = ()) -> Verdict:
+    """Say that the measurement does not count."""
+    return Verdict(status=Status.INVALID, reason=reason, findings=findings)
+
+
+def inconclusive(reason: str, findings: tuple[Finding, ...] = ()) -> Verdict:
+    """Say that the interval straddles the limit."""
+    return Verdict(status=Status.INCONCLUSIVE, reason=reason, findings=findings)
+
+
+def passed(reason: str, findings: tuple[Finding, ...]) -> Verdict:
+    """Say that every finding is met.
+
+    Raises:
+        ValueError: one is not, or there is none.
+    """
+    return Verdict(status=Status.PASS, reason=reason, findings=findings)
+
+
+def listed(names: Sequence[str], separator: str = "; ") -> str:
+    """Join the first three names and say how many more there are."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return separator.join(names[:LISTED]) + more
