@@ -89,7 +89,7 @@ def export(**more):
         "outputs": (TensorFacts(name="class", shape=("batch", 8), dtype="float32"),),
         "onnx_bytes": 1000,
     }
-    return ExportMeasurement(**facts | more)
+    return ExportMeasurement.model_validate(facts | more)
 
 
 def test_a_good_export_passes():
@@ -303,6 +303,10 @@ def test_rows_that_belong_to_no_input_are_invalid():
 # accuracy
 
 
+def measure(*arguments):
+    return accuracy_measurement(*arguments)
+
+
 def accuracy_limits(count, top1=0.5, margin=0.02, **more):
     return AccuracyLimits(
         top1=AccuracyFloor(floor=top1, source=SOURCE),
@@ -340,7 +344,7 @@ def wrong(count, start=0):
 
 
 def judged(preds, whole=None, reference=None, **more):
-    measured = accuracy_measurement(preds, whole or clips(), reference or predictions())
+    measured = measure(preds, whole or clips(), reference or predictions())
     return judge_accuracy(measured, accuracy_limits(400, **more))
 
 
@@ -361,7 +365,7 @@ def test_floors_are_exact_counts(floor, n, count):
 
 @pytest.mark.parametrize(("k", "status"), [(14173, Status.FAIL), (14174, Status.PASS)])
 def test_the_kinetics_floor_is_a_hard_count(k, status):
-    measured = accuracy_measurement(predictions(), clips(), predictions())
+    measured = measure(predictions(), clips(), predictions())
     top1 = measured.top1.model_copy(
         update={"k": k, "n": 19796, "interval": wilson_interval(k, 19796)}
     )
@@ -480,24 +484,24 @@ def test_unreadable_clips_may_be_allowed_and_still_count_as_wrong():
 def test_a_wrong_number_of_clips_is_invalid(count, is_whole, words):
     labels = np.resize(LABELS, count)
     preds = predictions(labels)
-    measured = accuracy_measurement(preds, clips(labels, is_whole=is_whole), preds)
+    measured = measure(preds, clips(labels, is_whole=is_whole), preds)
     verdict = judge_accuracy(measured, accuracy_limits(400))
     assert verdict.status is Status.INVALID
     assert words in verdict.reason
 
 
 def test_counts_over_another_number_of_clips_are_invalid():
-    measured = accuracy_measurement(predictions(), clips(), predictions())
+    measured = measure(predictions(), clips(), predictions())
     other = measured.model_copy(update={"top5": measured.top5.model_copy(update={"n": 399})})
     assert judge_accuracy(other, accuracy_limits(400)).status is Status.INVALID
 
 
 def test_no_reference_is_no_pass_but_a_missed_floor_is_still_a_fail():
-    measured = accuracy_measurement(predictions(), clips())
+    measured = measure(predictions(), clips())
     verdict = judge_accuracy(measured, accuracy_limits(400))
     assert verdict.status is Status.INVALID
     assert "run the reference on the same clips" in verdict.reason
-    bad = accuracy_measurement(predictions(wrong(300)), clips())
+    bad = measure(predictions(wrong(300)), clips())
     assert judge_accuracy(bad, accuracy_limits(400)).status is Status.FAIL
 
 
@@ -546,7 +550,7 @@ def test_the_inconclusive_reason_says_what_is_open():
 
 def paired_verdicts(shares, n, runs, margin):
     """Judge simulated whole runs with the given chances of (b, c, neither)."""
-    base = accuracy_measurement(predictions(), clips(), predictions())
+    base = measure(predictions(), clips(), predictions())
     count = base.top1.model_copy(update={"k": n, "n": n, "interval": wilson_interval(n, n)})
     limits = accuracy_limits(n, margin=margin)
     for b, c, _ in np.random.default_rng(8).multinomial(n, shares, size=runs):
@@ -569,8 +573,9 @@ def test_the_same_model_stays_green():
 
 
 def reference(golden=100.0, tolerance=0.05, **more):
-    fields = {"unit": "clips/s", "definition": "device", "scope": "chip", "source": SOURCE}
-    return ThroughputReference(golden=golden, tolerance=tolerance, **fields | more)
+    fields = {"golden": golden, "tolerance": tolerance, "unit": "clips/s", "definition": "device"}
+    fields |= {"scope": "chip", "source": SOURCE}
+    return ThroughputReference.model_validate(fields | more)
 
 
 def speeds(*per_s, **more):
