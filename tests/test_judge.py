@@ -53,7 +53,10 @@ def test_limits_themselves(compare, answers):
     assert tuple(compare("x", value, 1.0).is_met for value in (0.9, 1.0, 1.1)) == answers
 
 
-@pytest.mark.parametrize("findings", [(), (at_least("x", 0.0, 1.0),)])
+@pytest.mark.parametrize(
+    "findings",
+    [(), (at_least("x", 0.0, 1.0),), (at_least("x", 2.0, 1.0), at_least("y", 0.0, 1.0))],
+)
 def test_a_pass_without_a_seen_pass_cannot_be_built(findings):
     with pytest.raises(ValueError, match="a pass needs findings"):
         Verdict(status=Status.PASS, reason="looks fine", findings=findings)
@@ -219,6 +222,7 @@ def test_planted_faults_fail_with_numbers(fault, name):
     verdict = judge_parity(parity("Add_3", device=device), TIGHT, 64)
     assert verdict.status is Status.FAIL
     assert verdict.reason.startswith("simplified_to_device rmse to fp64 is")
+    assert "(fp32 PyTorch itself is 5.06e-08 from fp64)" in verdict.reason
     assert "first divergent node: Add_3" in verdict.reason
     missed = {finding.name for finding in verdict.findings if not finding.is_met}
     assert f"simplified_to_device {name}" in missed

@@ -186,7 +186,7 @@ def test_a_flat_row_scores_zero_where_something_is_expected():
 
 
 def test_flat_expectations_define_no_cosine():
-    flat = np.array([[1.0, 1.0], [2.0, 2.0]])
+    flat = np.array([[0.1, 0.1, 0.1], [2.0, 2.0, 2.0]])
     parity = edge(flat, flat, flat)
     assert parity.cosine is None
     assert parity.relative_l2 is None
@@ -238,6 +238,14 @@ def test_a_broken_stage_shows_on_its_own_edge(exact):
     assert errors["torch_to_onnx"] == errors["simplified_to_device"] == 0.0
     assert errors["onnx_to_simplified"] == errors["torch_to_device"] == pytest.approx(1.0)
     assert parity.first_divergent_node == "Conv_7"
+
+
+def test_every_edge_of_the_chain_is_anchored_to_pytorch(exact):
+    coarse = np.round(exact, 1).astype(np.float32)
+    stages = dict.fromkeys(("onnx", "simplified", "device"), coarse)
+    parity = parity_measurement(chain(exact, **stages), ids(64), InputCounts(clip=64))
+    assert len({edge.rmse_expected_to_exact for edge in parity.edges}) == 1
+    assert parity.edges[1].rmse_actual_to_exact > 1e5 * parity.edges[1].rmse_expected_to_exact
 
 
 def test_flipped_rows_name_clip_and_crop(exact):

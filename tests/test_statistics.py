@@ -134,6 +134,7 @@ def test_detectable_loss_has_the_power_it_names():
 
 def test_detectable_loss_is_never_nothing():
     assert minimum_detectable_loss(400, 0) == minimum_detectable_loss(400, 1) > 0
+    assert minimum_detectable_loss(400, 0) == pytest.approx(2.486475 / 400, rel=1e-6)
     assert minimum_detectable_loss(1, 1) == 1.0
 
 
