@@ -5,7 +5,6 @@ import pytest
 
 from harness.accuracy import AccuracyMeasurement, accuracy_measurement
 from harness.errors import ClipError
-from harness.scores import NO_CLASS, best_classes, crop_mean, label_ranks
 from harness.spec import Clip, ClipSet, Predictions
 
 CLASSES = 8
@@ -102,11 +101,6 @@ def test_the_same_row_for_every_clip_is_constant(labels):
     assert measure(same, clip_set(labels)).is_constant
 
 
-def test_ties_count_against_the_label():
-    assert label_ranks(np.array([[1.0, 1.0, 0.0], [2.0, 1.0, 1.0]]), [0, 0]).tolist() == [2, 1]
-    assert best_classes(np.array([[1.0, 1.0, 0.0], [2.0, 1.0, 1.0]])).tolist() == [NO_CLASS, 0]
-
-
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_nonfinite_scores_are_wrong_and_listed(labels, bad):
     preds = predictions(labels)
@@ -114,24 +108,6 @@ def test_nonfinite_scores_are_wrong_and_listed(labels, bad):
     measured = measure(preds, clip_set(labels))
     assert measured.top1.k == measured.top5.k == 199
     assert measured.join.nonfinite_ids == ("c7",)
-
-
-def test_crops_are_averaged_as_probabilities():
-    logits = np.array([[[4.0, 0.0, 0.0], [0.0, 1.5, 0.0], [0.0, 1.5, 0.0]]])
-    shares = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
-    assert np.exp(crop_mean(logits)) == pytest.approx(shares.mean(axis=1))
-    assert np.exp(crop_mean(np.log(shares))) == pytest.approx(shares.mean(axis=1))
-
-
-def test_crop_mean_of_many_clips_is_done_in_parts():
-    logits = np.random.default_rng(8).normal(size=(2500, 2, 3))
-    assert crop_mean(logits).shape == (2500, 3)
-    assert crop_mean(logits)[2400] == pytest.approx(crop_mean(logits[2400:2401])[0])
-
-
-def test_classes_far_below_the_best_keep_their_order():
-    logits = np.array([[[2000.0, 1000.0, 0.0]]])
-    assert label_ranks(crop_mean(logits), [1]).tolist() == [2]
 
 
 def test_three_crops_are_scored_together(labels):

@@ -15,11 +15,7 @@ from harness.parity import (
     row_ids_from_inputs,
 )
 from harness.scores import (
-    FLOAT16_SMALLEST_NORMAL,
-    FLOAT32_SMALLEST_NORMAL,
     is_constant,
-    log_probabilities,
-    scores_from_output,
 )
 
 METRICS = (
@@ -244,8 +240,8 @@ def test_every_edge_of_the_chain_is_anchored_to_pytorch(exact):
     coarse = np.round(exact, 1).astype(np.float32)
     stages = dict.fromkeys(("onnx", "simplified", "device"), coarse)
     parity = parity_measurement(chain(exact, **stages), ids(64), InputCounts(clip=64))
+    assert [edge.rmse_actual_to_exact for edge in parity.edges] == pytest.approx([0.029] * 4, 0.1)
     assert len({edge.rmse_expected_to_exact for edge in parity.edges}) == 1
-    assert parity.edges[1].rmse_actual_to_exact > 1e5 * parity.edges[1].rmse_expected_to_exact
 
 
 def test_flipped_rows_name_clip_and_crop(exact):
@@ -277,34 +273,3 @@ def test_another_schema_is_an_error_that_names_the_source():
 def test_measurements_hold_no_nan():
     with pytest.raises(ValueError, match="finite"):
         EdgeParity(name="torch_to_onnx", row_count=1, class_count=2, cosine=float("nan"))
-
-
-def test_underflow_is_clamped_alike_on_both_sides():
-    flushed = np.array([[1.0, 0.0]], dtype=np.float32)
-    kept = np.array([[1.0, 1e-42]], dtype=np.float64)
-    floor = np.log(FLOAT32_SMALLEST_NORMAL)
-    assert log_probabilities(flushed)[0, 1] == log_probabilities(kept)[0, 1] == floor
-    assert floor == pytest.approx(-87.34, abs=0.01)
-
-
-def test_a_coarser_clamp_for_fp16():
-    assert log_probabilities(np.zeros(1), FLOAT16_SMALLEST_NORMAL)[0] == pytest.approx(
-        -9.70, abs=0.01
-    )
-
-
-def test_negative_probabilities_and_nan_stay_broken():
-    assert np.isnan(log_probabilities(np.array([-1e-3, np.nan]))).all()
-    assert np.isinf(log_probabilities(np.array([np.inf]))).all()
-
-
-@pytest.mark.parametrize(
-    ("dtype", "kept"),
-    [(np.float16, np.float32), (np.float32, np.float32), (np.float64, np.float64)],
-)
-def test_scores_keep_float64_and_the_shape(dtype, kept):
-    output = np.array([[0.25, 0.75]], dtype=dtype)
-    assert scores_from_output(output, softmax_in_graph=False).dtype == kept
-    scores = scores_from_output(output, softmax_in_graph=True)
-    assert (scores.dtype, scores.shape) == (kept, (1, 2))
-    assert scores == pytest.approx(np.log([[0.25, 0.75]]))
