@@ -4,6 +4,7 @@ Checked in the tests against statsmodels, published values and simulation. scipy
 the functions, because reading limits or records must stay cheap.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -53,8 +54,10 @@ def mcnemar_midp(b: int, c: int) -> float:
     """
     from scipy.stats import binom
 
+    if b == c:
+        return 1.0
     less, total = min(b, c), b + c
-    return min(1.0, float(2.0 * binom.cdf(less, total, 0.5) - binom.pmf(less, total, 0.5)))
+    return float(2.0 * binom.cdf(less, total, 0.5) - binom.pmf(less, total, 0.5))
 
 
 def tango_interval(b: int, c: int, n: int, confidence: float = CONFIDENCE) -> Interval:
@@ -119,6 +122,7 @@ def session_bounds(values: Sequence[float], confidence: float = CONFIDENCE) -> I
     return Interval(low=mean - half, high=mean + half, confidence=confidence)
 
 
+@functools.cache
 def early_stopping_count(percentile: float, over: int) -> int:
     """Return the fewest queries that, with ``over`` of them above a limit, prove the percentile.
 

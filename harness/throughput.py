@@ -41,6 +41,8 @@ Times = tuple[float, ...]
 Positive = Annotated[float, pydantic.Field(gt=0.0)]
 
 STEADY_RELATIVE = 0.10
+# Below a nanosecond is no time at all.
+SHORTEST_MS = 1e-6
 
 
 class SessionTiming(Measurement):
@@ -187,7 +189,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _is_usable(times_ms: Times) -> bool:
-    return len(times_ms) > 0 and min(times_ms) > 0.0
+    return len(times_ms) > 0 and min(times_ms) >= SHORTEST_MS
 
 
 def _is_steady(session: SessionTiming) -> bool:
@@ -218,12 +220,12 @@ def _session_problems(session: SessionTiming, first: SessionTiming) -> list[str]
         problems.append("the timed queries did not compute what the accuracy run computed")
     for name in ("device_ms", "device_io_ms", "e2e_ms", "pytorch_ms"):
         times_ms: Times = getattr(session, name)
-        bad = sum(time <= 0.0 for time in times_ms)
+        bad = sum(time < SHORTEST_MS for time in times_ms)
         if bad:
             problems.append(f"{bad} of {len(times_ms)} times in {name} are zero or negative")
         if bool(times_ms) != bool(getattr(first, name)):
             problems.append(
-                f"{name} has {len(times_ms)} times, session 1 {len(getattr(first, name))}"
+                f"{name} has {len(times_ms)} times, session 1 has {len(getattr(first, name))}"
             )
     if not any(session.times_ms(definition) for definition in DEFINITIONS):
         problems.append("no query was timed")

@@ -72,11 +72,12 @@ def warm_up(issue_query: Query, settings: LoopSettings, clock: Clock = time.perf
     Returns:
         The number of queries issued.
     """
+    # Two windows make the least number of queries.
     window = max(1, (settings.warmup_queries + 1) // 2)
     times_ms: list[float] = []
     for _ in range(0, WARMUP_CAP * settings.warmup_queries, window):
         times_ms.extend(_time_ms(issue_query, clock) for _ in range(window))
-        if len(times_ms) >= settings.warmup_queries and _is_stable(times_ms, window):
+        if _is_stable(times_ms, window):
             break
     return len(times_ms)
 

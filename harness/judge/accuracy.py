@@ -16,7 +16,7 @@ from harness.judge.verdict import (
     passed,
     undecided,
 )
-from harness.statistics import minimum_detectable_loss, tango_bounds
+from harness.statistics import Interval, minimum_detectable_loss, tango_bounds
 from harness.thresholds import AccuracyFloor, AccuracyLimits, PairedLimits
 
 
@@ -138,12 +138,21 @@ def _floor_finding(name: str, count: ClipCount, floor: AccuracyFloor, is_whole: 
 
 def _paired_finding(paired: PairedComparison, limits: PairedLimits, is_whole: bool) -> Finding:
     bounds = tango_bounds(paired.b, paired.c, paired.n, limits.confidence)
-    detectable = minimum_detectable_loss(paired.n, paired.b + paired.c, limits.confidence)
-    note = (
-        f"PyTorch alone right on {paired.b}, device alone on {paired.c} of {paired.n} clips, mid-p "
-        f"{paired.p_midp:.3g}, detectable loss {100 * detectable:.3f} points"
-    )
-    name = f"loss of top-1 against PyTorch, upper {100 * limits.confidence:g} % bound,"
+    name = f"loss of top-1 against PyTorch (upper {100 * limits.confidence:g} % bound)"
+    note = _paired_note(paired, limits, bounds)
     finding = at_most(name, 100 * bounds.high, 100 * limits.margin, "points", note)
     is_decided = is_whole or bool(finding.is_met) or bounds.low > limits.margin
     return finding if is_decided else undecided(finding)
+
+
+def _paired_note(paired: PairedComparison, limits: PairedLimits, bounds: Interval) -> str:
+    """Tell a loss that is too large from one that these clips cannot show to be small enough."""
+    detectable = minimum_detectable_loss(paired.n, paired.b + paired.c, limits.confidence)
+    text = (
+        f"PyTorch alone right on {paired.b}, device alone on {paired.c} of {paired.n} clips, loss "
+        f"{100 * paired.loss:.3f}, bounds {100 * bounds.low:.3f} to {100 * bounds.high:.3f}, mid-p "
+        f"{paired.p_midp:.3g}, detectable loss {100 * detectable:.3f} points"
+    )
+    if bounds.high > limits.margin >= bounds.low:
+        text += "; not shown to be within the margin, nor to be beyond it"
+    return text

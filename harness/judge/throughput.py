@@ -60,7 +60,7 @@ def _floor_finding(
     note = f"mean {series.mean:.4g}, {count} session(s)"
     if bounds is not None:
         note += f", 95 % bounds {low:.4g} and {high:.4g}"
-    name = f"{reference.definition} speed" + ("" if bounds is None else ", lower 95 % bound,")
+    name = f"{reference.definition} speed" + ("" if bounds is None else " (lower 95 % bound)")
     finding = at_least(name, low, reference.floor, reference.unit, note)
     is_decided = count >= sessions_min and (low >= reference.floor or high < reference.floor)
     return finding if is_decided else undecided(finding)
