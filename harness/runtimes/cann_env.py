@@ -55,7 +55,11 @@ class CannTools:
         device_root: folder of the device nodes.
         scratch: folder for temporary files; clips pass through it where streaming is impossible.
         locks: folder of the locks that processes of this host share.
+        logs: folder that keeps what the tools print.
+        heartbeat_s: time between signs of life of a long command.
         build_memory_gb: memory that one atc may need, which bounds the builds side by side.
+        run_timeout_s: limit of one run of ais_bench; ``batch_timeout_s`` of one batch that streams.
+        chunk_bytes: input files that lie in ``scratch`` at a time, where nothing streams.
         streaming: whether to try InferSession before files.
         temperature_limit_c: above it a measurement does not count.
         run: what runs a command.
@@ -70,10 +74,14 @@ class CannTools:
     device_root: Path = Path("/dev")
     scratch: Path = Path(tempfile.gettempdir())
     locks: Path = Path(tempfile.gettempdir()) / "ascend-locks"
+    logs: Path = Path(tempfile.gettempdir()) / "ascend-logs"
+    heartbeat_s: float = 60.0
     probe_timeout_s: float = 30.0
     build_timeout_s: float = 4 * 3600.0
     run_timeout_s: float = 3600.0
     build_memory_gb: float = 8.0
+    batch_timeout_s: float = 600.0
+    chunk_bytes: int = 2 << 30
     streaming: bool = True
     temperature_limit_c: float = 85.0
     run: RunCommand = run_command
@@ -150,10 +158,15 @@ def visible_devices(env: Mapping[str, str]) -> tuple[int, ...] | None:
 
 
 def emulator_stamps(paths: Sequence[Path | None], env: Mapping[str, str]) -> tuple[str, ...]:
-    """Return what shows that the tools are emulated: a variable, or a file beside them."""
+    """Return what shows that the tools are emulated: a variable, or a file beside them.
+
+    The real tools have neither; the emulator's folder holds the file whatever the variable says.
+    """
     stamps = [EMULATOR_STAMP] if env.get(EMULATOR_STAMP) else []
-    files = (p.resolve().parent / EMULATOR_STAMP for p in paths if p is not None)
-    return (*stamps, *(str(f) for f in files if f.is_file()))
+    folders = [path.resolve().parent for path in paths if path is not None]
+    folders += [Path(entry) for entry in env.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    files = dict.fromkeys(folder / EMULATOR_STAMP for folder in folders)
+    return (*stamps, *(str(file) for file in files if file.is_file()))
 
 
 def atc_environment(tools: CannTools, env: Mapping[str, str]) -> dict[str, str]:

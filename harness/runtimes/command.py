@@ -52,7 +52,7 @@ class Command:
 
 @dataclasses.dataclass(frozen=True)
 class CommandResult:
-    """How a command ended; ``rc`` is 128 + n where signal n ended it."""
+    """How a command ended; ``rc`` is 128 + n where signal n ended it, negative where we did."""
 
     rc: int
     output: str
@@ -92,9 +92,8 @@ def run_command(command: Command) -> CommandResult:
         with guarded(command, stdout=log, stderr=subprocess.STDOUT) as process:
             timed_out = not _wait(process, command, log, start)
         output = _tail(log)
-    rc = process.returncode
     seconds = time.monotonic() - start
-    return CommandResult(rc if rc >= 0 else 128 - rc, output, seconds, command.log, timed_out)
+    return CommandResult(process.returncode, output, seconds, command.log, timed_out)
 
 
 @contextlib.contextmanager
@@ -127,14 +126,23 @@ def guarded(
         os.close(ours)
 
 
+def kill_group(process: "subprocess.Popen[bytes]") -> None:
+    """Kill what is left of the process group that ``process`` leads."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 @contextlib.contextmanager
 def _killed_at_the_end(process: "subprocess.Popen[bytes]") -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+        kill_group(process)
         process.wait()
+        for pipe in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
 
 
 @contextlib.contextmanager
