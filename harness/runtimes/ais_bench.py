@@ -120,7 +120,7 @@ def _start(bench: AisBench, om: Path, run: BenchRun, device_number: int) -> tupl
 
 def _help(python: str, tools: CannTools, env: Mapping[str, str]) -> CommandResult:
     argv = (python, "-m", "ais_bench", "--help")
-    return tools.run(Command(argv, tools.probe_timeout_s, cwd=tools.scratch, env=env))
+    return tools.run(Command(argv, tools.probe_timeout_s, cwd=Path("/"), env=env))
 
 
 def _check_paths(bench: AisBench, argv: tuple[str, ...]) -> None:

@@ -83,18 +83,22 @@ def expected_output(onnx, feed):
     return session.run(None, dict(feed))[0]
 
 
+def emulator_variables():
+    """What puts the emulator in place of the real tools."""
+    return {
+        "PATH": os.pathsep.join([str(EMULATOR), os.environ["PATH"]]),
+        "PYTHONPATH": str(EMULATOR),
+        "EMULATOR_PYTHON": sys.executable,
+        "EMULATOR_LATENCY_MS": "5",
+    }
+
+
 class Bench:
     """The emulator on PATH, with a device and models made in a folder of their own."""
 
-    def __init__(self, folder, monkeypatch):
-        self.folder, self.monkeypatch = folder, monkeypatch
-        path = os.pathsep.join([str(EMULATOR), os.environ["PATH"]])
-        for name, value in {
-            "PATH": path,
-            "PYTHONPATH": str(EMULATOR),
-            "EMULATOR_PYTHON": sys.executable,
-            "EMULATOR_LATENCY_MS": "5",
-        }.items():
+    def __init__(self, folder, monkeypatch, cache):
+        self.folder, self.monkeypatch, self.cache = folder, monkeypatch, cache
+        for name, value in emulator_variables().items():
             monkeypatch.setenv(name, value)
         for name in ("EMULATOR_FAULT", "ASCEND_RT_VISIBLE_DEVICES", "ASCEND_TOOLKIT_HOME"):
             monkeypatch.delenv(name, raising=False)
@@ -116,6 +120,17 @@ class Bench:
     def fault(self, name):
         self.monkeypatch.setenv("EMULATOR_FAULT", name)
 
+    def built_before(self, onnx):
+        """Like ``built``, with the atc of the first test that asked for such a model."""
+        key = (onnx.spec.name, onnx.batch)
+        if key not in self.cache:
+            model = self.built(onnx)
+            self.cache[key] = model.artifact.path.read_bytes(), model.artifact.provenance
+        content, facts = self.cache[key]
+        target = self.folder / f"{onnx.spec.name}_bs{onnx.batch}.om"
+        target.write_bytes(content)
+        return DeviceModel(onnx, "ascend310p", Artifact("om", target, "1" * 64, facts))
+
     def built(self, onnx, device=None):
         target = self.folder / f"{onnx.spec.name}_bs{onnx.batch}.om"
         facts = (device or self.device()).build(onnx, target)
@@ -128,12 +143,22 @@ def generation(request, monkeypatch):
     return request.param
 
 
-@pytest.fixture
-def bench(tmp_path, monkeypatch):
-    return Bench(tmp_path, monkeypatch)
+@pytest.fixture(scope="session")
+def cache_of_models():
+    return {}
 
 
 @pytest.fixture
+def bench(tmp_path, monkeypatch, cache_of_models):
+    return Bench(tmp_path, monkeypatch, cache_of_models)
+
+
+@pytest.fixture(scope="session")
+def emulator_environment():
+    return emulator_variables()
+
+
+@pytest.fixture(scope="session")
 def make():
     """The functions above, since a test module cannot import a conftest."""
     return types.SimpleNamespace(

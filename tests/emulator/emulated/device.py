@@ -60,7 +60,7 @@ class Model:
     """A loaded model; ``times_ms`` are those of the executions since the last reset."""
 
     def __init__(self, path, device):
-        self.device, self.times_ms, self.run_count = device, [], 0
+        self.device, self.times_ms, self.run_count, self.debug = device, [], 0, False
         self._ort = None
         self._open_device(device)
         head = self._load(path)
@@ -72,7 +72,7 @@ class Model:
     def _open_device(self, device):
         info("acl init success")
         if has_fault("bench_device_busy") or device >= int(
-            os.environ.get("EMULATOR_CHIP_COUNT", 1)
+            os.environ.get("EMULATOR_CHIP_COUNT", "1")
         ):
             say(BUSY.format(device))
             raise acl_error(507033, "ACL: create context failed")
@@ -128,10 +128,22 @@ class Model:
             feeds[tensor.name] = data.view(np.uint8).reshape(-1).view(tensor.datatype)
             feeds[tensor.name] = feeds[tensor.name].reshape(tensor.shape)
         outputs = self._session().run(None, feeds)
-        self.times_ms += [self._time_ms() for _ in range(loop)]
+        times = [self._time_ms() for _ in range(loop)]
+        self._say_times(times)
+        self.times_ms += times
         if has_fault("bench_nan"):
             outputs = [np.full_like(output, np.nan) for output in outputs]
         return outputs
+
+    def _say_times(self, times):
+        """The lines of aclruntime while it runs: a loop counts, a debug session tells times."""
+        cost = "[DEBUG] model aclExec cost : {:.6f}\n" if self.debug else ""
+        text = "\n" if len(times) > 1 and not is_new() else ""
+        for index, time in enumerate(times):
+            text += cost.format(time)
+            if len(times) > 1:
+                text += f"\rloop inference exec: ({index + 1}/{len(times)})"
+        say(text, end="\n" if len(times) > 1 else "")
 
     def _session(self):
         if self._ort is None:
