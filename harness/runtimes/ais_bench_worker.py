@@ -1,0 +1,102 @@
+"""Hold an InferSession in the interpreter that has ais_bench; started as a script, for Python 3.7+.
+
+``ais_bench_worker.py OM DEVICE`` reads frames from standard input and answers each on standard
+output. A frame is the length of a JSON head as 4 bytes, the head, and the bytes of the arrays that
+the head lists. What aclruntime prints goes to standard error, and so does the traceback of a
+failure, which ends the worker.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import sys
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+INFER_SESSION_MISSING_RC = 3
+
+
+def read_exactly(stream: IO[bytes], size: int) -> bytes:
+    """Return ``size`` bytes, or what there is before the end."""
+    chunks = []
+    while size > 0:
+        chunk = stream.read(size)
+        if not chunk:
+            break
+        chunks.append(chunk)
+        size -= len(chunk)
+    return b"".join(chunks)
+
+
+def read_arrays(stream: IO[bytes], numpy: Any) -> list[Any] | None:
+    """Return the arrays of the next frame, or None at the end."""
+    raw = read_exactly(stream, 4)
+    if len(raw) < 4:
+        return None
+    head = json.loads(read_exactly(stream, struct.unpack("<I", raw)[0]).decode())
+    arrays = []
+    for item in head["arrays"]:
+        dtype = numpy.dtype(item["dtype"])
+        count = int(numpy.prod(item["shape"], dtype=numpy.int64))
+        data = read_exactly(stream, count * dtype.itemsize)
+        arrays.append(numpy.frombuffer(data, dtype).reshape(item["shape"]))
+    return arrays
+
+
+def write_frame(stream: IO[bytes], head: dict[str, Any], arrays: Sequence[Any] = ()) -> None:
+    """Write a head and arrays as one frame."""
+    head["arrays"] = [{"dtype": str(a.dtype), "shape": list(a.shape)} for a in arrays]
+    text = json.dumps(head).encode()
+    stream.write(struct.pack("<I", len(text)) + text)
+    for array in arrays:
+        stream.write(array.tobytes())
+    stream.flush()
+
+
+def tensors(descriptions: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return name, shape and bytes of each tensor of a model."""
+    return [
+        {"name": str(d.name), "shape": [int(n) for n in d.shape], "bytes": int(d.realsize)}
+        for d in descriptions
+    ]
+
+
+def free(session: Any) -> None:
+    """Free the device, which each generation does in its own way."""
+    if hasattr(session, "free_resource"):
+        session.free_resource()
+        type(session).finalize()
+    else:
+        session.finalize()
+
+
+def main() -> int:
+    """Load the model, say what it takes and gives, and answer until the other end closes."""
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    # Beside this script lie modules of the harness, one of them called ais_bench.
+    sys.path.pop(0)
+    try:
+        import numpy
+        from ais_bench.infer.interface import InferSession
+    except ImportError as error:
+        write_frame(replies, {"missing": str(error)})
+        return INFER_SESSION_MISSING_RC
+    session = InferSession(int(sys.argv[2]), sys.argv[1])
+    inputs, outputs = tensors(session.get_inputs()), tensors(session.get_outputs())
+    write_frame(replies, {"inputs": inputs, "outputs": outputs})
+    while True:
+        arrays = read_arrays(sys.stdin.buffer, numpy)
+        if arrays is None:
+            break
+        write_frame(replies, {}, [numpy.asarray(output) for output in session.infer(arrays)])
+    free(session)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""What atc prints when it fails, as a sentence that says what to do."""
+
+import re
+
+SUCCESS_LINE = "ATC run success, welcome to the next use."
+CODE = re.compile(r"^\s*(E[A-Z0-9]\d{4})\b[:\[ ]?.*$", re.MULTILINE)
+INNER = ("E19999", "E39999", "EZ9999")
+PLOG = "the cause is in CANN's own log, below ~/ascend/log/debug/plog (or $ASCEND_PROCESS_LOG_PATH)"
+OPSET = (
+    "an operator or the opset is not supported by this CANN: export with opset 11, simplify, and"
+    " rewrite the operator it names"
+)
+PYTHON = (
+    "the operator compiler could not import a Python module: give atc a Python 3.7 to 3.10 with"
+    " decorator, attrs, psutil, sympy, scipy, absl-py, protobuf, cffi and numpy<2"
+)
+
+SENTENCES = {
+    "E10001": "a value of the command line is invalid",
+    "E10002": "--input_shape is malformed",
+    "E10003": "--input_shape does not fit the model",
+    "E10005": "a batch size of the command line is malformed",
+    "E10007": "a required option is missing",
+    "E10016": "--input_shape names an input that the model does not have",
+    "E10022": "a path of the command line cannot be used",
+    "E10041": "the model file cannot be loaded: export it again",
+    "E10049": "an option of the command line is malformed",
+    "E10054": "a required option is empty",
+    "E13001": "a file cannot be opened",
+    "E13026": "a path cannot be used",
+    "E16001": "the model has no node",
+    "E16002": OPSET,
+    "E16005": OPSET,
+    "E19010": OPSET,
+    "EZ9010": OPSET,
+    "EZ0501": "an operator is not registered in this CANN: " + OPSET,
+    "EZ3002": "this chip has no kernel for an operator: " + OPSET,
+    "EZ3003": "this chip has no kernel for an operator: " + OPSET,
+    "EC0010": PYTHON,
+    "E40000": PYTHON,
+} | dict.fromkeys(INNER, f"an inner error of the compiler; {PLOG}")
+
+HINTS = {
+    "host_env_os": "the environment of the terminal leaks into atc: run it outside the IDE's"
+    " terminal",
+    "soc_version": "the chip name is not one that this CANN knows: compare `npu-smi info` with"
+    " <toolkit>/*/platform_config/*.ini, and install the kernels package of that chip",
+    "Auto Tune function has been deprecated": "remove --auto_tune_mode; use AOE to tune",
+    "int64": "an index operator got int64 (ScatterND, Slice, Gather): export with static shapes"
+    " and fold them with the simplifier",
+    "Einsum": "Einsum is not for ATC: write it as MatMul and Transpose before the export",
+}
+LIBRARY = re.compile(r"error while loading shared libraries: (\S+):")
+HAL = "libascend_hal.so"
+NO_SPACE = re.compile(r"no space left on device", re.IGNORECASE)
+
+
+def reason_from_output(output: str) -> str | None:
+    """Return what atc's output says went wrong, or None where it says nothing known."""
+    if NO_SPACE.search(output):
+        return "the disk is full: free space in the scratch folder and in $HOME/atc_data"
+    if library := LIBRARY.search(output):
+        return _library_advice(library[1])
+    found = {match[1]: match[0].strip() for match in reversed(list(CODE.finditer(output)))}
+    if not found:
+        return None
+    code, line = _telling(found)
+    sentence = SENTENCES.get(code, "an error that this harness has no sentence for")
+    hints = "".join(f"; {hint}" for word, hint in HINTS.items() if word in line)
+    return f"{code}: {sentence}{hints}; atc said '{line[:300]}'"
+
+
+def codes_in(output: str) -> tuple[str, ...]:
+    """Return the error codes in atc's output, in order."""
+    return tuple(match[1] for match in CODE.finditer(output))
+
+
+def _telling(found: dict[str, str]) -> tuple[str, str]:
+    """Prefer a code with a cause to an inner error, which atc prints beside it."""
+    telling = [item for item in reversed(found.items()) if item[0] not in INNER]
+    return (telling or list(reversed(found.items())))[0]
+
+
+def _library_advice(name: str) -> str:
+    if name.startswith(HAL):
+        return (
+            f"{name} is missing, as on a build host without driver: add"
+            " $ASCEND_TOOLKIT_HOME/<arch>-linux/devlib to LD_LIBRARY_PATH"
+        )
+    return f"the shared library {name} is missing: source the toolkit's set_env.sh (site.toml)"

@@ -1,0 +1,170 @@
+"""What npu-smi prints, read: the table of ``info``, the map of ``info -m``, a board's properties.
+
+Two text lines describe a chip; the header row says which columns there are. NPU ids are arbitrary
+numbers and are not the device number of ais_bench.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+PAIR = re.compile(r"(\d+)\s*/\s*(\d+)")
+VERSIONS = re.compile(r"^\|\s*npu-smi\s+(\S+)\s+Version:\s*(\S+)", re.MULTILINE)
+LOGIC_ROW = re.compile(r"^\s*(\d+)\s+(\d+)\s+(\d+)\s+\S", re.MULTILINE)
+NO_PROCESS = re.compile(r"^\|\s*No running processes found", re.IGNORECASE)
+HEALTHS = ("OK", "Warning", "Alarm", "Critical", "UNKNOWN")
+
+
+class TableError(ValueError):
+    """The text is not a table of npu-smi."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NpuProcess:
+    """A process that uses a chip."""
+
+    npu_id: int
+    chip_id: int
+    pid: int
+    name: str
+    memory_mb: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """One chip of the table; what npu-smi does not know is None.
+
+    Attributes:
+        name: of the Name column: ``310``, ``310P3``, ``910B4``, ``Ascend910``.
+        device_number: of the Device column where there is one.
+    """
+
+    npu_id: int
+    chip_id: int
+    name: str
+    health: str
+    bus_id: str
+    power_w: float | None
+    temperature_c: float | None
+    aicore_percent: float | None
+    memory_used_mb: int | None
+    memory_total_mb: int | None
+    device_number: int | None
+
+    @property
+    def unit_id(self) -> str:
+        """Name of the physical chip on this host."""
+        return f"npu{self.npu_id}-chip{self.chip_id}"
+
+
+@dataclasses.dataclass(frozen=True)
+class NpuSmiReport:
+    """The table of ``npu-smi info``; ``processes`` is None where this version lists none."""
+
+    tool_version: str
+    driver_version: str
+    chips: tuple[Chip, ...]
+    processes: tuple[NpuProcess, ...] | None = None
+
+    def processes_of(self, chip: Chip) -> tuple[NpuProcess, ...]:
+        """The processes on ``chip``."""
+        here = (chip.npu_id, chip.chip_id)
+        return tuple(p for p in self.processes or () if (p.npu_id, p.chip_id) == here)
+
+
+def report_from_text(text: str) -> NpuSmiReport:
+    """Read the table of ``npu-smi info``, of any generation.
+
+    Raises:
+        TableError: it is none, or is cut off.
+    """
+    versions = VERSIONS.search(text)
+    if versions is None:
+        raise TableError("no line '| npu-smi <version>  Version: <version> |'")
+    rows = [_cells(line) for line in text.splitlines() if line.lstrip().startswith("|")][1:]
+    devices, processes = _split_tables(rows)
+    return NpuSmiReport(
+        versions[1],
+        versions[2],
+        tuple(_chips(devices)),
+        None if processes is None else tuple(_processes(processes)),
+    )
+
+
+def logic_ids_from_text(text: str) -> Mapping[tuple[int, int], int]:
+    """Read ``npu-smi info -m``: the logic id of each (NPU id, chip id); MCU rows have none."""
+    return {(int(r[1]), int(r[2])): int(r[3]) for r in LOGIC_ROW.finditer(text)}
+
+
+def properties_from_text(text: str) -> Mapping[str, str]:
+    """Read the ``Name : value`` lines of ``npu-smi info -t board`` and its like."""
+    pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
+    return {name.strip(): value.strip() for name, value in pairs}
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def _split_tables(rows: list[list[str]]) -> tuple[list[list[str]], list[list[str]] | None]:
+    for index, row in enumerate(rows):
+        if len(row) > 1 and row[1].lower().startswith("process id"):
+            return rows[:index], rows[index + 1 :]
+    return rows, None
+
+
+def _chips(rows: list[list[str]]) -> Iterator[Chip]:
+    if len(rows) < 2 or not rows[0][0].startswith("NPU") or not rows[1][0].startswith("Chip"):
+        raise TableError("no header rows 'NPU Name | Health' and 'Chip | Bus-Id'")
+    has_device = "Device" in rows[1][0].split()
+    body = rows[2:]
+    if len(body) % 2:
+        raise TableError(f"the last chip has one line of two: {' | '.join(body[-1])}")
+    for first, second in zip(body[::2], body[1::2], strict=True):
+        yield _chip(first, second, has_device)
+
+
+def _chip(first: list[str], second: list[str], has_device: bool) -> Chip:
+    try:
+        npu_id, name = first[0].split(maxsplit=1)
+        numbers = [int(word) for word in second[0].split()]
+        power, temperature = first[2].split()[:2]
+        memory = PAIR.findall(second[2])[-1]
+        return Chip(
+            npu_id=int(npu_id),
+            chip_id=numbers[0],
+            name=name,
+            health=_health(first[1]),
+            bus_id=second[1],
+            power_w=_number(power),
+            temperature_c=_number(temperature),
+            aicore_percent=_number(second[2].split()[0]),
+            memory_used_mb=int(memory[0]),
+            memory_total_mb=int(memory[1]),
+            device_number=numbers[1] if has_device else None,
+        )
+    except (ValueError, IndexError) as error:
+        lines = f"'{' | '.join(first)}' and '{' | '.join(second)}'"
+        raise TableError(f"the lines {lines} do not describe a chip ({error})") from error
+
+
+def _health(text: str) -> str:
+    for known in HEALTHS:
+        if text.lower() == known.lower():
+            return known
+    raise ValueError(f"health '{text}'")
+
+
+def _number(text: str) -> float | None:
+    return None if text.upper() in ("NA", "N/A", "-") else float(text)
+
+
+def _processes(rows: Iterable[list[str]]) -> Iterator[NpuProcess]:
+    for row in rows:
+        if NO_PROCESS.match("|" + row[0]) or not any(row):
+            continue
+        try:
+            npu_id, chip_id = (int(word) for word in row[0].split())
+            yield NpuProcess(npu_id, chip_id, int(row[1]), row[2], int(row[3]))
+        except (ValueError, IndexError) as error:
+            raise TableError(f"'{' | '.join(row)}' does not describe a process") from error

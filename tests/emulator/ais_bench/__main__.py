@@ -1,0 +1,21 @@
+"""`python -m ais_bench` of the emulator."""
+
+import sys
+from pathlib import Path
+
+from emulated.arguments import arguments
+from emulated.device import import_failures
+
+
+def main():
+    import_failures()
+    args = arguments(sys.argv[1:])
+    # numpy is not loaded for --help and refused command lines.
+    from emulated.flow import run_all
+
+    return run_all(args)
+
+
+if __name__ == "__main__":
+    sys.argv[0] = str(Path(__file__).resolve())
+    sys.exit(main())

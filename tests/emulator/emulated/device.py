@@ -1,0 +1,185 @@
+"""The emulated runtime under ais_bench: loads an emulated .om and computes with ONNX Runtime.
+
+It prints and raises what aclruntime does, in both generations.
+"""
+
+import os
+import signal
+import stat
+import sys
+from pathlib import Path
+
+from emulated.faults import hang, has_fault
+from emulated.om import read_om
+from emulated.output import say
+
+COLD_RUNS = 5
+BUSY = """EL003: The argument is invalid.
+       ...
+	   Failed to open device,retCode=0x7020014,deviceId={0}.[FUNC:Init][FILE:device.cc][LINE:211]
+	   ...
+	   open device {0} failed,runtime result = 507033.[FUNC:ReportCallError][FILE:log_inner.cpp]
+[ERROR] acl open device {0} failed
+SetDevice failed.ret=507033"""
+WRONG_SOC = "EE1001 ModelCheckCompatibility failed, supported socVersion=Ascend{}, but the model socVersion={}"
+WRONG_OPP = (
+    "E19999 The opp version of the model does not match the current opp run package,"
+    " Model is [8.0], opp run package is [7.0]"
+)
+
+
+def generation():
+    return os.environ.get("EMULATOR_GENERATION", "2025")
+
+
+def is_new():
+    return generation() == "2025"
+
+
+def info(text, level="INFO"):
+    say(f"[{level}] {text}")
+
+
+def acl_error(code, text="ACL: general failure"):
+    return RuntimeError(f"[{code}][{text}] ")
+
+
+class Tensor:
+    """What get_inputs and get_outputs return."""
+
+    def __init__(self, head):
+        import numpy as np
+
+        self.name, self.shape, self.datatype = head["name"], head["shape"], head["dtype"]
+        self.format = "ND"
+        self.size = int(np.prod(self.shape)) * np.dtype(self.datatype).itemsize
+        self.realsize = self.size
+
+
+class Model:
+    """A loaded model; ``times_ms`` are those of the executions since the last reset."""
+
+    def __init__(self, path, device):
+        self.device, self.times_ms, self.run_count, self.debug = device, [], 0, False
+        self._ort = None
+        self._open_device(device)
+        head = self._load(path)
+        self.inputs = [Tensor(h) for h in head["inputs"]]
+        self.outputs = [Tensor(h) for h in head["outputs"]]
+        info(f"load model {path} success")
+        info("create model description success")
+
+    def _open_device(self, device):
+        info("acl init success")
+        if has_fault("bench_device_busy") or device >= int(
+            os.environ.get("EMULATOR_CHIP_COUNT", "1")
+        ):
+            say(BUSY.format(device))
+            raise acl_error(507033, "ACL: create context failed")
+        info(f"open device {device} success")
+        if is_new():
+            info("create new context")
+
+    def _load(self, path):
+        chip = os.environ.get("EMULATOR_CHIP", "310P3")
+        try:
+            head, self._onnx = read_om(path)
+        except (OSError, ValueError):
+            raise self._load_failed(path, 1, "ACL: invalid parameter") from None
+        if head["soc_version"] != f"Ascend{chip}" or has_fault("bench_soc"):
+            say(WRONG_SOC.format(chip, head["soc_version"]))
+            raise self._load_failed(path, 145000)
+        if has_fault("bench_opp"):
+            say(WRONG_OPP)
+            raise self._load_failed(path, 545000)
+        if has_fault("bench_load_failed"):
+            raise self._load_failed(path, 507899)
+        return head
+
+    def _load_failed(self, path, code, text="ACL: general failure"):
+        say(f"\n[ERROR] load model from file failed, model file is {path}")
+        info(f"Check failed:processModel->LoadModelFromFile(modelPath), ret:{code}\n", "WARN")
+        return acl_error(code, text)
+
+    def check_size(self, index, size):
+        tensor = self.inputs[index]
+        if size != tensor.realsize:
+            text = f"Check i:{index} name:{tensor.name} in size:{size} needsize:{tensor.realsize} not match"
+            info(text, "ERROR")
+            failed = "check input vector failed" if is_new() else "Check InVector failed"
+            info(f"{failed} ret:-1", "ERROR")
+            raise acl_error(-1)
+
+    def execute(self, arrays, loop=1):
+        """Compute once, and report the time of ``loop`` executions."""
+        import numpy as np
+
+        if has_fault("bench_hang"):
+            hang()
+        if has_fault("bench_device_error"):
+            info("aclmdlExecute failed, ret 507011", "ERROR")
+            raise acl_error(507011, "ACL: model execute failed")
+        if has_fault("bench_crash") and self.run_count:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        feeds = {}
+        for index, (tensor, array) in enumerate(zip(self.inputs, arrays, strict=True)):
+            data = np.ascontiguousarray(array)
+            self.check_size(index, data.nbytes)
+            feeds[tensor.name] = data.view(np.uint8).reshape(-1).view(tensor.datatype)
+            feeds[tensor.name] = feeds[tensor.name].reshape(tensor.shape)
+        outputs = self._session().run(None, feeds)
+        times = [self._time_ms() for _ in range(loop)]
+        self._say_times(times)
+        self.times_ms += times
+        if has_fault("bench_nan"):
+            outputs = [np.full_like(output, np.nan) for output in outputs]
+        return outputs
+
+    def _say_times(self, times):
+        """The lines of aclruntime while it runs: a loop counts, a debug session tells times."""
+        cost = "[DEBUG] model aclExec cost : {:.6f}\n" if self.debug else ""
+        text = "\n" if len(times) > 1 and not is_new() else ""
+        for index, time in enumerate(times):
+            text += cost.format(time)
+            if len(times) > 1:
+                text += f"\rloop inference exec: ({index + 1}/{len(times)})"
+        say(text, end="\n" if len(times) > 1 else "")
+
+    def _session(self):
+        if self._ort is None:
+            import onnxruntime as ort
+
+            options = ort.SessionOptions()
+            options.intra_op_num_threads = 2
+            self._ort = ort.InferenceSession(self._onnx, options, ["CPUExecutionProvider"])
+        return self._ort
+
+    def _time_ms(self):
+        import numpy as np
+
+        base = float(os.environ.get("EMULATOR_LATENCY_MS", "5"))
+        self.run_count += 1
+        # The first runs after loading are slow, as on the real chip; then a little noise.
+        cold = 3.0 if self.run_count <= COLD_RUNS else 1.0
+        return float(np.float32(base * cold * (1.0 + 0.01 * (self.run_count * 7 % 5))))
+
+    def unload(self):
+        info("unload model success, model Id is 1")
+        if not is_new():
+            info("end to destroy context")
+        info(f"end to reset device {'' if is_new() else 'is '}{self.device}")
+        info("end to finalize acl")
+
+
+def is_writable_by_others(path):
+    return bool(stat.S_IMODE(Path(path).stat().st_mode) & 0o022)
+
+
+def mode_is_above_0750(path):
+    return bool(stat.S_IMODE(Path(path).stat().st_mode) & 0o027)
+
+
+def import_failures():
+    """Fail as an interpreter without the wheels does."""
+    if has_fault("bench_missing"):
+        sys.exit(f"{sys.executable}: No module named ais_bench")
