@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ExportError
+from harness.export_facts import ExportMeasurement, TensorFacts
 from harness.pytorch import torch_model_from_spec
-from harness.spec import ModelSpec, TensorSpec
+from harness.spec import DeviceSpec, ModelSpec, TensorSpec
 
 if TYPE_CHECKING:
     import onnx
@@ -35,6 +36,43 @@ def write_onnx(spec: ModelSpec, batch: int, checkpoint: Path | None, target: Pat
     if problems:
         raise ExportError(f"{spec.name} at batch {batch} was exported wrongly: {'; '.join(problems)}")
     return onnx_facts(target)
+
+
+def measure_export(
+    exported: Path, simplified: Path, spec: ModelSpec, batch: int, device: DeviceSpec
+) -> ExportMeasurement:
+    """Look at both files: valid, as declared, static; and what the device's compiler would take."""
+    import onnx
+
+    problems = [
+        f"{what}: {problem}"
+        for what, path in (("exported", exported), ("simplified", simplified))
+        for problem in onnx_problems(
+            path, spec.input.batched(batch), spec.output.batched(batch), spec.opset
+        )
+    ]
+    proto = onnx.load(simplified)
+    counts = op_counts(proto)
+    problems += [
+        f"simplified: operator {name} ({count} nodes) is not in the allow list of {device.name}"
+        for name, count in counts.items()
+        if name not in device.allowed_ops
+    ]
+    return ExportMeasurement(
+        problems=tuple(problems),
+        ops_checked=sum(counts.values()),
+        opset=max(entry.version for entry in proto.opset_import),
+        op_counts=counts,
+        inputs=tuple(map(_tensor_facts, proto.graph.input)),
+        outputs=tuple(map(_tensor_facts, proto.graph.output)),
+        onnx_bytes=exported.stat().st_size,
+        simplified_bytes=simplified.stat().st_size,
+    )
+
+
+def _tensor_facts(value: "onnx.ValueInfoProto") -> TensorFacts:
+    spec = tensor_spec_from_value_info(value)
+    return TensorFacts(name=spec.name, shape=spec.shape, dtype=spec.dtype)
 
 
 def onnx_facts(path: Path) -> dict[str, Any]:

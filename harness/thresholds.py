@@ -166,7 +166,8 @@ class Tier(Table):
     """How much is run, and what must have passed.
 
     ``cells`` and ``required`` are shell patterns over ``model-device-bsN`` and
-    ``model-device-bsN:check``. ``parity_inputs`` and ``timing`` are by model, with a ``default``.
+    ``model-device-bsN:check``. ``parity_inputs`` and ``timing`` are by ``model-device``, with a
+    ``default``.
     """
 
     cells: Annotated[tuple[Text, ...], pydantic.Field(min_length=1, strict=False)]
@@ -174,13 +175,13 @@ class Tier(Table):
     parity_inputs: Mapping[str, Count]
     timing: Mapping[str, TimingPlan]
 
-    def inputs_for(self, model: str) -> int:
-        """Fewest inputs that parity of a model is shown on."""
-        return self.parity_inputs.get(model, self.parity_inputs["default"])
+    def inputs_for(self, cell: Cell) -> int:
+        """Fewest inputs that parity of a cell is shown on."""
+        return self.parity_inputs.get(_pair(cell), self.parity_inputs["default"])
 
-    def timing_for(self, model: str) -> TimingPlan:
-        """How long the sessions of a model are timed."""
-        return self.timing.get(model, self.timing["default"])
+    def timing_for(self, cell: Cell) -> TimingPlan:
+        """How long the sessions of a cell are timed."""
+        return self.timing.get(_pair(cell), self.timing["default"])
 
     def requires(self, cell: Cell, check: Check) -> bool:
         """Whether a check must have passed."""
@@ -329,14 +330,19 @@ def _tier_problems(thresholds: Thresholds, name: str, tier: Tier) -> Iterable[st
         if not fnmatch.filter(checks, pattern):
             yield f"{key}.required: {pattern!r} matches no check of the tier's cells"
     for field in ("parity_inputs", "timing"):
-        models = getattr(tier, field).keys()
-        if "default" not in models:
+        names = getattr(tier, field).keys()
+        if "default" not in names:
             yield f"{key}.{field}.default: missing"
-        for model in models - thresholds.file.models.keys() - {"default"}:
-            yield f"{key}.{field}.{model}: no such model"
-    for model, plan in tier.timing.items():
+        pairs = {_pair(cell) for cell in thresholds.cells(name)}
+        for pair in sorted(names - pairs - {"default"}):
+            yield f"{key}.{field}.{pair}: the tier has no such model-device"
+    for pair, plan in tier.timing.items():
         if plan.sessions_max < plan.sessions_min:
-            yield f"{key}.timing.{model}.sessions_max: below sessions_min"
+            yield f"{key}.timing.{pair}.sessions_max: below sessions_min"
+
+
+def _pair(cell: Cell) -> str:
+    return f"{cell.model}-{cell.device}"
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
