@@ -16,8 +16,8 @@ from harness.judge.verdict import (
     passed,
     undecided,
 )
+from harness.limits import AccuracyFloor, AccuracyLimits, PairedLimits
 from harness.statistics import minimum_detectable_loss, tango_bounds
-from harness.thresholds import AccuracyFloor, AccuracyLimits, PairedLimits
 
 
 def judge_accuracy(measurement: AccuracyMeasurement, limits: AccuracyLimits) -> Verdict:
