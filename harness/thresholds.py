@@ -14,7 +14,6 @@ NaN, strings for numbers and numbers out of range are errors that name the key.
 """
 
 import dataclasses
-import fnmatch
 import hashlib
 import re
 import tomllib
@@ -97,11 +96,14 @@ def thresholds_from_file(path: Path) -> Thresholds:
     """
     try:
         content = path.read_bytes()
-        data = tomllib.loads(content.decode())
+        text = content.decode()
+        data = tomllib.loads(text)
     except OSError as error:
         raise ThresholdsError(f"{path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ThresholdsError(f"{path} is not TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ThresholdsError(f"{path} is not UTF-8: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ThresholdsError(f"{path} is not TOML: {error}{_quoted_line(text, error)}") from error
     try:
         file = ThresholdsFile.model_validate(data)
     except pydantic.ValidationError as error:
@@ -114,13 +116,22 @@ def thresholds_from_file(path: Path) -> Thresholds:
     return thresholds
 
 
+def _quoted_line(text: str, error: tomllib.TOMLDecodeError) -> str:
+    # tomllib gives the place in its message alone, and does not name a key that is there twice.
+    found = re.search(r"\(at line (\d+)", str(error))
+    return f": {text.splitlines()[int(found[1]) - 1].strip()}" if found else ""
+
+
 def _problems(thresholds: Thresholds) -> Iterable[str]:
     file = thresholds.file
     problems = [problem for name in file.models for problem in _model_problems(file, name)]
     yield from problems
+    for name in sorted(file.clip_sets.keys() - {table.clip_set for table in file.models.values()}):
+        yield f"clip_sets.{name}: no model uses it"
     if not problems:
         for name, tier in file.tiers.items():
-            yield from _tier_problems(thresholds, name, tier)
+            yield from _pattern_problems(thresholds, name, tier)
+            yield from _plan_problems(file, name, tier)
 
 
 def _model_problems(file: ThresholdsFile, name: str) -> Iterable[str]:
@@ -135,14 +146,18 @@ def _model_problems(file: ThresholdsFile, name: str) -> Iterable[str]:
         yield f"{key}.clip_set: {table.clip_set}, but the model is of {spec.dataset}"
     for device in table.devices:
         yield from _device_problems(f"{key}.devices.{device}", device, table, spec)
+    known = [device for device in table.devices if device in registry.device_names()]
+    used = {"fp32", *(registry.device(device).spec.precision for device in known)}
+    for precision in sorted(used - table.parity.keys()):
+        yield f"{key}.parity.{precision}: missing, though the chain or a device computes in it"
+    for precision in sorted(table.parity.keys() - used):
+        yield f"{key}.parity.{precision}: no device of the model computes in it"
 
 
 def _device_problems(key: str, name: str, table: ModelTable, spec: ModelSpec) -> Iterable[str]:
     if name not in registry.device_names():
         yield f"{key}: no such device; there are: {', '.join(registry.device_names())}"
         return
-    for precision in sorted({"fp32", registry.device(name).spec.precision} - table.parity.keys()):
-        yield f"{key}: it computes in {precision}, and there are no parity limits for that"
     for batch in table.devices[name].throughput:
         if not re.fullmatch(r"bs[1-9]\d*", batch):
             yield f"{key}.throughput.{batch}: a batch size is written bs1, bs4, …, at least bs1"
@@ -150,23 +165,24 @@ def _device_problems(key: str, name: str, table: ModelTable, spec: ModelSpec) ->
             yield f"{key}.throughput.{batch}: {spec.name} supports bs{spec.frozen_batch} only"
 
 
-def _tier_problems(thresholds: Thresholds, name: str, tier: Tier) -> Iterable[str]:
-    key = f"tiers.{name}"
-    cells = [cell.id for cell in thresholds.cells(name)]
-    checks = [f"{cell}:{check}" for cell in cells for check in CHECKS]
+def _pattern_problems(thresholds: Thresholds, name: str, tier: Tier) -> Iterable[str]:
     every_cell = [cell.id for cell in thresholds.cells()]
     for pattern in tier.cells:
-        if not fnmatch.filter(every_cell, pattern):
-            yield f"{key}.cells: {pattern!r} matches no cell"
+        if not any(matches(cell, [pattern]) for cell in every_cell):
+            yield f"tiers.{name}.cells: {pattern!r} matches no cell"
+    checks = [f"{cell.id}:{check}" for cell in thresholds.cells(name) for check in CHECKS]
     for pattern in tier.required:
-        if not fnmatch.filter(checks, pattern):
-            yield f"{key}.required: {pattern!r} matches no check of the tier's cells"
-    for field in ("parity_inputs", "timing"):
-        models = getattr(tier, field).keys()
+        if not any(matches(check, [pattern]) for check in checks):
+            yield f"tiers.{name}.required: {pattern!r} matches no check of the tier's cells"
+
+
+def _plan_problems(file: ThresholdsFile, name: str, tier: Tier) -> Iterable[str]:
+    for field, models in (("parity_inputs", tier.parity_inputs), ("timing", tier.timing)):
+        key = f"tiers.{name}.{field}"
         if "default" not in models:
-            yield f"{key}.{field}.default: missing"
-        for model in models - thresholds.file.models.keys() - {"default"}:
-            yield f"{key}.{field}.{model}: no such model"
+            yield f"{key}.default: missing"
+        for model in sorted(models.keys() - file.models.keys() - {"default"}):
+            yield f"{key}.{model}: no such model"
     for model, plan in tier.timing.items():
         if plan.sessions_max < plan.sessions_min:
-            yield f"{key}.timing.{model}.sessions_max: below sessions_min"
+            yield f"tiers.{name}.timing.{model}.sessions_max: below sessions_min"
