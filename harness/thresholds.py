@@ -118,8 +118,9 @@ def thresholds_from_file(path: Path) -> Thresholds:
 
 def _quoted_line(text: str, error: tomllib.TOMLDecodeError) -> str:
     # tomllib gives the place in its message alone, and does not name a key that is there twice.
+    lines = text.rstrip().splitlines()
     found = re.search(r"\(at line (\d+)", str(error))
-    return f": {text.splitlines()[int(found[1]) - 1].strip()}" if found else ""
+    return f": {lines[int(found[1]) - 1 if found else -1].strip()}"
 
 
 def _problems(thresholds: Thresholds) -> Iterable[str]:
