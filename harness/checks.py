@@ -14,7 +14,7 @@ from harness.data.loading import samples
 from harness.datasets import motion8
 from harness.divergence import first_divergent_module, first_divergent_node
 from harness.errors import ExportError, MissingInput, RunError
-from harness.export import measure_export
+from harness.export_facts import measure_export
 from harness.inputs import ParityInputs, parity_inputs
 from harness.judge import Verdict, judge_accuracy, judge_export, judge_parity, judge_throughput
 from harness.locks import exclusive, shared
@@ -26,7 +26,7 @@ from harness.runtimes.ort import OrtSession, ort_session
 from harness.scores import FLOAT16_SMALLEST_NORMAL, FLOAT32_SMALLEST_NORMAL
 from harness.spec import Cell, Check, Clip, DeviceModel, LoopSettings, ModelSpec, Session, Status
 from harness.stages import run_in_child
-from harness.thresholds import Limits, Tier
+from harness.limits import Limits, Tier
 from harness.throughput import SessionTiming, throughput_measurement
 from harness.timed_session import time_session
 from harness.workbench import Workbench
