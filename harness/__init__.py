@@ -1,0 +1,1 @@
+"""Acceptance suite for video models on Ascend NPUs."""
