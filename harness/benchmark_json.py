@@ -15,13 +15,14 @@ from harness.throughput import DEFINITIONS, SessionTiming
 def write_benchmark_json(run: RunDirectory, records: Sequence[Record]) -> Path | None:
     """Write ``benchmark.json`` with one benchmark a cell and definition; None without timings."""
     from pytest_benchmark import __version__
-    from pytest_benchmark.utils import get_commit_info, get_machine_info
+    from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
+    from pytest_benchmark.utils import get_commit_info
 
     benchmarks = [entry for record in records for entry in _entries(run, record)]
     if not benchmarks:
         return None
     content = {
-        "machine_info": get_machine_info(),
+        "machine_info": pytest_benchmark_generate_machine_info(),
         "commit_info": get_commit_info(),
         "benchmarks": benchmarks,
         "datetime": run.facts().started,

@@ -39,6 +39,10 @@ def torch_model_from_spec(spec: ModelSpec, checkpoint: Path | None) -> "torch.nn
     with _quiet_mmaction():
         from mmaction.models import build_model
 
+        from harness.narrow_tsm import register_narrow_tsm
+
+        register_narrow_tsm()
+
         torch.manual_seed(SEED)
         # The constructor calls init_weights(), which adds the shifts and the non-local blocks;
         # a second call would wrap them twice.

@@ -28,8 +28,24 @@ def table_lines(records: Sequence[Record]) -> list[str]:
 
 
 def problem_lines(found: Sequence[Problem]) -> list[str]:
-    """Return a line a problem: which check, what it came to, and why."""
-    return [f"{problem.status.upper():<13}{problem.id}  {problem.reason}" for problem in found]
+    """Return what is not green and why; checks with one reason in common stand together."""
+    groups: dict[tuple[Status, str], list[str]] = {}
+    for problem in found:
+        groups.setdefault((problem.status, problem.reason), []).append(problem.id)
+    return [
+        line
+        for (status, reason), names in groups.items()
+        for line in (f"{status.upper()}: {_listed(names)}", f"    {reason}")
+    ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    """List checks with their cell said once, such as ``a-cpu-bs1:export,parity``."""
+    cells: dict[str, list[str]] = {}
+    for name in names:
+        cell, _, check = name.partition(":")
+        cells.setdefault(cell, []).append(check)
+    return "  ".join(f"{cell}:{','.join(checks)}".rstrip(":") for cell, checks in cells.items())
 
 
 def margin_text(record: Record) -> str:
