@@ -77,9 +77,7 @@ def _batches(spec: ModelSpec, batch: int, clips: Sequence[Clip]) -> Iterator[Fee
         yield feed_from_tensors(spec, batch, tensors)
 
 
-def _e2e_query(
-    session: Session, spec: ModelSpec, batches: Iterator[Feed]
-) -> Callable[[], object]:
+def _e2e_query(session: Session, spec: ModelSpec, batches: Iterator[Feed]) -> Callable[[], object]:
     def query() -> object:
         output = session.run(next(batches))[spec.output.name]
         scores = scores_from_output(output, spec.softmax_in_graph)
