@@ -1,6 +1,5 @@
 """What this machine can run and why not the rest."""
 
-
 from typing import TYPE_CHECKING
 
 from harness import registry

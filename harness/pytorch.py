@@ -86,7 +86,7 @@ def _model_config(spec: ModelSpec) -> Any:
 def _exportable(recognizer: Any, softmax: bool) -> "torch.nn.Module":
     import torch
 
-    class Exportable(torch.nn.Module):
+    class Exportable(torch.nn.Module):  # type: ignore[misc]
         """The recognizer from its input tensor to scores, without labels and losses."""
 
         def __init__(self, recognizer: "torch.nn.Module") -> None:

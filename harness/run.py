@@ -74,7 +74,7 @@ def run_tensors(
     for part in chunked(tensors, batch):
         parts.append(_scores(run, spec, batch, part, smallest))
         progress(len(parts) * batch)
-    return np.concatenate(parts).reshape(-1, spec.class_count).astype(np.float64)
+    return np.asarray(np.concatenate(parts).reshape(-1, spec.class_count), np.float64)
 
 
 def feed_from_tensors(

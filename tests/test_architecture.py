@@ -10,7 +10,20 @@ import harness
 
 ROOT = Path(harness.__file__).parent
 HEAVY = frozenset(
-    ["torch", "torchvision", "mmaction", "mmcv", "onnx", "onnxsim", "onnxruntime", "decord", "cv2", "av", "aclruntime", "ais_bench"]
+    [
+        "torch",
+        "torchvision",
+        "mmaction",
+        "mmcv",
+        "onnx",
+        "onnxsim",
+        "onnxruntime",
+        "decord",
+        "cv2",
+        "av",
+        "aclruntime",
+        "ais_bench",
+    ]
 )
 MODEL_SOFTWARE = frozenset({"torch", "torchvision", "mmaction", "onnx", "onnxruntime", "decord"})
 # What makes a suite of the stages; what lies below must work without it.
