@@ -26,11 +26,7 @@ if TYPE_CHECKING:
 
 MAX_CHUNK_BYTES = 256 * 2**20
 # What ONNX Runtime cannot infer is taken for; only the size of a chunk rests on it.
-<<<<<<< HEAD
-UNKNOWN_DIMENSION = 1024
-=======
 UNKNOWN_DIM = 1024
->>>>>>> divergence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,18 +52,11 @@ class _Tap:
 
 @dataclasses.dataclass(frozen=True)
 class _ModuleCall:
-<<<<<<< HEAD
-    """One call of a PyTorch module, and what the exporter calls it."""
-
-    label: str
-    scope: str
-=======
     """One call of a PyTorch module, and what the exporter calls the scope of its nodes."""
 
     label: str
     scope: str
     is_leaf: bool
->>>>>>> divergence
 
 
 def first_divergent_node(
@@ -144,17 +133,11 @@ class _OpenGraph:
         self._own = frozenset(value.name for value in self._session(()).get_outputs())
 
     def nbytes(self, names: Sequence[str]) -> dict[str, int]:
-<<<<<<< HEAD
-        """Estimate sizes from the shapes that ONNX Runtime infers."""
-        values = self._session(names).get_outputs()
-        return {value.name: _nbytes(value.shape) for value in values}
-=======
         """Estimate sizes from the shapes that ONNX Runtime infers, at 8 bytes an element."""
         return {
             value.name: 8 * math.prod(d if isinstance(d, int) else UNKNOWN_DIM for d in value.shape)
             for value in self._session(names).get_outputs()
         }
->>>>>>> divergence
 
     def run(self, names: Sequence[str], feed: Feed) -> Feed:
         """Run one batch and return the named tensors."""
@@ -254,14 +237,6 @@ def _chunks(taps: Iterable[_Tap], nbytes: dict[str, int]) -> Iterator[list[_Tap]
         yield chunk
 
 
-<<<<<<< HEAD
-def _nbytes(shape: Sequence[int | str | None]) -> int:
-    # Eight bytes an element: shapes and indices are int64, and few are large enough to matter.
-    return 8 * math.prod(dim if isinstance(dim, int) else UNKNOWN_DIMENSION for dim in shape)
-
-
-=======
->>>>>>> divergence
 def _gap(actual: "Array", expected: "Array") -> tuple[float, str]:
     """Return how far two tensors are apart, relative and in words."""
     if actual.size != expected.size:
@@ -286,31 +261,16 @@ def _run_modules(
     calls: list[_ModuleCall] = []
     outputs: dict[str, Array] = {}
     names = {module: name for name, module in model.named_modules()}
-<<<<<<< HEAD
-    entered: collections.Counter[str] = collections.Counter()
-=======
->>>>>>> divergence
     scopes: list[str] = []
 
     def enter(module: "torch.nn.Module", _: Any) -> None:
         around = f"{scopes[-1]}/" if scopes else ""
-<<<<<<< HEAD
-        scope = around + _scope_from_module_name(names[module])
-        entered[scope] += 1
-        # The exporter numbers the calls of a module that is called again.
-        scopes.append(scope if entered[scope] == 1 else f"{scope}_{entered[scope] - 1}")
-
-    def leave(module: "torch.nn.Module", _: Any, output: Any) -> None:
-        label = f"{names[module] or 'the model'} ({type(module).__name__})"
-        call, key = _ModuleCall(label, scopes.pop()), str(len(calls))
-=======
         scopes.append(around + _scope_from_module_name(names[module]))
 
     def leave(module: "torch.nn.Module", _: Any, output: Any) -> None:
         label = f"{names[module] or 'the model'} ({type(module).__name__})"
         call = _ModuleCall(label, scopes.pop(), not any(module.children()))
         key = str(len(calls))
->>>>>>> divergence
         tensor = output[0] if isinstance(output, tuple) else output
         if not isinstance(tensor, torch.Tensor):
             return
@@ -338,19 +298,6 @@ def _scope_from_module_name(name: str) -> str:
 
 def _module_taps(calls: Sequence[_ModuleCall], nodes: Sequence[_Node]) -> list[_Tap]:
     """Find the node that computes the output of each call of a module, where there is one."""
-<<<<<<< HEAD
-    last = {scope: node for node in nodes for scope in _scopes_from_node_name(node.name)}
-    return [
-        _Tap(f"{call.label}, node {node.name}", node.outputs[0], (str(index),), is_guess=True)
-        for index, call in enumerate(calls)
-        if (node := last.get(call.scope)) is not None
-    ]
-
-
-def _scopes_from_node_name(name: str) -> Iterator[str]:
-    """Return the scope of a node and those around it: of ``/a/b/Relu`` ``/a/b``, ``/a`` and none."""
-    return itertools.accumulate(name.split("/")[:-1], lambda scope, part: f"{scope}/{part}")
-=======
     last: dict[str, _Node] = {}
     for node in nodes:
         # Of /a/b/Relu: the whole model, /a and /a/b.
@@ -369,4 +316,3 @@ def _scopes_from_node_name(name: str) -> Iterator[str]:
             label = f"{call.label}, node {end.name}"
             taps.append(_Tap(label, end.outputs[0], (str(index),), is_guess=True))
     return taps
->>>>>>> divergence
