@@ -9,6 +9,14 @@ from harness.spec import TensorSpec
 
 
 @pytest.fixture(scope="session")
+def torch():
+    """The package, not imported before a test asks for it."""
+    import torch
+
+    return torch
+
+
+@pytest.fixture(scope="session")
 def narrow_nonlocal():
     """All the blocks of TSM-NL ResNet-50, an eighth as wide."""
     register_thin_tsm()
@@ -69,3 +77,19 @@ def register_thin_tsm():
                 super().__init__(depth, **options)
 
     BACKBONES.register_module(module=ThinTSM)
+
+
+@pytest.fixture(scope="session")
+def timesformer_model(narrow_timesformer):
+    """The narrow TimeSformer with seeded weights; not to be changed."""
+    from harness.pytorch import torch_model_from_spec
+
+    return torch_model_from_spec(narrow_timesformer, None)
+
+
+@pytest.fixture(scope="session")
+def nonlocal_model(narrow_nonlocal):
+    """The narrow TSM-NL with seeded weights; not to be changed."""
+    from harness.pytorch import torch_model_from_spec
+
+    return torch_model_from_spec(narrow_nonlocal, None)
