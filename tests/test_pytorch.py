@@ -49,6 +49,7 @@ def pair(request):
     return tuple(request.getfixturevalue(name) for name in (f"narrow_{family}", f"{family}_model"))
 
 
+@pytest.mark.usefixtures("torch")
 def test_nonlocal_r50_has_its_blocks_and_its_shifts():
     model = torch_model_from_spec(model_spec("nonlocal_r50"), None)
     found = counts(model)
