@@ -215,6 +215,39 @@ def test_an_onnx_runtime_without_the_provider(cuda_device, monkeypatch, onnx_mod
     assert not (tmp_path / "built").exists()
 
 
+def test_a_provider_whose_hardware_or_libraries_are_missing_is_broken(cuda_device, fake_ort):
+    fake_ort(lambda *_, **__: FakeSession([CPU]))
+    state = cuda_device.probe()
+    assert state.presence is Presence.BROKEN
+    assert state.detail == (
+        f"{CUDA} is offered and cannot be used: a graph went to {CPU}; install onnxruntime-gpu"
+    )
+
+
+def test_a_provider_that_fails_is_broken(cuda_device, fake_ort):
+    def fail(*_, **__):
+        raise RuntimeError("CUDA failure 35: driver too old")
+
+    fake_ort(fail)
+    state = cuda_device.probe()
+    assert state.presence is Presence.BROKEN
+    assert "fails: CUDA failure 35: driver too old; install onnxruntime-gpu" in state.detail
+
+
+def test_a_provider_that_loads_a_graph_is_present(cuda_device, fake_ort):
+    import onnxruntime
+
+    real = onnxruntime.InferenceSession
+
+    def make(content, options, **_):
+        real(content, options, providers=[CPU])
+        return FakeSession([CUDA, CPU])
+
+    fake_ort(make)
+    state = cuda_device.probe()
+    assert (state.presence, state.unit_ids) == (Presence.PRESENT, ("cuda",))
+
+
 def test_a_silent_fallback_is_refused(cuda_device, fake_ort, onnx_model, tmp_path):
     fake_ort(lambda *_, **__: FakeSession([CPU]))
     message = f"fell back to {CPU} instead of {CUDA}: install .* no evidence for cuda"
