@@ -430,7 +430,7 @@ def model_of_repeated_calls():
 @pytest.fixture
 def twice(tmp_path, monkeypatch):
     model = model_of_repeated_calls()
-    for module in ("harness.divergence", "harness.module_divergence", "harness.export"):
+    for module in ("harness.module_divergence", "harness.export"):
         monkeypatch.setattr(f"{module}.torch_model_from_spec", lambda spec, checkpoint: model)
     spec = dataclasses.replace(
         SMALL["nonlocal"], input=TensorSpec("x", (2, 3)), output=TensorSpec("y", (2, 3))
