@@ -13,6 +13,7 @@ from harness.build import FIXTURES
 from harness.checks import rejudge
 from harness.data.kinetics import clip_set_from_list
 from harness.data.loading import samples
+from harness.dataset_commands import add_commands
 from harness.datasets import clip_set_from_site
 from harness.doctor import doctor_lines
 from harness.errors import HarnessError, RecordError
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     cache.add_argument("--max-gb", type=float, metavar="N", help="remove until no more is left")
     cache.add_argument("--kind", action="append", metavar="KIND", help="only this kind; repeatable")
     cache.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    add_commands(commands)
     return parser
 
 

@@ -1,16 +1,14 @@
 """Which clips a model is judged on, from what this machine has."""
 
 import functools
-import importlib.util
-from pathlib import Path
 
 from harness.build import FIXTURES
 from harness.data.kinetics import clip_set_from_list, content_fingerprint
-from harness.errors import ClipError, MissingInput
+from harness.data.labels import kinetics400_names, names_from_map
+from harness.data.manifest import clip_set_from_manifest, read_manifest
+from harness.errors import MissingInput
 from harness.site import Site
 from harness.spec import ClipSet
-
-KINETICS_LABELS = "tools/data/kinetics/label_map_k400.txt"
 
 
 def clip_set_from_site(dataset: str, site: Site) -> ClipSet:
@@ -28,7 +26,11 @@ def clip_set_from_site(dataset: str, site: Site) -> ClipSet:
             f"data set {dataset} is not on this machine; name its list and root as "
             f"[datasets.{dataset}] in site.toml (site.example.toml shows how)"
         )
-    return clip_set_from_list(place.list, _kinetics_classes(), place.root, dataset)
+    if place.manifest is not None:
+        return clip_set_from_manifest(read_manifest(place.manifest, place.root))
+    assert place.list is not None
+    names = kinetics400_names() if place.label_map is None else names_from_map(place.label_map)
+    return clip_set_from_list(place.list, names, place.root, dataset)
 
 
 @functools.cache
@@ -40,11 +42,3 @@ def motion8() -> ClipSet:
     return clip_set_from_list(
         folder / "labels.txt", names, name="motion8", fingerprint=content_fingerprint
     )
-
-
-def _kinetics_classes() -> tuple[str, ...]:
-    found = importlib.util.find_spec("mmaction")
-    if found is None or found.origin is None:
-        raise ClipError("mmaction2, which carries the Kinetics-400 class names, is not installed")
-    path = Path(found.origin).parent / ".mim" / KINETICS_LABELS
-    return tuple(path.read_text(encoding="utf-8").split("\n"))[:400]

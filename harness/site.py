@@ -79,10 +79,29 @@ class SiteTable(pydantic.BaseModel):
 
 
 class DatasetSite(SiteTable):
-    """Where a data set is: the list of its clips, and the folder that the list counts from."""
+    """Where a data set is: its manifest, or the list of its clips and the folder it counts from.
 
-    list: File
-    root: Folder
+    Attributes:
+        manifest: what `harness dataset scan` wrote.
+        list: lines of a path and a label.
+        root: folder of the clips; beside a manifest, where they are now.
+        label_map: class names for a list; by default those of Kinetics-400.
+    """
+
+    manifest: File | None = None
+    list: File | None = None
+    root: Folder | None = None
+    label_map: File | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _is_one_or_the_other(self) -> "DatasetSite":
+        if (self.manifest is None) == (self.list is None):
+            raise ValueError("should name either a manifest or a list")
+        if self.list is not None and self.root is None:
+            raise ValueError("should name the root that the list counts from")
+        if self.manifest is not None and self.label_map is not None:
+            raise ValueError("names a label_map; a manifest has its class names in it")
+        return self
 
 
 class AscendSite(SiteTable):

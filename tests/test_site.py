@@ -124,9 +124,9 @@ def test_home_is_expanded(write, folder, monkeypatch):
         ("[ascend]\nset_evn = ''", "ascend.set_evn: unknown key; known are .*set_env"),
         (
             "[datasets.k]\nlist = 'k400/val.txt'\nroot = 'k400'\nfps = 3",
-            "datasets.k.fps: unknown key; known are list, root",
+            "datasets.k.fps: unknown key; known are label_map, list, manifest, root",
         ),
-        ("[datasets.k]\nlist = 'k400/val.txt'", "datasets.k.root: is missing"),
+        ("[datasets.k]\nlist = 'k400/val.txt'", "datasets.k: should name the root"),
         ("datasets = 3", "datasets: should be a table"),
         ("datasets = { k = 3 }", "datasets.k: should be a table"),
         ("ascend = 3", "ascend: should be a table"),
@@ -213,3 +213,23 @@ def test_example_changes_nothing_and_explains_every_key(folder):
     example = tomllib.loads("\n".join(keys))
     assert example.keys() == SiteFile.model_fields.keys()
     assert example["ascend"].keys() == AscendSite.model_fields.keys()
+
+
+@pytest.mark.parametrize(
+    ("keys", "complaint"),
+    [
+        ("", "either a manifest or a list"),
+        ("manifest = 'k400/val.txt'\nlist = 'k400/val.txt'", "either a manifest or a list"),
+        ("manifest = 'k400/val.txt'\nlabel_map = 'k400/val.txt'", "names a label_map"),
+    ],
+)
+def test_a_data_set_is_a_manifest_or_a_list(folder, keys, complaint):
+    (folder / "site.toml").write_text(f"[datasets.k]\n{keys}\n")
+    with pytest.raises(SiteError, match=f"datasets.k: .*{complaint}"):
+        load_site(folder / "site.toml", {"HOME": "/h"})
+
+
+def test_a_manifest_is_enough(folder):
+    (folder / "site.toml").write_text("[datasets.k]\nmanifest = 'k400/val.txt'\n")
+    site = load_site(folder / "site.toml", {"HOME": "/h"})
+    assert site.datasets["k"].manifest == folder / "k400/val.txt"

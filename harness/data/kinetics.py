@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from harness.errors import ClipError
@@ -69,8 +69,14 @@ def clip_set_from_list(
 
 def digest_from_clips(clips: Sequence[Clip], fingerprint: Fingerprint = size_fingerprint) -> str:
     """Return the sha256 over the clips, whatever their order: id, label and fingerprint of each."""
-    lines = sorted(f"{clip.id}\t{clip.label}\t{fingerprint(clip.path)}\n" for clip in clips)
-    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+    return digest_from_lines(
+        f"{clip.id}\t{clip.label}\t{fingerprint(clip.path)}\n" for clip in clips
+    )
+
+
+def digest_from_lines(lines: Iterable[str]) -> str:
+    """Return the sha256 over lines, whatever their order."""
+    return hashlib.sha256("".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -44,6 +44,28 @@ def decode_frames(path: Path, choose: Callable[[int], Sequence[int]]) -> "list[F
         raise ClipError(f"cannot read clip {path}: {error}") from error
 
 
+def count_frames(path: Path) -> int:
+    """Return the number of frames of a video by its packets; nothing is decoded.
+
+    Raises:
+        ClipError: the file is missing, empty, truncated or not a video; names the file.
+    """
+    import av
+
+    try:
+        data = _content(path)
+        _require_video(data)
+        with av.open(io.BytesIO(data), metadata_errors="replace") as container:
+            count = int(sum(packet.size > 0 for packet in container.demux(video=0)))
+    except av.FFmpegError as error:
+        raise ClipError(f"cannot read clip {path}: {error.strerror}; {ADVICE}") from error
+    except ClipError as error:
+        raise ClipError(f"cannot read clip {path}: {error}") from error
+    if not count:
+        raise ClipError(f"cannot read clip {path}: it has no frames; {ADVICE}")
+    return count
+
+
 def _content(path: Path) -> bytes:
     try:
         data = path.read_bytes()

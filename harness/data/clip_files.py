@@ -1,0 +1,71 @@
+"""Clips on disk: video files, and folders of raw frames."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.data.manifest import is_frame_name, size_of_clip
+from harness.data.video import count_frames
+from harness.errors import ClipError
+
+VIDEO_SUFFIXES = frozenset(
+    [
+        ".mp4",
+        ".mkv",
+        ".avi",
+        ".webm",
+        ".mov",
+        ".m4v",
+        ".flv",
+        ".mpg",
+        ".mpeg",
+        ".ts",
+        ".3gp",
+        ".wmv",
+    ]
+)
+
+
+def clip_paths(root: Path) -> Iterator[Path]:
+    """Yield the clips below a folder, in the order of their names.
+
+    Raises:
+        ClipError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise ClipError(f"there is no folder {root}")
+    for folder, below, names in os.walk(root, followlinks=True):
+        below.sort()
+        path = Path(folder)
+        if path != root and any(is_frame_name(name) for name in names):
+            below.clear()
+            yield path
+        else:
+            yield from (path / name for name in sorted(names) if _is_video_name(name))
+
+
+def clip_id(path: Path, root: Path) -> str:
+    """Return the path below the root, without the suffix of a video."""
+    name = path.relative_to(root) if path.is_relative_to(root) else path
+    return (name.with_suffix("") if _is_video_name(name.name) else name).as_posix()
+
+
+def frame_count(path: Path) -> int:
+    """Return the number of frames of a clip, after a look at whether it is whole.
+
+    Raises:
+        ClipError: it cannot be read.
+    """
+    if not path.is_dir():
+        return count_frames(path)
+    count = size_of_clip(path)[0]
+    missing = next(
+        (n for n in range(1, count + 1) if not (path / f"img_{n:05d}.jpg").is_file()), None
+    )
+    if not count or missing:
+        raise ClipError(f"cannot read clip {path}: it has no img_{missing or 1:05d}.jpg")
+    return count
+
+
+def _is_video_name(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES  # noqa: PTH122

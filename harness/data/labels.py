@@ -1,0 +1,99 @@
+"""Class names and their ids: alphabetical over the names, never by first appearance."""
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.errors import ClipError
+
+KINETICS400 = "kinetics400"
+KINETICS400_COUNT = 400
+# sha256 of the sorted names of Kinetics-400, joined by newlines.
+KINETICS400_SHA256 = "a8dafb93a1204d4e"
+NAMES_MODULE = ("torchvision", "models/_meta.py", "_KINETICS400_CATEGORIES")
+
+
+@functools.cache
+def kinetics400_names() -> tuple[str, ...]:
+    """Return the 400 names by id, from torchvision's source, which is read and not imported.
+
+    Raises:
+        ClipError: the installed torchvision does not carry them.
+    """
+    package, path, variable = NAMES_MODULE
+    found = importlib.util.find_spec(package)
+    source = Path(str(found.origin if found else "")).parent / path
+    try:
+        tree = ast.parse(source.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ClipError(f"cannot read the Kinetics-400 names: {error}; {_ADVICE}") from error
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == variable:
+            return tuple(ast.literal_eval(node.value))
+    raise ClipError(f"{source} has no {variable}; {_ADVICE}")
+
+
+_ADVICE = "install what requirements.lock names, or give a label map"
+
+
+def names_from_map(path: Path) -> tuple[str, ...]:
+    """Read a label map: a name on each line, whose number is the id, or JSON of ids by name.
+
+    Raises:
+        ClipError: it cannot be read, names a class twice or leaves out an id.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        names = _from_json(text) if text.lstrip().startswith("{") else _from_lines(text)
+    except (OSError, ValueError, TypeError) as error:
+        raise ClipError(f"cannot read label map {path}: {error}") from error
+    known = {canonical(name) for name in names}
+    if not names or len(known) != len(names):
+        raise ClipError(f"label map {path} names no class, or one class twice")
+    return names
+
+
+def name_notes(names: Sequence[str]) -> list[str]:
+    """Say how the names differ from those of Kinetics-400; nothing when they are the same."""
+    notes = []
+    if len(names) != KINETICS400_COUNT:
+        notes.append(f"there are {len(names)} class names, Kinetics-400 has {KINETICS400_COUNT}")
+    digest = names_digest(names)
+    if not digest.startswith(KINETICS400_SHA256):
+        notes.append(
+            f"the sha256 of the sorted class names is {digest[:16]}, that of Kinetics-400 "
+            f"begins {KINETICS400_SHA256}"
+        )
+    if list(names) != sorted(names):
+        notes.append("the ids do not follow the alphabetical order of the class names")
+    return notes
+
+
+def names_digest(names: Sequence[str]) -> str:
+    """Return the sha256 of the sorted names, joined by newlines."""
+    return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
+
+
+def canonical(name: str) -> str:
+    """Return a name as folders and lists agree on it: no quotes, no underscores, lower case."""
+    return " ".join(name.replace('"', "").replace("_", " ").split()).casefold()
+
+
+def ids_by_name(names: Sequence[str]) -> dict[str, int]:
+    """Return the ids by canonical name."""
+    return {canonical(name): label for label, name in enumerate(names)}
+
+
+def _from_lines(text: str) -> tuple[str, ...]:
+    return tuple(line.strip() for line in text.split("\n") if line.strip())
+
+
+def _from_json(text: str) -> tuple[str, ...]:
+    ids = json.loads(text)
+    if sorted(ids.values()) != list(range(len(ids))):
+        raise ValueError(f"its ids are not 0 to {len(ids) - 1}, each once")
+    return tuple(name.replace('"', "") for name, _ in sorted(ids.items(), key=lambda pair: pair[1]))

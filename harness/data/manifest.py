@@ -1,0 +1,186 @@
+"""The manifest: what a data set is on this disk, one clip a line, with a digest of its own.
+
+A JSON lines file in UTF-8. The first line describes the set:
+
+    {"manifest": "clips", "version": 1, "name": "kinetics400", "root": "/data/k400/val",
+     "digest": "<sha256>", "class_names": [...], "notes": [...], "problems": {"missing": [...]}}
+
+and each further line one clip:
+
+    {"id": "zumba/x_000010_000020", "path": "zumba/x_000010_000020.mp4", "label": 399,
+     "frames": 300, "bytes": 812345, "fingerprint": "size:812345"}
+
+``fingerprint`` is ``sha256:<hex>``, ``size:<bytes>`` or, for a folder of raw frames,
+``frames:<count>:<bytes>``. A clip that could not be read when it was scanned says so in
+``unreadable``; it stays in the set, so that it counts. ``digest`` is the sha256 over the sorted
+lines ``id TAB label TAB fingerprint``, so it depends neither on the order nor on the folder.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.data.kinetics import content_fingerprint, digest_from_lines, size_fingerprint
+from harness.errors import ClipError
+from harness.spec import Clip, ClipSet
+
+VERSION = 1
+SHOWN = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipEntry:
+    """One clip of a manifest; ``frames`` is None where it could not be read."""
+
+    id: str
+    path: str
+    label: int
+    frames: int | None
+    bytes: int
+    fingerprint: str
+    unreadable: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """A scanned data set; ``problems`` are what is not among the clips, by kind."""
+
+    name: str
+    root: Path
+    class_names: tuple[str, ...]
+    clips: tuple[ClipEntry, ...]
+    notes: tuple[str, ...] = ()
+    problems: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Return the sha256 that stands for the set."""
+        return digest_from_lines(
+            f"{clip.id}\t{clip.label}\t{clip.fingerprint}\n" for clip in self.clips
+        )
+
+
+def write_manifest(manifest: Manifest, path: Path) -> None:
+    """Write a manifest, whole or not at all.
+
+    Raises:
+        ClipError: the file cannot be written.
+    """
+    head = {
+        "manifest": "clips",
+        "version": VERSION,
+        "name": manifest.name,
+        "root": str(manifest.root.absolute()),
+        "digest": manifest.digest,
+        "class_names": manifest.class_names,
+        "notes": manifest.notes,
+        "problems": manifest.problems,
+    }
+    lines = [head, *(_plain(clip) for clip in manifest.clips)]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    temp = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temp.write_text(text, encoding="utf-8")
+        temp.replace(path)
+    except OSError as error:
+        raise ClipError(f"cannot write manifest {path}: {error.strerror}") from error
+
+
+def read_manifest(path: Path, root: Path | None = None) -> Manifest:
+    """Read a manifest; ``root`` says where the clips are now.
+
+    Raises:
+        ClipError: it cannot be read, is no manifest, or was changed by hand.
+    """
+    try:
+        head, *rows = (
+            json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]
+        )
+        if (head["manifest"], head["version"]) != ("clips", VERSION):
+            raise ClipError(f"{path} is not a clip manifest of version {VERSION}")
+        manifest = Manifest(
+            name=head["name"],
+            root=root or Path(head["root"]),
+            class_names=tuple(head["class_names"]),
+            clips=tuple(ClipEntry(**row) for row in rows),
+            notes=tuple(head["notes"]),
+            problems={kind: tuple(lines) for kind, lines in head["problems"].items()},
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ClipError(
+            f"cannot read manifest {path}: {error}; make one with `harness dataset scan`"
+        ) from error
+    if manifest.digest != head["digest"]:
+        raise ClipError(
+            f"manifest {path} was changed or cut: its clips have digest {manifest.digest[:16]}, it "
+            f"says {head['digest'][:16]}; make it again with `harness dataset scan`"
+        )
+    return manifest
+
+
+def clip_set_from_manifest(manifest: Manifest) -> ClipSet:
+    """Return the clips of a manifest, after a look at each on disk.
+
+    Raises:
+        ClipError: there are no clips, or some have gone or changed since the scan.
+    """
+    if not manifest.clips:
+        raise ClipError(f"the manifest of {manifest.name} names no clips; scan a folder with some")
+    changed = list(_changes(manifest))
+    if changed:
+        shown = "; ".join(changed[:SHOWN])
+        raise ClipError(
+            f"{len(changed)} clips of {manifest.name} changed since the scan: {shown}; scan again"
+        )
+    clips = tuple(
+        Clip(entry.id, manifest.root / entry.path, entry.label) for entry in manifest.clips
+    )
+    return ClipSet(manifest.name, clips, manifest.class_names, manifest.digest)
+
+
+def size_of_clip(path: Path) -> tuple[int, int]:
+    """Return the number of raw frames of a folder, 0 for a file, and the bytes of either."""
+    if not path.is_dir():
+        return 0, path.stat().st_size
+    with os.scandir(path) as entries:
+        sizes = [entry.stat().st_size for entry in entries if is_frame_name(entry.name)]
+    return len(sizes), sum(sizes)
+
+
+def is_frame_name(name: str) -> bool:
+    """Whether a file is a raw frame as the guides' extraction names it."""
+    return name.startswith("img_") and name.endswith(".jpg") and name[4:-4].isdecimal()
+
+
+def fingerprint(path: Path, is_content: bool) -> str:
+    """Return what stands for a clip in the digest of its set."""
+    if path.is_dir():
+        count, size_bytes = size_of_clip(path)
+        return f"frames:{count}:{size_bytes}"
+    return content_fingerprint(path) if is_content else size_fingerprint(path)
+
+
+def _changes(manifest: Manifest) -> Iterator[str]:
+    for entry in manifest.clips:
+        path = manifest.root / entry.path
+        try:
+            frames, size_bytes = size_of_clip(path)
+        except OSError:
+            yield f"{entry.id} is gone ({path})"
+        else:
+            if size_bytes != entry.bytes or frames not in (0, entry.frames):
+                yield f"{entry.id} has another size"
+
+
+def _plain(clip: ClipEntry) -> dict[str, Any]:
+    row = dataclasses.asdict(clip)
+    return row if clip.unreadable else {key: row[key] for key in row if key != "unreadable"}
+
+
+def problem_count(problems: Mapping[str, Sequence[str]]) -> int:
+    """Return how many problems there are of all kinds."""
+    return sum(len(lines) for lines in problems.values())

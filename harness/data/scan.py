@@ -1,0 +1,251 @@
+"""Folders, annotations and lists, as Kinetics users have them -> a manifest.
+
+Labels come from a list (``path label``, or ``folder frames label`` for raw frames), from the
+annotations of the data set (``val.csv``), or from the names of the folders that the clips are in.
+Clips may be called ``<id>_000010_000020`` or ``<id>``. What does not fit is reported by name.
+"""
+
+import csv
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from harness.data.clip_files import clip_id, clip_paths, frame_count
+from harness.data.labels import KINETICS400, canonical, ids_by_name, name_notes
+from harness.data.manifest import ClipEntry, Manifest, fingerprint, size_of_clip
+from harness.errors import ClipError
+
+PROBLEM_KINDS = ("missing", "unreadable", "duplicate", "unlabelled", "contradicted")
+SEGMENT = re.compile(r"_\d{6}_\d{6}$")
+RAWFRAME_LINE = re.compile(r"(.+?)\s+(\d+)\s+(-?\d+)")
+VIDEO_LINE = re.compile(r"(.+?)\s+(\S+)")
+NewCounter = Callable[[int], Callable[[int], None]]
+COLUMNS = ("label", "youtube_id", "time_start", "time_end")
+CVDF = (("annotations/val.csv", "val"), ("val.csv", "val"), ("kinetics_val.csv", "val"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What to scan.
+
+    Attributes:
+        root: folder of the clips.
+        class_names: by id.
+        name: of the data set.
+        annotations: ``val.csv``, or None.
+        listing: a list of mmaction2, or None.
+        is_content: whether the digest is over the bytes of the clips, not their sizes.
+    """
+
+    root: Path
+    class_names: tuple[str, ...]
+    name: str = "kinetics400"
+    annotations: Path | None = None
+    listing: Path | None = None
+    is_content: bool = False
+
+
+class _Findings:
+    """What was found so far: labelled clips by id, and problems by kind."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.labels: dict[str, int] = {}
+        self.paths: dict[str, Path] = {}
+        self.problems: dict[str, list[str]] = {kind: [] for kind in PROBLEM_KINDS}
+
+    def add(self, path: Path, label: int) -> None:
+        """Take a clip, unless it is there already or its label is not one."""
+        name = clip_id(path, self.source.root)
+        if name in self.labels:
+            self.tell("duplicate", f"{name}: {path} beside {self.paths[name]}")
+        elif not 0 <= label < len(self.source.class_names):
+            self.tell("unlabelled", f"{name}: label {label} of {len(self.source.class_names)}")
+        else:
+            self.labels[name], self.paths[name] = label, path
+
+    def tell(self, kind: str, text: str) -> None:
+        """Note a problem."""
+        self.problems[kind].append(text)
+
+
+def source_from_folder(source: Source) -> Source:
+    """Return the source with its annotations and clips found in the layout of CVDF."""
+    if source.annotations is None and source.listing is None:
+        for annotations, folder in CVDF:
+            path = source.root / annotations
+            if path.is_file() and (source.root / folder).is_dir():
+                return dataclasses.replace(source, root=source.root / folder, annotations=path)
+    return source
+
+
+def scan(source: Source, progress: NewCounter = lambda total: lambda done: None) -> Manifest:
+    """Look at every clip of a source and return the manifest of those that have a label.
+
+    Args:
+        source: what to scan.
+        progress: from the number of clips to what is told how many are done.
+
+    Raises:
+        ClipError: the source itself cannot be read, or holds no labelled clip at all.
+    """
+    source = source_from_folder(source)
+    findings = _Findings(source)
+    if source.listing is not None:
+        _take_listed(source.listing, findings)
+    elif source.annotations is not None:
+        _take_annotated(source.annotations, findings)
+    else:
+        _take_foldered(findings)
+    entries, count = [], progress(len(findings.labels))
+    for done, name in enumerate(sorted(findings.labels), start=1):
+        entries.append(_entry(name, findings))
+        count(done)
+    if not entries:
+        raise ClipError(
+            f"there is no clip with a label in {source.root}; name its annotations or its list, or "
+            "put the clips into a folder for each class"
+        )
+    _tell_same_content(entries, findings)
+    problems = {kind: tuple(lines) for kind, lines in findings.problems.items() if lines}
+    notes = tuple(name_notes(source.class_names)) if source.name == KINETICS400 else ()
+    return Manifest(
+        source.name, source.root.absolute(), source.class_names, tuple(entries), notes, problems
+    )
+
+
+def _entry(name: str, findings: _Findings) -> ClipEntry:
+    path, root = findings.paths[name], findings.source.root
+    frames, reason = None, None
+    try:
+        frames = frame_count(path)
+    except ClipError as error:
+        reason = str(error)
+        findings.tell("unreadable", reason)
+    return ClipEntry(
+        id=name,
+        path=path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path),
+        label=findings.labels[name],
+        frames=frames,
+        bytes=size_of_clip(path)[1],
+        fingerprint=fingerprint(path, findings.source.is_content),
+        unreadable=reason,
+    )
+
+
+def _tell_same_content(entries: Sequence[ClipEntry], findings: _Findings) -> None:
+    first: dict[str, str] = {}
+    for entry in entries:
+        if entry.fingerprint.startswith("sha256:") and not entry.unreadable:
+            other = first.setdefault(entry.fingerprint, entry.id)
+            if other != entry.id:
+                findings.tell("duplicate", f"{entry.id} has the content of {other}")
+
+
+def _take_foldered(findings: _Findings) -> None:
+    ids = ids_by_name(findings.source.class_names)
+    root = findings.source.root
+    for path in clip_paths(root):
+        label = _label_of_folder(path, root, ids)
+        if label is None:
+            findings.tell("unlabelled", clip_id(path, root))
+        else:
+            findings.add(path, label)
+
+
+def _label_of_folder(path: Path, root: Path, ids: dict[str, int]) -> int | None:
+    parents = (canonical(name) for name in reversed(path.relative_to(root).parts[:-1]))
+    return next((ids[name] for name in parents if name in ids), None)
+
+
+def _take_annotated(annotations: Path, findings: _Findings) -> None:
+    ids, root = ids_by_name(findings.source.class_names), findings.source.root
+    files: dict[str, list[Path]] = {}
+    for path in clip_paths(root):
+        files.setdefault(Path(clip_id(path, root)).name, []).append(path)
+    used: set[str] = set()
+    for row in _rows(annotations):
+        name = f"{row['youtube_id']}_{_segment(row, annotations)}"
+        found = name if name in files else row["youtube_id"]
+        if found not in files:
+            findings.tell("missing", f"{name} ({row['label']})")
+        elif found in used:
+            findings.tell("duplicate", f"{name} is annotated twice")
+        elif canonical(row["label"]) not in ids:
+            findings.tell("unlabelled", f"{name}: {row['label']!r} is not a class")
+        else:
+            _take_annotated_clip(files[found], ids, canonical(row["label"]), findings)
+        used.add(found)
+    for stem in sorted(files.keys() - used):
+        findings.tell("unlabelled", f"{stem}: not in {annotations.name}")
+
+
+def _take_annotated_clip(
+    paths: Sequence[Path], ids: dict[str, int], label: str, findings: _Findings
+) -> None:
+    first, *others = paths
+    folder = _label_of_folder(first, findings.source.root, ids)
+    if folder not in (None, ids[label]):
+        findings.tell("contradicted", f"{first}: annotated as {label}")
+    findings.add(first, ids[label])
+    for other in others:
+        findings.tell("duplicate", f"{first.stem}: {other} beside {first}")
+
+
+def _rows(annotations: Path) -> Iterator[dict[str, str]]:
+    try:
+        with annotations.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            if not set(COLUMNS) <= set(reader.fieldnames or ()):
+                raise ClipError(f"{annotations} needs the columns {', '.join(COLUMNS)}")
+            yield from reader
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ClipError(f"cannot read annotations {annotations}: {error}") from error
+
+
+def _segment(row: dict[str, str], annotations: Path) -> str:
+    try:
+        return "_".join(f"{int(float(row[key])):06d}" for key in ("time_start", "time_end"))
+    except (TypeError, ValueError) as error:
+        raise ClipError(f"{annotations}: {row['youtube_id']} has no times: {error}") from error
+
+
+def _take_listed(listing: Path, findings: _Findings) -> None:
+    try:
+        text = listing.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ClipError(f"cannot read clip list {listing}: {error}") from error
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            _take_line(line.strip(), f"line {number}", findings)
+
+
+def _take_line(line: str, where: str, findings: _Findings) -> None:
+    root = findings.source.root
+    frames = RAWFRAME_LINE.fullmatch(line)
+    video = VIDEO_LINE.fullmatch(line)
+    if frames and (root / frames[1]).is_dir():
+        _take_folder(root / frames[1], int(frames[2]), int(frames[3]), findings)
+    elif video is None:
+        findings.tell("unlabelled", f"{where}: {line}")
+    elif not _existing(root, video[1]):
+        findings.tell("missing", f"{where}: {video[1]}")
+    elif video[2].lstrip("-").isdecimal():
+        findings.add(root / video[1], int(video[2]))
+    else:
+        findings.tell("unlabelled", f"{where}: {line}")
+
+
+def _take_folder(path: Path, listed: int, label: int, findings: _Findings) -> None:
+    count = size_of_clip(path)[0]
+    if listed != count:
+        findings.tell("contradicted", f"{path}: the list says {listed} frames, there are {count}")
+    findings.add(path, label)
+
+
+def _existing(root: Path, name: str) -> bool:
+    try:
+        return (root / name).exists()
+    except (OSError, ValueError):
+        return False
