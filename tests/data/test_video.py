@@ -1,3 +1,4 @@
+import io
 import wave
 
 import av
@@ -5,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from harness.data.video import decode_frames
+from harness.data.video import count_frames, decode_as_extracted, decode_frames, iterate_frames
 from harness.errors import ClipError
 
 
@@ -27,7 +28,9 @@ def test_frames_are_those_that_opencv_extracts(clip_path):
     expected = []
     while (read := capture.read())[0]:
         expected.append(read[1][..., ::-1])
-    np.testing.assert_array_equal(np.stack(decode_frames(clip_path, all_of)), np.stack(expected))
+    np.testing.assert_array_equal(np.stack(list(iterate_frames(clip_path))), np.stack(expected))
+    actual = decode_as_extracted(clip_path, all_of)
+    np.testing.assert_array_equal(np.stack(actual), np.stack(expected))
 
 
 def test_a_rotated_clip_is_turned_upright_as_opencv_does(rotated_clip):
@@ -153,6 +156,42 @@ def test_a_reader_without_frames_is_named(tmp_path, write_clip, monkeypatch):
         raise AssertionError
 
     monkeypatch.setattr("decord.VideoReader", refuse)
-    path = write_clip(tmp_path / "clip.mp4", 2)
+    path = write_clip(tmp_path / "clip.avi", 2, codec="mpeg4")
     with pytest.raises(ClipError, match=r"\(AssertionError\)"):
         decode_frames(path, all_of)
+
+
+def test_the_colour_matrix_of_the_file_counts_for_decord_alone(tmp_path, write_clip):
+    tagged = {"x264-params": "colormatrix=bt709"}
+    path = write_clip(tmp_path / "tagged.mp4", 3, **tagged)
+    video, extracted = (read(path, all_of)[1] for read in (decode_frames, decode_as_extracted))
+    assert np.abs(video.astype(int) - extracted).max() > 10
+
+
+def test_frames_are_counted_without_decoding(tmp_path, write_clip):
+    assert count_frames(write_clip(tmp_path / "clip.mkv", 17, bf="2")) == 17
+
+
+def test_a_file_without_frames_is_named(tmp_path, write_clip, monkeypatch):
+    path = write_clip(tmp_path / "clip.mp4", 2)
+    monkeypatch.setattr("harness.data.video._content", lambda path: write_nothing())
+    with pytest.raises(ClipError, match="it has no frames"):
+        count_frames(path)
+
+
+def write_nothing():
+    """A file whose stream has a header and no picture."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="avi") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv420p"
+        container.start_encoding()
+    return buffer.getvalue()
+
+
+def test_opencv_that_stops_early_is_noticed(tmp_path, write_clip, monkeypatch):
+    path = write_clip(tmp_path / "clip.avi", 5, codec="mpeg4")
+    monkeypatch.setattr("harness.data.video.count_frames", lambda path: 6)
+    with pytest.raises(ClipError, match="OpenCV reads 5 of its 6 frames"):
+        list(iterate_frames(path))

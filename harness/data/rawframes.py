@@ -1,0 +1,134 @@
+"""Raw frames: the guides' extraction of videos into JPEG files, and reading them back.
+
+The extraction is mmaction2's ``build_rawframes.py --level 1 --use-opencv --new-short 320``: a
+folder for each clip with ``img_00001.jpg`` and so on. A clip is written into a hidden folder that
+is renamed when it is whole, so that what was stopped is done again and nothing else is.
+"""
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.data.clip_files import frame_count
+from harness.data.sampling import frame_indices
+from harness.data.transforms import Frame, frame_from_jpeg, jpeg_from_frame
+from harness.data.video import iterate_frames
+from harness.errors import ClipError
+from harness.spec import Clip, InputProtocol
+
+if TYPE_CHECKING:
+    from harness.data.manifest import Manifest
+
+SHORT_SIDE = 320
+
+
+@dataclasses.dataclass(frozen=True)
+class Extracted:
+    """What became of one clip: its frames, or why there are none; whether they were there."""
+
+    clip_id: str
+    frames: int
+    was_there: bool = False
+    unreadable: str | None = None
+
+
+def extract(clips: Sequence[Clip], out: Path, short_side: int = SHORT_SIDE) -> Iterator[Extracted]:
+    """Extract every clip that is not there yet, and yield what became of it.
+
+    Args:
+        clips: videos.
+        out: folder that gets a folder for each clip, by its file name.
+        short_side: of the frames; 0 keeps the size of the video.
+
+    Raises:
+        ClipError: two clips would share a folder, or the folder cannot be written.
+    """
+    folders = _folders(clips, out)
+    for clip in clips:
+        folder = folders[clip.id]
+        if folder.is_dir():
+            yield Extracted(clip.id, frame_count(folder), was_there=True)
+            continue
+        try:
+            yield Extracted(clip.id, _extracted(clip.path, folder, short_side))
+        except ClipError as error:
+            yield Extracted(clip.id, 0, unreadable=str(error))
+
+
+def folder_name(clip: Clip) -> str:
+    """Return the name that the guides give to the folder of a clip: that of its file."""
+    return clip.path.stem
+
+
+def frames_from_folder(folder: Path, choose: Callable[[int], Sequence[int]]) -> list[Frame]:
+    """Read some frames of a folder, in the order that ``choose`` gives, counted from 0.
+
+    Raises:
+        ClipError: a file is missing or is not a picture.
+    """
+    indices = choose(frame_count(folder))
+    kept = {index: _frame(folder / f"img_{index + 1:05d}.jpg") for index in set(indices)}
+    return [kept[index] for index in indices]
+
+
+def frames_of_protocol(folder: Path, protocol: InputProtocol) -> list[Frame]:
+    """Read the frames of a folder that a protocol asks for.
+
+    Raises:
+        ClipError: the protocol wants the video itself, or a file cannot be read.
+    """
+    if protocol.source != "rawframes":
+        raise ClipError(
+            f"{folder} is a folder of raw frames, this model is judged on videos: JPEG files would "
+            "change its numbers; name the videos"
+        )
+    return frames_from_folder(folder, lambda count: frame_indices(protocol, count))
+
+
+def listing(manifest: "Manifest", done: Sequence[Extracted], names: dict[str, str]) -> str:
+    """Return mmaction2's list of raw frames: folder, frames and label of each readable clip."""
+    labels = {clip.id: clip.label for clip in manifest.clips}
+    return "".join(
+        f"{names[one.clip_id]} {one.frames} {labels[one.clip_id]}\n" for one in done if one.frames
+    )
+
+
+def _folders(clips: Sequence[Clip], out: Path) -> dict[str, Path]:
+    owner: dict[str, str] = {}
+    for clip in clips:
+        if clip.path.is_dir():
+            raise ClipError(f"{clip.id} is a folder of raw frames already ({clip.path})")
+        other = owner.setdefault(folder_name(clip), clip.id)
+        if other != clip.id:
+            raise ClipError(f"{clip.id} and {other} would share the folder {folder_name(clip)}")
+    return {clip_id: out / name for name, clip_id in owner.items()}
+
+
+def _extracted(video: Path, folder: Path, short_side: int) -> int:
+    temp = folder.with_name(f".{folder.name}.{os.getpid()}")
+    count = 0
+    try:
+        shutil.rmtree(temp, ignore_errors=True)
+        temp.mkdir(parents=True)
+        for count, frame in enumerate(iterate_frames(video), start=1):
+            (temp / f"img_{count:05d}.jpg").write_bytes(jpeg_from_frame(frame, short_side))
+        temp.rename(folder)
+    except OSError as error:
+        raise ClipError(f"cannot write raw frames into {folder}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(temp, ignore_errors=True)
+    return count
+
+
+def _frame(path: Path) -> Frame:
+    try:
+        return frame_from_jpeg(np.frombuffer(path.read_bytes(), np.uint8))
+    except OSError as error:
+        raise ClipError(f"cannot read raw frame {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ClipError(f"raw frame {path} is {error}; extract the clip again") from error

@@ -1,0 +1,173 @@
+"""Decode only what the wanted frames need: H.264 by PyAV, frame for frame what decord gives.
+
+A picture whose NAL units all say ``nal_ref_idc == 0`` is referred to by no other picture, so it
+need not be decoded when nobody asked for it; with B-frames that is half of a clip. What lies behind
+the last wanted frame of a group that starts with an IDR picture, and groups without a wanted frame,
+need no decoding either. Whatever is not plain (interlaced, rotated, another codec, timestamps that
+are missing or repeat, any damage) is left to decord: ``None`` says so.
+"""
+
+import dataclasses
+import io
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from harness.data.transforms import Frame
+
+SLICE, IDR_SLICE = 1, 5
+PARTITIONS = frozenset((2, 3, 4))
+# Slices, supplemental information, delimiters and filling: all that may be dropped with a picture.
+DROPPABLE = frozenset((SLICE, 6, 9, 12))
+PIXELS = frozenset(("yuv420p", "yuvj420p"))
+
+Choose = Callable[[int], Sequence[int]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """One packet: its time, whether it starts a group, and whether nothing refers to it."""
+
+    packet: Any
+    pts: int
+    starts: bool
+    is_disposable: bool
+
+
+class NotPlain(Exception):
+    """This video is for decord."""
+
+
+def decode_needed(data: bytes, choose: Choose, is_tagged: bool = True) -> "list[Frame] | None":
+    """Decode some frames of a video file, given as bytes; None when it is not plain H.264.
+
+    Args:
+        data: the file.
+        choose: from the number of frames to the indices wanted, in order.
+        is_tagged: whether the colour matrix that the file names is used, as decord does; OpenCV
+            takes that of BT.601 whatever the file says.
+    """
+    import av
+
+    try:
+        with av.open(io.BytesIO(data), metadata_errors="replace") as container:
+            units = units_from_container(container)
+            times = sorted(unit.pts for unit in units)
+            indices = choose(len(times))
+            wanted = {times[index] for index in indices}
+            found = _decoded(container.streams.video[0], units, wanted, is_tagged)
+    except (av.FFmpegError, NotPlain):
+        return None
+    if found.keys() != wanted:
+        return None
+    return [found[times[index]] for index in indices]
+
+
+def units_from_container(container: Any) -> list[Unit]:
+    """Return the packets of the one video stream, in the order of decoding.
+
+    Raises:
+        NotPlain: the stream is not H.264 as mp4 and Matroska keep it, or its times are unusable.
+    """
+    stream = _plain_stream(container)
+    length_bytes = (stream.codec_context.extradata[4] & 3) + 1
+    units = [_unit(packet, length_bytes) for packet in container.demux(stream) if packet.size > 0]
+    if not units or not units[0].starts or len({unit.pts for unit in units}) != len(units):
+        raise NotPlain
+    return units
+
+
+def needed(units: Sequence[Unit], wanted: set[int]) -> Iterator[list[Unit]]:
+    """Yield, for each group with a wanted frame, what has to be decoded of it."""
+    starts = [index for index, unit in enumerate(units) if unit.starts]
+    for start, end in zip(starts, [*starts[1:], len(units)], strict=True):
+        group = units[start:end]
+        last = max((index for index, unit in enumerate(group) if unit.pts in wanted), default=-1)
+        if last >= 0:
+            kept = group[: last + 1]
+            yield [unit for unit in kept if not unit.is_disposable or unit.pts in wanted]
+
+
+def _plain_stream(container: Any) -> Any:
+    (stream, *others) = container.streams.video or [None]
+    if stream is None or others:
+        raise NotPlain
+    context = stream.codec_context
+    extra = context.extradata or b""
+    # An avcC record starts with 1; a start code instead means another packing of the units.
+    if context.name != "h264" or len(extra) < 7 or extra[0] != 1 or context.pix_fmt not in PIXELS:
+        raise NotPlain
+    context.thread_count = 1
+    context.options = {"err_detect": "explode"}
+    return stream
+
+
+def _unit(packet: Any, length_bytes: int) -> Unit:
+    if packet.pts is None or packet.is_discard or packet.is_corrupt:
+        raise NotPlain
+    headers = nal_headers(bytes(packet), length_bytes)
+    kinds = {header & 31 for header in headers}
+    if kinds & PARTITIONS or not kinds & {SLICE, IDR_SLICE}:
+        raise NotPlain
+    is_unreferenced = all(header & 0x60 == 0 for header in headers if header & 31 == SLICE)
+    return Unit(packet, packet.pts, IDR_SLICE in kinds, kinds <= DROPPABLE and is_unreferenced)
+
+
+def nal_headers(data: bytes, length_bytes: int) -> list[int]:
+    """Return the first byte of each NAL unit of a packet.
+
+    Raises:
+        NotPlain: the lengths do not add up.
+    """
+    headers, position = [], 0
+    while position < len(data):
+        content = position + length_bytes
+        size = int.from_bytes(data[position:content], "big")
+        position = content + size
+        if size == 0 or position > len(data):
+            raise NotPlain
+        headers.append(data[content])
+    return headers
+
+
+def _decoded(
+    stream: Any, units: Sequence[Unit], wanted: set[int], is_tagged: bool
+) -> "dict[int, Frame]":
+    found: dict[int, Frame] = {}
+    convert = _converter(is_tagged)
+    context = stream.codec_context
+    for group in needed(units, wanted):
+        for packet in (*(unit.packet for unit in group), None):
+            for picture in context.decode(packet):
+                if picture.pts in wanted:
+                    _require_plain(picture, context)
+                    found[picture.pts] = convert(picture)
+        context.flush_buffers()
+    return found
+
+
+def _require_plain(picture: Any, context: Any) -> None:
+    size = (picture.width, picture.height)
+    if (
+        picture.is_corrupt
+        or picture.interlaced_frame
+        or picture.rotation
+        or size != (context.width, context.height)
+        or picture.format.name not in PIXELS
+    ):
+        raise NotPlain
+
+
+def _converter(is_tagged: bool) -> "Callable[[Any], Frame]":
+    from av.video.reformatter import Colorspace, VideoReformatter
+
+    reformatter = VideoReformatter()
+    matrix = None if is_tagged else Colorspace.ITU601
+
+    def convert(picture: Any) -> "Frame":
+        rgb = reformatter.reformat(picture, format="rgb24", src_colorspace=matrix, threads=1)
+        return np.asarray(rgb.to_ndarray(), np.uint8)
+
+    return convert

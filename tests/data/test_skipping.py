@@ -1,0 +1,139 @@
+import av
+import numpy as np
+import pytest
+
+from harness.data import skipping
+from harness.data.skipping import NotPlain, decode_needed, nal_headers, needed
+from harness.data.video import _decoded_by_decord, decode_frames
+from harness.errors import ClipError
+
+
+def spread(frame_count):
+    return tuple(frame_count * step // 8 for step in range(8))
+
+
+def middle(frame_count):
+    return (frame_count // 2,)
+
+
+def last_first(frame_count):
+    return (frame_count - 1, 0)
+
+
+@pytest.mark.parametrize("choose", [spread, middle, last_first])
+def test_frames_are_decords(clip_path, choose):
+    data = clip_path.read_bytes()
+    expected = np.stack(_decoded_by_decord(data, choose))
+    np.testing.assert_array_equal(np.stack(decode_frames(clip_path, choose)), expected)
+    found = decode_needed(data, choose)
+    if found is not None:
+        np.testing.assert_array_equal(np.stack(found), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "is_plain"),
+    [
+        ("a.mp4", {"bf": "3"}, True),
+        ("a.mkv", {"bf": "2"}, True),
+        ("sound.mp4", {"bf": "2", "has_audio": True}, True),
+        ("variable.mp4", {"bf": "2", "is_variable": True}, True),
+        ("tff.mp4", {"x264-params": "tff=1"}, False),
+        ("a.avi", {"codec": "mpeg4"}, False),
+        ("h264.avi", {}, False),
+        ("deep.mp4", {"pixels": "yuv444p"}, False),
+    ],
+)
+def test_what_is_plain_is_decoded_here(tmp_path, write_clip, name, options, is_plain):
+    data = write_clip(tmp_path / name, 30, **options).read_bytes()
+    assert (decode_needed(data, spread) is not None) is is_plain
+
+
+def test_a_rotated_clip_is_not_plain(rotated_clip):
+    assert decode_needed(rotated_clip.read_bytes(), middle) is None
+
+
+def test_half_of_a_clip_with_b_frames_is_not_decoded(tmp_path, write_clip):
+    path = write_clip(tmp_path / "b.mp4", 120, bf="3", **{"x264-params": "b-adapt=0:scenecut=0"})
+    with av.open(str(path)) as container:
+        units = skipping.units_from_container(container)
+    wanted = {sorted(unit.pts for unit in units)[index] for index in spread(120)}
+    kept = [unit for group in needed(units, wanted) for unit in group]
+    assert len(kept) < 0.6 * len(units)
+    assert wanted <= {unit.pts for unit in kept}
+
+
+def test_groups_without_a_wanted_frame_are_left_out(tmp_path, write_clip):
+    path = write_clip(tmp_path / "g.mp4", 60, bf="0", g="10")
+    with av.open(str(path)) as container:
+        units = skipping.units_from_container(container)
+    (group,) = needed(units, {sorted(unit.pts for unit in units)[25]})
+    assert len(group) == 6
+
+
+def test_damage_is_left_to_decord(tmp_path, write_clip):
+    data = bytearray(write_clip(tmp_path / "clip.mp4", 60, bf="2", g="12").read_bytes())
+    middle_byte = len(data) // 2
+    data[middle_byte : middle_byte + 200] = bytes(200)
+    assert decode_needed(bytes(data), lambda count: tuple(range(count))) is None
+
+
+def test_a_frame_that_does_not_come_is_left_to_decord(tmp_path, write_clip, monkeypatch):
+    data = write_clip(tmp_path / "clip.mp4", 10).read_bytes()
+    monkeypatch.setattr(skipping, "_decoded", lambda *args: {})
+    assert decode_needed(data, middle) is None
+
+
+@pytest.mark.parametrize("data", [b"\0\0\0\0", b"\0\0\0\x09\x65", b"\0\0\0\x01\x65\0"])
+def test_lengths_that_do_not_add_up_are_not_plain(data):
+    with pytest.raises(NotPlain):
+        nal_headers(data, 4)
+
+
+def test_headers_are_found_behind_their_lengths():
+    assert nal_headers(b"\0\x02\x65\x01\0\x01\x06", 2) == [0x65, 0x06]
+
+
+class Packet(bytes):
+    pts, is_discard, is_corrupt = 0, False, False
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"), [("pts", None), ("is_discard", True), ("is_corrupt", True)]
+)
+def test_packets_that_say_odd_things_are_not_plain(attribute, value):
+    packet = Packet(b"\0\0\0\x01\x65")
+    setattr(packet, attribute, value)
+    with pytest.raises(NotPlain):
+        skipping._unit(packet, 4)
+
+
+@pytest.mark.parametrize("header", [b"\x62", b"\x06"])
+def test_packets_without_whole_slices_are_not_plain(header):
+    with pytest.raises(NotPlain):
+        skipping._unit(Packet(b"\0\0\0\x01" + header), 4)
+
+
+@pytest.mark.parametrize(
+    ("units", "starts", "is_disposable"),
+    [
+        (b"\x65", True, False),
+        (b"\x41", False, False),
+        (b"\x01", False, True),
+        (b"\x06\x01\x01", False, True),
+        (b"\x01\x41", False, False),
+        (b"\x08\x01", False, False),
+    ],
+)
+def test_what_nothing_refers_to_is_told_by_its_headers(units, starts, is_disposable):
+    data = b"".join(b"\0\0\0\x01" + bytes([header]) for header in units)
+    unit = skipping._unit(Packet(data), 4)
+    assert (unit.starts, unit.is_disposable) == (starts, is_disposable)
+
+
+def test_the_choosers_refusal_is_told(tmp_path, write_clip):
+    def refuse(count):
+        raise ClipError("no")
+
+    data = write_clip(tmp_path / "clip.mp4", 3).read_bytes()
+    with pytest.raises(ClipError, match="no"):
+        decode_needed(data, refuse)
