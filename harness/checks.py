@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.accuracy import AccuracyMeasurement, accuracy_measurement
-from harness.data.loading import samples
+from harness.data.store import CropStore
+from harness.data.streaming import stored_samples
 from harness.datasets import motion8
 from harness.divergence import first_divergent_node
 from harness.errors import ExportError, MissingInput, RunError
@@ -24,10 +26,22 @@ from harness.module_divergence import first_divergent_module
 from harness.onnx_check import measure_export
 from harness.parity import ChainScores, ParityMeasurement, parity_measurement
 from harness.reference import npz_from_predictions, torch_predictions, torch_scores
-from harness.run import Runner, feed_from_tensors, predict, run_tensors
+from harness.resume import journal_at, predict_resumed
+from harness.run import Runner, feed_from_tensors, run_tensors
 from harness.runtimes.ort import OrtSession, ort_session
 from harness.scores import FLOAT16_SMALLEST_NORMAL, FLOAT32_SMALLEST_NORMAL
-from harness.spec import Cell, Clip, DeviceModel, LoopSettings, ModelSpec, Session, Status
+from harness.spec import (
+    Cell,
+    Clip,
+    ClipSet,
+    DeviceModel,
+    LoopSettings,
+    ModelSpec,
+    Predictions,
+    Session,
+    Status,
+    digest_from_json,
+)
 from harness.stages import run_in_child
 from harness.throughput import SessionTiming, ThroughputMeasurement, throughput_measurement
 from harness.timed_session import time_session
@@ -118,10 +132,7 @@ def check_accuracy(context: Context) -> Found:
         )
     clip_set = bench.clip_set(cell.model)
     reference = torch_predictions(spec, weights, clip_set, bench.workshop)
-    progress = bench.progress.counter(f"{cell.id} accuracy", len(clip_set.clips))
-    with _open(context, bench.device_model(cell)) as session:
-        items = samples(clip_set.clips, spec.protocol)
-        preds = predict(session.run, spec, cell.batch, items, progress, context.smallest)
+    preds = _device_predictions(context, clip_set)
     measurement = accuracy_measurement(preds, clip_set, reference)
     raw = {"predictions": (npz_from_predictions(preds), ".npz")}
     return Found(measurement, judge_accuracy(measurement, context.limits.accuracy), raw)
@@ -254,6 +265,31 @@ def _divergent_node(
         built = bench.device_model(cell).artifact.path
         node = first_divergent_node(simplified, built, feed, allowed)
     return node
+
+
+def _device_predictions(context: Context, clip_set: ClipSet) -> Predictions:
+    """Run the whole set; what a killed run of the same device model did today is kept."""
+    cell, bench, spec = context.cell, context.bench, context.spec
+    model, cache = bench.device_model(cell), bench.site.cache_dir
+    key = digest_from_json(
+        {
+            "device_model": model.artifact.sha256,
+            "device": {**bench.state(cell.device).facts},
+            "cell": cell.id,
+            "clips": clip_set.digest,
+            "protocol": spec.protocol,
+        }
+    )
+    store = CropStore(cache / "crops", spec.protocol, clip_set)
+    progress = bench.progress.counter(f"{cell.id} accuracy", len(clip_set.clips))
+    source = (clip_set.clips, functools.partial(stored_samples, store))
+    with (
+        journal_at(cache / "partial" / f"{key}.scores", spec, clip_set.clips) as journal,
+        _open(context, model) as session,
+    ):
+        return predict_resumed(
+            session.run, spec, cell.batch, source, journal, progress, context.smallest
+        )
 
 
 def _npz(**arrays: npt.NDArray[np.float64]) -> bytes:

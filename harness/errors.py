@@ -17,6 +17,7 @@ HarnessError
     ├── ExportError
     ├── SimplifyError
     ├── BuildError
+    ├── DecodeError
     └── RunError
 
 Foreign errors are mapped at the edge, with the cause kept. Every message says what was asked, what
@@ -98,6 +99,12 @@ class BuildError(StageError):
     """The device's compiler refused the model or wrote nothing usable."""
 
     stage = "build"
+
+
+class DecodeError(StageError):
+    """A process that decodes clips died."""
+
+    stage = "decode"
 
 
 class RunError(StageError):

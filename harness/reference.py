@@ -12,12 +12,14 @@ import numpy.typing as npt
 
 from harness import pytorch
 from harness.build import WeightsFile, Workshop, code_digest, package_versions
-from harness.data.loading import samples
+from harness.data.store import CropStore
+from harness.data.streaming import stored_samples
 from harness.environment import environment_facts
 from harness.errors import RunError
 from harness.inputs import ParityInputs
-from harness.run import predict, run_tensors
-from harness.spec import Clip, ClipSet, ModelSpec, Predictions
+from harness.resume import journal_at, predict_resumed
+from harness.run import run_tensors
+from harness.spec import ClipSet, ModelSpec, Predictions, digest_from_json
 
 REFERENCE_BATCH = 8
 
@@ -52,16 +54,19 @@ def torch_scores(
 def torch_predictions(
     spec: ModelSpec, weights: WeightsFile, clip_set: ClipSet, workshop: Workshop
 ) -> Predictions:
-    """Run PyTorch in float32 on a whole clip set."""
+    """Run PyTorch in float32 on a whole clip set; what a killed run did is kept."""
+    inputs = {**_inputs(spec, weights), "clips": clip_set.digest}
+    cache = workshop.store.root
+    journal = cache / "partial" / f"{digest_from_json(inputs)}.scores"
     artifact = workshop.store.get_or_build(
         "torch-predictions",
         f"{spec.name}.npz",
-        {**_inputs(spec, weights), "clips": clip_set.digest},
+        inputs,
         lambda target: workshop.run(
             f"pytorch predictions {spec.name}",
             RunError,
             write_torch_predictions,
-            *(spec, weights.path, clip_set.clips, target),
+            *(spec, weights.path, clip_set, (cache / "crops", journal), target),
         ),
     )
     return predictions_from_npz(artifact.path)
@@ -86,13 +91,27 @@ def write_torch_scores(
 
 
 def write_torch_predictions(
-    spec: ModelSpec, checkpoint: Path | None, clips: Sequence[Clip], target: Path
+    spec: ModelSpec,
+    checkpoint: Path | None,
+    clip_set: ClipSet,
+    kept: tuple[Path, Path],
+    target: Path,
 ) -> dict[str, Any]:
-    """Compute the predictions; runs in a process of its own."""
+    """Compute the predictions; runs in a process of its own.
+
+    Args:
+        spec: the model.
+        checkpoint: its weights.
+        clip_set: what it is run on.
+        kept: the folder of the decoded clips, and the journal of the clips that are done.
+        target: gets the predictions.
+    """
     model = pytorch.torch_model_from_spec(spec, checkpoint)
-    items = samples(clips, spec.protocol)
     run = functools.partial(pytorch.run_torch, model, spec)
-    preds = predict(run, spec, REFERENCE_BATCH, items)
+    crops, path = kept
+    source = functools.partial(stored_samples, CropStore(crops, spec.protocol, clip_set))
+    with journal_at(path, spec, clip_set.clips) as journal:
+        preds = predict_resumed(run, spec, REFERENCE_BATCH, (clip_set.clips, source), journal)
     target.write_bytes(npz_from_predictions(preds))
     return {"clips": len(preds.clip_ids), "unreadable": len(preds.unreadable)}
 

@@ -1,6 +1,6 @@
 """Session x samples -> Predictions: clips in, scores by clip id out, decode ahead of the device."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,25 +40,46 @@ def predict(
     clip_ids: list[str] = []
     rows: list[npt.NDArray[Any]] = []
     unreadable: dict[str, str] = {}
+    for part in scored_batches(run, spec, batch, items, smallest):
+        if isinstance(part, Unreadable):
+            unreadable[part.clip_id] = part.reason
+            continue
+        clip_ids.extend(part[0])
+        rows.append(part[1])
+        progress(len(clip_ids) + len(unreadable))
+    empty = np.empty((0, spec.crop_count, spec.class_count), np.float32)
+    return Predictions(tuple(clip_ids), np.concatenate([empty, *rows]), unreadable)
+
+
+def scored_batches(
+    run: Runner,
+    spec: ModelSpec,
+    batch: int,
+    items: Iterable[Sample | Unreadable],
+    smallest: float = FLOAT32_SMALLEST_NORMAL,
+) -> Iterator[tuple[list[str], npt.NDArray[Any]] | Unreadable]:
+    """Yield the clip ids and scores of each batch as it is done, and what cannot be read.
+
+    Raises:
+        RunError: the device failed.
+    """
     waiting: list[Sample] = []
 
-    def flush() -> None:
-        rows.append(_scores(run, spec, batch, [sample.tensor for sample in waiting], smallest))
-        clip_ids.extend(sample.clip_id for sample in waiting)
+    def scored() -> tuple[list[str], npt.NDArray[Any]]:
+        tensors = [sample.tensor for sample in waiting]
+        clip_ids = [sample.clip_id for sample in waiting]
         waiting.clear()
-        progress(len(clip_ids) + len(unreadable))
+        return clip_ids, _scores(run, spec, batch, tensors, smallest)
 
     for item in items:
         if isinstance(item, Unreadable):
-            unreadable[item.clip_id] = item.reason
+            yield item
             continue
         waiting.append(item)
         if len(waiting) == batch:
-            flush()
+            yield scored()
     if waiting:
-        flush()
-    empty = np.empty((0, spec.crop_count, spec.class_count), np.float32)
-    return Predictions(tuple(clip_ids), np.concatenate([empty, *rows]), unreadable)
+        yield scored()
 
 
 def run_tensors(

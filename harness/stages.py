@@ -190,7 +190,7 @@ def _child_main(
 ) -> None:
     # Ctrl-C reaches the whole process group: the child just ends, the parent cleans up.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    _follow_parent()
+    follow_parent()
     _return_freed_memory()
     if log is not None:
         _redirect_output(log)
@@ -225,7 +225,7 @@ def _portable(error: BaseException) -> BaseException:
     return error
 
 
-def _follow_parent() -> None:
+def follow_parent() -> None:
     """End this process when its parent is gone, so that a killed run leaves no exporter behind."""
     parent = multiprocessing.parent_process()
     if parent is not None:

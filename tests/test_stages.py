@@ -238,7 +238,7 @@ def test_follow_parent_watches_the_sentinel(monkeypatch):
     monkeypatch.setattr(multiprocessing, "parent_process", lambda: parent)
     monkeypatch.setattr(stages, "_leave_after", lambda sentinel: started.set())
     with receiver, sender:
-        stages._follow_parent()
+        stages.follow_parent()
         assert started.wait(5)
 
 

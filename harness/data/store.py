@@ -1,0 +1,218 @@
+"""The tensor store: each clip decoded once, its uint8 crops kept for every batch size and night.
+
+``<root>/<key>/`` holds ``about.json`` (what the key is made of), shards of equal records, one for
+each clip in the order of the sorted ids, and ``journal.jsonl``, a line for each clip that is done:
+its slot and the checksum of its record, or why it cannot be read. A record counts once its line is
+written, which comes after its bytes: a kill at any moment loses the clips in flight and no more. A
+record that does not fit its checksum is decoded again. Normalisation happens on read.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from harness.data import sampling, skipping, transforms, video
+from harness.data.transforms import Crops
+from harness.errors import ArtifactError
+from harness.locks import try_hold
+from harness.provenance import sha256_from_file
+from harness.spec import Clip, ClipSet, InputProtocol, digest_from_json
+
+FORMAT = 1
+SHARD_BYTES = 256 << 20
+JOURNAL = "journal.jsonl"
+DECODERS = ("av", "decord", "opencv-contrib-python-headless", "numpy")
+# What decides about a byte of a crop; how it is normalised does not.
+CROP_FIELDS = (
+    *("sampling", "frame_count", "frame_interval", "short_side", "crop_size", "crop_count"),
+    *("source", "rawframe_short_side"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where the record of one clip is."""
+
+    path: Path
+    offset: int
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the record."""
+        return math.prod(self.shape)
+
+    def write(self, crops: Crops) -> str:
+        """Write a record and return its checksum; nothing counts before the journal says so.
+
+        Raises:
+            ArtifactError: the disk does not take it.
+        """
+        data = np.ascontiguousarray(crops).data.cast("B")
+        try:
+            file = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
+            try:
+                written = os.pwrite(file, data, self.offset)
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise ArtifactError(_advice(self.path, error.strerror)) from error
+        if written != len(data):
+            raise ArtifactError(_advice(self.path, "the disk is full"))
+        return checksum(crops)
+
+    def read(self) -> Crops:
+        """Map a record into memory, for as long as the array lives.
+
+        Raises:
+            OSError: there is no such file.
+            ValueError: it is cut.
+        """
+        return np.memmap(self.path, np.uint8, "r", self.offset, self.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A line of the journal: a checksum, or the reason why there is none."""
+
+    slot: int
+    checksum: str = ""
+    unreadable: str = ""
+
+
+class CropStore:
+    """The crops of one clip set under one protocol."""
+
+    def __init__(self, root: Path, protocol: InputProtocol, clip_set: ClipSet) -> None:
+        self.protocol = protocol
+        self.about = about(protocol, clip_set)
+        self.folder = root / digest_from_json(self.about)
+        ids = sorted(clip.id for clip in clip_set.clips)
+        self._slots = {clip_id: slot for slot, clip_id in enumerate(ids)}
+        self._entries: dict[int, Entry] = {}
+        self._position = 0
+        self._guard = threading.Lock()
+        self.is_writable = True
+
+    @contextlib.contextmanager
+    def filling(self) -> Iterator[bool]:
+        """Hold the right to write, if it is free, and say whether it was.
+
+        Raises:
+            OSError: nothing can be written here.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with try_hold(self.folder / "lock") as is_mine:
+            if is_mine:
+                self._prepare()
+            yield is_mine
+
+    def place(self, clip: Clip) -> Place:
+        """Return where the record of a clip is or will be."""
+        shape = record_shape(self.protocol)
+        per_shard = max(1, SHARD_BYTES // math.prod(shape))
+        shard, index = divmod(self._slots[clip.id], per_shard)
+        return Place(self.folder / f"shard-{shard:05d}.u8", index * math.prod(shape), shape)
+
+    def entry(self, clip: Clip) -> Entry | None:
+        """Return what the journal says of a clip; None when it is not done."""
+        slot = self._slots[clip.id]
+        if slot not in self._entries:
+            self.refresh()
+        return self._entries.get(slot)
+
+    def commit(self, clip: Clip, checksum: str, unreadable: str = "") -> None:
+        """Let the record of a clip count, or note why there is none.
+
+        Raises:
+            ArtifactError: the disk does not take it.
+        """
+        entry = Entry(self._slots[clip.id], checksum, unreadable)
+        line = json.dumps({k: v for k, v in dataclasses.asdict(entry).items() if v != ""}) + "\n"
+        try:
+            with self._guard, (self.folder / JOURNAL).open("ab") as file:
+                file.write(line.encode())
+                self._entries[entry.slot] = entry
+        except OSError as error:
+            raise ArtifactError(_advice(self.folder, error.strerror)) from error
+
+    def read(self, clip: Clip) -> Crops | None:
+        """Return the crops of a clip; None when they are not there, or not as they were written."""
+        entry = self.entry(clip)
+        if entry is None or not entry.checksum:
+            return None
+        with contextlib.suppress(OSError, ValueError):
+            crops = self.place(clip).read()
+            if checksum(crops) == entry.checksum:
+                return crops
+        return None
+
+    def refresh(self) -> None:
+        """Read what was added to the journal since; a line that is not whole is not there yet."""
+        with self._guard, contextlib.suppress(FileNotFoundError):
+            with (self.folder / JOURNAL).open("rb") as file:
+                file.seek(self._position)
+                added = file.read()
+            whole = added[: added.rfind(b"\n") + 1]
+            self._position += len(whole)
+            for line in whole.splitlines():
+                entry = Entry(**json.loads(line))
+                self._entries[entry.slot] = entry
+
+    def nbytes(self) -> int:
+        """Return the bytes on disk."""
+        return sum(path.stat().st_blocks * 512 for path in self.folder.iterdir())
+
+    def _prepare(self) -> None:
+        """Cut the line that a killed writer left half written, and say what is kept here."""
+        path = self.folder / JOURNAL
+        with path.open("ab+") as file:
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+        target = self.folder / "about.json"
+        if not target.exists():
+            temp = target.with_name(f".about.{os.getpid()}")
+            temp.write_text(json.dumps(self.about, indent=1), encoding="utf-8")
+            temp.replace(target)
+
+
+def record_shape(protocol: InputProtocol) -> tuple[int, ...]:
+    """Return the shape of the crops of one clip: crop, frame, height, width, channel."""
+    side = protocol.crop_size
+    return (protocol.crop_count, protocol.frame_count, side, side, 3)
+
+
+def about(protocol: InputProtocol, clip_set: ClipSet) -> Mapping[str, object]:
+    """Return everything that decides about the bytes of a store."""
+    fields = dataclasses.asdict(protocol)
+    modules = (sampling, skipping, transforms, video)
+    return {
+        "format": FORMAT,
+        "clips": clip_set.digest,
+        "protocol": {name: fields[name] for name in CROP_FIELDS},
+        "decoders": {package: importlib.metadata.version(package) for package in DECODERS},
+        "code": {
+            module.__name__: sha256_from_file(Path(str(module.__file__))) for module in modules
+        },
+    }
+
+
+def checksum(crops: Crops) -> str:
+    """Return a checksum of the bytes of a record."""
+    return hashlib.blake2b(np.ascontiguousarray(crops).data, digest_size=16).hexdigest()
+
+
+def _advice(path: Path, reason: str | None) -> str:
+    return (
+        f"cannot write decoded clips to {path}: {reason}; make room, or name another cache as "
+        "cache_dir in site.toml; what was decoded is kept"
+    )

@@ -1,0 +1,200 @@
+"""Clips in, samples out, through the tensor store: worker processes decode ahead of the device.
+
+What is in the store is read; what is not is decoded by worker processes, which write their records
+into the store themselves, so that no tensor is pickled. One process fills a store at a time; others
+follow it clip by clip, and take over when it ends. At most a few clips are in flight.
+"""
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+from harness.data.loading import QUEUE_PER_WORKER, Unreadable, crops_from_clip
+from harness.data.store import CropStore, Place
+from harness.data.transforms import Crops, tensor_from_crops
+from harness.errors import ClipError, DecodeError
+from harness.spec import Clip, InputProtocol, Sample
+from harness.stages import follow_parent
+
+_LOG = logging.getLogger(__name__)
+POLL_S = 0.05
+LOADERS = 2
+
+Item = Sample | Unreadable
+# Of a decoded clip: its checksum, or why there is none.
+Outcome = tuple[str, str]
+
+
+def stored_samples(
+    store: CropStore, clips: Sequence[Clip], workers: int | None = None
+) -> Generator[Item, None, None]:
+    """Yield one item for every clip, in their order.
+
+    Args:
+        store: of the clip set that the clips are from.
+        clips: what is wanted, in order.
+        workers: processes that decode; by default one for each processor.
+
+    Raises:
+        DecodeError: a worker process died.
+        ArtifactError: the store cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        is_writer = _may_fill(store, stack)
+        missing = [clip for clip in clips if _is_missing(store, clip)] if is_writer else []
+        wanted = {clip.id for clip in missing}
+        decode = _Decoder(store, min(workers or usable_processors(), len(missing)))
+        stack.callback(decode.close)
+        loader = _Loader(store, is_writer, stack)
+        pool = ThreadPoolExecutor(LOADERS, thread_name_prefix="load")
+        stack.callback(pool.shutdown, cancel_futures=True)
+        stack.callback(loader.stopped.set)
+        window = decode.workers * QUEUE_PER_WORKER + LOADERS
+        pending: deque[tuple[Clip, Future[Item]]] = deque()
+        for clip in clips:
+            with _explained(pending):
+                outcome = decode.submit(clip) if clip.id in wanted else None
+                pending.append((clip, pool.submit(loader.load, clip, outcome)))
+                if len(pending) < window:
+                    continue
+                item = pending[0][1].result()
+            pending.popleft()
+            yield item
+        while pending:
+            with _explained(pending):
+                item = pending[0][1].result()
+            pending.popleft()
+            yield item
+
+
+def usable_processors() -> int:
+    """Return the number of processors that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+@contextlib.contextmanager
+def _explained(pending: Iterable[tuple[Clip, object]]) -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool as error:
+        names = ", ".join(clip.id for clip, _ in pending)
+        raise DecodeError(
+            "a process that decodes clips died, most likely killed for want of memory or by a clip "
+            f"that the decoder cannot take; in flight were {names}; what was decoded is kept, so "
+            "run again, with fewer workers or without the clip"
+        ) from error
+
+
+def _is_missing(store: CropStore, clip: Clip) -> bool:
+    """Whether a clip is to be decoded: it never was, or could not be read the last time."""
+    entry = store.entry(clip)
+    return entry is None or not entry.checksum
+
+
+def _may_fill(store: CropStore, stack: contextlib.ExitStack) -> bool:
+    try:
+        return stack.enter_context(store.filling())
+    except OSError as error:
+        # What is there serves on a read-only disk too.
+        _LOG.warning("decoded clips are not kept: %s", error)
+        store.is_writable = False
+        return False
+
+
+class _Decoder:
+    """Processes that decode clips into the store; none are started when nothing is missing."""
+
+    def __init__(self, store: CropStore, workers: int) -> None:
+        self.workers = workers
+        self._store = store
+        context = multiprocessing.get_context("spawn")
+        self._pool = (
+            ProcessPoolExecutor(workers, context, initializer=_start_worker) if workers else None
+        )
+
+    def submit(self, clip: Clip) -> Future[Outcome]:
+        """Let a process decode a clip."""
+        assert self._pool is not None
+        return self._pool.submit(decode_into, self._store.place(clip), clip, self._store.protocol)
+
+    def close(self) -> None:
+        """End the processes, after the clips that they are at."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
+class _Loader:
+    """Takes clips from the store, in threads, waiting for whoever decodes them."""
+
+    def __init__(self, store: CropStore, is_writer: bool, stack: contextlib.ExitStack) -> None:
+        self.stopped = threading.Event()
+        self._store = store
+        self._is_writer = is_writer
+        self._stack = stack
+        self._guard = threading.Lock()
+
+    def load(self, clip: Clip, outcome: Future[Outcome] | None) -> Item:
+        """Return a clip as the model's input, or why there is none."""
+        if outcome is not None:
+            self._store.commit(clip, *outcome.result())
+        crops = self._crops(clip)
+        if isinstance(crops, Unreadable):
+            return crops
+        return Sample(clip.id, tensor_from_crops(crops, self._store.protocol))
+
+    def _crops(self, clip: Clip) -> Crops | Unreadable:
+        while not self.stopped.is_set():
+            entry = self._store.entry(clip)
+            if entry is not None and entry.unreadable:
+                return Unreadable(clip.id, entry.unreadable)
+            crops = self._store.read(clip)
+            if crops is not None:
+                return crops
+            if entry is not None:
+                _LOG.warning("the record of clip %s is damaged; it is decoded again", clip.id)
+            if entry is not None or self._may_decode():
+                return self._decoded_here(clip)
+            self.stopped.wait(POLL_S)
+        return Unreadable(clip.id, "the stream was closed")
+
+    def _may_decode(self) -> bool:
+        """Whether nobody else will: the store is ours, or became so, or cannot be written."""
+        with self._guard:
+            if not self._is_writer and self._store.is_writable:
+                self._is_writer = _may_fill(self._store, self._stack)
+            return self._is_writer or not self._store.is_writable
+
+    def _decoded_here(self, clip: Clip) -> Crops | Unreadable:
+        try:
+            crops = crops_from_clip(clip, self._store.protocol)
+        except ClipError as error:
+            return Unreadable(clip.id, str(error))
+        if self._is_writer:
+            self._store.commit(clip, self._store.place(clip).write(crops))
+        return crops
+
+
+def decode_into(place: Place, clip: Clip, protocol: InputProtocol) -> Outcome:
+    """Decode a clip and write its record; runs in a worker process."""
+    try:
+        crops = crops_from_clip(clip, protocol)
+    except ClipError as error:
+        return "", str(error)
+    return place.write(crops), ""
+
+
+def _start_worker() -> None:
+    import cv2
+
+    # Ctrl-C reaches the whole process group: the parent ends the workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    follow_parent()
+    # One processor for each worker.
+    cv2.setNumThreads(1)

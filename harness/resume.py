@@ -1,0 +1,154 @@
+"""Predictions that survive a kill: each batch is on disk before the next is run.
+
+A journal holds a record of fixed size for each clip: its slot among the sorted ids, a checksum and
+its scores. A half-written or damaged record is not there. A journal is of one device model on one
+clip set, and is removed once the predictions are whole: the next night measures again.
+"""
+
+import contextlib
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.data.loading import Unreadable
+from harness.errors import RunError
+from harness.locks import try_hold
+from harness.run import Progress, Runner, scored_batches
+from harness.scores import FLOAT32_SMALLEST_NORMAL
+from harness.spec import Clip, ModelSpec, Predictions, Sample
+
+# What a device said yesterday is not resumed: it may not be the same device any more.
+MAX_AGE_S = 86400.0
+
+Source = Callable[[Sequence[Clip]], Generator[Sample | Unreadable, None, None]]
+
+
+class Journal:
+    """The scores of the clips that are done."""
+
+    def __init__(self, path: Path, spec: ModelSpec, clips: Sequence[Clip]) -> None:
+        self.path = path
+        self._ids = sorted(clip.id for clip in clips)
+        self._slots = {clip_id: slot for slot, clip_id in enumerate(self._ids)}
+        shape = (spec.crop_count, spec.class_count)
+        self._record = np.dtype([("slot", "<i4"), ("crc", "<u4"), ("scores", "<f4", shape)])
+
+    def scores(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the scores [crop, class] by clip id."""
+        return {
+            self._ids[row["slot"]]: row["scores"]
+            for row in self._rows()
+            if 0 <= row["slot"] < len(self._ids) and row["crc"] == _crc(row["scores"])
+        }
+
+    def append(self, clip_ids: Sequence[str], scores: npt.NDArray[np.float32]) -> None:
+        """Add a batch; it survives this process when this returns."""
+        rows = np.zeros(len(clip_ids), self._record)
+        rows["slot"] = [self._slots[clip_id] for clip_id in clip_ids]
+        rows["scores"] = scores
+        rows["crc"] = [_crc(row) for row in rows["scores"]]
+        try:
+            with self.path.open("ab") as file:
+                file.write(rows.tobytes())
+        except OSError as error:
+            raise RunError(
+                f"cannot keep predictions in {self.path}: {error.strerror}; make room, or name "
+                "another cache as cache_dir in site.toml; what was predicted is kept"
+            ) from error
+
+    def cut(self) -> None:
+        """Cut the record that a killed process left half written; drop what is too old."""
+        if not self.path.exists():
+            return
+        status = self.path.stat()
+        is_old = time.time() - status.st_mtime > MAX_AGE_S
+        size_bytes = 0 if is_old else status.st_size - status.st_size % self._record.itemsize
+        with self.path.open("ab") as file:
+            file.truncate(size_bytes)
+
+    def _rows(self) -> npt.NDArray[np.void]:
+        if not self.path.exists():
+            return np.zeros(0, self._record)
+        data = self.path.read_bytes()
+        return np.frombuffer(data, self._record, count=len(data) // self._record.itemsize)
+
+
+@contextlib.contextmanager
+def journal_at(path: Path, spec: ModelSpec, clips: Sequence[Clip]) -> Iterator[Journal]:
+    """Return the journal of ``path``, removed when the block ends well.
+
+    Where the folder cannot be written, or another process is at the same predictions, it is a
+    passing one.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            is_mine = stack.enter_context(try_hold(path.with_name(path.name + ".lock")))
+        except OSError:
+            is_mine = False
+        if not is_mine:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="predictions-"))
+            path = Path(folder) / path.name
+        journal = Journal(path, spec, clips)
+        journal.cut()
+        yield journal
+        path.unlink(missing_ok=True)
+
+
+def predict_resumed(
+    run: Runner,
+    spec: ModelSpec,
+    batch: int,
+    source: tuple[Sequence[Clip], Source],
+    journal: Journal,
+    progress: Progress = lambda done: None,
+    smallest: float = FLOAT32_SMALLEST_NORMAL,
+) -> Predictions:
+    """Run every clip that the journal does not have, and return the scores of all.
+
+    Args:
+        run: one batch in, one batch out.
+        spec: names the tensors.
+        batch: samples a query.
+        source: the clips, and what turns some of them into samples.
+        journal: gets each batch as it is done.
+        progress: called with the number of clips done.
+        smallest: probability below which the device tells nothing.
+
+    Raises:
+        RunError: the device failed.
+    """
+    clips, samples = source
+    known = journal.scores().keys()
+    done = sum(clip.id in known for clip in clips)
+    unreadable: dict[str, str] = {}
+    progress(done)
+    with contextlib.closing(samples([clip for clip in clips if clip.id not in known])) as items:
+        for part in scored_batches(run, spec, batch, items, smallest):
+            if isinstance(part, Unreadable):
+                unreadable[part.clip_id] = part.reason
+            else:
+                journal.append(*part)
+                done += len(part[0])
+            progress(done + len(unreadable))
+    return _predictions(clips, journal, unreadable, spec)
+
+
+def _predictions(
+    clips: Sequence[Clip], journal: Journal, unreadable: dict[str, str], spec: ModelSpec
+) -> Predictions:
+    scores = journal.scores()
+    ids = tuple(clip.id for clip in clips if clip.id in scores)
+    table = np.empty((len(ids), spec.crop_count, spec.class_count), np.float32)
+    for row, clip_id in enumerate(ids):
+        table[row] = scores[clip_id]
+    return Predictions(ids, table, unreadable)
+
+
+def _crc(scores: npt.NDArray[np.float32]) -> int:
+    return zlib.crc32(np.ascontiguousarray(scores).tobytes())
