@@ -377,7 +377,7 @@ def test_tensors_are_asked_for_within_the_limit(tmp_path, monkeypatch):
         return run(graph, names, feed)
 
     monkeypatch.setattr(divergence._OpenGraph, "run", spy)
-    monkeypatch.setattr(divergence, "MAX_CHUNK_BYTES", 2 * 8 * 6)
+    monkeypatch.setattr(divergence, "MAX_CHUNK_BYTES", 2 * 4 * 6)
     path = chain(tmp_path / "a.onnx", "Neg", "Abs", "Relu")
     assert first_divergent_node(path, path, X, 0.0) is None
     assert asked == [["t0", "t1"], ["t0", "t1"], ["t2"], ["t2"]]
