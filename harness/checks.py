@@ -12,7 +12,7 @@ import numpy.typing as npt
 from harness.accuracy import AccuracyMeasurement, accuracy_measurement
 from harness.data.loading import samples
 from harness.datasets import motion8
-from harness.divergence import first_divergent_module, first_divergent_node
+from harness.divergence import first_divergent_node
 from harness.errors import ExportError, MissingInput, RunError
 from harness.export_facts import ExportMeasurement
 from harness.inputs import ParityInputs, parity_inputs
@@ -20,6 +20,7 @@ from harness.judge import Verdict, judge_accuracy, judge_export, judge_parity, j
 from harness.limits import Limits, Tier
 from harness.locks import exclusive, shared
 from harness.measurement import Measurement
+from harness.module_divergence import first_divergent_module
 from harness.onnx_check import measure_export
 from harness.parity import ChainScores, ParityMeasurement, parity_measurement
 from harness.reference import npz_from_predictions, torch_predictions, torch_scores
