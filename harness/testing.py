@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.errors import RunError
 from harness.spec import (
+    Device,
     DeviceModel,
     DeviceSpec,
     DeviceState,
@@ -19,6 +20,7 @@ from harness.spec import (
     LoopTimes,
     OnnxModel,
     Presence,
+    Session,
 )
 
 
@@ -81,8 +83,8 @@ class FakeSession:
 class FakeDevice:
     """A device that copies the ONNX file as its model and opens sessions of a function.
 
-    ``state`` is what a probe finds; ``fault`` is raised by ``build`` and ``open``, or is the signal
-    that ends their process.
+    ``state`` is what a probe finds; ``fault`` is raised by ``open``, and by ``build`` in the middle
+    of its work, or is the signal that ends their process.
     """
 
     spec: DeviceSpec
@@ -99,7 +101,9 @@ class FakeDevice:
 
     def build(self, onnx: OnnxModel, target: Path) -> Mapping[str, Any]:
         """Copy the file."""
-        self._show_fault()
+        if self.fault is not None:
+            target.write_bytes(b"half")
+            self._show_fault()
         shutil.copyfile(onnx.artifact.path, target)
         return {"double": True}
 
@@ -113,3 +117,50 @@ class FakeDevice:
             os.kill(os.getpid(), self.fault)
         elif self.fault is not None:
             raise self.fault
+
+
+class FaultySession:
+    """A session whose outputs go through ``fault`` before anybody sees them."""
+
+    def __init__(self, session: Session, fault: Callable[[Feed], Feed]) -> None:
+        self._session = session
+        self._fault = fault
+
+    def run(self, feed: Feed) -> Feed:
+        """Run the session and spoil what it says."""
+        return self._fault(self._session.run(feed))
+
+    def loop(self, feed: Feed, settings: LoopSettings) -> LoopTimes:
+        """Time the session and spoil its last output."""
+        times = self._session.loop(feed, settings)
+        output = None if times.output is None else self._fault(times.output)
+        return dataclasses.replace(times, output=output)
+
+    def close(self) -> None:
+        """Close the session."""
+        self._session.close()
+
+
+@dataclasses.dataclass
+class FaultyDevice:
+    """A device that works, but for its outputs: ``make_fault`` gives each session its fault."""
+
+    device: Device
+    make_fault: Callable[[], Callable[[Feed], Feed]]
+
+    @property
+    def spec(self) -> DeviceSpec:
+        """What the device is."""
+        return self.device.spec
+
+    def probe(self) -> DeviceState:
+        """Probe the device."""
+        return self.device.probe()
+
+    def build(self, onnx: OnnxModel, target: Path) -> Mapping[str, Any]:
+        """Build for the device."""
+        return self.device.build(onnx, target)
+
+    def open(self, model: DeviceModel) -> FaultySession:
+        """Open a session and spoil it."""
+        return FaultySession(self.device.open(model), self.make_fault())

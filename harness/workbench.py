@@ -15,7 +15,7 @@ from harness.build import (
     weights_from_site,
 )
 from harness.datasets import clip_set_from_site
-from harness.errors import DeviceAbsent, DeviceBroken
+from harness.errors import DeviceAbsent, DeviceBroken, DeviceError
 from harness.progress import Progress
 from harness.reference import rounding_facts
 from harness.site import Site
@@ -66,6 +66,11 @@ class Workbench:
             raise DeviceAbsent(f"{name} is not on this machine: {state.detail}")
         if state.presence is Presence.BROKEN:
             raise DeviceBroken(f"{name} does not work: {state.detail}")
+        if not state.unit_ids:
+            raise DeviceBroken(
+                f"{name} was found ({state.detail}), and no unit of it may be used: look at "
+                "device_ids in site.toml"
+            )
         return self.device(name)
 
     def exported(self, cell: Cell) -> OnnxModel:
@@ -84,7 +89,12 @@ class Workbench:
         return device_model_from_onnx(self.simplified(cell), device, facts, self.workshop)
 
     def _state(self, name: str) -> DeviceState:
-        return self.device(name).probe()
+        try:
+            return self.device(name).probe()
+        except DeviceAbsent as error:
+            return DeviceState(Presence.ABSENT, str(error))
+        except DeviceError as error:
+            return DeviceState(Presence.BROKEN, str(error))
 
     def _weights(self, name: str) -> WeightsFile:
         return weights_from_site(self.model(name), self.site)
