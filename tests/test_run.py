@@ -49,7 +49,8 @@ def sample(number):
 
 @ROUND_TRIPS
 def test_ids_and_scores_stay_together(logits_spec, batch):
-    runner, done = Recorder(), []
+    runner = Recorder()
+    done: list[int] = []
     preds = predict(runner, logits_spec, batch, map(sample, range(10)), done.append)
     assert preds.clip_ids == tuple(f"clip{number}" for number in range(10))
     assert preds.scores.shape == (10, 1, 3)
@@ -108,7 +109,8 @@ def test_nothing_to_run(logits_spec, items):
 
 @ROUND_TRIPS
 def test_tensors_give_rows_in_float64(crops_spec, batch):
-    runner, done = Recorder(crops=3, dtype=np.float64), []
+    runner = Recorder(crops=3, dtype=np.float64)
+    done: list[int] = []
     tensors = [np.full((3, 2), number + 1e-12) for number in range(5)]
     scores = run_tensors(runner, crops_spec, batch, tensors, progress=done.append)
     assert scores.shape == (15, 3)
