@@ -9,10 +9,10 @@ from typing import Any
 from harness.errors import RunError
 from harness.runtimes.ais_bench import found_ais_bench
 from harness.runtimes.atc import built_om
+from harness.runtimes.build_slots import Say
 from harness.runtimes.cann_env import CannTools, cann_environment, versions_on_disk
 from harness.runtimes.cann_probe import Unit, probe, unit_from_id
 from harness.runtimes.cann_session import CannSession
-from harness.runtimes.host_locks import Say
 from harness.spec import DeviceModel, DeviceSpec, DeviceState, OnnxModel
 
 
@@ -20,7 +20,7 @@ def _silent(text: str) -> None:
     """Say nothing."""
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class CannDevice:
     """One kind of Ascend chip, with the tools that reach it; implements ``Device``.
 
@@ -37,6 +37,10 @@ class CannDevice:
     def on(self, unit_id: str) -> "CannDevice":
         """Return the same device, bound to one physical chip."""
         return dataclasses.replace(self, unit_id=unit_id)
+
+    def with_tools(self, tools: CannTools) -> "CannDevice":
+        """Return the same device, reached with other tools."""
+        return dataclasses.replace(self, tools=tools)
 
     def probe(self) -> DeviceState:
         """Look for the device; never raises for one that is absent or broken."""

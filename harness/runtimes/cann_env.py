@@ -52,6 +52,7 @@ class CannTools:
         python: interpreter that can import ais_bench; empty to look for one.
         atc_python: interpreter called ``python3`` that atc should find first; empty for PATH's.
         set_env: CANN's environment script; None to look below ``ascend_root``.
+        device_numbers: the only devices that may be used; empty for all that are found.
         device_root: folder of the device nodes.
         scratch: folder for temporary files; clips pass through it where streaming is impossible.
         locks: folder of the locks that processes of this host share.
@@ -71,6 +72,7 @@ class CannTools:
     atc_python: str = ""
     set_env: Path | None = None
     ascend_root: Path = Path("/usr/local/Ascend")
+    device_numbers: tuple[int, ...] = ()
     device_root: Path = Path("/dev")
     scratch: Path = Path(tempfile.gettempdir())
     locks: Path = Path(tempfile.gettempdir()) / "ascend-locks"

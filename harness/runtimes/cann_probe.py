@@ -85,7 +85,7 @@ def units_of(spec: DeviceSpec, tools: CannTools) -> tuple[Unit, ...]:
             f"no {spec.name} is healthy: {found}; see `npu-smi info -t health -i <NPU>`, reset the"
             " card or ask for service"
         )
-    return _visible_units(smi, report, usable, env)
+    return _visible_units(smi, report, usable, tools, env)
 
 
 def probe(spec: DeviceSpec, tools: CannTools) -> DeviceState:
@@ -99,7 +99,8 @@ def probe(spec: DeviceSpec, tools: CannTools) -> DeviceState:
     env = cann_environment(tools)
     return DeviceState(
         Presence.PRESENT,
-        f"{len(units)} {units[0].soc_version}, driver {units[0].driver_version}",
+        f"{len(units)} {units[0].soc_version}, driver {units[0].driver_version}: "
+        + "; ".join(f"{unit.id} {unit.text}" for unit in units),
         facts=_facts(units, tools, env),
         unit_ids=tuple(unit.id for unit in units),
         emulated=bool(stamps_of(tools, env)),
@@ -153,13 +154,15 @@ def _troubles(unit: Unit) -> list[str]:
 
 
 def _visible_units(
-    smi: NpuSmi, report: NpuSmiReport, chips: list[Chip], env: Mapping[str, str]
+    smi: NpuSmi, report: NpuSmiReport, chips: list[Chip], tools: CannTools, env: Mapping[str, str]
 ) -> tuple[Unit, ...]:
-    visible = visible_devices(env)
+    visible, allowed = visible_devices(env), tools.device_numbers
     units = []
     for chip in chips:
         number = smi.device_number(chip)
         if visible is not None and number not in visible:
+            continue
+        if allowed and number not in allowed:
             continue
         processes = None if report.processes is None else report.processes_of(chip)
         number = number if visible is None else visible.index(number)
@@ -167,8 +170,9 @@ def _visible_units(
         units.append(Unit(chip, soc, number, processes, report.driver_version))
     if not units:
         raise DeviceAbsent(
-            f"ASCEND_RT_VISIBLE_DEVICES={env['ASCEND_RT_VISIBLE_DEVICES']} hides every one of"
-            f" {', '.join(chip.unit_id for chip in chips)}: unset it or list their device numbers"
+            f"ASCEND_RT_VISIBLE_DEVICES={env.get('ASCEND_RT_VISIBLE_DEVICES', '(all)')} and the"
+            f" device ids of site.toml {list(allowed) or '(all)'} hide every one of"
+            f" {', '.join(chip.unit_id for chip in chips)}: list their device numbers, or unset them"
         )
     return tuple(sorted(units, key=_business))
 
@@ -180,6 +184,7 @@ def _business(unit: Unit) -> tuple[bool, int, float, int]:
 
 
 def _facts(units: tuple[Unit, ...], tools: CannTools, env: Mapping[str, str]) -> dict[str, str]:
+    # Only what shapes an offline model: these facts are part of its key in the artifact store.
     disk: Versions = versions_on_disk(tools, env)
     facts = {
         "chip": units[0].chip.name,
@@ -193,7 +198,7 @@ def _facts(units: tuple[Unit, ...], tools: CannTools, env: Mapping[str, str]) ->
         facts["driver_on_disk"] = disk.driver
     if stamps := stamps_of(tools, env):
         facts["emulated"] = ", ".join(stamps)
-    return facts | {unit.id: unit.text for unit in units}
+    return facts
 
 
 def _or_na(value: float | None) -> str:
