@@ -17,6 +17,7 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from harness.errors import ArtifactError, HarnessError
 from harness.locks import OnWait, Owner, hold, try_hold
@@ -42,12 +43,16 @@ Build = Callable[[Path], Mapping[str, object]]
 
 @dataclasses.dataclass(frozen=True)
 class StoreEvent:
-    """One call of ``get_or_build``: whether the artifact was there, and the seconds it took."""
+    """One call of ``get_or_build``: whether the artifact was there, and the seconds it took.
+
+    ``facts`` are those of the build, now or then.
+    """
 
     kind: str
     key: str
     hit: bool
     seconds: float
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class ArtifactStore:
@@ -82,7 +87,8 @@ class ArtifactStore:
         if is_hit:
             _mark_used(folder)
         seconds = time.perf_counter() - start_s
-        self.events.append(StoreEvent(kind, request.key, is_hit, seconds))
+        facts = artifact.provenance["facts"]
+        self.events.append(StoreEvent(kind, request.key, is_hit, seconds, facts))
         return artifact
 
     def entries(self) -> list[Entry]:

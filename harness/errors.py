@@ -52,7 +52,7 @@ class RecordError(InputError):
     """A stored run cannot be read or does not fit what was asked."""
 
 
-class MissingInput(HarnessError):
+class MissingInput(HarnessError):  # noqa: N818
     """Weights or data that this machine does not have; the check is *not run*."""
 
 
@@ -60,11 +60,11 @@ class DeviceError(HarnessError):
     """A device cannot be used."""
 
 
-class DeviceAbsent(DeviceError):
+class DeviceAbsent(DeviceError):  # noqa: N818
     """The device is not on this machine; its cells are *not run*."""
 
 
-class DeviceBroken(DeviceError):
+class DeviceBroken(DeviceError):  # noqa: N818
     """The device is there and does not work; its cells are *error*."""
 
 
@@ -72,7 +72,7 @@ class ArtifactError(HarnessError):
     """The artifact store cannot be read or written."""
 
 
-class InvalidMeasurement(HarnessError):
+class InvalidMeasurement(HarnessError):  # noqa: N818
     """A measurement was made and does not count."""
 
 
@@ -104,3 +104,9 @@ class RunError(StageError):
     """The device model could not be opened or run."""
 
     stage = "run"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a foreign error that says something, or else its type."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)

@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import ExportError
+from harness.errors import ExportError, first_line
 from harness.pytorch import torch_model_from_spec
 from harness.spec import ModelSpec, TensorSpec
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     import torch
 
 
-def write_onnx(spec: ModelSpec, batch: int, checkpoint: Path | None, target: Path) -> dict[str, Any]:
+def write_onnx(
+    spec: ModelSpec, batch: int, checkpoint: Path | None, target: Path
+) -> dict[str, Any]:
     """Export a model for one batch size and return facts for its provenance.
 
     The graph is traced without its weights, which are then attached by their PyTorch names: that
@@ -33,7 +35,9 @@ def write_onnx(spec: ModelSpec, batch: int, checkpoint: Path | None, target: Pat
         target, spec.input.batched(batch), spec.output.batched(batch), spec.opset
     )
     if problems:
-        raise ExportError(f"{spec.name} at batch {batch} was exported wrongly: {'; '.join(problems)}")
+        raise ExportError(
+            f"{spec.name} at batch {batch} was exported wrongly: {'; '.join(problems)}"
+        )
     return onnx_facts(target)
 
 
@@ -42,8 +46,11 @@ def onnx_facts(path: Path) -> dict[str, Any]:
     import onnx
 
     proto = onnx.load(path)
-    tensors = proto.graph.initializer
-    return {"ops": op_counts(proto), "weight_bytes": sum(4 * math.prod(t.dims) for t in tensors)}
+    weight_bytes = sum(
+        math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        for tensor in proto.graph.initializer
+    )
+    return {"ops": op_counts(proto), "weight_bytes": weight_bytes}
 
 
 def op_counts(proto: "onnx.ModelProto") -> dict[str, int]:
@@ -73,7 +80,7 @@ def onnx_problems(
         onnx.checker.check_model(str(path))
         proto = onnx.load(path)
     except (onnx.checker.ValidationError, DecodeError) as error:
-        return [f"onnx.checker: {str(error).splitlines()[0]}"]
+        return [f"onnx.checker: {first_line(error)}"]
     problems = []
     opsets = {entry.domain: entry.version for entry in proto.opset_import}
     if opsets.get("") != opset:
@@ -92,10 +99,9 @@ def _tensor_problems(
         return [f"{role}s are {[value.name for value in values]} instead of [{expected.name!r}]"]
     actual = tensor_spec_from_value_info(values[0])
     if actual != expected:
-        return [
-            f"{role} {expected.name} is {actual.dtype} {list(actual.shape)} "
-            f"instead of {expected.dtype} {list(expected.shape)}"
-        ]
+        found = f"{actual.dtype} {list(actual.shape)}"
+        declared = f"{expected.dtype} {list(expected.shape)}"
+        return [f"{role} {expected.name} is {found} instead of {declared}"]
     return []
 
 
@@ -106,6 +112,8 @@ def tensor_spec_from_value_info(value: "onnx.ValueInfoProto") -> TensorSpec:
     tensor = value.type.tensor_type
     dims = tensor.shape.dim
     shape = tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in dims)
+    if not value.type.HasField("tensor_type"):
+        return TensorSpec(value.name, shape, "no tensor")
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
     return TensorSpec(value.name, shape, dtype)
 
@@ -114,13 +122,14 @@ def _trace(model: "torch.nn.Module", spec: ModelSpec, batch: int, target: Path) 
     import torch
 
     shape = spec.input.batched(batch).shape
-    torch.onnx.register_custom_op_symbolic("aten::unflatten", _unflatten_symbolic, spec.opset)
+    exporter: Any = torch.onnx
+    exporter.register_custom_op_symbolic("aten::unflatten", _unflatten_symbolic, spec.opset)
     with warnings.catch_warnings(), torch.no_grad():
         # The legacy exporter announces its own retirement and each traced Python constant; that the
         # trace is faithful is what the parity check is for.
         warnings.simplefilter("ignore")
         try:
-            torch.onnx.export(
+            exporter.export(
                 model,
                 (torch.zeros(shape),),
                 str(target),
@@ -131,10 +140,10 @@ def _trace(model: "torch.nn.Module", spec: ModelSpec, batch: int, target: Path) 
                 export_params=False,
                 dynamo=False,
             )
-        except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
+        except (RuntimeError, exporter.errors.OnnxExporterError) as error:
             raise ExportError(
                 f"torch.onnx.export refused {spec.name} at batch {batch}, opset {spec.opset}: "
-                f"{str(error).splitlines()[0]}"
+                f"{first_line(error)}"
             ) from error
 
 
@@ -146,18 +155,13 @@ def _unflatten_symbolic(graph: Any, tensor: Any, dim: Any, sizes: Any) -> Any:
     import torch
     from torch.onnx import symbolic_helper
 
+    helper: Any = symbolic_helper
     shape = list(tensor.type().sizes())
-    axis = symbolic_helper._get_const(dim, "i", "dim") % len(shape)
-    split = [symbolic_helper._get_const(size, "i", "size") for size in _unpacked(sizes)]
+    axis = helper._get_const(dim, "i", "dim") % len(shape)
+    split = [helper._get_const(size, "i", "size") for size in helper._unpack_list(sizes)]
     shape[axis : axis + 1] = split
     constant = graph.op("Constant", value_t=torch.tensor(shape, dtype=torch.int64))
     return graph.op("Reshape", tensor, constant)
-
-
-def _unpacked(sizes: Any) -> list[Any]:
-    from torch.onnx import symbolic_helper
-
-    return list(symbolic_helper._unpack_list(sizes))
 
 
 def _attach_weights(target: Path, model: "torch.nn.Module") -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib
 import pickle
 import sys
 import warnings
@@ -9,7 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import CheckpointError
+import numpy as np
+
+from harness.errors import CheckpointError, first_line
 from harness.spec import Feed, ModelSpec
 
 if TYPE_CHECKING:
@@ -36,6 +39,10 @@ def torch_model_from_spec(spec: ModelSpec, checkpoint: Path | None) -> "torch.nn
     with _quiet_mmaction():
         from mmaction.models import build_model
 
+        from harness.narrow_tsm import register_narrow_tsm
+
+        register_narrow_tsm()
+
         torch.manual_seed(SEED)
         # The constructor calls init_weights(), which adds the shifts and the non-local blocks;
         # a second call would wrap them twice.
@@ -52,8 +59,10 @@ def run_torch(model: "torch.nn.Module", spec: ModelSpec, feed: Feed) -> Feed:
     import torch
 
     dtype = next(model.parameters()).dtype
+    # Samples may come from read-only memory, which torch does not take.
+    clips = np.require(feed[spec.input.name], requirements="W")
     with torch.no_grad():
-        output = model(torch.from_numpy(feed[spec.input.name]).to(dtype))
+        output = model(torch.from_numpy(clips).to(dtype))
     return {spec.output.name: output.numpy()}
 
 
@@ -82,7 +91,7 @@ def _exportable(recognizer: Any, softmax: bool) -> "torch.nn.Module":
 
         def __init__(self, recognizer: "torch.nn.Module") -> None:
             super().__init__()
-            self.recognizer = recognizer
+            self.recognizer: Any = recognizer
 
         def forward(self, clips: "torch.Tensor") -> "torch.Tensor":
             scores: torch.Tensor = self.recognizer.forward_dummy(clips)[0]
@@ -143,14 +152,18 @@ def state_dict_from_checkpoint(path: Path) -> Mapping[str, Any]:
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"checkpoint {path} was refused: it holds objects other than tensors, and loading them "
-            f"could run code ({str(error).splitlines()[0]}); ask its author for a plain state dict"
+            f"could run code ({first_line(error)}); ask its author for a plain state dict"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"checkpoint {path} cannot be read: {str(error).splitlines()[0]}; fetch it again"
+            f"checkpoint {path} cannot be read: {first_line(error)}; fetch it again"
         ) from error
     weights = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not weights or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+    if (
+        not isinstance(weights, dict)
+        or not weights
+        or not all(isinstance(value, torch.Tensor) for value in weights.values())
+    ):
         raise CheckpointError(f"checkpoint {path} holds no state dict of tensors")
     return {str(name): value for name, value in weights.items()}
 
@@ -196,11 +209,11 @@ def _import_torchvision() -> None:
     import torch
 
     try:
-        import torchvision  # noqa: F401
+        importlib.import_module("torchvision")
     except RuntimeError:
         for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
             del sys.modules[name]
         schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
         for operator in ("nms", "qnms"):
             torch.library.define(f"torchvision::{operator}", schema)
-        import torchvision  # noqa: F401
+        importlib.import_module("torchvision")

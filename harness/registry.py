@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 from collections.abc import Iterable
+from typing import Any
 
 import harness.devices
 import harness.models
@@ -27,7 +28,7 @@ def model_spec(name: str) -> ModelSpec:
         InputError: no model has that name; the message lists those that exist.
     """
     _require("model", name, model_names())
-    spec: ModelSpec = importlib.import_module(f"harness.models.{name}").SPEC
+    spec: ModelSpec = _definition(f"harness.models.{name}", "SPEC")
     if spec.name != name:
         raise InputError(f"harness/models/{name}.py defines SPEC.name {spec.name!r}: rename one")
     return spec
@@ -40,7 +41,7 @@ def device(name: str) -> Device:
         InputError: no device has that name; the message lists those that exist.
     """
     _require("device", name, device_names())
-    found: Device = importlib.import_module(f"harness.devices.{name}").DEVICE
+    found: Device = _definition(f"harness.devices.{name}", "DEVICE")
     if found.spec.name != name:
         raise InputError(f"harness/devices/{name}.py defines {found.spec.name!r}: rename one")
     return found
@@ -48,6 +49,16 @@ def device(name: str) -> Device:
 
 def _file_names(path: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(module.name for module in pkgutil.iter_modules(path)))
+
+
+def _definition(module: str, attribute: str) -> Any:
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except AttributeError as error:
+        path = module.replace(".", "/")
+        raise InputError(
+            f"{path}.py cannot be used, it must define {attribute}: {error}"
+        ) from error
 
 
 def _require(kind: str, name: str, known: tuple[str, ...]) -> None:

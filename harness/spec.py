@@ -126,7 +126,12 @@ class Cell:
     @property
     def id(self) -> str:
         """Name in reports and on the command line."""
-        return f"{self.model}-{self.device}-bs{self.batch}"
+        return f"{self.pair}-bs{self.batch}"
+
+    @property
+    def pair(self) -> str:
+        """Name of the model and the device, whatever the batch size."""
+        return f"{self.model}-{self.device}"
 
 
 @dataclasses.dataclass(frozen=True)

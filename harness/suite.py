@@ -1,69 +1,131 @@
-"""The four checks of a cell, from the machine's files to a record."""
+"""A check of a cell -> a record: errors become outcomes, and what the outcome rests on is kept."""
 
 import contextlib
 import dataclasses
 import datetime
-import functools
-import io
+import json
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-import numpy as np
-
-from harness import registry
-from harness.accuracy import accuracy_measurement
-from harness.artifacts import ArtifactStore
-from harness.build import (
-    Workshop,
-    WeightsFile,
-    device_model_from_onnx,
-    onnx_from_torch,
-    simplified_from_onnx,
-    weights_from_site,
-)
-from harness.data.loading import samples
-from harness.datasets import clip_set_from_site, motion8
-from harness.divergence import first_divergent_module, first_divergent_node
-from harness.environment import environment_facts
+from harness.checks import CHECK_FUNCTIONS, Context, Found
 from harness.errors import (
     DeviceAbsent,
-    DeviceBroken,
     HarnessError,
     InvalidMeasurement,
     MissingInput,
-    RunError,
     StageError,
 )
-from harness.export import measure_export
-from harness.inputs import ParityInputs, parity_inputs
-from harness.judge import Verdict, judge_accuracy, judge_export, judge_parity, judge_throughput
-from harness.locks import exclusive, shared
-from harness.measurement import Measurement
-from harness.parity import ChainScores, ParityMeasurement, parity_measurement
-from harness.progress import Progress
+from harness.judge import Verdict
+from harness.locks import shared
 from harness.records import Record, RunDirectory, StageRecord
-from harness.reference import npz_from_predictions, rounding_facts, torch_predictions, torch_scores
-from harness.run import feed_from_tensors, predict, run_tensors
-from harness.runtimes.ort import ort_runner
-from harness.scores import FLOAT16_SMALLEST_NORMAL, FLOAT32_SMALLEST_NORMAL
-from harness.site import Site
-from harness.spec import (
-    Cell,
-    Check,
-    ClipSet,
-    Device,
-    DeviceModel,
-    DeviceState,
-    LoopSettings,
-    ModelSpec,
-    OnnxModel,
-    Presence,
-    Status,
-)
-from harness.stages import run_in_child
-from harness.thresholds import Limits, Thresholds, Tier
-from harness.throughput import SessionTiming, ThroughputMeasurement, throughput_measurement
-from harness.timed_session import time_session
+from harness.spec import Cell, Check, Presence, Status
+from harness.thresholds import Thresholds
+from harness.workbench import Workbench
 
-TIMED_CLIPS = 16
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """One run: its contract, its tier, its folder and its workbench."""
+
+    thresholds: Thresholds
+    tier_name: str
+    bench: Workbench
+    run: RunDirectory
+
+    def check(self, cell: Cell, check: Check) -> Record:
+        """Run one check and return its record; every HarnessError becomes an outcome."""
+        tier = self.thresholds.tier(self.tier_name)
+        context = Context(cell, self.bench, tier, self.thresholds.limits(cell))
+        started, start_s = datetime.datetime.now(datetime.UTC), time.perf_counter()
+        events = len(self.bench.workshop.store.events)
+        found, verdict, stage = self._outcome(context, check)
+        state = self.bench.state(cell.device)
+        raw = {} if found is None else found.raw
+        return Record(
+            run_id=self.run.id,
+            tier=self.tier_name,
+            model=cell.model,
+            device=cell.device,
+            batch=cell.batch,
+            check=check,
+            verdict=verdict,
+            stage=stage,
+            measurement=None
+            if found is None
+            else json.loads(found.measurement.model_dump_json()),
+            weights=self._weights_kind(cell),
+            subjects=self._subjects(cell, verdict),
+            raw={name: self.run.keep(content, suffix) for name, (content, suffix) in raw.items()},
+            stages=self._stages(events),
+            device_facts=dict(state.facts),
+            is_device_present=state.presence is Presence.PRESENT,
+            is_emulated=state.emulated,
+            signoff_blockers=tuple(self._blockers(cell, verdict)),
+            inputs_min=tier.inputs_for(cell),
+            sessions_min=tier.timing_for(cell).sessions_min,
+            started=started.isoformat(timespec="seconds"),
+            seconds=time.perf_counter() - start_s,
+        )
+
+    def _outcome(self, context: Context, check: Check) -> tuple[Found | None, Verdict, str | None]:
+        try:
+            # Timing asks for the processor alone; everything else only keeps out of its way.
+            with self._beside_others(check):
+                found = CHECK_FUNCTIONS[check](context)
+        except (DeviceAbsent, MissingInput) as error:
+            return None, Verdict(status=Status.NOT_RUN, reason=str(error)), None
+        except InvalidMeasurement as error:
+            return None, Verdict(status=Status.INVALID, reason=str(error)), None
+        except HarnessError as error:
+            stage = error.stage if isinstance(error, StageError) else type(error).__name__
+            return None, Verdict(status=Status.ERROR, reason=f"{stage}: {error}"), stage
+        return found, found.verdict, None
+
+    @contextlib.contextmanager
+    def _beside_others(self, check: Check) -> Iterator[None]:
+        if check == "throughput":
+            yield
+            return
+        with shared("cpu", self.bench.site.lock_dir):
+            yield
+
+    def _weights_kind(self, cell: Cell) -> str | None:
+        with contextlib.suppress(HarnessError):
+            return self.bench.weights(cell.model).kind
+        return None
+
+    def _subjects(self, cell: Cell, verdict: Verdict) -> dict[str, str]:
+        """Name the digests of what was judged; nothing is built for it."""
+        if verdict.status in (Status.NOT_RUN, Status.ERROR):
+            return {}
+        bench = self.bench
+        subjects = {
+            "weights": bench.weights(cell.model).digest,
+            "onnx": bench.exported(cell).artifact.sha256,
+            "simplified": bench.simplified(cell).artifact.sha256,
+            "thresholds": self.thresholds.digest,
+        }
+        with contextlib.suppress(HarnessError):
+            subjects["device_model"] = bench.device_model(cell).artifact.sha256
+        with contextlib.suppress(HarnessError):
+            subjects["clips"] = bench.clip_set(cell.model).digest
+        return subjects
+
+    def _stages(self, since: int) -> tuple[StageRecord, ...]:
+        return tuple(
+            StageRecord(
+                name=event.kind,
+                seconds=event.seconds,
+                peak_bytes=int(event.facts.get("peak_bytes", 0)),
+                was_cached=event.hit,
+            )
+            for event in self.bench.workshop.store.events[since:]
+        )
+
+    def _blockers(self, cell: Cell, verdict: Verdict) -> Iterator[str]:
+        if verdict.status is not Status.PASS:
+            yield f"the outcome is {verdict.status}"
+        if self._weights_kind(cell) == "seeded":
+            yield "seeded weights"
+        if self.bench.state(cell.device).emulated:
+            yield "an emulator answered in the device's place"

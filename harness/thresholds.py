@@ -14,186 +14,18 @@ NaN, strings for numbers and numbers out of range are errors that name the key.
 """
 
 import dataclasses
-import fnmatch
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
 
 import pydantic
 
 from harness import registry
 from harness.errors import InputError, ThresholdsError
-from harness.spec import CHECKS, Cell, Check, ModelSpec
-
-Fraction = Annotated[float, pydantic.Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, pydantic.Field(gt=0.0)]
-NotNegative = Annotated[float, pydantic.Field(ge=0.0)]
-Count = Annotated[int, pydantic.Field(ge=1)]
-Text = Annotated[str, pydantic.Field(min_length=1)]
-
-
-class Table(pydantic.BaseModel):
-    """A table of the file: strict types, no unknown key, no NaN, never changed."""
-
-    model_config = pydantic.ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False
-    )
-
-
-class ParityLimits(Table):
-    """How far a stage of the chain may be from the one before it.
-
-    ``fp64_factor`` bounds RMSE(stage, fp64) by that multiple of RMSE(fp32 PyTorch, fp64) plus
-    ``fp64_atol``; the others bound the errors of logits or log-probabilities.
-    """
-
-    fp64_factor: Positive
-    fp64_atol: NotNegative
-    max_abs_error: NotNegative
-    p999_abs_error: NotNegative
-    relative_l2: NotNegative
-    cosine: Fraction
-    top1_agreement: Fraction
-    top5_overlap: Fraction
-    source: Text
-
-
-class AccuracyFloor(Table):
-    """Least share of clips that must be right, with its origin."""
-
-    floor: Fraction
-    unit: Literal["share of clips"] = "share of clips"
-    golden: Fraction | None = None
-    source: Text
-
-
-class PairedLimits(Table):
-    """The paired comparison with PyTorch: the loss of top-1 that is still not inferior."""
-
-    margin: Fraction
-    confidence: Annotated[float, pydantic.Field(gt=0.5, lt=1.0)]
-    source: Text
-
-
-class ThroughputReference(Table):
-    """A published or measured speed and how much slower is still acceptable.
-
-    ``scope`` says whether the number is of one chip or of a card with several; ``against`` whether
-    it is absolute or the ratio to PyTorch measured in the same run, interleaved.
-    """
-
-    golden: Positive
-    tolerance: Fraction
-    unit: Literal["clips/s", "x PyTorch"]
-    definition: Literal["device", "device_io", "e2e"]
-    scope: Literal["chip", "card", "host"]
-    against: Literal["absolute", "pytorch"] = "absolute"
-    implausible: Annotated[float, pydantic.Field(gt=1.0)] = 3.0
-    source: Text
-
-    @property
-    def floor(self) -> float:
-        """Slowest acceptable speed."""
-        return self.golden * (1.0 - self.tolerance)
-
-    @property
-    def ceiling(self) -> float:
-        """Speed above which the work was not done: cached or empty."""
-        return self.golden * self.implausible
-
-
-class AccuracyLimits(Table):
-    """Floors of one device, the expected number of clips and the paired comparison."""
-
-    top1: AccuracyFloor
-    top5: AccuracyFloor
-    clip_count: Count
-    unreadable_max: Annotated[int, pydantic.Field(ge=0)] = 0
-    paired: PairedLimits
-
-
-class Limits(Table):
-    """Everything that one cell is judged by.
-
-    ``host_parity`` bounds the edges of the chain before the device, ``parity`` those on it.
-    """
-
-    parity: ParityLimits
-    host_parity: ParityLimits
-    accuracy: AccuracyLimits
-    throughput: ThroughputReference
-
-
-class ClipSetTable(Table):
-    """A whole data set."""
-
-    clip_count: Count
-    unreadable_max: Annotated[int, pydantic.Field(ge=0)] = 0
-    source: Text
-
-
-class DeviceTable(Table):
-    """What a model must reach on one device."""
-
-    top1: AccuracyFloor
-    top5: AccuracyFloor
-    throughput: Annotated[Mapping[str, ThroughputReference], pydantic.Field(min_length=1)]
-
-
-class ModelTable(Table):
-    """What a model must reach."""
-
-    clip_set: Text
-    parity: Mapping[Literal["fp32", "fp16"], ParityLimits]
-    paired: PairedLimits
-    devices: Annotated[Mapping[str, DeviceTable], pydantic.Field(min_length=1)]
-
-
-class TimingPlan(Table):
-    """How long the sessions of a cell are timed."""
-
-    sessions_min: Count
-    sessions_max: Count
-    warmup_queries: Count
-    min_queries: Count
-    min_seconds: NotNegative
-
-
-class Tier(Table):
-    """How much is run, and what must have passed.
-
-    ``cells`` and ``required`` are shell patterns over ``model-device-bsN`` and
-    ``model-device-bsN:check``. ``parity_inputs`` and ``timing`` are by model, with a ``default``.
-    """
-
-    cells: Annotated[tuple[Text, ...], pydantic.Field(min_length=1, strict=False)]
-    required: Annotated[tuple[Text, ...], pydantic.Field(min_length=1, strict=False)]
-    parity_inputs: Mapping[str, Count]
-    timing: Mapping[str, TimingPlan]
-
-    def inputs_for(self, model: str) -> int:
-        """Fewest inputs that parity of a model is shown on."""
-        return self.parity_inputs.get(model, self.parity_inputs["default"])
-
-    def timing_for(self, model: str) -> TimingPlan:
-        """How long the sessions of a model are timed."""
-        return self.timing.get(model, self.timing["default"])
-
-    def requires(self, cell: Cell, check: Check) -> bool:
-        """Whether a check must have passed."""
-        return _matches(f"{cell.id}:{check}", self.required)
-
-
-class ThresholdsFile(Table):
-    """The whole file."""
-
-    version: Literal[1] = pydantic.Field(alias="schema")
-    clip_sets: Mapping[str, ClipSetTable]
-    models: Annotated[Mapping[str, ModelTable], pydantic.Field(min_length=1)]
-    tiers: Annotated[Mapping[str, Tier], pydantic.Field(min_length=1)]
+from harness.limits import AccuracyLimits, Limits, ModelTable, ThresholdsFile, Tier, matches
+from harness.spec import CHECKS, Cell, ModelSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,7 +58,7 @@ class Thresholds:
         if tier is None:
             return cells
         patterns = self.tier(tier).cells
-        return tuple(cell for cell in cells if _matches(cell.id, patterns))
+        return tuple(cell for cell in cells if matches(cell.id, patterns))
 
     def limits(self, cell: Cell) -> Limits:
         """Return what a cell is judged by.
@@ -264,11 +96,14 @@ def thresholds_from_file(path: Path) -> Thresholds:
     """
     try:
         content = path.read_bytes()
-        data = tomllib.loads(content.decode())
+        text = content.decode()
+        data = tomllib.loads(text)
     except OSError as error:
         raise ThresholdsError(f"{path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ThresholdsError(f"{path} is not TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ThresholdsError(f"{path} is not UTF-8: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ThresholdsError(f"{path} is not TOML: {error}{_quoted_line(text, error)}") from error
     try:
         file = ThresholdsFile.model_validate(data)
     except pydantic.ValidationError as error:
@@ -281,13 +116,23 @@ def thresholds_from_file(path: Path) -> Thresholds:
     return thresholds
 
 
+def _quoted_line(text: str, error: tomllib.TOMLDecodeError) -> str:
+    # tomllib gives the place in its message alone, and does not name a key that is there twice.
+    lines = text.rstrip().splitlines()
+    found = re.search(r"\(at line (\d+)", str(error))
+    return f": {lines[int(found[1]) - 1 if found else -1].strip()}"
+
+
 def _problems(thresholds: Thresholds) -> Iterable[str]:
     file = thresholds.file
     problems = [problem for name in file.models for problem in _model_problems(file, name)]
     yield from problems
+    for name in sorted(file.clip_sets.keys() - {table.clip_set for table in file.models.values()}):
+        yield f"clip_sets.{name}: no model uses it"
     if not problems:
         for name, tier in file.tiers.items():
-            yield from _tier_problems(thresholds, name, tier)
+            yield from _pattern_problems(thresholds, name, tier)
+            yield from _plan_problems(thresholds, name, tier)
 
 
 def _model_problems(file: ThresholdsFile, name: str) -> Iterable[str]:
@@ -302,14 +147,18 @@ def _model_problems(file: ThresholdsFile, name: str) -> Iterable[str]:
         yield f"{key}.clip_set: {table.clip_set}, but the model is of {spec.dataset}"
     for device in table.devices:
         yield from _device_problems(f"{key}.devices.{device}", device, table, spec)
+    known = [device for device in table.devices if device in registry.device_names()]
+    used = {"fp32", *(registry.device(device).spec.precision for device in known)}
+    for precision in sorted(used - table.parity.keys()):
+        yield f"{key}.parity.{precision}: missing, though the chain or a device computes in it"
+    for precision in sorted(table.parity.keys() - used):
+        yield f"{key}.parity.{precision}: no device of the model computes in it"
 
 
 def _device_problems(key: str, name: str, table: ModelTable, spec: ModelSpec) -> Iterable[str]:
     if name not in registry.device_names():
         yield f"{key}: no such device; there are: {', '.join(registry.device_names())}"
         return
-    for precision in sorted({"fp32", registry.device(name).spec.precision} - table.parity.keys()):
-        yield f"{key}: it computes in {precision}, and there are no parity limits for that"
     for batch in table.devices[name].throughput:
         if not re.fullmatch(r"bs[1-9]\d*", batch):
             yield f"{key}.throughput.{batch}: a batch size is written bs1, bs4, …, at least bs1"
@@ -317,27 +166,25 @@ def _device_problems(key: str, name: str, table: ModelTable, spec: ModelSpec) ->
             yield f"{key}.throughput.{batch}: {spec.name} supports bs{spec.frozen_batch} only"
 
 
-def _tier_problems(thresholds: Thresholds, name: str, tier: Tier) -> Iterable[str]:
-    key = f"tiers.{name}"
-    cells = [cell.id for cell in thresholds.cells(name)]
-    checks = [f"{cell}:{check}" for cell in cells for check in CHECKS]
+def _pattern_problems(thresholds: Thresholds, name: str, tier: Tier) -> Iterable[str]:
     every_cell = [cell.id for cell in thresholds.cells()]
     for pattern in tier.cells:
-        if not fnmatch.filter(every_cell, pattern):
-            yield f"{key}.cells: {pattern!r} matches no cell"
+        if not any(matches(cell, [pattern]) for cell in every_cell):
+            yield f"tiers.{name}.cells: {pattern!r} matches no cell"
+    checks = [f"{cell.id}:{check}" for cell in thresholds.cells(name) for check in CHECKS]
     for pattern in tier.required:
-        if not fnmatch.filter(checks, pattern):
-            yield f"{key}.required: {pattern!r} matches no check of the tier's cells"
-    for field in ("parity_inputs", "timing"):
-        models = getattr(tier, field).keys()
-        if "default" not in models:
-            yield f"{key}.{field}.default: missing"
-        for model in models - thresholds.file.models.keys() - {"default"}:
-            yield f"{key}.{field}.{model}: no such model"
-    for model, plan in tier.timing.items():
+        if not any(matches(check, [pattern]) for check in checks):
+            yield f"tiers.{name}.required: {pattern!r} matches no check of the tier's cells"
+
+
+def _plan_problems(thresholds: Thresholds, name: str, tier: Tier) -> Iterable[str]:
+    pairs = {cell.pair for cell in thresholds.cells(name)} | {"default"}
+    for field, plans in (("parity_inputs", tier.parity_inputs), ("timing", tier.timing)):
+        key = f"tiers.{name}.{field}"
+        if "default" not in plans:
+            yield f"{key}.default: missing"
+        for pair in sorted(plans.keys() - pairs):
+            yield f"{key}.{pair}: the tier has no such model-device"
+    for pair, plan in tier.timing.items():
         if plan.sessions_max < plan.sessions_min:
-            yield f"{key}.timing.{model}.sessions_max: below sessions_min"
-
-
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+            yield f"tiers.{name}.timing.{pair}.sessions_max: below sessions_min"

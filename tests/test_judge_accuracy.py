@@ -10,7 +10,7 @@ from harness.judge import (
 )
 from harness.spec import Clip, ClipSet, Predictions, Status
 from harness.statistics import wilson_interval
-from harness.thresholds import (
+from harness.limits import (
     AccuracyFloor,
     AccuracyLimits,
     PairedLimits,

@@ -6,7 +6,7 @@ from harness.judge import (
 )
 from harness.parity import ChainScores, InputCounts, parity_measurement
 from harness.spec import Status
-from harness.thresholds import (
+from harness.limits import (
     ParityLimits,
 )
 

@@ -5,7 +5,7 @@ from harness.judge import (
     judge_throughput,
 )
 from harness.spec import Status
-from harness.thresholds import (
+from harness.limits import (
     ThroughputReference,
 )
 from harness.throughput import SessionTiming, session_timing, throughput_measurement

@@ -16,8 +16,9 @@ from harness.judge.verdict import (
     passed,
     undecided,
 )
+from harness.limits import AccuracyFloor, AccuracyLimits, PairedLimits
 from harness.statistics import Interval, minimum_detectable_loss, tango_bounds
-from harness.thresholds import AccuracyFloor, AccuracyLimits, PairedLimits
+
 
 
 def judge_accuracy(measurement: AccuracyMeasurement, limits: AccuracyLimits) -> Verdict:

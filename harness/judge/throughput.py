@@ -12,7 +12,7 @@ from harness.judge.verdict import (
     passed,
     undecided,
 )
-from harness.thresholds import ThroughputReference
+from harness.limits import ThroughputReference
 from harness.throughput import SpeedSeries, ThroughputMeasurement
 
 

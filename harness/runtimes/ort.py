@@ -2,11 +2,11 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.errors import BuildError, RunError
+from harness.errors import BuildError, RunError, first_line
 from harness.spec import (
     DeviceModel,
     DeviceSpec,
@@ -54,7 +54,23 @@ def ort_session(
     )
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
-    return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+    # Left on, a provider that fails, even in the middle of a run, is replaced by the CPU with no
+    # more than a line on standard output.
+    return onnxruntime.InferenceSession(
+        str(path), options, providers=list(providers), enable_fallback=False
+    )
+
+
+def ort_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises: its own exceptions, which share no base, and two built-in ones."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = [kind for kind in vars(state).values() if _is_exception(kind)]
+    return (*own, RuntimeError, ValueError)
+
+
+def _is_exception(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Exception)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,40 +100,42 @@ class OrtDevice:
 
     def build(self, onnx: OnnxModel, target: Path) -> Mapping[str, Any]:
         """Save the graph as ONNX Runtime optimises it for this machine."""
-        from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
-
-        try:
-            session = ort_session(onnx.artifact.path, self._providers(), optimized=target)
-        except (ort_errors.Fail, ort_errors.InvalidGraph, ort_errors.NotImplemented) as error:
-            raise BuildError(
-                f"ONNX Runtime refused {onnx.artifact.path} for {self.spec.name}: {error}"
-            ) from error
-        self._refuse_fallback(session, BuildError)
+        self._session(onnx.artifact.path, BuildError, optimized=target)
         return {"provider": self.provider}
 
     def open(self, model: DeviceModel) -> "OrtSession":
         """Load an optimised graph as it is."""
-        from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+        return OrtSession(self._session(model.artifact.path, RunError, level="none"), self.memory)
 
+    def _session(
+        self,
+        path: Path,
+        failure: type[BuildError | RunError],
+        level: Level = "all",
+        optimized: Path | None = None,
+    ) -> "onnxruntime.InferenceSession":
+        state = self.probe()
+        if state.presence is not Presence.PRESENT:
+            raise failure(f"{self.spec.name} is {state.presence}: {state.detail}")
         try:
-            session = ort_session(model.artifact.path, self._providers(), level="none")
-        except (ort_errors.Fail, ort_errors.InvalidGraph, ort_errors.InvalidProtobuf) as error:
-            raise RunError(
-                f"ONNX Runtime cannot load {model.artifact.path} on {self.spec.name}: {error}"
+            session = ort_session(path, self._providers(), level, optimized)
+        except ort_errors() as error:
+            raise failure(
+                f"ONNX Runtime cannot load {path} on {self.spec.name}: {first_line(error)}"
             ) from error
-        self._refuse_fallback(session, RunError)
-        return OrtSession(session, self.memory)
+        self._refuse_fallback(session, failure)
+        return session
 
     def _providers(self) -> tuple[str, ...]:
         # Some operators of a graph (shapes) may stay on the CPU; the provider itself must be there.
         return tuple(dict.fromkeys((self.provider, "CPUExecutionProvider")))
 
     def _refuse_fallback(
-        self, session: "onnxruntime.InferenceSession", error: type[BuildError | RunError]
+        self, session: "onnxruntime.InferenceSession", failure: type[BuildError | RunError]
     ) -> None:
         used = session.get_providers()
         if self.provider not in used:
-            raise error(
+            raise failure(
                 f"ONNX Runtime fell back to {', '.join(used)} instead of {self.provider}: "
                 f"{self.install_hint}; a run on another device is no evidence for {self.spec.name}"
             )
@@ -138,23 +156,20 @@ class OrtSession:
 
     def run(self, feed: Feed) -> Feed:
         """Run one batch."""
-        from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
-
-        session = self._open_session()
+        session = self._open_session(feed)
         try:
             values = session.run(None, dict(feed))
-        except (ort_errors.Fail, ort_errors.InvalidArgument, ort_errors.RuntimeException) as error:
+        except ort_errors() as error:
             raise RunError(f"ONNX Runtime could not run the model: {error}") from error
-        names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, values, strict=True))
+        return _outputs_by_name(session, values)
 
     def loop(self, feed: Feed, settings: LoopSettings) -> LoopTimes:
         """Time copies and compute of the same batch separately."""
-        session = self._open_session()
+        session = self._open_session(feed)
         device_ms: list[float] = []
+        outputs: list[Any] = []
 
         def query() -> None:
-            nonlocal output
             binding = session.io_binding()
             for name, value in feed.items():
                 binding.bind_cpu_input(name, value)
@@ -165,22 +180,30 @@ class OrtSession:
             session.run_with_iobinding(binding)
             binding.synchronize_outputs()
             device_ms.append(1000.0 * (self._clock() - start))
-            output = binding.copy_outputs_to_cpu()
+            outputs[:] = binding.copy_outputs_to_cpu()
 
-        output: list[Any] = []
-        device_io_ms = measure_session(query, settings, self._clock)
-        names = [value.name for value in session.get_outputs()]
+        try:
+            device_io_ms = measure_session(query, settings, self._clock)
+        except ort_errors() as error:
+            raise RunError(f"ONNX Runtime could not run the model: {error}") from error
         return LoopTimes(
             device_ms=tuple(device_ms[-len(device_io_ms) :]),
             device_io_ms=device_io_ms,
-            output=dict(zip(names, output, strict=True)),
+            output=_outputs_by_name(session, outputs),
         )
 
     def close(self) -> None:
         """Free the graph."""
         self._session = None
 
-    def _open_session(self) -> "onnxruntime.InferenceSession":
+    def _open_session(self, feed: Feed) -> "onnxruntime.InferenceSession":
         if self._session is None:
             raise RunError("the session is closed: open the device model again")
+        names = {value.name for value in self._session.get_inputs()}
+        if feed.keys() != names:
+            raise RunError(f"the model takes {sorted(names)}, and was fed {sorted(feed)}")
         return self._session
+
+
+def _outputs_by_name(session: "onnxruntime.InferenceSession", values: Sequence[Any]) -> Feed:
+    return dict(zip([output.name for output in session.get_outputs()], values, strict=True))

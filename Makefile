@@ -1,0 +1,40 @@
+# One word for each act: `make acceptance` and `make test` do all set-up on a fresh machine.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.PHONY: acceptance test lint coverage smoke benchmarks clean
+
+acceptance: $(READY)
+	$(BIN)/pytest -m cpu acceptance/
+
+test: lint coverage smoke
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+coverage: $(READY)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q tests
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+smoke: $(READY)
+	$(BIN)/pytest -m "cpu and smoke" acceptance/
+
+# torch comes first and with its own dependencies (a CUDA build has many); everything else exactly
+# as locked: mmaction2 and mmcv-full would otherwise pull an OpenCV that needs a display's libraries.
+# mmcv-full builds in isolation without torch, so as pure Python, in seconds.
+$(READY): requirements.lock build-constraints.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check "pip==26.3"
+	$(BIN)/pip install --quiet --constraint requirements.lock torch
+	$(BIN)/pip install --quiet --no-deps --build-constraint build-constraints.txt --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage*

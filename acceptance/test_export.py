@@ -1,0 +1,11 @@
+"""The ONNX files are valid, as declared, and made of operators that the device takes."""
+
+import pytest
+
+from harness.plugin import RunCheck
+
+
+@pytest.mark.export
+def test_export(check: RunCheck) -> None:
+    """The ONNX files are valid, as declared, and made of operators that the device takes."""
+    check("export")

@@ -1,0 +1,264 @@
+"""The four checks of a cell: measure, judge, and name what the verdict rests on."""
+
+import contextlib
+import dataclasses
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.accuracy import accuracy_measurement
+from harness.data.loading import samples
+from harness.datasets import motion8
+from harness.divergence import first_divergent_module, first_divergent_node
+from harness.errors import ExportError, MissingInput, RunError
+from harness.export_facts import measure_export
+from harness.inputs import ParityInputs, parity_inputs
+from harness.judge import Verdict, judge_accuracy, judge_export, judge_parity, judge_throughput
+from harness.locks import exclusive, shared
+from harness.measurement import Measurement
+from harness.parity import ChainScores, ParityMeasurement, parity_measurement
+from harness.reference import npz_from_predictions, torch_predictions, torch_scores
+from harness.run import Runner, feed_from_tensors, predict, run_tensors
+from harness.runtimes.ort import OrtSession, ort_session
+from harness.scores import FLOAT16_SMALLEST_NORMAL, FLOAT32_SMALLEST_NORMAL
+from harness.spec import Cell, Check, Clip, DeviceModel, LoopSettings, ModelSpec, Session, Status
+from harness.stages import run_in_child
+from harness.limits import Limits, Tier
+from harness.throughput import SessionTiming, throughput_measurement
+from harness.timed_session import time_session
+from harness.workbench import Workbench
+
+TIMED_CLIPS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """A cell with everything that a check of it needs."""
+
+    cell: Cell
+    bench: Workbench
+    tier: Tier
+    limits: Limits
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model of the cell."""
+        return self.bench.model(self.cell.model)
+
+    @property
+    def smallest(self) -> float:
+        """Probability below which the device tells nothing."""
+        is_half = self.bench.device(self.cell.device).spec.precision == "fp16"
+        return FLOAT16_SMALLEST_NORMAL if is_half else FLOAT32_SMALLEST_NORMAL
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a check found: the measurement, the verdict on it, and the raw files behind it."""
+
+    measurement: Measurement
+    verdict: Verdict
+    raw: Mapping[str, tuple[bytes, str]] = dataclasses.field(default_factory=dict)
+
+
+def check_export(context: Context) -> Found:
+    """Look at the exported and the simplified file: valid, as declared, operators allowed."""
+    cell, bench = context.cell, context.bench
+    bench.present_device(cell.device)
+    exported, simplified = bench.exported(cell), bench.simplified(cell)
+    measurement, _ = run_in_child(
+        measure_export,
+        exported.artifact.path,
+        simplified.artifact.path,
+        context.spec,
+        cell.batch,
+        bench.device(cell.device).spec,
+        failure=ExportError,
+    )
+    return Found(measurement, judge_export(measurement))
+
+
+def check_parity(context: Context) -> Found:
+    """Compare every stage of the chain with the one before it, on the same inputs."""
+    cell, bench, spec = context.cell, context.bench, context.spec
+    bench.present_device(cell.device)
+    inputs = _parity_inputs(context)
+    torch = torch_scores(spec, bench.weights(cell.model), inputs, bench.workshop)
+    scores = ChainScores(
+        exact=np.maximum(torch.fp64, _floor(context)),
+        torch=np.maximum(torch.fp32, _floor(context)),
+        onnx=_onnx_scores(context, bench.exported(cell).artifact.path, inputs),
+        simplified=_onnx_scores(context, bench.simplified(cell).artifact.path, inputs),
+        device=_device_scores(context, inputs),
+    )
+    measurement = parity_measurement(scores, inputs.ids, inputs.counts)
+    verdict = _judge_parity(context, measurement)
+    if verdict.status is Status.FAIL:
+        node = _divergent_node(context, measurement, inputs)
+        measurement = measurement.model_copy(update={"first_divergent_node": node})
+        verdict = _judge_parity(context, measurement)
+    raw = {"scores": (_npz(**dataclasses.asdict(scores)), ".npz")}
+    return Found(measurement, verdict, raw)
+
+
+def check_accuracy(context: Context) -> Found:
+    """Count right answers over the whole set, and compare them in pairs with PyTorch's."""
+    cell, bench, spec = context.cell, context.bench, context.spec
+    bench.present_device(cell.device)
+    weights = bench.weights(cell.model)
+    if weights.kind == "seeded":
+        raise MissingInput(
+            f"checkpoint {spec.checkpoint} is not on this machine; put it into a folder that "
+            "site.toml names in checkpoints: the accuracy of seeded weights says nothing"
+        )
+    clip_set = bench.clip_set(cell.model)
+    reference = torch_predictions(spec, weights, clip_set, bench.workshop)
+    progress = bench.progress.counter(f"{cell.id} accuracy", len(clip_set.clips))
+    with _open(context, bench.device_model(cell)) as session:
+        items = samples(clip_set.clips, spec.protocol)
+        preds = predict(session.run, spec, cell.batch, items, progress, context.smallest)
+    measurement = accuracy_measurement(preds, clip_set, reference)
+    buffer = io.BytesIO()
+    npz_from_predictions(preds, buffer)
+    raw = {"predictions": (buffer.getvalue(), ".npz")}
+    return Found(measurement, judge_accuracy(measurement, context.limits.accuracy), raw)
+
+
+def check_throughput(context: Context) -> Found:
+    """Time sessions, each a process of its own, until their interval decides or the plan ends."""
+    cell, bench, limits = context.cell, context.bench, context.limits.throughput
+    with shared("cpu", bench.site.lock_dir):
+        model = bench.device_model(cell)
+    plan = context.tier.timing_for(cell)
+    settings = LoopSettings(plan.warmup_queries, plan.min_queries, plan.min_seconds)
+    beside = (bench.weights(cell.model).path,) if limits.against == "pytorch" else None
+    arguments = (bench.device(cell.device), model, _timed_clips(context), settings, beside)
+    timings: list[SessionTiming] = []
+    unit = bench.state(cell.device).unit_ids[0]
+    with exclusive(unit, bench.site.lock_dir):
+        while True:
+            title = f"{cell.id} timed session {len(timings) + 1}"
+            timing, _ = run_in_child(
+                time_session,
+                *arguments,
+                heartbeat=bench.progress.heartbeat(title),
+                failure=RunError,
+            )
+            timings.append(timing)
+            measurement = throughput_measurement(timings, cell.batch)
+            verdict = judge_throughput(measurement, limits, plan.sessions_min)
+            is_open = verdict.status is Status.INCONCLUSIVE or len(timings) < plan.sessions_min
+            if not is_open or len(timings) >= plan.sessions_max:
+                break
+    lines = "\n".join(timing.model_dump_json() for timing in timings)
+    return Found(measurement, verdict, {"latencies": (lines.encode(), ".jsonl")})
+
+
+CHECK_FUNCTIONS = {
+    "export": check_export,
+    "parity": check_parity,
+    "accuracy": check_accuracy,
+    "throughput": check_throughput,
+}
+
+
+def rejudge(
+    check: Check, measurement: Measurement, limits: Limits, inputs_min: int, sessions_min: int
+) -> Verdict:
+    """Judge a stored measurement, under the limits of today."""
+    match check:
+        case "export":
+            return judge_export(measurement)
+        case "parity":
+            return judge_parity(measurement, limits.parity, inputs_min, limits.host_parity)
+        case "accuracy":
+            return judge_accuracy(measurement, limits.accuracy)
+        case "throughput":
+            return judge_throughput(measurement, limits.throughput, sessions_min)
+
+
+def _judge_parity(context: Context, measurement: ParityMeasurement) -> Verdict:
+    inputs_min = context.tier.inputs_for(context.cell)
+    return judge_parity(
+        measurement, context.limits.parity, inputs_min, context.limits.host_parity
+    )
+
+
+def _parity_inputs(context: Context) -> ParityInputs:
+    """Take the model's own clips; where they are not at hand, motion8's, at the model's size."""
+    try:
+        clip_set = context.bench.clip_set(context.cell.model)
+    except MissingInput:
+        clip_set = motion8()
+    return parity_inputs(context.spec, clip_set, context.tier.inputs_for(context.cell))
+
+
+def _timed_clips(context: Context) -> tuple[Clip, ...]:
+    try:
+        return context.bench.clip_set(context.cell.model).clips[:TIMED_CLIPS]
+    except MissingInput:
+        return motion8().clips[:TIMED_CLIPS]
+
+
+def _floor(context: Context) -> float:
+    """Lowest score that any stage can tell: of log-probabilities; none for logits."""
+    return float(np.log(context.smallest)) if context.spec.softmax_in_graph else -np.inf
+
+
+def _onnx_scores(context: Context, path: Path, inputs: ParityInputs) -> npt.NDArray[np.float64]:
+    # Unoptimised, so that each edge shows what its own stage did.
+    session = OrtSession(ort_session(path, level="none"))
+    return _scores(context, session.run, inputs)
+
+
+def _device_scores(context: Context, inputs: ParityInputs) -> npt.NDArray[np.float64]:
+    with _open(context, context.bench.device_model(context.cell)) as session:
+        return _scores(context, session.run, inputs)
+
+
+def _scores(context: Context, run: Runner, inputs: ParityInputs) -> npt.NDArray[np.float64]:
+    cell = context.cell
+    progress = context.bench.progress.counter(f"{cell.id} parity", len(inputs.tensors))
+    return run_tensors(
+        run, context.spec, cell.batch, inputs.tensors, context.smallest, progress
+    )
+
+
+@contextlib.contextmanager
+def _open(context: Context, model: DeviceModel) -> Iterator[Session]:
+    """Open a session, alone on its chip; the host's processor is shared with other checks."""
+    bench, name = context.bench, context.cell.device
+    unit = bench.state(name).unit_ids[0]
+    lock = contextlib.nullcontext() if unit == "cpu" else exclusive(unit, bench.site.lock_dir)
+    with lock:
+        session = bench.device(name).open(model)
+        try:
+            yield session
+        finally:
+            session.close()
+
+
+def _divergent_node(
+    context: Context, measurement: ParityMeasurement, inputs: ParityInputs
+) -> str | None:
+    """Look along the first bad edge, on the input that is off most, for where it begins."""
+    bench, cell, limits = context.bench, context.cell, context.limits
+    feed = feed_from_tensors(context.spec, cell.batch, inputs.tensors[:1])
+    exported, simplified = bench.exported(cell).artifact.path, bench.simplified(cell).artifact.path
+    allowed = limits.host_parity.relative_l2
+    weights = bench.weights(cell.model).path
+    node = first_divergent_module(context.spec, weights, exported, feed, allowed)
+    node = node or first_divergent_node(exported, simplified, feed, allowed)
+    if node is None and bench.device(cell.device).spec.runtime == "ort":
+        built = bench.device_model(cell).artifact.path
+        node = first_divergent_node(simplified, built, feed, allowed)
+    return node
+
+
+def _npz(**arrays: npt.NDArray[np.float64]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()

@@ -1,0 +1,186 @@
+"""What a cell is judged by, and how much a tier runs: the tables of thresholds.toml as values.
+
+They know neither models nor devices, so that a judge may import them.
+"""
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+import pydantic
+
+from harness.spec import Cell, Check
+
+Fraction = Annotated[float, pydantic.Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, pydantic.Field(gt=0.0)]
+NotNegative = Annotated[float, pydantic.Field(ge=0.0)]
+Count = Annotated[int, pydantic.Field(ge=1)]
+Text = Annotated[str, pydantic.Field(min_length=1)]
+
+
+class Table(pydantic.BaseModel):
+    """A table of the file: strict types, no unknown key, no NaN, never changed."""
+
+    model_config = pydantic.ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False
+    )
+
+
+class ParityLimits(Table):
+    """How far a stage of the chain may be from the one before it.
+
+    ``fp64_factor`` bounds RMSE(stage, fp64) by that multiple of RMSE(fp32 PyTorch, fp64) plus
+    ``fp64_atol``; the others bound the errors of logits or log-probabilities.
+    """
+
+    fp64_factor: Positive
+    fp64_atol: NotNegative
+    max_abs_error: NotNegative
+    p999_abs_error: NotNegative
+    relative_l2: NotNegative
+    cosine: Fraction
+    top1_agreement: Fraction
+    top5_overlap: Fraction
+    source: Text
+
+
+class AccuracyFloor(Table):
+    """Least share of clips that must be right, with its origin."""
+
+    floor: Fraction
+    unit: Literal["share of clips"] = "share of clips"
+    golden: Fraction | None = None
+    source: Text
+
+
+class PairedLimits(Table):
+    """The paired comparison with PyTorch: the loss of top-1 that is still not inferior."""
+
+    margin: Fraction
+    confidence: Annotated[float, pydantic.Field(gt=0.5, lt=1.0)]
+    source: Text
+
+
+class ThroughputReference(Table):
+    """A published or measured speed and how much slower is still acceptable.
+
+    ``scope`` says whether the number is of one chip or of a card with several; ``against`` whether
+    it is absolute or the ratio to PyTorch measured in the same run, interleaved.
+    """
+
+    golden: Positive
+    # At a tolerance of 1 the floor is 0, which every speed reaches.
+    tolerance: Annotated[float, pydantic.Field(ge=0.0, lt=1.0)]
+    unit: Literal["clips/s", "x PyTorch"]
+    definition: Literal["device", "device_io", "e2e"]
+    scope: Literal["chip", "card", "host"]
+    against: Literal["absolute", "pytorch"] = "absolute"
+    implausible: Annotated[float, pydantic.Field(gt=1.0)] = 3.0
+    source: Text
+
+    @property
+    def floor(self) -> float:
+        """Slowest acceptable speed."""
+        return self.golden * (1.0 - self.tolerance)
+
+    @property
+    def ceiling(self) -> float:
+        """Speed above which the work was not done: cached or empty."""
+        return self.golden * self.implausible
+
+
+class AccuracyLimits(Table):
+    """Floors of one device, the expected number of clips and the paired comparison."""
+
+    top1: AccuracyFloor
+    top5: AccuracyFloor
+    clip_count: Count
+    unreadable_max: Annotated[int, pydantic.Field(ge=0)] = 0
+    paired: PairedLimits
+
+
+class Limits(Table):
+    """Everything that one cell is judged by.
+
+    ``host_parity`` bounds the edges of the chain before the device, ``parity`` those on it.
+    """
+
+    parity: ParityLimits
+    host_parity: ParityLimits
+    accuracy: AccuracyLimits
+    throughput: ThroughputReference
+
+
+class ClipSetTable(Table):
+    """A whole data set."""
+
+    clip_count: Count
+    unreadable_max: Annotated[int, pydantic.Field(ge=0)] = 0
+    source: Text
+
+
+class DeviceTable(Table):
+    """What a model must reach on one device."""
+
+    top1: AccuracyFloor
+    top5: AccuracyFloor
+    throughput: Annotated[Mapping[str, ThroughputReference], pydantic.Field(min_length=1)]
+
+
+class ModelTable(Table):
+    """What a model must reach."""
+
+    clip_set: Text
+    parity: Mapping[Literal["fp32", "fp16"], ParityLimits]
+    paired: PairedLimits
+    devices: Annotated[Mapping[str, DeviceTable], pydantic.Field(min_length=1)]
+
+
+class TimingPlan(Table):
+    """How long the sessions of a cell are timed."""
+
+    sessions_min: Count
+    sessions_max: Count
+    warmup_queries: Count
+    min_queries: Count
+    min_seconds: NotNegative
+
+
+class Tier(Table):
+    """How much is run, and what must have passed.
+
+    ``cells`` and ``required`` are shell patterns over ``model-device-bsN`` and
+    ``model-device-bsN:check``. ``parity_inputs`` and ``timing`` are by ``model-device``, with a
+    ``default``.
+    """
+
+    cells: Annotated[tuple[Text, ...], pydantic.Field(min_length=1, strict=False)]
+    required: Annotated[tuple[Text, ...], pydantic.Field(min_length=1, strict=False)]
+    parity_inputs: Mapping[str, Count]
+    timing: Mapping[str, TimingPlan]
+
+    def inputs_for(self, cell: Cell) -> int:
+        """Fewest inputs that parity of a cell is shown on."""
+        return self.parity_inputs.get(cell.pair, self.parity_inputs["default"])
+
+    def timing_for(self, cell: Cell) -> TimingPlan:
+        """How long the sessions of a cell are timed."""
+        return self.timing.get(cell.pair, self.timing["default"])
+
+    def requires(self, cell: Cell, check: Check) -> bool:
+        """Whether a check must have passed."""
+        return matches(f"{cell.id}:{check}", self.required)
+
+
+class ThresholdsFile(Table):
+    """The whole file."""
+
+    version: Literal[1] = pydantic.Field(alias="schema")
+    clip_sets: Mapping[str, ClipSetTable]
+    models: Annotated[Mapping[str, ModelTable], pydantic.Field(min_length=1)]
+    tiers: Annotated[Mapping[str, Tier], pydantic.Field(min_length=1)]
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a name fits one of some shell patterns."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

@@ -1,0 +1,96 @@
+"""The table at the end of a run: cells by checks with their margins, what was not run first."""
+
+from collections.abc import Iterable, Sequence
+
+from harness.gate import Problem
+from harness.judge import Finding
+from harness.records import Record
+from harness.spec import CHECKS, Status
+
+WIDTH = 20
+
+
+def table_lines(records: Sequence[Record]) -> list[str]:
+    """Return a row a cell and a column a check; cells with something not run come first."""
+    rows: dict[str, dict[str, Record]] = {}
+    for record in records:
+        rows.setdefault(record.cell.id, {})[record.check] = record
+    width = max([len(name) for name in rows] + [len("cell")]) + 2
+    header = "cell".ljust(width) + "".join(check.ljust(WIDTH) for check in CHECKS)
+    ordered = sorted(rows.items(), key=lambda row: not _has_gap(row[1].values()))
+    return [
+        header.rstrip(),
+        *(
+            (name.ljust(width) + "".join(_text(cell.get(check)) for check in CHECKS)).rstrip()
+            for name, cell in ordered
+        ),
+    ]
+
+
+def problem_lines(found: Sequence[Problem]) -> list[str]:
+    """Return what is not green and why; checks with one reason in common stand together."""
+    groups: dict[tuple[Status, str], list[str]] = {}
+    for problem in found:
+        groups.setdefault((problem.status, problem.reason), []).append(problem.id)
+    return [
+        line
+        for (status, reason), names in groups.items()
+        for line in (f"{status.upper()}: {_listed(names)}", f"    {reason}")
+    ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    """List checks with their cell said once, such as ``a-cpu-bs1:export,parity``."""
+    cells: dict[str, list[str]] = {}
+    for name in names:
+        cell, _, check = name.partition(":")
+        cells.setdefault(cell, []).append(check)
+    return "  ".join(f"{cell}:{','.join(checks)}".rstrip(":") for cell, checks in cells.items())
+
+
+def margin_text(record: Record) -> str:
+    """Say in a few characters how far a check is from its nearest limit."""
+    findings = record.verdict.findings
+    if record.verdict.status is Status.NOT_RUN or not findings:
+        return ""
+    match record.check:
+        case "accuracy":
+            top1 = findings[0]
+            return "" if top1.measured is None else f"{top1.measured - top1.limit:+.0f} clips"
+        case "throughput":
+            return _relative(findings[0])
+        case "parity":
+            return _tightest(findings)
+        case _:
+            return ""
+
+
+def is_emulated(records: Iterable[Record]) -> bool:
+    """Whether an emulator answered for any device."""
+    return any(record.is_emulated for record in records)
+
+
+def _text(record: Record | None) -> str:
+    if record is None:
+        return "-".ljust(WIDTH)
+    return f"{record.verdict.status} {margin_text(record)}".strip().ljust(WIDTH)
+
+
+def _relative(finding: Finding) -> str:
+    if finding.measured is None or finding.limit == 0:
+        return ""
+    return f"{100 * (finding.measured / finding.limit - 1):+.0f} %"
+
+
+def _tightest(findings: Sequence[Finding]) -> str:
+    """Say how much of its limit the largest error uses up."""
+    shares = [
+        finding.measured / finding.limit
+        for finding in findings
+        if finding.comparison == "<=" and finding.measured is not None and finding.limit > 0
+    ]
+    return f"{100 * max(shares):.0f} % of limit" if shares else ""
+
+
+def _has_gap(records: Iterable[Record]) -> bool:
+    return any(record.verdict.status is Status.NOT_RUN for record in records)

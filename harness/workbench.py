@@ -1,0 +1,93 @@
+"""What the checks of one process share: files, models, devices, built once and kept."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+from harness import registry
+from harness.artifacts import ArtifactStore
+from harness.build import (
+    WeightsFile,
+    Workshop,
+    device_model_from_onnx,
+    onnx_from_torch,
+    simplified_from_onnx,
+    weights_from_site,
+)
+from harness.datasets import clip_set_from_site
+from harness.errors import DeviceAbsent, DeviceBroken
+from harness.progress import Progress
+from harness.reference import rounding_facts
+from harness.site import Site
+from harness.spec import (
+    Cell,
+    ClipSet,
+    Device,
+    DeviceModel,
+    DeviceState,
+    ModelSpec,
+    OnnxModel,
+    Presence,
+)
+
+FindDevice = Callable[[str], Device]
+FindModel = Callable[[str], ModelSpec]
+
+
+class Workbench:
+    """Finds and builds what a cell needs; everything that is slow is done once."""
+
+    def __init__(
+        self,
+        site: Site,
+        log_dir: Path,
+        progress: Progress,
+        find_model: FindModel = registry.model_spec,
+        find_device: FindDevice = registry.device,
+    ) -> None:
+        self.site = site
+        self.progress = progress
+        self.workshop = Workshop(ArtifactStore(site.cache_dir), log_dir, progress.heartbeat)
+        self.model = find_model
+        self.device = find_device
+        self.state = functools.cache(self._state)
+        self.weights = functools.cache(self._weights)
+        self.clip_set = functools.cache(self._clip_set)
+
+    def present_device(self, name: str) -> Device:
+        """Return a device that can be used now.
+
+        Raises:
+            DeviceAbsent: it is not on this machine.
+            DeviceBroken: it is, and does not work.
+        """
+        state = self.state(name)
+        if state.presence is Presence.ABSENT:
+            raise DeviceAbsent(f"{name} is not on this machine: {state.detail}")
+        if state.presence is Presence.BROKEN:
+            raise DeviceBroken(f"{name} does not work: {state.detail}")
+        return self.device(name)
+
+    def exported(self, cell: Cell) -> OnnxModel:
+        """Return the exported model of a cell."""
+        spec = self.model(cell.model)
+        return onnx_from_torch(spec, cell.batch, self.weights(cell.model), self.workshop)
+
+    def simplified(self, cell: Cell) -> OnnxModel:
+        """Return the simplified model of a cell."""
+        return simplified_from_onnx(self.exported(cell), self.workshop)
+
+    def device_model(self, cell: Cell) -> DeviceModel:
+        """Return the device model of a cell."""
+        device = self.present_device(cell.device)
+        facts = {**rounding_facts(), **self.state(cell.device).facts}
+        return device_model_from_onnx(self.simplified(cell), device, facts, self.workshop)
+
+    def _state(self, name: str) -> DeviceState:
+        return self.device(name).probe()
+
+    def _weights(self, name: str) -> WeightsFile:
+        return weights_from_site(self.model(name), self.site)
+
+    def _clip_set(self, name: str) -> ClipSet:
+        return clip_set_from_site(self.model(name).dataset, self.site)
