@@ -351,7 +351,9 @@ def test_a_model_file_that_is_gone_is_said(bench, make):
 
 def test_a_scratch_folder_that_cannot_be_made_is_said(bench, make):
     _, device, model = opened(bench, make)
-    device = device.with_tools(dataclasses.replace(device.tools, scratch=bench.folder / "tsm_tiny_bs2.om"))
+    device = device.with_tools(
+        dataclasses.replace(device.tools, scratch=bench.folder / "tsm_tiny_bs2.om")
+    )
     with pytest.raises(RunError, match=r"cannot copy .*free space there"):
         device.open(model)
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from harness.errors import BuildError
+from harness.registry import model_spec
 from harness.runtimes.atc import atc_command, built_om
 from harness.runtimes.atc_errors import SENTENCES, codes_in, reason_from_output
 from harness.runtimes.command import CommandResult
-from harness.spec import Artifact, OnnxModel, TensorSpec
+from harness.spec import Artifact, OnnxModel
 
 GUIDES = Path(__file__).with_name("guides")
 
@@ -27,11 +28,8 @@ def onnx_of_guide(spec, path, batch=1):
     return OnnxModel(spec, batch, "seeded", Artifact("onnx", Path(path), "", {}))
 
 
-def test_the_command_line_is_that_of_the_nonlocal_guide(make):
-    spec = dataclasses.replace(
-        make.tiny_spec("tsm_nl"), input=TensorSpec("video", (1, 8, 3, 224, 224)), atc_log="debug"
-    )
-    onnx = onnx_of_guide(spec, "tsm_nl_bs1.onnx")
+def test_the_command_line_is_that_of_the_nonlocal_guide():
+    onnx = onnx_of_guide(model_spec("nonlocal_r50"), "tsm_nl_bs1.onnx")
     command = atc_command(onnx, "Ascend310P3", "tsm_nl_bs1")
     assert list(command) == guide_words("nonlocal")
     four = atc_command(dataclasses.replace(onnx, batch=4), "Ascend310", "x")
@@ -39,14 +37,9 @@ def test_the_command_line_is_that_of_the_nonlocal_guide(make):
     assert "--soc_version=Ascend310" in four
 
 
-def test_the_command_line_is_that_of_the_timesformer_guide(make):
-    options = ("--op_select_implmode=high_performance", "--optypelist_for_implmode=Gelu")
-    spec = dataclasses.replace(
-        make.tiny_spec("tsf"),
-        input=TensorSpec("imgs", (1, 3, 3, 8, 224, 224)),
-        atc_options=options,
-    )
-    command = atc_command(onnx_of_guide(spec, "tsf_sim.onnx"), "Ascend310P3", "tsf")
+def test_the_command_line_is_that_of_the_timesformer_guide():
+    onnx = onnx_of_guide(model_spec("timesformer"), "tsf_sim.onnx")
+    command = atc_command(onnx, "Ascend310P3", "tsf")
     # The guide puts --framework before --model; nothing else differs.
     assert (sorted(command), command[0]) == (sorted(guide_words("timesformer")), "atc")
 

@@ -3,6 +3,7 @@
 It prints and raises what aclruntime does, in both generations.
 """
 
+import importlib.util
 import os
 import signal
 import stat
@@ -183,3 +184,6 @@ def import_failures():
     """Fail as an interpreter without the wheels does."""
     if has_fault("bench_missing"):
         sys.exit(f"{sys.executable}: No module named ais_bench")
+    # ONNX Runtime is to the emulator what aclruntime is to the real one.
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise ModuleNotFoundError("No module named 'aclruntime'")
