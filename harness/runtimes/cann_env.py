@@ -63,6 +63,7 @@ class CannTools:
         chunk_bytes: input files that lie in ``scratch`` at a time, where nothing streams.
         streaming: whether to try InferSession before files.
         temperature_limit_c: above it a measurement does not count.
+        settle_s: how long npu-smi may go on showing what has just ended.
         run: what runs a command.
     """
 
@@ -86,6 +87,7 @@ class CannTools:
     chunk_bytes: int = 2 << 30
     streaming: bool = True
     temperature_limit_c: float = 85.0
+    settle_s: float = 5.0
     run: RunCommand = run_command
 
 

@@ -145,6 +145,11 @@ def chip_problems(before: Unit, after: Unit, temperature_limit_c: float = 85.0) 
     return problems
 
 
+def is_quiet(unit: Unit) -> bool:
+    """Whether nobody is seen to use the chip."""
+    return not unit.processes and (unit.chip.aicore_percent or 0.0) <= IDLE_AICORE_PERCENT
+
+
 def _troubles(unit: Unit) -> list[str]:
     troubles = [] if unit.chip.health == "OK" else [f"health {unit.chip.health}"]
     return troubles + [

@@ -1,9 +1,11 @@
 """A built model on one chip: outputs through InferSession or files, times through ais_bench."""
 
 import contextlib
+import dataclasses
 import math
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ from harness.runtimes.ais_bench_errors import warnings_from_output
 from harness.runtimes.ais_bench_result import BenchSummary, check_array, check_times
 from harness.runtimes.bench_files import bench_run, check_batch, chunks_of, outputs_through_files
 from harness.runtimes.cann_env import CannTools
-from harness.runtimes.cann_probe import Unit, chip_problems
+from harness.runtimes.cann_probe import Unit, chip_problems, is_quiet
 from harness.runtimes.infer_stream import InferStream, StreamUnavailableError
 from harness.spec import DeviceModel, LoopSettings, LoopTimes
 
@@ -91,9 +93,10 @@ class CannSession:
         """
         self._batch(feed)
         self._close_stream()  # nothing but the measured process may be on the chip
-        before = self._looked("before")
+        before = self._settled(self._looked("before"))
         summary = self._timed(settings)
         after = self._looked("after")
+        after = dataclasses.replace(after, processes=self._settled(after).processes)
         if problems := chip_problems(before, after, self._tools.temperature_limit_c):
             raise InvalidMeasurement("; ".join(problems))
         copies_ms = summary.h2d_ms + summary.d2h_ms
@@ -158,6 +161,14 @@ class CannSession:
             raise InvalidMeasurement(
                 f"{self.unit.id} cannot be looked at {when} the run: {error}"
             ) from error
+
+    def _settled(self, unit: Unit) -> Unit:
+        """Look again for a while: npu-smi may still show our own process that has just ended."""
+        end = time.monotonic() + self._tools.settle_s
+        while not is_quiet(unit) and time.monotonic() < end:
+            time.sleep(self._tools.settle_s / 10.0)
+            unit = self._looked("around")
+        return unit
 
     def _open_stream(self) -> None:
         if not self._is_streaming or self._stream is not None:

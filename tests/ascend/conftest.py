@@ -109,6 +109,7 @@ class Bench:
             scratch=folder / "scratch",
             locks=folder / "locks",
             logs=folder / "logs",
+            settle_s=0.1,
         )
         (folder / "scratch").mkdir()
 

@@ -29,7 +29,7 @@ def test_implements_the_protocols(bench, make):
     assert all(hasattr(DEVICE310, member) for member in members)
 
 
-@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize(("batch", "streaming"), [(1, True), (4, True), (4, False)])
 def test_builds_and_computes_what_onnx_runtime_does(bench, make, generation, batch, streaming):
     onnx = make.tiny_onnx(bench.folder, batch=batch)
     session = bench.device(streaming=streaming).open(bench.built_before(onnx))

@@ -151,7 +151,8 @@ class Model:
             import onnxruntime as ort
 
             options = ort.SessionOptions()
-            options.intra_op_num_threads = 2
+            # A thread that spins costs more than a small model.
+            options.intra_op_num_threads = 2 if len(self._onnx) > 10_000_000 else 1
             self._ort = ort.InferenceSession(self._onnx, options, ["CPUExecutionProvider"])
         return self._ort
 
