@@ -1,6 +1,7 @@
 """CANN as a device: probe with npu-smi, build with atc, run with ais_bench."""
 
 import dataclasses
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +16,11 @@ from harness.runtimes.cann_probe import Unit, probe, unit_from_id
 from harness.runtimes.cann_session import CannSession
 from harness.spec import DeviceModel, DeviceSpec, DeviceState, OnnxModel
 
+_LOG = logging.getLogger(__name__)
 
-def _silent(text: str) -> None:
-    """Say nothing."""
+
+def _log(text: str) -> None:
+    _LOG.warning("%s", text)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +35,7 @@ class CannDevice:
     spec: DeviceSpec
     tools: CannTools = dataclasses.field(default_factory=CannTools)
     unit_id: str | None = None
-    say: Say = _silent
+    say: Say = _log
 
     def on(self, unit_id: str) -> "CannDevice":
         """Return the same device, bound to one physical chip."""

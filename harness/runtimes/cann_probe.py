@@ -100,7 +100,8 @@ def probe(spec: DeviceSpec, tools: CannTools) -> DeviceState:
     return DeviceState(
         Presence.PRESENT,
         f"{len(units)} {units[0].soc_version}, driver {units[0].driver_version}: "
-        + "; ".join(f"{unit.id} {unit.text}" for unit in units),
+        + "; ".join(f"{unit.id} {unit.text}" for unit in units)
+        + f"; atc {executable(tools.atc, atc_environment(tools, env)) or 'not on PATH'}",
         facts=_facts(units, tools, env),
         unit_ids=tuple(unit.id for unit in units),
         emulated=bool(stamps_of(tools, env)),
@@ -197,12 +198,11 @@ def _facts(units: tuple[Unit, ...], tools: CannTools, env: Mapping[str, str]) ->
         "driver": units[0].driver_version,
         "firmware": disk.firmware or "unknown",
         "cann": disk.cann or "unknown",
-        "atc": str(executable(tools.atc, atc_environment(tools, env)) or "not on PATH"),
     }
     if disk.driver and disk.driver != units[0].driver_version:
         facts["driver_on_disk"] = disk.driver
-    if stamps := stamps_of(tools, env):
-        facts["emulated"] = ", ".join(stamps)
+    if stamps_of(tools, env):
+        facts["emulated"] = "yes"
     return facts
 
 
