@@ -9,25 +9,27 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from harness.accuracy import accuracy_measurement
+from harness.accuracy import AccuracyMeasurement, accuracy_measurement
 from harness.data.loading import samples
 from harness.datasets import motion8
-from harness.divergence import first_divergent_module, first_divergent_node
+from harness.divergence import first_divergent_node
 from harness.errors import ExportError, MissingInput, RunError
-from harness.export_facts import measure_export
+from harness.export_facts import ExportMeasurement
 from harness.inputs import ParityInputs, parity_inputs
 from harness.judge import Verdict, judge_accuracy, judge_export, judge_parity, judge_throughput
+from harness.limits import Limits, Tier
 from harness.locks import exclusive, shared
 from harness.measurement import Measurement
+from harness.module_divergence import first_divergent_module
+from harness.onnx_check import measure_export
 from harness.parity import ChainScores, ParityMeasurement, parity_measurement
 from harness.reference import npz_from_predictions, torch_predictions, torch_scores
 from harness.run import Runner, feed_from_tensors, predict, run_tensors
 from harness.runtimes.ort import OrtSession, ort_session
 from harness.scores import FLOAT16_SMALLEST_NORMAL, FLOAT32_SMALLEST_NORMAL
-from harness.spec import Cell, Check, Clip, DeviceModel, LoopSettings, ModelSpec, Session, Status
+from harness.spec import Cell, Clip, DeviceModel, LoopSettings, ModelSpec, Session, Status
 from harness.stages import run_in_child
-from harness.limits import Limits, Tier
-from harness.throughput import SessionTiming, throughput_measurement
+from harness.throughput import SessionTiming, ThroughputMeasurement, throughput_measurement
 from harness.timed_session import time_session
 from harness.workbench import Workbench
 
@@ -121,9 +123,7 @@ def check_accuracy(context: Context) -> Found:
         items = samples(clip_set.clips, spec.protocol)
         preds = predict(session.run, spec, cell.batch, items, progress, context.smallest)
     measurement = accuracy_measurement(preds, clip_set, reference)
-    buffer = io.BytesIO()
-    npz_from_predictions(preds, buffer)
-    raw = {"predictions": (buffer.getvalue(), ".npz")}
+    raw = {"predictions": (npz_from_predictions(preds), ".npz")}
     return Found(measurement, judge_accuracy(measurement, context.limits.accuracy), raw)
 
 
@@ -166,25 +166,25 @@ CHECK_FUNCTIONS = {
 
 
 def rejudge(
-    check: Check, measurement: Measurement, limits: Limits, inputs_min: int, sessions_min: int
+    measurement: Measurement, limits: Limits, inputs_min: int, sessions_min: int
 ) -> Verdict:
     """Judge a stored measurement, under the limits of today."""
-    match check:
-        case "export":
+    match measurement:
+        case ExportMeasurement():
             return judge_export(measurement)
-        case "parity":
+        case ParityMeasurement():
             return judge_parity(measurement, limits.parity, inputs_min, limits.host_parity)
-        case "accuracy":
+        case AccuracyMeasurement():
             return judge_accuracy(measurement, limits.accuracy)
-        case "throughput":
+        case ThroughputMeasurement():
             return judge_throughput(measurement, limits.throughput, sessions_min)
+        case _:
+            raise TypeError(f"there is no judge for {type(measurement).__name__}")
 
 
 def _judge_parity(context: Context, measurement: ParityMeasurement) -> Verdict:
     inputs_min = context.tier.inputs_for(context.cell)
-    return judge_parity(
-        measurement, context.limits.parity, inputs_min, context.limits.host_parity
-    )
+    return judge_parity(measurement, context.limits.parity, inputs_min, context.limits.host_parity)
 
 
 def _parity_inputs(context: Context) -> ParityInputs:
@@ -222,9 +222,7 @@ def _device_scores(context: Context, inputs: ParityInputs) -> npt.NDArray[np.flo
 def _scores(context: Context, run: Runner, inputs: ParityInputs) -> npt.NDArray[np.float64]:
     cell = context.cell
     progress = context.bench.progress.counter(f"{cell.id} parity", len(inputs.tensors))
-    return run_tensors(
-        run, context.spec, cell.batch, inputs.tensors, context.smallest, progress
-    )
+    return run_tensors(run, context.spec, cell.batch, inputs.tensors, context.smallest, progress)
 
 
 @contextlib.contextmanager

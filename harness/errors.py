@@ -52,7 +52,7 @@ class RecordError(InputError):
     """A stored run cannot be read or does not fit what was asked."""
 
 
-class MissingInput(HarnessError):  # noqa: N818
+class MissingInput(HarnessError):
     """Weights or data that this machine does not have; the check is *not run*."""
 
 
@@ -60,11 +60,11 @@ class DeviceError(HarnessError):
     """A device cannot be used."""
 
 
-class DeviceAbsent(DeviceError):  # noqa: N818
+class DeviceAbsent(DeviceError):
     """The device is not on this machine; its cells are *not run*."""
 
 
-class DeviceBroken(DeviceError):  # noqa: N818
+class DeviceBroken(DeviceError):
     """The device is there and does not work; its cells are *error*."""
 
 
@@ -72,7 +72,7 @@ class ArtifactError(HarnessError):
     """The artifact store cannot be read or written."""
 
 
-class InvalidMeasurement(HarnessError):  # noqa: N818
+class InvalidMeasurement(HarnessError):
     """A measurement was made and does not count."""
 
 

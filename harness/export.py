@@ -158,8 +158,7 @@ def _unflatten_symbolic(graph: Any, tensor: Any, dim: Any, sizes: Any) -> Any:
     helper: Any = symbolic_helper
     shape = list(tensor.type().sizes())
     axis = helper._get_const(dim, "i", "dim") % len(shape)
-    split = [helper._get_const(size, "i", "size") for size in helper._unpack_list(sizes)]
-    shape[axis : axis + 1] = split
+    shape[axis : axis + 1] = helper._parse_arg(sizes, "is")
     constant = graph.op("Constant", value_t=torch.tensor(shape, dtype=torch.int64))
     return graph.op("Reshape", tensor, constant)
 

@@ -8,8 +8,8 @@ of a deadlock.
 
 import contextlib
 import dataclasses
-import fcntl
 import datetime
+import fcntl
 import json
 import logging
 import os

@@ -160,7 +160,9 @@ class Controller:
             return
         terminalreporter.section("acceptance")
         if is_emulated(self.records):
-            terminalreporter.write_line("EMULATED: no device was there; this can never be signed off")
+            terminalreporter.write_line(
+                "EMULATED: no device was there; this can never be signed off"
+            )
         for line in [*table_lines(self.records), "", *problem_lines(self.problems)]:
             terminalreporter.write_line(line)
         terminalreporter.write_line(f"run: {self.run.root}")
@@ -239,7 +241,8 @@ def _asks_for_acceptance(config: pytest.Config) -> bool:
     folder = config.rootpath / "acceptance"
     places = [Path(config.invocation_params.dir, arg.split("::")[0]) for arg in config.args]
     return any(
-        place.resolve() == folder or folder in place.resolve().parents
+        place.resolve() == folder
+        or folder in place.resolve().parents
         or (place.resolve() in folder.parents and folder.is_dir())
         for place in places
     )

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import importlib
 import pickle
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,8 @@ SEED = 20200724
 # What a parameter that its initialiser leaves constant is spread by, so that no branch of a seeded
 # model is dead: non-local blocks and time embeddings start at zero and would hide any error there.
 SEEDED_SPREAD = 0.05
+# What torch.load raises for files that are damaged; its unpickler trips over them anywhere.
+_DAMAGE = (RuntimeError, EOFError, OSError, ValueError, LookupError, AssertionError, TypeError)
 
 
 def torch_model_from_spec(spec: ModelSpec, checkpoint: Path | None) -> "torch.nn.Module":
@@ -86,7 +89,7 @@ def _model_config(spec: ModelSpec) -> Any:
 def _exportable(recognizer: Any, softmax: bool) -> "torch.nn.Module":
     import torch
 
-    class Exportable(torch.nn.Module):
+    class Exportable(torch.nn.Module):  # type: ignore[misc]
         """The recognizer from its input tensor to scores, without labels and losses."""
 
         def __init__(self, recognizer: "torch.nn.Module") -> None:
@@ -148,13 +151,13 @@ def state_dict_from_checkpoint(path: Path) -> Mapping[str, Any]:
 
     check_checkpoint_digest(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Of a pickle protocol that is not its own; whether it can be read is told below.
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"checkpoint {path} was refused: it holds objects other than tensors, and loading them "
-            f"could run code ({first_line(error)}); ask its author for a plain state dict"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise CheckpointError(f"checkpoint {path} was refused: {_refusal(error)}") from error
+    except _DAMAGE as error:
         raise CheckpointError(
             f"checkpoint {path} cannot be read: {first_line(error)}; fetch it again"
         ) from error
@@ -166,6 +169,17 @@ def state_dict_from_checkpoint(path: Path) -> Mapping[str, Any]:
     ):
         raise CheckpointError(f"checkpoint {path} holds no state dict of tensors")
     return {str(name): value for name, value in weights.items()}
+
+
+def _refusal(error: pickle.UnpicklingError) -> str:
+    # Around the reason, torch says how to load the file all the same. Not here.
+    reason = first_line(error.__context__ or error)
+    if re.search("global|class|function", reason, re.IGNORECASE):
+        return (
+            "it holds objects other than tensors, and loading them could run code "
+            f"({reason}); ask its author for a plain state dict"
+        )
+    return f"it is no checkpoint of PyTorch, or a damaged one ({reason}); fetch it again"
 
 
 def check_checkpoint_digest(path: Path) -> str:

@@ -25,7 +25,7 @@ from harness.parity import ParityMeasurement
 from harness.spec import Cell, Check, Weights
 from harness.throughput import ThroughputMeasurement
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 RECORDS = "records.jsonl"
 
 MEASUREMENTS: Mapping[Check, type[Measurement]] = {
@@ -70,7 +70,7 @@ class Record(Measurement):
         seconds: that the check took.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     run_id: str
     tier: str
     model: str
@@ -120,7 +120,7 @@ class RunFacts(Measurement):
     ``required`` are the ids of the checks that had to pass.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     run_id: str
     tier: str
     started: str
@@ -232,7 +232,9 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror}; is it a run folder?") from error
+        raise RecordError(
+            f"{path} cannot be read: {error.strerror}; is it a run folder?"
+        ) from error
 
 
 def _write_atomically(path: Path, content: bytes) -> None:

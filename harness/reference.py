@@ -1,6 +1,8 @@
 """What PyTorch says: the reference of parity and accuracy, computed once and kept by digest."""
 
 import dataclasses
+import functools
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -76,9 +78,8 @@ def write_torch_scores(
     arrays = {}
     for name in ("fp32", "fp64"):
         model = model.double() if name == "fp64" else model
-        arrays[name] = run_tensors(
-            lambda feed, model=model: pytorch.run_torch(model, spec, feed), spec, 1, tensors
-        )
+        run = functools.partial(pytorch.run_torch, model, spec)
+        arrays[name] = run_tensors(run, spec, 1, tensors)
     with target.open("wb") as file:
         np.savez(file, **arrays)
     return {"inputs": len(tensors)}
@@ -90,23 +91,23 @@ def write_torch_predictions(
     """Compute the predictions; runs in a process of its own."""
     model = pytorch.torch_model_from_spec(spec, checkpoint)
     items = samples(clips, spec.protocol)
-    preds = predict(
-        lambda feed: pytorch.run_torch(model, spec, feed), spec, REFERENCE_BATCH, items
-    )
-    npz_from_predictions(preds, target)
+    run = functools.partial(pytorch.run_torch, model, spec)
+    preds = predict(run, spec, REFERENCE_BATCH, items)
+    target.write_bytes(npz_from_predictions(preds))
     return {"clips": len(preds.clip_ids), "unreadable": len(preds.unreadable)}
 
 
-def npz_from_predictions(preds: Predictions, target: Path) -> None:
-    """Store predictions in one compressed file."""
-    with target.open("wb") as file:
-        np.savez_compressed(
-            file,
-            clip_ids=np.array(preds.clip_ids, dtype=str),
-            scores=preds.scores,
-            unreadable_ids=np.array(list(preds.unreadable), dtype=str),
-            unreadable_reasons=np.array(list(preds.unreadable.values()), dtype=str),
-        )
+def npz_from_predictions(preds: Predictions) -> bytes:
+    """Return predictions as one compressed file."""
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        clip_ids=np.array(preds.clip_ids, dtype=str),
+        scores=preds.scores,
+        unreadable_ids=np.array(list(preds.unreadable), dtype=str),
+        unreadable_reasons=np.array(list(preds.unreadable.values()), dtype=str),
+    )
+    return buffer.getvalue()
 
 
 def predictions_from_npz(path: Path) -> Predictions:
@@ -115,9 +116,7 @@ def predictions_from_npz(path: Path) -> Predictions:
         unreadable = zip(
             arrays["unreadable_ids"].tolist(), arrays["unreadable_reasons"].tolist(), strict=True
         )
-        return Predictions(
-            tuple(arrays["clip_ids"].tolist()), arrays["scores"], dict(unreadable)
-        )
+        return Predictions(tuple(arrays["clip_ids"].tolist()), arrays["scores"], dict(unreadable))
 
 
 def _inputs(spec: ModelSpec, weights: WeightsFile) -> dict[str, object]:

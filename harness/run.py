@@ -1,6 +1,7 @@
 """Session x samples -> Predictions: clips in, scores by clip id out, decode ahead of the device."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +38,7 @@ def predict(
         RunError: the device failed.
     """
     clip_ids: list[str] = []
-    rows: list[npt.NDArray[np.float32]] = []
+    rows: list[npt.NDArray[Any]] = []
     unreadable: dict[str, str] = {}
     waiting: list[Sample] = []
 
@@ -71,9 +72,9 @@ def run_tensors(
     """Run single-sample tensors and return their scores [sample x crop, class] in float64."""
     parts = []
     for part in chunked(tensors, batch):
-        parts.append(_scores(run, spec, batch, part, smallest, np.float64))
+        parts.append(_scores(run, spec, batch, part, smallest))
         progress(len(parts) * batch)
-    return np.concatenate(parts).reshape(-1, spec.class_count)
+    return np.asarray(np.concatenate(parts).reshape(-1, spec.class_count), np.float64)
 
 
 def feed_from_tensors(
@@ -91,8 +92,8 @@ def _scores(
     batch: int,
     tensors: Sequence[npt.NDArray[np.float32]],
     smallest: float,
-    dtype: type[np.float32] | type[np.float64] = np.float32,
-) -> npt.NDArray[np.float32]:
+) -> npt.NDArray[Any]:
+    """Return the scores [sample, crop, class] of one batch; float64 stays float64."""
     output = run(feed_from_tensors(spec, batch, tensors))[spec.output.name]
-    scores = scores_from_output(output, spec.softmax_in_graph, smallest).astype(dtype)
+    scores = scores_from_output(output, spec.softmax_in_graph, smallest)
     return scores.reshape(batch, spec.crop_count, -1)[: len(tensors)]

@@ -56,7 +56,11 @@ class Scope:
         if not self.expression:
             return True
         names = {check, *self.markers(cell)}
-        return Expression.compile(self.expression).evaluate(lambda name, **_: name in names)
+
+        def has(name: str, /, **_: str | int | bool | None) -> bool:
+            return name in names
+
+        return Expression.compile(self.expression).evaluate(has)
 
 
 def scope_from_options(

@@ -7,17 +7,17 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 Feed = Mapping[str, npt.NDArray[Any]]
 
-CHECKS = ("export", "parity", "accuracy", "throughput")
 ITEM_BYTES = {"float32": 4, "float16": 2, "int64": 8, "int32": 4, "uint8": 1}
 
 Check = Literal["export", "parity", "accuracy", "throughput"]
+CHECKS: tuple[Check, ...] = get_args(Check)
 Weights = Literal["checkpoint", "seeded"]
 
 

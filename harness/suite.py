@@ -18,7 +18,7 @@ from harness.errors import (
 from harness.judge import Verdict
 from harness.locks import shared
 from harness.records import Record, RunDirectory, StageRecord
-from harness.spec import Cell, Check, Presence, Status
+from harness.spec import Cell, Check, Presence, Status, Weights
 from harness.thresholds import Thresholds
 from harness.workbench import Workbench
 
@@ -50,9 +50,7 @@ class Suite:
             check=check,
             verdict=verdict,
             stage=stage,
-            measurement=None
-            if found is None
-            else json.loads(found.measurement.model_dump_json()),
+            measurement=None if found is None else json.loads(found.measurement.model_dump_json()),
             weights=self._weights_kind(cell),
             subjects=self._subjects(cell, verdict),
             raw={name: self.run.keep(content, suffix) for name, (content, suffix) in raw.items()},
@@ -89,7 +87,7 @@ class Suite:
         with shared("cpu", self.bench.site.lock_dir):
             yield
 
-    def _weights_kind(self, cell: Cell) -> str | None:
+    def _weights_kind(self, cell: Cell) -> Weights | None:
         with contextlib.suppress(HarnessError):
             return self.bench.weights(cell.model).kind
         return None
@@ -112,6 +110,9 @@ class Suite:
         return subjects
 
     def _stages(self, since: int) -> tuple[StageRecord, ...]:
+        """Return each artifact that was asked for once, by its first event."""
+        events = self.bench.workshop.store.events[since:]
+        first = {(event.kind, event.key): event for event in reversed(events)}
         return tuple(
             StageRecord(
                 name=event.kind,
@@ -119,7 +120,7 @@ class Suite:
                 peak_bytes=int(event.facts.get("peak_bytes", 0)),
                 was_cached=event.hit,
             )
-            for event in self.bench.workshop.store.events[since:]
+            for event in reversed(first.values())
         )
 
     def _blockers(self, cell: Cell, verdict: Verdict) -> Iterator[str]:

@@ -1,5 +1,24 @@
 """Doubles that ship with the suite: each stands for one seam and keeps its promises."""
 
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.errors import RunError
+from harness.spec import (
+    DeviceModel,
+    DeviceSpec,
+    DeviceState,
+    Feed,
+    LoopSettings,
+    LoopTimes,
+    OnnxModel,
+    Presence,
+)
+
 
 class FakeClock:
     """A clock that moves by ``step_s`` whenever it is read, and by ``advance``; starts at 0."""
@@ -17,3 +36,73 @@ class FakeClock:
     def advance(self, seconds: float) -> None:
         """Let ``seconds`` pass."""
         self._now_s += seconds
+
+
+class FakeSession:
+    """A session whose model is a function of its feed; every query costs ``latency_s`` of a clock.
+
+    With a FakeClock no time passes; without one it really sleeps.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Feed], Feed],
+        latency_s: float = 0.0,
+        clock: FakeClock | None = None,
+    ) -> None:
+        self._function = function
+        self._latency_s = latency_s
+        self._clock = clock
+        self.is_closed = False
+
+    def run(self, feed: Feed) -> Feed:
+        """Apply the function."""
+        if self.is_closed:
+            raise RunError("the session is closed: open the device model again")
+        if self._clock is not None:
+            self._clock.advance(self._latency_s)
+        elif self._latency_s > 0.0:
+            time.sleep(self._latency_s)
+        return self._function(feed)
+
+    def loop(self, feed: Feed, settings: LoopSettings) -> LoopTimes:
+        """Pretend ``min_queries`` queries of exactly ``latency_s``."""
+        times_ms = (1000.0 * self._latency_s,) * settings.min_queries
+        return LoopTimes(times_ms, times_ms, self.run(feed))
+
+    def close(self) -> None:
+        """Refuse further queries."""
+        self.is_closed = True
+
+
+@dataclasses.dataclass
+class FakeDevice:
+    """A device that copies the ONNX file as its model and opens sessions of a function.
+
+    ``state`` is what a probe finds; ``fault`` is raised by ``build`` and ``open``.
+    """
+
+    spec: DeviceSpec
+    function: Callable[[Feed], Feed]
+    latency_s: float = 0.01
+    state: DeviceState = dataclasses.field(
+        default_factory=lambda: DeviceState(Presence.PRESENT, "a double", {}, ("cpu",))
+    )
+    fault: Exception | None = None
+
+    def probe(self) -> DeviceState:
+        """Return ``state``."""
+        return self.state
+
+    def build(self, onnx: OnnxModel, target: Path) -> Mapping[str, Any]:
+        """Copy the file."""
+        if self.fault is not None:
+            raise self.fault
+        shutil.copyfile(onnx.artifact.path, target)
+        return {"double": True}
+
+    def open(self, model: DeviceModel) -> FakeSession:
+        """Return a session of ``function``."""
+        if self.fault is not None:
+            raise self.fault
+        return FakeSession(self.function, self.latency_s)

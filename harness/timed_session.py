@@ -77,9 +77,7 @@ def _batches(spec: ModelSpec, batch: int, clips: Sequence[Clip]) -> Iterator[Fee
         yield feed_from_tensors(spec, batch, tensors)
 
 
-def _e2e_query(
-    session: Session, spec: ModelSpec, batches: Iterator[Feed]
-) -> Callable[[], object]:
+def _e2e_query(session: Session, spec: ModelSpec, batches: Iterator[Feed]) -> Callable[[], object]:
     def query() -> object:
         output = session.run(next(batches))[spec.output.name]
         scores = scores_from_output(output, spec.softmax_in_graph)
@@ -89,6 +87,8 @@ def _e2e_query(
 
 
 def _pytorch_query(spec: ModelSpec, checkpoint: Path | None, feed: Feed) -> Callable[[], object]:
+    # Idle threads of PyTorch's pool give way too; read once, when the library is loaded.
+    os.environ["OMP_WAIT_POLICY"] = "passive"
     import torch
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))

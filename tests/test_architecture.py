@@ -9,11 +9,8 @@ import pytest
 import harness
 
 ROOT = Path(harness.__file__).parent
-HEAVY = frozenset(
-    ["torch", "torchvision", "mmaction", "mmcv", "onnx", "onnxsim", "onnxruntime"]
-    + ["decord", "cv2", "av", "aclruntime", "ais_bench"]
-)
-MODEL_SOFTWARE = frozenset({"torch", "torchvision", "mmaction", "onnx", "onnxruntime", "decord"})
+MODEL_PACKAGES = ("torch", "torchvision", "mmaction", "onnx", "onnxruntime", "decord")
+HEAVY = {*MODEL_PACKAGES, "mmcv", "onnxsim", "cv2", "av", "aclruntime", "ais_bench"}
 # What makes a suite of the stages; what lies below must work without it.
 SUITE_LEVEL = frozenset({"harness.plugin", "harness.__main__", "harness.suite"})
 LONGER = {"spec.py": 360}
@@ -113,7 +110,9 @@ PURE = (
 @pytest.mark.parametrize("name", [name for name in MODULES if is_in(name, *PURE)])
 def test_pure_modules_know_no_model_software(name):
     users = [
-        module for module in {name, *reachable(name)} if packages(imports(module)) & MODEL_SOFTWARE
+        module
+        for module in {name, *reachable(name)}
+        if packages(imports(module)) & {*MODEL_PACKAGES}
     ]
     assert users == []
 
@@ -144,7 +143,7 @@ def test_importing_everything_loads_nothing_heavy():
 import importlib, sys
 for name in {[name for name in MODULES if not name.endswith("__main__")]}:
     importlib.import_module(name)
-print(sorted({set(HEAVY)} & {{name.split(".")[0] for name in sys.modules}}))
+print(sorted({HEAVY} & {{name.split(".")[0] for name in sys.modules}}))
 """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT.parent, capture_output=True, text=True, check=False

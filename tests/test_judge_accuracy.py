@@ -8,13 +8,13 @@ from harness.judge import (
     floor_count,
     judge_accuracy,
 )
-from harness.spec import Clip, ClipSet, Predictions, Status
-from harness.statistics import wilson_interval
 from harness.limits import (
     AccuracyFloor,
     AccuracyLimits,
     PairedLimits,
 )
+from harness.spec import Clip, ClipSet, Predictions, Status
+from harness.statistics import wilson_interval
 
 SOURCE = "test"
 

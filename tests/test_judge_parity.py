@@ -4,11 +4,11 @@ import pytest
 from harness.judge import (
     judge_parity,
 )
-from harness.parity import ChainScores, InputCounts, parity_measurement
-from harness.spec import Status
 from harness.limits import (
     ParityLimits,
 )
+from harness.parity import ChainScores, InputCounts, parity_measurement
+from harness.spec import Status
 
 SOURCE = "test"
 

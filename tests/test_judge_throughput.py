@@ -4,10 +4,10 @@ import pytest
 from harness.judge import (
     judge_throughput,
 )
-from harness.spec import Status
 from harness.limits import (
     ThroughputReference,
 )
+from harness.spec import Status
 from harness.throughput import SessionTiming, session_timing, throughput_measurement
 
 SOURCE = "test"

@@ -65,8 +65,8 @@ VALID = {
         "smoke": {
             "cells": ["nonlocal_r50-cpu-bs1"],
             "required": ["*:parity"],
-            "parity_inputs": {"default": 8, "nonlocal_r50": 4},
-            "timing": {"default": TIMING, "nonlocal_r50": {**TIMING, "sessions_max": 9}},
+            "parity_inputs": {"default": 8, "nonlocal_r50-cpu": 4},
+            "timing": {"default": TIMING, "nonlocal_r50-cpu": {**TIMING, "sessions_max": 9}},
         },
         "release": {
             "cells": ["*"],
@@ -156,8 +156,14 @@ def test_what_a_tier_requires(read):
 
 def test_plans_fall_back_to_the_default(read):
     tier = read(VALID).tier("smoke")
-    assert [tier.inputs_for(name) for name in ("nonlocal_r50", "timesformer")] == [4, 8]
-    plans = [tier.timing_for(name).sessions_max for name in ("nonlocal_r50", "timesformer")]
+    assert [tier.inputs_for(Cell(name, "cpu", 1)) for name in ("nonlocal_r50", "timesformer")] == [
+        4,
+        8,
+    ]
+    plans = [
+        tier.timing_for(Cell(name, "cpu", 1)).sessions_max
+        for name in ("nonlocal_r50", "timesformer")
+    ]
     assert plans == [9, 4]
 
 
@@ -311,8 +317,8 @@ INCONSISTENT = [
         "tiers.smoke.parity_inputs.default: missing",
     ),
     ("tiers.smoke.timing.default", MISSING, "tiers.smoke.timing.default: missing"),
-    ("tiers.smoke.timing.resnet", TIMING, "tiers.smoke.timing.resnet: no such model"),
-    ("tiers.smoke.parity_inputs.resnet", 3, "tiers.smoke.parity_inputs.resnet: no such model"),
+    ("tiers.smoke.timing.resnet", TIMING, "tiers.smoke.timing.resnet: the tier has no"),
+    ("tiers.smoke.parity_inputs.resnet", 3, "tiers.smoke.parity_inputs.resnet: the tier has no"),
     (
         "tiers.smoke.timing.default.sessions_max",
         1,

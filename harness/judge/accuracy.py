@@ -20,7 +20,6 @@ from harness.limits import AccuracyFloor, AccuracyLimits, PairedLimits
 from harness.statistics import Interval, minimum_detectable_loss, tango_bounds
 
 
-
 def judge_accuracy(measurement: AccuracyMeasurement, limits: AccuracyLimits) -> Verdict:
     """Judge the counts against the floors and the loss against PyTorch.
 

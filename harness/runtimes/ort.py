@@ -24,18 +24,19 @@ if TYPE_CHECKING:
 
 Level = Literal["none", "all"]
 ERRORS_ONLY = 3
+CPU_PROVIDER = "CPUExecutionProvider"
 
 
 def ort_session(
-    path: Path,
-    providers: tuple[str, ...] = ("CPUExecutionProvider",),
+    path: Path | bytes,
+    providers: tuple[str, ...] = (CPU_PROVIDER,),
     level: Level = "all",
     optimized: Path | None = None,
 ) -> "onnxruntime.InferenceSession":
     """Load an ONNX file.
 
     Args:
-        path: the file.
+        path: the file, or its content.
         providers: execution providers in order of preference.
         level: of graph optimisation.
         optimized: where to save the optimised graph.
@@ -47,6 +48,8 @@ def ort_session(
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
+    # Its threads would go on spinning after a query, and slow down whatever is timed in turns.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.graph_optimization_level = (
         onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         if level == "all"
@@ -57,7 +60,10 @@ def ort_session(
     # Left on, a provider that fails, even in the middle of a run, is replaced by the CPU with no
     # more than a line on standard output.
     return onnxruntime.InferenceSession(
-        str(path), options, providers=list(providers), enable_fallback=False
+        path if isinstance(path, bytes) else str(path),
+        options,
+        providers=list(providers),
+        enable_fallback=False,
     )
 
 
@@ -73,6 +79,18 @@ def _is_exception(value: object) -> bool:
     return isinstance(value, type) and issubclass(value, Exception)
 
 
+def _smallest_graph() -> bytes:
+    from onnx import TensorProto, helper
+
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "smallest", [x], [y])
+    opset = helper.make_opsetid("", 11)
+    content: bytes = helper.make_model(
+        graph, opset_imports=[opset], ir_version=8
+    ).SerializeToString()
+    return content
+
+
 @dataclasses.dataclass(frozen=True)
 class OrtDevice:
     """A device that ONNX Runtime drives through one execution provider."""
@@ -83,20 +101,41 @@ class OrtDevice:
     install_hint: str = "install onnxruntime"
 
     def probe(self) -> DeviceState:
-        """Ask ONNX Runtime for the provider."""
+        """Ask ONNX Runtime for the provider, and let one that needs hardware load a graph."""
+        absence = self._absence()
+        if absence:
+            return DeviceState(Presence.ABSENT, f"{absence}; {self.install_hint}")
+        import onnxruntime
+
+        facts = {"onnxruntime": onnxruntime.__version__, "provider": self.provider}
+        defect = self._defect()
+        if defect:
+            return DeviceState(Presence.BROKEN, f"{defect}; {self.install_hint}", facts)
+        return DeviceState(Presence.PRESENT, self.provider, facts, (self.spec.name,))
+
+    def _absence(self) -> str:
         try:
             import onnxruntime
         except ImportError as error:
-            return DeviceState(Presence.ABSENT, f"onnxruntime: {error}; {self.install_hint}")
+            return f"onnxruntime: {error}"
         available = onnxruntime.get_available_providers()
-        if self.provider not in available:
-            return DeviceState(
-                Presence.ABSENT,
-                f"onnxruntime {onnxruntime.__version__} offers {', '.join(available)} and not "
-                f"{self.provider}; {self.install_hint}",
-            )
-        facts = {"onnxruntime": onnxruntime.__version__, "provider": self.provider}
-        return DeviceState(Presence.PRESENT, f"{self.provider}", facts, (self.spec.name,))
+        if self.provider in available:
+            return ""
+        version = onnxruntime.__version__
+        return f"onnxruntime {version} offers {', '.join(available)} and not {self.provider}"
+
+    def _defect(self) -> str:
+        # A provider is offered wherever it was compiled in; whether its libraries and its hardware
+        # are there shows when it is to load something.
+        if self.provider == CPU_PROVIDER:
+            return ""
+        try:
+            used = ort_session(_smallest_graph(), self._providers()).get_providers()
+        except ort_errors() as error:
+            return f"{self.provider} is offered and fails: {first_line(error)}"
+        if self.provider in used:
+            return ""
+        return f"{self.provider} is offered and cannot be used: a graph went to {', '.join(used)}"
 
     def build(self, onnx: OnnxModel, target: Path) -> Mapping[str, Any]:
         """Save the graph as ONNX Runtime optimises it for this machine."""
@@ -114,9 +153,9 @@ class OrtDevice:
         level: Level = "all",
         optimized: Path | None = None,
     ) -> "onnxruntime.InferenceSession":
-        state = self.probe()
-        if state.presence is not Presence.PRESENT:
-            raise failure(f"{self.spec.name} is {state.presence}: {state.detail}")
+        absence = self._absence()
+        if absence:
+            raise failure(f"{self.spec.name} is absent: {absence}; {self.install_hint}")
         try:
             session = ort_session(path, self._providers(), level, optimized)
         except ort_errors() as error:
@@ -128,7 +167,7 @@ class OrtDevice:
 
     def _providers(self) -> tuple[str, ...]:
         # Some operators of a graph (shapes) may stay on the CPU; the provider itself must be there.
-        return tuple(dict.fromkeys((self.provider, "CPUExecutionProvider")))
+        return tuple(dict.fromkeys((self.provider, CPU_PROVIDER)))
 
     def _refuse_fallback(
         self, session: "onnxruntime.InferenceSession", failure: type[BuildError | RunError]

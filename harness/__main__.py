@@ -1,0 +1,215 @@
+"""The command line: ``harness`` or ``python -m harness``."""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness import registry
+from harness.artifacts import ArtifactStore
+from harness.build import FIXTURES
+from harness.checks import rejudge
+from harness.data.kinetics import clip_set_from_list
+from harness.data.loading import samples
+from harness.datasets import clip_set_from_site
+from harness.doctor import doctor_lines
+from harness.errors import HarnessError, RecordError
+from harness.gate import exit_status, problems
+from harness.progress import Progress
+from harness.records import Record, RunDirectory
+from harness.reference import npz_from_predictions
+from harness.run import predict
+from harness.scores import best_classes, crop_mean
+from harness.site import Site, load_site
+from harness.spec import Cell, ClipSet
+from harness.summary import problem_lines, table_lines
+from harness.thresholds import Thresholds, thresholds_from_file
+from harness.workbench import Workbench
+
+THRESHOLDS = FIXTURES.parent / "thresholds.toml"
+USAGE_ERROR = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0 done, 1 no, 2 unusable input, 130 Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.function(options)
+    except HarnessError as error:
+        print(f"harness {options.command}: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        print(f"harness {options.command}: stopped; what was finished is kept", file=sys.stderr)
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="harness",
+        description="Decide whether a video model may ship on a device. The checks themselves run "
+        "with pytest: pytest -m cpu acceptance/",
+    )
+    parser.add_argument("--site", type=Path, help="site.toml of this machine")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, function: object, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(function=function)
+        return added
+
+    command("doctor", _doctor, "say what this machine can run, and why not the rest")
+    command("models", _models, "list the models with their inputs, outputs and weights")
+    for name, function, text in (
+        ("export", _export, "export a model to ONNX and simplify it"),
+        ("build", _build, "build the device model of a cell, with all that comes before it"),
+        ("run", _run, "run a cell on clips and keep its predictions"),
+    ):
+        added = command(name, function, text)
+        added.add_argument("model", help="name, as `harness models` lists it")
+        added.add_argument("--batch-size", type=_positive, default=1, metavar="N")
+        added.add_argument("--device", default="cpu", help="default: cpu")
+        if name == "run":
+            added.add_argument("--clips", type=Path, metavar="LIST", help="lines of: path label")
+            added.add_argument("--output", type=Path, metavar="FILE", help="predictions as .npz")
+    judge = command("judge", _judge, "judge a stored run again, without running anything")
+    judge.add_argument("run", type=Path, help="folder of the run")
+    judge.add_argument("--thresholds", type=Path, default=THRESHOLDS, metavar="FILE")
+    cache = command("cache", _cache, "list or prune the artifact store")
+    cache.add_argument("action", choices=("list", "prune"))
+    cache.add_argument("--older-than-days", type=float, metavar="N")
+    cache.add_argument("--max-gb", type=float, metavar="N", help="remove until no more is left")
+    cache.add_argument("--kind", action="append", metavar="KIND", help="only this kind; repeatable")
+    cache.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    return parser
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    lines, is_ready = doctor_lines(_site(options))
+    print("\n".join(lines))
+    return 0 if is_ready else 1
+
+
+def _models(options: argparse.Namespace) -> int:
+    bench = _bench(options)
+    for name in registry.model_names():
+        spec = registry.model_spec(name)
+        weights = bench.weights(name)
+        where = weights.path or f"seeded; {spec.checkpoint} is not on this machine"
+        print(f"{name}\n  input   {spec.input.name} {list(spec.input.shape)} {spec.input.dtype}")
+        print(f"  output  {spec.output.name} {list(spec.output.shape)} {spec.output.dtype}")
+        print(f"  config  {spec.config}\n  data    {spec.dataset}\n  weights {where}")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    bench, cell = _bench(options), _cell(options)
+    print(f"exported    {bench.exported(cell).artifact.path}")
+    print(f"simplified  {bench.simplified(cell).artifact.path}")
+    return 0
+
+
+def _build(options: argparse.Namespace) -> int:
+    bench, cell = _bench(options), _cell(options)
+    print(f"built       {bench.device_model(cell).artifact.path}")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    bench, cell = _bench(options), _cell(options)
+    spec, clips = registry.model_spec(cell.model), _clips(options, bench)
+    device, model = bench.present_device(cell.device), bench.device_model(cell)
+    session = device.open(model)
+    try:
+        counter = bench.progress.counter(cell.id, len(clips.clips))
+        preds = predict(session.run, spec, cell.batch, samples(clips.clips, spec.protocol), counter)
+    finally:
+        session.close()
+    labels = {clip.id: clip.label for clip in clips.clips}
+    classes = best_classes(crop_mean(preds.scores))
+    right = sum(
+        int(labels[name] == best) for name, best in zip(preds.clip_ids, classes, strict=True)
+    )
+    print(f"{cell.id}: {right} of {len(clips.clips)} clips right (top-1)")
+    for name, reason in preds.unreadable.items():
+        print(f"unreadable: {name}: {reason}")
+    if options.output is not None:
+        options.output.write_bytes(npz_from_predictions(preds))
+        print(f"predictions  {options.output}")
+    return 0
+
+
+def _judge(options: argparse.Namespace) -> int:
+    run = RunDirectory(options.run)
+    facts, thresholds = run.facts(), thresholds_from_file(options.thresholds)
+    if thresholds.digest != facts.thresholds_digest:
+        print(f"judged by {thresholds.path}, which is not what the run was judged by then")
+    records = [_rejudged(record, thresholds) for record in run.records()]
+    found = problems(records, facts.required)
+    print("\n".join([*table_lines(records), "", *problem_lines(found)]))
+    return exit_status(found)
+
+
+def _rejudged(record: Record, thresholds: Thresholds) -> Record:
+    measured = record.measured()
+    if measured is None:
+        return record
+    if record.cell not in thresholds.cells():
+        raise RecordError(f"{thresholds.path} has no limits for {record.cell.id}, which was run")
+    limits, tier = thresholds.limits(record.cell), thresholds.tier(record.tier)
+    inputs_min = tier.inputs_for(record.cell)
+    sessions_min = tier.timing_for(record.cell).sessions_min
+    verdict = rejudge(measured, limits, inputs_min, sessions_min)
+    return record.model_copy(update={"verdict": verdict})
+
+
+def _cache(options: argparse.Namespace) -> int:
+    store = ArtifactStore(_site(options).cache_dir)
+    if options.action == "prune":
+        limit = None if options.max_gb is None else int(options.max_gb * 1e9)
+        entries = store.prune(options.older_than_days, limit, options.kind, options.dry_run)
+    else:
+        kinds = options.kind
+        entries = [entry for entry in store.entries() if kinds is None or entry.kind in kinds]
+    for entry in entries:
+        size = f"{entry.bytes / 1e6:.1f} MB"
+        print(f"{entry.kind:<18}{size:>12}  {entry.last_used:%Y-%m-%d %H:%M}  {entry.path}")
+    total = sum(entry.bytes for entry in entries) / 1e6
+    verb = {"list": "", "prune": "would remove " if options.dry_run else "removed "}[options.action]
+    print(f"{verb}{len(entries)} artifacts, {total:.1f} MB")
+    return 0
+
+
+def _site(options: argparse.Namespace) -> Site:
+    return load_site(options.site, os.environ)
+
+
+def _bench(options: argparse.Namespace) -> Workbench:
+    log_dir = Path(tempfile.mkdtemp(prefix="harness-logs-"))
+    return Workbench(_site(options), log_dir, Progress(sys.stderr))
+
+
+def _cell(options: argparse.Namespace) -> Cell:
+    registry.model_spec(options.model)
+    registry.device(options.device)
+    return Cell(options.model, options.device, options.batch_size)
+
+
+def _clips(options: argparse.Namespace, bench: Workbench) -> ClipSet:
+    spec = registry.model_spec(options.model)
+    if options.clips is None:
+        return clip_set_from_site(spec.dataset, bench.site)
+    names = [str(number) for number in range(spec.class_count)]
+    return clip_set_from_list(options.clips, names, name=options.clips.stem)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no batch size; give a whole number above 0")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

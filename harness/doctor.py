@@ -1,0 +1,51 @@
+"""What this machine can run and why not the rest."""
+
+from typing import TYPE_CHECKING
+
+from harness import registry
+from harness.build import FIXTURES, weights_from_site
+from harness.datasets import clip_set_from_site
+from harness.environment import environment_facts
+from harness.errors import HarnessError
+from harness.site import Site
+from harness.spec import Presence
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def doctor_lines(site: Site) -> tuple[list[str], bool]:
+    """Return the findings for a person, and whether the embedded default can run.
+
+    Args:
+        site: where this machine keeps things.
+    """
+    facts = environment_facts(FIXTURES.parent)
+    lines = ["machine", *(f"  {name:<22}{value}" for name, value in facts.items())]
+    lines += ["", "places", f"  site file             {site.source or 'none; all defaults'}"]
+    lines += [
+        f"  cache                 {site.cache_dir}",
+        f"  runs                  {site.run_root}",
+    ]
+    lines += ["", "devices", *map(_device_line, registry.device_names())]
+    lines += ["", "models"]
+    for name in registry.model_names():
+        lines.append(_model_line(name, site))
+    is_ready = registry.device("cpu").probe().presence is Presence.PRESENT
+    return lines, is_ready
+
+
+def _device_line(name: str) -> str:
+    state = registry.device(name).probe()
+    return f"  {name:<12}{state.presence:<10}{state.detail}"
+
+
+def _model_line(name: str, site: Site) -> str:
+    spec = registry.model_spec(name)
+    try:
+        weights = weights_from_site(spec, site)
+        where: str | Path = weights.path or f"no {spec.checkpoint}: seeded weights, no accuracy"
+        clips = f"{len(clip_set_from_site(spec.dataset, site).clips)} clips of {spec.dataset}"
+    except HarnessError as error:
+        return f"  {name:<18}{error}"
+    return f"  {name:<18}{clips}; {where}"
