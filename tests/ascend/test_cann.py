@@ -1,5 +1,9 @@
 import dataclasses
+import os
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,6 +114,23 @@ def test_a_310_is_not_a_310p(bench, monkeypatch):
     monkeypatch.setenv("EMULATOR_CHIP", "310")
     assert bench.device().probe().presence is Presence.ABSENT
     assert DEVICE310.with_tools(bench.tools).probe().facts["soc_version"] == "Ascend310"
+
+
+def test_one_emulated_host_has_both_kinds():
+    script = (
+        "from harness.registry import device\n"
+        "for name in ('ascend310', 'ascend310p'):\n"
+        "    state = device(name).probe()\n"
+        "    print(state.presence, state.facts['soc_version'], state.unit_ids, state.emulated)\n"
+    )
+    root = Path(__file__).parents[2]
+    env = {**os.environ, "PYTHONPATH": str(root)}
+    argv = [str(root / "tests" / "emulator" / "emulate"), sys.executable, "-c", script]
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "present Ascend310 ('npu2-chip0',) True",
+        "present Ascend310P3 ('npu1-chip0',) True",
+    ]
 
 
 def test_each_chip_of_a_duo_card_is_a_unit(bench, make, monkeypatch):

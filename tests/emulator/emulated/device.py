@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from emulated.faults import hang, has_fault
+from emulated.host import chip_names
 from emulated.om import read_om
 from emulated.output import say
 
@@ -72,9 +73,7 @@ class Model:
 
     def _open_device(self, device):
         info("acl init success")
-        if has_fault("bench_device_busy") or device >= int(
-            os.environ.get("EMULATOR_CHIP_COUNT", "1")
-        ):
+        if has_fault("bench_device_busy") or device >= len(chip_names()):
             say(BUSY.format(device))
             raise acl_error(507033, "ACL: create context failed")
         info(f"open device {device} success")
@@ -82,7 +81,7 @@ class Model:
             info("create new context")
 
     def _load(self, path):
-        chip = os.environ.get("EMULATOR_CHIP", "310P3")
+        chip = chip_names()[self.device]
         try:
             head, self._onnx = read_om(path)
         except (OSError, ValueError):
