@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness import pytorch
+from harness import narrow_tsm, pytorch, scores
 from harness.build import WeightsFile, Workshop, code_digest, package_versions
+from harness.data import loading, sampling, transforms, video
 from harness.data.loading import samples
 from harness.environment import environment_facts
 from harness.errors import RunError
@@ -56,7 +57,7 @@ def torch_predictions(
     artifact = workshop.store.get_or_build(
         "torch-predictions",
         f"{spec.name}.npz",
-        {**_inputs(spec, weights), "clips": clip_set.digest},
+        {**_inputs(spec, weights), "clips": clip_set.digest, "decoding": _decoding_inputs()},
         lambda target: workshop.run(
             f"pytorch predictions {spec.name}",
             RunError,
@@ -123,10 +124,18 @@ def _inputs(spec: ModelSpec, weights: WeightsFile) -> dict[str, object]:
     return {
         "model": dataclasses.asdict(spec),
         "weights": weights.digest,
-        "versions": package_versions("torch", "mmaction2", "mmcv-full", "decord", "numpy"),
-        "code": code_digest(pytorch),
+        "versions": package_versions("torch", "mmaction2", "mmcv-full", "numpy"),
+        "code": code_digest(pytorch, narrow_tsm, scores),
         # Float sums depend on the processor's instructions.
         "machine": rounding_facts(),
+    }
+
+
+def _decoding_inputs() -> dict[str, object]:
+    """Return what shapes the way from a clip to a tensor."""
+    return {
+        "versions": package_versions("decord", "opencv-contrib-python-headless"),
+        "code": code_digest(loading, sampling, transforms, video),
     }
 
 

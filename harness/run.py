@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.data.loading import Unreadable
+from harness.errors import RunError
 from harness.scores import FLOAT32_SMALLEST_NORMAL, scores_from_output
 from harness.spec import Feed, ModelSpec, Predictions, Sample, chunked
 
@@ -35,7 +36,7 @@ def predict(
         smallest: probability below which the device tells nothing.
 
     Raises:
-        RunError: the device failed.
+        RunError: the device failed, or its output is not the declared one.
     """
     clip_ids: list[str] = []
     rows: list[npt.NDArray[Any]] = []
@@ -69,7 +70,11 @@ def run_tensors(
     smallest: float = FLOAT32_SMALLEST_NORMAL,
     progress: Progress = lambda done: None,
 ) -> npt.NDArray[np.float64]:
-    """Run single-sample tensors and return their scores [sample x crop, class] in float64."""
+    """Run single-sample tensors and return their scores [sample x crop, class] in float64.
+
+    Raises:
+        RunError: the device failed, or its output is not the declared one.
+    """
     parts = []
     for part in chunked(tensors, batch):
         parts.append(_scores(run, spec, batch, part, smallest))
@@ -86,6 +91,30 @@ def feed_from_tensors(
     return {spec.input.name: np.ascontiguousarray(stacked)}
 
 
+def declared_output(spec: ModelSpec, batch: int, outputs: Feed) -> npt.NDArray[Any]:
+    """Return the output of one batch, which must be there in the declared shape.
+
+    An array of another shape may well be reshaped into the declared one, and its numbers would then
+    be those of other clips.
+
+    Raises:
+        RunError: it is missing or of another shape.
+    """
+    name, shape = spec.output.name, spec.output.batched(batch).shape
+    if name not in outputs:
+        given = ", ".join(sorted(outputs)) or "nothing"
+        raise RunError(
+            f"the model has no output {name}, as {spec.name} declares it: it gave {given}"
+        )
+    output = outputs[name]
+    if output.shape != shape:
+        raise RunError(
+            f"the model gave {name} of shape {output.shape} for a batch of {batch}; {spec.name} "
+            f"declares {shape}: wrong shape, nothing of it can be scored"
+        )
+    return output
+
+
 def _scores(
     run: Runner,
     spec: ModelSpec,
@@ -94,6 +123,6 @@ def _scores(
     smallest: float,
 ) -> npt.NDArray[Any]:
     """Return the scores [sample, crop, class] of one batch; float64 stays float64."""
-    output = run(feed_from_tensors(spec, batch, tensors))[spec.output.name]
+    output = declared_output(spec, batch, run(feed_from_tensors(spec, batch, tensors)))
     scores = scores_from_output(output, spec.softmax_in_graph, smallest)
-    return scores.reshape(batch, spec.crop_count, -1)[: len(tensors)]
+    return scores.reshape(batch, spec.crop_count, spec.class_count)[: len(tensors)]

@@ -80,7 +80,7 @@ class Workbench:
     def device_model(self, cell: Cell) -> DeviceModel:
         """Return the device model of a cell."""
         device = self.present_device(cell.device)
-        facts = {**rounding_facts(), **self.state(cell.device).facts}
+        facts = {**rounding_facts(), **_lasting_facts(self.state(cell.device))}
         return device_model_from_onnx(self.simplified(cell), device, facts, self.workshop)
 
     def _state(self, name: str) -> DeviceState:
@@ -91,3 +91,8 @@ class Workbench:
 
     def _clip_set(self, name: str) -> ClipSet:
         return clip_set_from_site(self.model(name).dataset, self.site)
+
+
+def _lasting_facts(state: DeviceState) -> dict[str, str]:
+    """Leave out what a probe says of single chips: temperature and load shape no device model."""
+    return {name: text for name, text in state.facts.items() if name not in state.unit_ids}
