@@ -147,7 +147,7 @@ def _judge(options: argparse.Namespace) -> int:
     if thresholds.digest != facts.thresholds_digest:
         print(f"judged by {thresholds.path}, which is not what the run was judged by then")
     records = [_rejudged(record, thresholds) for record in run.records()]
-    found = problems(records, facts.required)
+    found = problems(records, facts.must_pass, facts.faults)
     print("\n".join([*table_lines(records), "", *problem_lines(found)]))
     return exit_status(found)
 
