@@ -17,7 +17,7 @@ from harness.data.loading import samples
 from harness.environment import environment_facts
 from harness.errors import RunError
 from harness.inputs import ParityInputs
-from harness.run import predict, run_tensors
+from harness.run import predict, run_tensors, stream_from_runner
 from harness.spec import Clip, ClipSet, ModelSpec, Predictions
 
 REFERENCE_BATCH = 8
@@ -79,8 +79,8 @@ def write_torch_scores(
     arrays = {}
     for name in ("fp32", "fp64"):
         model = model.double() if name == "fp64" else model
-        run = functools.partial(pytorch.run_torch, model, spec)
-        arrays[name] = run_tensors(run, spec, 1, tensors)
+        stream = stream_from_runner(functools.partial(pytorch.run_torch, model, spec))
+        arrays[name] = run_tensors(stream, spec, 1, tensors)
     with target.open("wb") as file:
         np.savez(file, **arrays)
     return {"inputs": len(tensors)}
@@ -92,8 +92,8 @@ def write_torch_predictions(
     """Compute the predictions; runs in a process of its own."""
     model = pytorch.torch_model_from_spec(spec, checkpoint)
     items = samples(clips, spec.protocol)
-    run = functools.partial(pytorch.run_torch, model, spec)
-    preds = predict(run, spec, REFERENCE_BATCH, items)
+    stream = stream_from_runner(functools.partial(pytorch.run_torch, model, spec))
+    preds = predict(stream, spec, REFERENCE_BATCH, items)
     target.write_bytes(npz_from_predictions(preds))
     return {"clips": len(preds.clip_ids), "unreadable": len(preds.unreadable)}
 

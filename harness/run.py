@@ -1,6 +1,8 @@
 """Session x samples -> Predictions: clips in, scores by clip id out, decode ahead of the device."""
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,14 +11,25 @@ import numpy.typing as npt
 from harness.data.loading import Unreadable
 from harness.errors import RunError
 from harness.scores import FLOAT32_SMALLEST_NORMAL, scores_from_output
-from harness.spec import Feed, ModelSpec, Predictions, Sample, chunked
+from harness.spec import Feed, ModelSpec, Predictions, Sample, Session
 
-Runner = Callable[[Feed], Feed]
+Stream = Callable[[Iterable[Feed]], Iterable[Feed]]
 Progress = Callable[[int], None]
 
 
+def stream_from_runner(run: Callable[[Feed], Feed]) -> Stream:
+    """Return what runs batch after batch through ``run``."""
+    return lambda feeds: map(run, feeds)
+
+
+def stream_from_session(session: Session) -> Stream:
+    """Return what runs many batches in order: ``run_many`` where a session knows a faster way."""
+    many: Stream | None = getattr(session, "run_many", None)
+    return many or stream_from_runner(session.run)
+
+
 def predict(
-    run: Runner,
+    stream: Stream,
     spec: ModelSpec,
     batch: int,
     items: Iterable[Sample | Unreadable],
@@ -28,7 +41,7 @@ def predict(
     The last batch is filled up with copies of its first sample, whose results are dropped.
 
     Args:
-        run: one batch in, one batch out, such as ``session.run``.
+        stream: batches in, as many batches out in the same order.
         spec: names the tensors.
         batch: samples a query.
         items: in any order; unreadable clips are kept by id and reason.
@@ -41,29 +54,32 @@ def predict(
     clip_ids: list[str] = []
     rows: list[npt.NDArray[Any]] = []
     unreadable: dict[str, str] = {}
-    waiting: list[Sample] = []
+    sent: deque[list[Sample]] = deque()
 
-    def flush() -> None:
-        rows.append(_scores(run, spec, batch, [sample.tensor for sample in waiting], smallest))
-        clip_ids.extend(sample.clip_id for sample in waiting)
-        waiting.clear()
+    def feeds() -> Iterator[Feed]:
+        readable = _readable(items, unreadable)
+        while part := list(itertools.islice(readable, batch)):
+            sent.append(part)
+            yield feed_from_tensors(spec, batch, [sample.tensor for sample in part])
+
+    given = feeds()
+    for output in stream(given):
+        if not sent:
+            raise RunError("the device gave an answer to no batch: whose clips it is of is unknown")
+        part = sent.popleft()
+        rows.append(_scores(spec, batch, output, smallest)[: len(part)])
+        clip_ids.extend(sample.clip_id for sample in part)
         progress(len(clip_ids) + len(unreadable))
-
-    for item in items:
-        if isinstance(item, Unreadable):
-            unreadable[item.clip_id] = item.reason
-            continue
-        waiting.append(item)
-        if len(waiting) == batch:
-            flush()
-    if waiting:
-        flush()
+    if sent:
+        raise RunError(f"the device answered {len(sent)} batches less than it was given")
+    if next(given, None) is not None:
+        raise RunError(f"the device stopped after {len(clip_ids)} clips and left others untouched")
     empty = np.empty((0, spec.crop_count, spec.class_count), np.float32)
     return Predictions(tuple(clip_ids), np.concatenate([empty, *rows]), unreadable)
 
 
 def run_tensors(
-    run: Runner,
+    stream: Stream,
     spec: ModelSpec,
     batch: int,
     tensors: Sequence[npt.NDArray[np.float32]],
@@ -75,11 +91,17 @@ def run_tensors(
     Raises:
         RunError: the device failed, or its output is not the declared one.
     """
-    parts = []
-    for part in chunked(tensors, batch):
-        parts.append(_scores(run, spec, batch, part, smallest))
-        progress(len(parts) * batch)
-    return np.asarray(np.concatenate(parts).reshape(-1, spec.class_count), np.float64)
+    samples = (Sample(str(number), tensor) for number, tensor in enumerate(tensors))
+    preds = predict(stream, spec, batch, samples, progress, smallest)
+    return np.asarray(preds.scores.reshape(-1, spec.class_count), np.float64)
+
+
+def _readable(items: Iterable[Sample | Unreadable], unreadable: dict[str, str]) -> Iterator[Sample]:
+    for item in items:
+        if isinstance(item, Unreadable):
+            unreadable[item.clip_id] = item.reason
+        else:
+            yield item
 
 
 def feed_from_tensors(
@@ -115,14 +137,8 @@ def declared_output(spec: ModelSpec, batch: int, outputs: Feed) -> npt.NDArray[A
     return output
 
 
-def _scores(
-    run: Runner,
-    spec: ModelSpec,
-    batch: int,
-    tensors: Sequence[npt.NDArray[np.float32]],
-    smallest: float,
-) -> npt.NDArray[Any]:
+def _scores(spec: ModelSpec, batch: int, outputs: Feed, smallest: float) -> npt.NDArray[Any]:
     """Return the scores [sample, crop, class] of one batch; float64 stays float64."""
-    output = declared_output(spec, batch, run(feed_from_tensors(spec, batch, tensors)))
+    output = declared_output(spec, batch, outputs)
     scores = scores_from_output(output, spec.softmax_in_graph, smallest)
-    return scores.reshape(batch, spec.crop_count, spec.class_count)[: len(tensors)]
+    return scores.reshape(batch, spec.crop_count, spec.class_count)

@@ -88,7 +88,7 @@ class Held:
 
     def __init__(self, monkeypatch):
         self.held, self.seen = [], []
-        monkeypatch.setattr(checks, "exclusive", self)
+        monkeypatch.setattr("harness.workbench.exclusive", self)
 
     def __call__(self, unit, root):
         self.unit = unit

@@ -13,7 +13,7 @@ import pytest
 
 from harness import simplify
 from harness.errors import BuildError, DeviceAbsent, DeviceError, RunError
-from harness.records import RunDirectory
+from harness.records import RunDirectory, RunFacts
 from harness.reference import predictions_from_npz
 from harness.registry import device
 from harness.spec import CHECKS, Cell, DeviceState, Presence, Status
@@ -67,6 +67,16 @@ def test_stages_stand_once_with_what_they_took(clean):
 
 def test_the_raw_results_can_be_read_again(clean):
     suite, records = clean
+    suite.run.write_facts(
+        RunFacts(
+            run_id=suite.run.id,
+            tier=suite.tier_name,
+            started=records["export"].started,
+            command=("pytest",),
+            thresholds_digest=suite.thresholds.digest,
+            environment={},
+        )
+    )
     for record in records.values():
         suite.run.append(record)
     assert RunDirectory(suite.run.root).records() == list(records.values())

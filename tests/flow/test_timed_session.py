@@ -55,6 +55,8 @@ def clock(monkeypatch):
 @pytest.fixture
 def run(narrow_spec, clip_set, tmp_path, monkeypatch):
     """Return what times a session of a model at batch 3."""
+    # Set by the session for its own process, which is this one here.
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     artifact = Artifact("device", tmp_path / "m.onnx", "00", {})
     model = DeviceModel(OnnxModel(narrow_spec, 3, "seeded", artifact), "cpu", artifact)
     double = FakeDevice(device("cpu").spec, uniform)
