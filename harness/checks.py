@@ -13,7 +13,7 @@ from harness.accuracy import AccuracyMeasurement, accuracy_measurement
 from harness.data.loading import samples
 from harness.datasets import motion8
 from harness.divergence import first_divergent_node
-from harness.errors import ExportError, MissingInput, RunError
+from harness.errors import ExportError, HarnessError, MissingInput, RunError, first_line
 from harness.export_facts import ExportMeasurement
 from harness.inputs import ParityInputs, parity_inputs
 from harness.judge import Verdict, judge_accuracy, judge_export, judge_parity, judge_throughput
@@ -25,7 +25,7 @@ from harness.onnx_check import measure_export
 from harness.parity import ChainScores, ParityMeasurement, parity_measurement
 from harness.reference import npz_from_predictions, torch_predictions, torch_scores
 from harness.run import feed_from_tensors, predict, run_tensors, stream_from_session
-from harness.runtimes.ort import OrtSession, ort_session
+from harness.runtimes.ort import OrtSession, ort_errors, ort_session
 from harness.scores import FLOAT16_SMALLEST_NORMAL, FLOAT32_SMALLEST_NORMAL
 from harness.spec import Cell, Clip, DeviceModel, LoopSettings, ModelSpec, Session, Status
 from harness.stages import run_in_child
@@ -99,7 +99,7 @@ def check_parity(context: Context) -> Found:
     measurement = parity_measurement(scores, inputs.ids, inputs.counts)
     verdict = _judge_parity(context, measurement)
     if verdict.status is Status.FAIL:
-        node = _divergent_node(context, measurement, inputs)
+        node = _divergence(context, scores, inputs)
         measurement = measurement.model_copy(update={"first_divergent_node": node})
         verdict = _judge_parity(context, measurement)
     raw = {"scores": (_npz(**dataclasses.asdict(scores)), ".npz")}
@@ -210,7 +210,10 @@ def _floor(context: Context) -> float:
 
 def _onnx_scores(context: Context, path: Path, inputs: ParityInputs) -> npt.NDArray[np.float64]:
     # Unoptimised, so that each edge shows what its own stage did.
-    session = OrtSession(ort_session(path, level="none"))
+    try:
+        session = OrtSession(ort_session(path, level="none"))
+    except ort_errors() as error:
+        raise RunError(f"ONNX Runtime cannot load {path}: {first_line(error)}") from error
     return _scores(context, session, inputs)
 
 
@@ -237,14 +240,28 @@ def _open(context: Context, model: DeviceModel) -> Iterator[Session]:
             session.close()
 
 
-def _divergent_node(
-    context: Context, measurement: ParityMeasurement, inputs: ParityInputs
-) -> str | None:
-    """Look along the first bad edge, on the input that is off most, for where it begins."""
-    bench, cell, limits = context.bench, context.cell, context.limits
-    feed = feed_from_tensors(context.spec, cell.batch, inputs.tensors[:1])
+def _divergence(context: Context, scores: ChainScores, inputs: ParityInputs) -> str | None:
+    """Look for where the chain diverges; a search that breaks takes nothing from the verdict."""
+    try:
+        return _divergent_node(context, inputs.tensors[_worst_input(scores, inputs)])
+    except HarnessError as error:
+        return f"not found, as the search broke: {error}"
+
+
+def _worst_input(scores: ChainScores, inputs: ParityInputs) -> int:
+    """Return the input on which the device, or what comes before it, is off most."""
+    with np.errstate(invalid="ignore"):
+        errors = [np.abs(one - scores.torch) for one in (scores.onnx, scores.device)]
+    worst = np.nan_to_num(np.maximum(*errors), nan=np.inf).reshape(len(inputs.tensors), -1)
+    return int(worst.max(axis=1).argmax())
+
+
+def _divergent_node(context: Context, tensor: npt.NDArray[np.float32]) -> str | None:
+    """Look along the chain, on one input, for the first module or node that diverges."""
+    bench, cell = context.bench, context.cell
+    feed = feed_from_tensors(context.spec, cell.batch, [tensor])
     exported, simplified = bench.exported(cell).artifact.path, bench.simplified(cell).artifact.path
-    allowed = limits.host_parity.relative_l2
+    allowed = context.limits.host_parity.relative_l2
     weights = bench.weights(cell.model).path
     node = first_divergent_module(context.spec, weights, exported, feed, allowed)
     node = node or first_divergent_node(exported, simplified, feed, allowed)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from harness import simplify
+from harness.data.loading import sample_from_clip
 from harness.errors import BuildError, DeviceAbsent, DeviceError, RunError
 from harness.records import RunDirectory, RunFacts
 from harness.reference import predictions_from_npz
@@ -462,6 +463,62 @@ def test_the_node_that_a_stage_changed_is_named(make_suite, own_cache, in_proces
     assert_red(record, Status.FAIL, "onnx_to_simplified .*; first divergent node: ")
     assert tampered[0] in record.verdict.reason
     assert tampered[0] in record.measurement["first_divergent_node"]
+
+
+def test_a_simplified_file_that_does_not_load(make_suite, own_cache, in_process, monkeypatch):
+    def write(spec, batch, source, target):
+        target.write_bytes(b"no ONNX")
+        return {}
+
+    monkeypatch.setattr(simplify, "write_simplified", write)
+    shutil.rmtree(own_cache / "simplified")
+    suite = make_suite(own_cache)
+    assert_red(suite.check(CELL, "parity"), Status.ERROR, "run: ONNX Runtime cannot load .*_sim")
+    assert_red(suite.check(CELL, "accuracy"), Status.ERROR, "build: ONNX Runtime cannot load")
+    assert_red(suite.check(CELL, "export"), Status.ERROR, "export: .*DecodeError")
+
+
+def test_a_search_that_breaks_leaves_the_verdict(clean, make_suite, cache, in_process, monkeypatch):
+    def breaks(*args):
+        raise RunError("out of memory")
+
+    monkeypatch.setattr("harness.checks.first_divergent_module", breaks)
+    make_fault = OUTPUT_FAULTS["NaN"][0]
+    suite = make_suite(cache, {"cpu": FaultyDevice(device("cpu"), make_fault)})
+    record = suite.check(CELL, "parity")
+    assert_red(record, Status.FAIL, "non-finite output.*the search broke: out of memory")
+    assert record.raw.keys() == {"scores"}
+
+
+def test_the_search_begins_with_the_input_that_is_off_most(
+    clean, make_suite, cache, in_process, monkeypatch
+):
+    feeds = []
+    monkeypatch.setattr("harness.checks.first_divergent_module", lambda *_: None)
+    monkeypatch.setattr(
+        "harness.checks.first_divergent_node", lambda source, target, feed, _: feeds.append(feed)
+    )
+
+    class WrongOnceInTheSecondBatch:
+        def __init__(self):
+            self.batches = 0
+
+        def __call__(self, outputs):
+            self.batches += 1
+            rows = outputs["class"].copy()
+            if self.batches == 2:
+                rows[1] = rows[1, ::-1]
+            return {"class": rows}
+
+    suite = make_suite(cache, {"cpu": FaultyDevice(device("cpu"), WrongOnceInTheSecondBatch)})
+    record = suite.check(CELL, "parity")
+    assert_red(record, Status.FAIL, "simplified_to_device")
+    fifth = suite.bench.clip_set("nonlocal_tiny").clips[5]
+    assert record.measurement["input_ids"][5] == fifth.id
+    expected = sample_from_clip(fifth, suite.bench.model("nonlocal_tiny").protocol).tensor
+    assert len(feeds) == 2
+    for feed in feeds:
+        np.testing.assert_array_equal(feed["video"], np.broadcast_to(expected, (4, 8, 3, 32, 32)))
 
 
 @pytest.mark.parametrize("kind", ["onnx", "simplified", "device"])
