@@ -232,7 +232,10 @@ def test_a_free_device_is_preferred(tmp_path):
 @pytest.mark.parametrize("take", [shared, lambda name, root: exclusive(name, root)])
 def test_a_lock_folder_that_cannot_be_made_is_named(take, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DeviceError, match="lock_dir in site.toml"), take("cpu", tmp_path / "file"):
+    with (
+        pytest.raises(DeviceError, match=r"lock_dir in site\.toml"),
+        take("cpu", tmp_path / "file"),
+    ):
         pass
     with pytest.raises(DeviceError, match="cannot lock cpu"):
         free_one(("cpu",), tmp_path / "file")
