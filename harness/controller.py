@@ -73,12 +73,12 @@ class Controller:
         if text is not None:
             self._keep(self.run, Record.from_json(text))
         elif report.failed:
-            self.broken[report.nodeid] = f"{report.when} failed: {_last_line(report)}"
+            self.broken[report.nodeid] = f"{report.when} failed: {_why_failed(report)}"
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Keep what could not be collected."""
         if report.failed:
-            self.broken[report.nodeid] = f"collection failed: {_last_line(report)}"
+            self.broken[report.nodeid] = f"collection failed: {_why_failed(report)}"
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None]:
@@ -206,6 +206,8 @@ def _new_run(config: pytest.Config, root: Path) -> RunDirectory:
     return run
 
 
-def _last_line(report: pytest.TestReport | pytest.CollectReport) -> str:
-    lines = [line for line in report.longreprtext.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "no reason was given"
+def _why_failed(report: pytest.TestReport | pytest.CollectReport) -> str:
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text = report.longreprtext if crash is None else crash.message.partition("\n")[0]
+    lines = [line.removeprefix("E ").strip() for line in text.splitlines()]
+    return next(filter(None, reversed(lines)), "no reason was given")
