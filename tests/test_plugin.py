@@ -48,6 +48,7 @@ min_seconds = 0.0
 # Stands in for the suite: the outcome of a check is what outcomes.json says, or else a pass.
 CONFTEST = """
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -240,7 +241,7 @@ def test_a_named_device_that_is_absent_is_red_and_its_probe_is_told(site):
     text = summary(result)
     assert "ascend310p is not on this machine: npu-smi is not on PATH" in text
     assert text.count("NOT RUN:") == 2
-    assert "Not required in this run:\nNOT RUN: nonlocal_r50-ascend310p-bs1:export," in text
+    assert "Not required in this run:\nNOT RUN: nonlocal_r50-ascend310p-bs1:" in text
 
 
 def test_a_laptop_judges_its_processor_and_lists_the_rest(site):
@@ -250,7 +251,8 @@ def test_a_laptop_judges_its_processor_and_lists_the_rest(site):
     assert re.search(r"nonlocal_tiny-cpu-bs1 +pass +pass", text)
     assert re.search(r"nonlocal_tiny-ascend310p-bs1 +not run", text)
     assert text.index("nonlocal_tiny-ascend310p-bs1") < text.index("nonlocal_tiny-cpu-bs1")
-    assert "NOT RUN: nonlocal_r50-ascend310p-bs1:export" in text
+    assert "Not required in this run:\nNOT RUN: nonlocal_r50-ascend310p-bs1:" in text
+    assert "ascend310p is not on this machine: npu-smi is not on PATH" in text
     facts = site.the_run.facts()
     assert "nonlocal_tiny-ascend310p-bs1:export" in facts.excused
     assert all("-cpu-" in name for name in facts.must_pass)
@@ -259,7 +261,7 @@ def test_a_laptop_judges_its_processor_and_lists_the_rest(site):
 def test_a_required_device_that_is_absent_is_red(site):
     result = site.run("--require-devices", "cpu, ascend310p", "acceptance")
     assert result.ret == 6
-    assert "NOT RUN: nonlocal_tiny-ascend310p-bs1:export" in summary(result)
+    assert re.search(r"NOT RUN: .*nonlocal_tiny-ascend310p-bs1:\S*export", summary(result))
 
 
 @pytest.mark.parametrize(
@@ -374,7 +376,8 @@ def test_an_expected_failure_that_passes_is_red(site):
     path.write_text(path.read_text().replace("@pytest.mark.parity", f"{mark}\n@pytest.mark.parity"))
     result = site.run("-m", "cpu", "acceptance")
     assert result.ret == 1
-    assert "[XPASS(strict)]" in summary(result)
+    assert "XPASS(strict)" in summary(result)
+    assert "known" in summary(result)
 
 
 # Tests that are not as they should be
@@ -457,7 +460,7 @@ def test_a_check_that_is_tried_again_is_red(site):
     result = site.run("-m", "cpu", "--keep-duplicates", "acceptance", "acceptance/test_parity.py")
     assert result.ret == 1
     text = summary(result)
-    assert "ERROR: nonlocal_r50-cpu-bs1:parity  nonlocal_tiny-cpu-bs1:parity" in text
+    assert re.search(r"ERROR: .*nonlocal_tiny-cpu-bs1:parity", text)
     assert "was run 2 times" in text
     assert len(site.statuses) == 16
 
@@ -496,12 +499,12 @@ def test_another_plugin_cannot_make_it_green(site):
 def test_a_red_session_without_a_problem_is_kept_as_one(site):
     with (site.root / "conftest.py").open("a") as file:
         file.write(
-            "\n\n@pytest.hookimpl(trylast=True)\ndef pytest_runtestloop(session):\n"
-            "    session.testsfailed = 1\n"
+            "\n\n@pytest.hookimpl(wrapper=True)\ndef pytest_runtestloop(session):\n"
+            "    yield\n    session.testsfailed = 1\n    return True\n"
         )
-        file.write("\n\ndef pytest_runtest_logfinish():\n    pass\n")
     result = site.run("-m", "cpu", "acceptance")
-    assert result.ret != 0
+    assert result.ret == 1
+    assert "ERROR: pytest\n    ended with exit status 1" in summary(result)
 
 
 def test_a_hook_that_raises_is_red(site):
@@ -596,7 +599,8 @@ def test_what_only_lists_probes_nothing_and_makes_no_folder(site, monkeypatch):
     result = site.run("--collect-only", "-q", "acceptance")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["acceptance/test_parity.py::test_parity?nonlocal_tiny-cpu-bs1?"])
-    for option in ("--markers", "--fixtures", "--help", "--version"):
+    options = ("--markers", "--fixtures", "--fixtures-per-test", "--cache-show", "--help")
+    for option in (*options, "--version"):
         assert site.run(option, "acceptance").ret == 0
     assert probes == []
     assert site.runs == []
@@ -620,7 +624,8 @@ def test_other_tests_are_left_alone(site):
     (site.root / "thresholds.toml").write_text("broken")
     result = site.run("tests")
     assert result.ret == 0
-    assert "acceptance" not in result.stdout.str()
+    assert "acceptance:" not in result.stdout.str()
+    assert "= acceptance =" not in result.stdout.str()
     assert site.run("-k", "nothing", "tests").ret == 5
     (folder / "test_other.py").write_text("def test_it():\n    assert False\n")
     assert site.run("tests").ret == 1
@@ -685,6 +690,8 @@ def test_how_much_is_shown_changes_no_status(site, option):
 @pytest.mark.parametrize("plugin", ["terminal", "junitxml", "cacheprovider", "xdist"])
 def test_other_plugins_may_be_missing(site, plugin):
     site.outcomes(nonlocal_tiny_parity="fail")
+    # Without options that only those plugins know.
+    (site.root / "pytest.toml").write_text('[pytest]\naddopts = ["--import-mode=importlib"]\n')
     result = site.spawn("-p", f"no:{plugin}", "-m", "cpu", "acceptance")
     assert result.ret == 1
     assert site.statuses["nonlocal_tiny-cpu-bs1:parity"] == "fail"
