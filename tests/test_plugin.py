@@ -9,6 +9,7 @@ import pytest
 
 import harness
 from harness import registry
+from harness.__main__ import main
 from harness.records import RunDirectory
 from harness.spec import DeviceState, Presence
 
@@ -62,6 +63,17 @@ from harness.spec import Presence, Status
 HERE = Path(__file__).parent
 
 
+EXPORT = {
+    "problems": [],
+    "ops_checked": 3,
+    "opset": 11,
+    "op_counts": {"Conv": 3},
+    "inputs": [],
+    "outputs": [],
+    "onnx_bytes": 10,
+}
+
+
 class StubSuite:
     def __init__(self, run_id):
         self.run_id = run_id
@@ -93,7 +105,7 @@ class StubSuite:
             batch=cell.batch,
             check=check,
             verdict=Verdict(status=Status(status), reason=reason, findings=(met,)),
-            measurement={"seen": True},
+            measurement=EXPORT if status in ("pass", "fail") else None,
             raw=told.get("raw", {}),
             is_device_present=is_present,
             is_emulated=told.get("emulated", False),
@@ -706,6 +718,22 @@ def test_after_ctrl_c_the_records_so_far_are_kept(site):
     assert "nonlocal_tiny-cpu-bs1:parity" not in site.statuses
     text = summary(result)
     assert re.search(r"NOT RUN: .*nonlocal_tiny-cpu-bs1:parity", text)
+
+
+@pytest.mark.parametrize(
+    ("expression", "status", "expected"),
+    [
+        ("export", "pass", 0),
+        ("export and cpu", "not run", 6),
+        ("export and (cpu or ascend310p)", "pass", 6),
+        ("export", "raise", 1),
+    ],
+)
+def test_judging_a_run_again_ends_as_the_run(site, expression, status, expected):
+    site.outcomes(nonlocal_tiny_export=status)
+    assert site.run("-m", expression, "acceptance").ret == expected
+    contract = str(site.root / "thresholds.toml")
+    assert main(["judge", str(site.the_run.root), "--thresholds", contract]) == expected
 
 
 # In several processes
