@@ -46,7 +46,7 @@ def places(tmp_path, monkeypatch):
     monkeypatch.delenv("ACCEPTANCE_SITE", raising=False)
     monkeypatch.delenv("ACCEPTANCE_CHECKPOINTS", raising=False)
     monkeypatch.setenv("ACCEPTANCE_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(command_line.tempfile, "mkdtemp", lambda prefix: str(tmp_path / "logs"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
 
 # Help and usage

@@ -11,7 +11,7 @@ import harness
 from harness import registry
 from harness.__main__ import main
 from harness.records import RunDirectory
-from harness.spec import DeviceState, Presence
+from harness.spec import DeviceState, Presence, Status
 
 pytest_plugins = ["pytester"]
 
@@ -181,7 +181,8 @@ def site(pytester, monkeypatch):
 def summary(result):
     """What stands under the headline of the suite, in one text."""
     text = result.stdout.str()
-    return text[re.search(r"=+ acceptance =+", text).start() :]
+    (headline,) = re.findall(r"=+ acceptance =+", text)
+    return text[text.index(headline) :]
 
 
 # Outcomes and exit statuses
@@ -535,6 +536,11 @@ def test_the_part_that_decides_cannot_be_blocked(site):
     result.stderr.fnmatch_lines(["*without acceptance-controller nobody decides*"])
 
 
+@pytest.mark.parametrize("arguments", [(), ("-m", "cpu"), ("-k", "nothing"), ("--setup-plan",)])
+def test_without_the_plugin_nothing_is_green(site, arguments):
+    assert site.run("-p", "no:acceptance", *arguments, "acceptance").ret != 0
+
+
 def test_acceptance_tests_of_another_folder_do_not_run(site):
     shutil.copytree(site.root / "acceptance", site.root / "elsewhere")
     result = site.run("-m", "cpu", "elsewhere")
@@ -633,6 +639,9 @@ def test_other_tests_are_left_alone(site):
     folder = site.root / "tests"
     folder.mkdir()
     (folder / "test_other.py").write_text("def test_it():\n    pass\n")
+    (folder / "test_own.py").write_text(
+        "import pytest\n\n@pytest.mark.parametrize('cell', ['a'])\ndef test_own(cell):\n    pass\n"
+    )
     (site.root / "thresholds.toml").write_text("broken")
     result = site.run("tests")
     assert result.ret == 0
@@ -734,6 +743,22 @@ def test_judging_a_run_again_ends_as_the_run(site, expression, status, expected)
     assert site.run("-m", expression, "acceptance").ret == expected
     contract = str(site.root / "thresholds.toml")
     assert main(["judge", str(site.the_run.root), "--thresholds", contract]) == expected
+
+
+@pytest.mark.parametrize("arguments", [(), ("-p", "no:terminal")])
+def test_the_suite_itself_says_that_a_device_is_absent(site, arguments):
+    (site.root / "conftest.py").unlink()
+    (site.root / "pytest.toml").write_text("[pytest]\nstrict = true\n")
+    places = "".join(f'{name} = "{name}"\n' for name in ("cache_dir", "run_root", "lock_dir"))
+    (site.root / "mine.toml").write_text(places)
+    options = ("--site", "mine.toml", "-m", "ascend310p and export", "--model", "timesformer_tiny")
+    assert site.run(*arguments, *options, "acceptance").ret == 6
+    (root,) = (site.root / "run_root").iterdir()
+    (record,) = RunDirectory(root).records()
+    assert record.verdict.status is Status.NOT_RUN
+    assert record.verdict.reason.endswith("npu-smi is not on PATH")
+    assert not record.is_device_present
+    assert record.signoff_blockers[0] == "the outcome is not run"
 
 
 # In several processes

@@ -135,6 +135,10 @@ def test_absent_devices_excuse_their_checks_unless_somebody_named_them(scope):
     assert not scope().is_excusable("nonlocal_tiny-cpu-bs1:parity", {"ascend310p"})
 
 
+def test_the_processor_is_never_excused(scope):
+    assert not scope().is_excusable("nonlocal_tiny-cpu-bs1:parity", {"cpu", "ascend310p"})
+
+
 @pytest.mark.parametrize(
     ("expression", "options", "idle"),
     [
