@@ -69,7 +69,7 @@ def test_each_definition_is_a_benchmark_over_all_sessions(run):
     times = timed(run, [10.0, 20.0], device_io_ms=[11.0, 21.0])
     path = write_benchmark_json(run, [times])
     assert path == run.root / "benchmark.json"
-    content = json.loads(path.read_text())
+    content = json.loads((run.root / "benchmark.json").read_text())
     names = [entry["name"] for entry in content["benchmarks"]]
     assert names == ["nonlocal_tiny-cpu-bs4:device", "nonlocal_tiny-cpu-bs4:device_io"]
     stats = content["benchmarks"][0]["stats"]
