@@ -20,7 +20,7 @@ from harness.gate import exit_status, problems
 from harness.progress import Progress
 from harness.records import Record, RunDirectory
 from harness.reference import npz_from_predictions
-from harness.run import predict
+from harness.run import predict, stream_from_session
 from harness.scores import best_classes, crop_mean
 from harness.site import Site, load_site
 from harness.spec import Cell, ClipSet
@@ -128,7 +128,13 @@ def _run(options: argparse.Namespace) -> int:
     session = device.open(model)
     try:
         counter = bench.progress.counter(cell.id, len(clips.clips))
-        preds = predict(session.run, spec, cell.batch, samples(clips.clips, spec.protocol), counter)
+        preds = predict(
+            stream_from_session(session),
+            spec,
+            cell.batch,
+            samples(clips.clips, spec.protocol),
+            counter,
+        )
     finally:
         session.close()
     labels = {clip.id: clip.label for clip in clips.clips}

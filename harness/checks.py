@@ -12,17 +12,19 @@ import numpy.typing as npt
 from harness.accuracy import AccuracyMeasurement, accuracy_measurement
 from harness.data.loading import samples
 from harness.datasets import motion8
-from harness.divergence import first_divergent_module, first_divergent_node
+from harness.divergence import first_divergent_node
 from harness.errors import ExportError, MissingInput, RunError
-from harness.export_facts import ExportMeasurement, measure_export
+from harness.export_facts import ExportMeasurement
 from harness.inputs import ParityInputs, parity_inputs
 from harness.judge import Verdict, judge_accuracy, judge_export, judge_parity, judge_throughput
 from harness.limits import Limits, Tier
-from harness.locks import exclusive, shared
+from harness.locks import shared
 from harness.measurement import Measurement
+from harness.module_divergence import first_divergent_module
+from harness.onnx_check import measure_export
 from harness.parity import ChainScores, ParityMeasurement, parity_measurement
 from harness.reference import npz_from_predictions, torch_predictions, torch_scores
-from harness.run import Runner, feed_from_tensors, predict, run_tensors
+from harness.run import feed_from_tensors, predict, run_tensors, stream_from_session
 from harness.runtimes.ort import OrtSession, ort_session
 from harness.scores import FLOAT16_SMALLEST_NORMAL, FLOAT32_SMALLEST_NORMAL
 from harness.spec import Cell, Clip, DeviceModel, LoopSettings, ModelSpec, Session, Status
@@ -119,7 +121,8 @@ def check_accuracy(context: Context) -> Found:
     progress = bench.progress.counter(f"{cell.id} accuracy", len(clip_set.clips))
     with _open(context, bench.device_model(cell)) as session:
         items = samples(clip_set.clips, spec.protocol)
-        preds = predict(session.run, spec, cell.batch, items, progress, context.smallest)
+        stream = stream_from_session(session)
+        preds = predict(stream, spec, cell.batch, items, progress, context.smallest)
     measurement = accuracy_measurement(preds, clip_set, reference)
     raw = {"predictions": (npz_from_predictions(preds), ".npz")}
     return Found(measurement, judge_accuracy(measurement, context.limits.accuracy), raw)
@@ -133,10 +136,9 @@ def check_throughput(context: Context) -> Found:
     plan = context.tier.timing_for(cell)
     settings = LoopSettings(plan.warmup_queries, plan.min_queries, plan.min_seconds)
     beside = (bench.weights(cell.model).path,) if limits.against == "pytorch" else None
-    arguments = (bench.device(cell.device), model, _timed_clips(context), settings, beside)
     timings: list[SessionTiming] = []
-    unit = bench.state(cell.device).unit_ids[0]
-    with exclusive(unit, bench.site.lock_dir):
+    with bench.chip(cell.device, is_alone=True) as device:
+        arguments = (device, model, _timed_clips(context), settings, beside)
         while True:
             title = f"{cell.id} timed session {len(timings) + 1}"
             timing, _ = run_in_child(
@@ -209,28 +211,26 @@ def _floor(context: Context) -> float:
 def _onnx_scores(context: Context, path: Path, inputs: ParityInputs) -> npt.NDArray[np.float64]:
     # Unoptimised, so that each edge shows what its own stage did.
     session = OrtSession(ort_session(path, level="none"))
-    return _scores(context, session.run, inputs)
+    return _scores(context, session, inputs)
 
 
 def _device_scores(context: Context, inputs: ParityInputs) -> npt.NDArray[np.float64]:
     with _open(context, context.bench.device_model(context.cell)) as session:
-        return _scores(context, session.run, inputs)
+        return _scores(context, session, inputs)
 
 
-def _scores(context: Context, run: Runner, inputs: ParityInputs) -> npt.NDArray[np.float64]:
+def _scores(context: Context, session: Session, inputs: ParityInputs) -> npt.NDArray[np.float64]:
     cell = context.cell
     progress = context.bench.progress.counter(f"{cell.id} parity", len(inputs.tensors))
-    return run_tensors(run, context.spec, cell.batch, inputs.tensors, context.smallest, progress)
+    stream = stream_from_session(session)
+    return run_tensors(stream, context.spec, cell.batch, inputs.tensors, context.smallest, progress)
 
 
 @contextlib.contextmanager
 def _open(context: Context, model: DeviceModel) -> Iterator[Session]:
     """Open a session, alone on its chip; the host's processor is shared with other checks."""
-    bench, name = context.bench, context.cell.device
-    unit = bench.state(name).unit_ids[0]
-    lock = contextlib.nullcontext() if unit == "cpu" else exclusive(unit, bench.site.lock_dir)
-    with lock:
-        session = bench.device(name).open(model)
+    with context.bench.chip(context.cell.device) as device:
+        session = device.open(model)
         try:
             yield session
         finally:

@@ -1,5 +1,6 @@
 """Which clips a model is judged on, from what this machine has."""
 
+import ast
 import functools
 import importlib.util
 from pathlib import Path
@@ -10,7 +11,8 @@ from harness.errors import ClipError, MissingInput
 from harness.site import Site
 from harness.spec import ClipSet
 
-KINETICS_LABELS = "tools/data/kinetics/label_map_k400.txt"
+KINETICS_LABELS = "models/_meta.py"
+KINETICS_NAME = "_KINETICS400_CATEGORIES"
 
 
 def clip_set_from_site(dataset: str, site: Site) -> ClipSet:
@@ -42,9 +44,20 @@ def motion8() -> ClipSet:
     )
 
 
+@functools.cache
 def _kinetics_classes() -> tuple[str, ...]:
-    found = importlib.util.find_spec("mmaction")
-    if found is None or found.origin is None:
-        raise ClipError("mmaction2, which carries the Kinetics-400 class names, is not installed")
-    path = Path(found.origin).parent / ".mim" / KINETICS_LABELS
-    return tuple(path.read_text(encoding="utf-8").split("\n"))[:400]
+    """Read the names, in the order of the labels, from the source of torchvision.
+
+    mmaction2's wheel lacks its label map. Both are in alphabetical order; importing torchvision for
+    a list of names would take seconds.
+    """
+    found = importlib.util.find_spec("torchvision")
+    folders = [] if found is None else found.submodule_search_locations or []
+    for path in (Path(folder) / KINETICS_LABELS for folder in folders):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == KINETICS_NAME:
+                return tuple(ast.literal_eval(node.value))
+    raise ClipError(
+        f"torchvision, whose {KINETICS_LABELS} carries the Kinetics-400 class names as "
+        f"{KINETICS_NAME}, is not installed or is another version; run the README's set-up command"
+    )

@@ -1,8 +1,7 @@
-"""Where two stages of the chain part: the first node, or module, whose output diverges."""
+"""Where two ONNX files of one model part: the first node whose output diverges."""
 
 import collections
 import dataclasses
-import itertools
 import math
 import shutil
 import tempfile
@@ -13,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import RunError
-from harness.pytorch import run_torch, torch_model_from_spec
 from harness.runtimes.ort import ort_session
-from harness.spec import Feed, ModelSpec
+from harness.spec import Feed
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import onnxruntime
-    import torch
 
     Array = npt.NDArray[Any]
 
@@ -30,7 +27,9 @@ UNKNOWN_DIM = 1024
 
 
 @dataclasses.dataclass(frozen=True)
-class _Node:
+class Node:
+    """A node of an ONNX graph."""
+
     name: str
     op_type: str
     inputs: tuple[str, ...]
@@ -38,7 +37,7 @@ class _Node:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Tap:
+class Tap:
     """A tensor of the target: what computes it, and the keys of the tensors that it may equal.
 
     Where that is a guess, another shape only means that the guess was wrong.
@@ -48,15 +47,6 @@ class _Tap:
     tensor: str
     expected: tuple[str, ...]
     is_guess: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class _ModuleCall:
-    """One call of a PyTorch module, and what the exporter calls the scope of its nodes."""
-
-    label: str
-    scope: str
-    is_leaf: bool
 
 
 def first_divergent_node(
@@ -71,54 +61,26 @@ def first_divergent_node(
     Raises:
         RunError: ONNX Runtime could not run one of the files.
     """
-    wanted, nodes = _nodes_from_onnx(source), _nodes_from_onnx(target)
+    wanted, nodes = nodes_from_onnx(source), nodes_from_onnx(target)
     names = [name for node in nodes for name in node.outputs]
     computed = {name for node in wanted for name in node.outputs}
     absorbed = _absorbed_tensors(wanted, set(names))
     taps = [
-        _Tap(f"{node.name} ({node.op_type})", name, (name, *absorbed.get(name, ())))
+        Tap(f"{node.name} ({node.op_type})", name, (name, *absorbed.get(name, ())))
         for node in nodes
         for name in node.outputs
         if name in computed
     ]
     with tempfile.TemporaryDirectory() as folder:
-        expected = _OpenGraph(source, Path(folder) / "source.onnx")
-        actual = _OpenGraph(target, Path(folder) / "target.onnx")
-        found = _first_gap(
+        expected = OpenGraph(source, Path(folder) / "source.onnx")
+        actual = OpenGraph(target, Path(folder) / "target.onnx")
+        found = first_gap(
             taps, actual, feed, lambda keys: expected.run(keys, feed), relative_l2_max
         )
     return found and f"{found} ({len(taps)} of {len(names)} can be compared)"
 
 
-def first_divergent_module(
-    spec: ModelSpec, checkpoint: Path | None, exported: Path, feed: Feed, relative_l2_max: float
-) -> str | None:
-    """Name the first PyTorch module whose output differs from the exported node that computes it.
-
-    The exporter names a node by the modules it was called in, so the last node below a module's
-    scope gives the module's output. An operation outside any child module (a residual sum) shows
-    in the module that comes next.
-
-    Modules that compute nothing (dropout) are left out. None means that nothing diverges.
-
-    Raises:
-        CheckpointError: the weights do not fit.
-        RunError: ONNX Runtime could not run the file.
-    """
-    model = torch_model_from_spec(spec, checkpoint)
-    calls, _ = _run_modules(model, spec, feed, ())
-    taps = _module_taps(calls, _nodes_from_onnx(exported))
-
-    def expected(keys: Sequence[str]) -> Feed:
-        return _run_modules(model, spec, feed, keys)[1]
-
-    with tempfile.TemporaryDirectory() as folder:
-        actual = _OpenGraph(exported, Path(folder) / "exported.onnx")
-        found = _first_gap(taps, actual, feed, expected, relative_l2_max)
-    return found and f"{found} ({len(taps)} of {len(calls)} calls of modules have a node)"
-
-
-class _OpenGraph:
+class OpenGraph:
     """A copy of an ONNX file that gives any of its tensors.
 
     Serialized protobuf messages merge when they are concatenated, so the wanted outputs are a short
@@ -133,9 +95,9 @@ class _OpenGraph:
         self._own = frozenset(value.name for value in self._session(()).get_outputs())
 
     def nbytes(self, names: Sequence[str]) -> dict[str, int]:
-        """Estimate sizes from the shapes that ONNX Runtime infers, at 8 bytes an element."""
+        """Estimate sizes from the shapes that ONNX Runtime infers, at 4 bytes an element."""
         return {
-            value.name: 8 * math.prod(d if isinstance(d, int) else UNKNOWN_DIM for d in value.shape)
+            value.name: 4 * math.prod(d if isinstance(d, int) else UNKNOWN_DIM for d in value.shape)
             for value in self._session(names).get_outputs()
         }
 
@@ -166,7 +128,7 @@ class _OpenGraph:
             raise RunError(f"ONNX Runtime cannot load {self._path}: {error}") from error
 
 
-def _nodes_from_onnx(path: Path) -> list[_Node]:
+def nodes_from_onnx(path: Path) -> list[Node]:
     """Read the nodes that compute something, and forget the weights."""
     import onnx
     from google.protobuf.message import DecodeError
@@ -176,19 +138,19 @@ def _nodes_from_onnx(path: Path) -> list[_Node]:
     except DecodeError as error:
         raise RunError(f"{path} is no ONNX file: {error}; export it again") from error
     return [
-        _Node(node.name, node.op_type, tuple(node.input), tuple(filter(None, node.output)))
+        Node(node.name, node.op_type, tuple(node.input), tuple(filter(None, node.output)))
         for node in graph.node
         if node.op_type != "Constant"
     ]
 
 
-def _absorbed_tensors(source: Sequence[_Node], kept: set[str]) -> dict[str, tuple[str, ...]]:
+def _absorbed_tensors(source: Sequence[Node], kept: set[str]) -> dict[str, tuple[str, ...]]:
     """Map a tensor to the one that its only consumer makes of it, where the target lacks that.
 
     A simplifier that folds a batch normalisation into the convolution before it keeps the name of
     the convolution's output for what the normalisation used to compute.
     """
-    consumers: dict[str, list[_Node]] = collections.defaultdict(list)
+    consumers: dict[str, list[Node]] = collections.defaultdict(list)
     for node in source:
         for name in set(node.inputs):
             consumers[name].append(node)
@@ -199,9 +161,9 @@ def _absorbed_tensors(source: Sequence[_Node], kept: set[str]) -> dict[str, tupl
     }
 
 
-def _first_gap(
-    taps: Sequence[_Tap],
-    graph: _OpenGraph,
+def first_gap(
+    taps: Sequence[Tap],
+    graph: OpenGraph,
     feed: Feed,
     expected_from_keys: Callable[[Sequence[str]], Feed],
     relative_l2_max: float,
@@ -223,8 +185,8 @@ def _first_gap(
     return None
 
 
-def _chunks(taps: Iterable[_Tap], nbytes: dict[str, int]) -> Iterator[list[_Tap]]:
-    chunk: list[_Tap] = []
+def _chunks(taps: Iterable[Tap], nbytes: dict[str, int]) -> Iterator[list[Tap]]:
+    chunk: list[Tap] = []
     total = 0
     for tap in taps:
         size = nbytes[tap.tensor] * len(tap.expected)
@@ -250,69 +212,3 @@ def _gap(actual: "Array", expected: "Array") -> tuple[float, str]:
     norm = float(np.linalg.norm(second[~is_odd]))
     relative_l2 = error / norm if norm > 0.0 else math.inf if error > 0.0 else 0.0
     return relative_l2, f"relative L2 {relative_l2:.1e}"
-
-
-def _run_modules(
-    model: "torch.nn.Module", spec: ModelSpec, feed: Feed, wanted: Sequence[str]
-) -> tuple[list[_ModuleCall], dict[str, "Array"]]:
-    """Run the model; return the calls in the order in which they end, and the wanted outputs."""
-    import torch
-
-    calls: list[_ModuleCall] = []
-    outputs: dict[str, Array] = {}
-    names = {module: name for name, module in model.named_modules()}
-    scopes: list[str] = []
-
-    def enter(module: "torch.nn.Module", _: Any) -> None:
-        around = f"{scopes[-1]}/" if scopes else ""
-        scopes.append(around + _scope_from_module_name(names[module]))
-
-    def leave(module: "torch.nn.Module", _: Any, output: Any) -> None:
-        label = f"{names[module] or 'the model'} ({type(module).__name__})"
-        call = _ModuleCall(label, scopes.pop(), not any(module.children()))
-        key = str(len(calls))
-        tensor = output[0] if isinstance(output, tuple) else output
-        if not isinstance(tensor, torch.Tensor):
-            return
-        calls.append(call)
-        if key in wanted:
-            # A copy, since the activation that follows may work in place.
-            outputs[key] = tensor.numpy().copy()
-
-    handles = [module.register_forward_pre_hook(enter) for module in names]
-    handles += [module.register_forward_hook(leave) for module in names]
-    run_torch(model, spec, feed)
-    for handle in handles:
-        handle.remove()
-    return calls, outputs
-
-
-def _scope_from_module_name(name: str) -> str:
-    """Return what the exporter calls a module: ``0.conv`` is ``conv``, ``layer1.0`` stays."""
-    atoms = name.split(".")
-    start = len(atoms) - 1
-    while start > 0 and atoms[start].isnumeric():
-        start -= 1
-    return ".".join(atoms[start:])
-
-
-def _module_taps(calls: Sequence[_ModuleCall], nodes: Sequence[_Node]) -> list[_Tap]:
-    """Find the node that computes the output of each call of a module, where there is one."""
-    last: dict[str, _Node] = {}
-    for node in nodes:
-        # Of /a/b/Relu: the whole model, /a and /a/b.
-        parts = node.name.split("/")[:-1]
-        last.update(dict.fromkeys(itertools.accumulate(parts, "{}/{}".format), node))
-    totals = collections.Counter(call.scope for call in calls)
-    ended: collections.Counter[str] = collections.Counter()
-    taps = []
-    for index, call in enumerate(calls):
-        # The exporter numbers the calls of a module that is called again, in the innermost scope
-        # only: where several calls of a module with children end cannot be told from the names.
-        number = ended[call.scope]
-        end = last.get(f"{call.scope}_{number}" if number else call.scope)
-        ended[call.scope] += 1
-        if end is not None and (call.is_leaf or totals[call.scope] == 1):
-            label = f"{call.label}, node {end.name}"
-            taps.append(_Tap(label, end.outputs[0], (str(index),), is_guess=True))
-    return taps

@@ -16,7 +16,7 @@ from harness.spec import CHECKS, Cell, Check, Status
 from harness.suite import Suite
 from harness.workbench import Workbench
 
-TIERS = ("smoke", "nightly", "release")
+TIERS = ("smoke", "nightly", "release", "emulated")
 RECORD: pytest.StashKey[Record] = pytest.StashKey()
 CONTROLLER = "acceptance-controller"
 

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness import pytorch
+from harness import narrow_tsm, pytorch, scores
 from harness.build import WeightsFile, Workshop, code_digest, package_versions
+from harness.data import loading, sampling, transforms, video
 from harness.data.loading import samples
 from harness.environment import environment_facts
 from harness.errors import RunError
 from harness.inputs import ParityInputs
-from harness.run import predict, run_tensors
+from harness.run import predict, run_tensors, stream_from_runner
 from harness.spec import Clip, ClipSet, ModelSpec, Predictions
 
 REFERENCE_BATCH = 8
@@ -56,7 +57,7 @@ def torch_predictions(
     artifact = workshop.store.get_or_build(
         "torch-predictions",
         f"{spec.name}.npz",
-        {**_inputs(spec, weights), "clips": clip_set.digest},
+        {**_inputs(spec, weights), "clips": clip_set.digest, "decoding": _decoding_inputs()},
         lambda target: workshop.run(
             f"pytorch predictions {spec.name}",
             RunError,
@@ -78,8 +79,8 @@ def write_torch_scores(
     arrays = {}
     for name in ("fp32", "fp64"):
         model = model.double() if name == "fp64" else model
-        run = functools.partial(pytorch.run_torch, model, spec)
-        arrays[name] = run_tensors(run, spec, 1, tensors)
+        stream = stream_from_runner(functools.partial(pytorch.run_torch, model, spec))
+        arrays[name] = run_tensors(stream, spec, 1, tensors)
     with target.open("wb") as file:
         np.savez(file, **arrays)
     return {"inputs": len(tensors)}
@@ -91,8 +92,8 @@ def write_torch_predictions(
     """Compute the predictions; runs in a process of its own."""
     model = pytorch.torch_model_from_spec(spec, checkpoint)
     items = samples(clips, spec.protocol)
-    run = functools.partial(pytorch.run_torch, model, spec)
-    preds = predict(run, spec, REFERENCE_BATCH, items)
+    stream = stream_from_runner(functools.partial(pytorch.run_torch, model, spec))
+    preds = predict(stream, spec, REFERENCE_BATCH, items)
     target.write_bytes(npz_from_predictions(preds))
     return {"clips": len(preds.clip_ids), "unreadable": len(preds.unreadable)}
 
@@ -123,10 +124,18 @@ def _inputs(spec: ModelSpec, weights: WeightsFile) -> dict[str, object]:
     return {
         "model": dataclasses.asdict(spec),
         "weights": weights.digest,
-        "versions": package_versions("torch", "mmaction2", "mmcv-full", "decord", "numpy"),
-        "code": code_digest(pytorch),
+        "versions": package_versions("torch", "mmaction2", "mmcv-full", "numpy"),
+        "code": code_digest(pytorch, narrow_tsm, scores),
         # Float sums depend on the processor's instructions.
         "machine": rounding_facts(),
+    }
+
+
+def _decoding_inputs() -> dict[str, object]:
+    """Return what shapes the way from a clip to a tensor."""
+    return {
+        "versions": package_versions("decord", "opencv-contrib-python-headless"),
+        "code": code_digest(loading, sampling, transforms, video),
     }
 
 

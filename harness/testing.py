@@ -1,7 +1,9 @@
 """Doubles that ship with the suite: each stands for one seam and keeps its promises."""
 
 import dataclasses
+import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -79,7 +81,8 @@ class FakeSession:
 class FakeDevice:
     """A device that copies the ONNX file as its model and opens sessions of a function.
 
-    ``state`` is what a probe finds; ``fault`` is raised by ``build`` and ``open``.
+    ``state`` is what a probe finds; ``fault`` is raised by ``build`` and ``open``, or is the signal
+    that ends their process.
     """
 
     spec: DeviceSpec
@@ -88,7 +91,7 @@ class FakeDevice:
     state: DeviceState = dataclasses.field(
         default_factory=lambda: DeviceState(Presence.PRESENT, "a double", {}, ("cpu",))
     )
-    fault: Exception | None = None
+    fault: BaseException | signal.Signals | None = None
 
     def probe(self) -> DeviceState:
         """Return ``state``."""
@@ -96,13 +99,17 @@ class FakeDevice:
 
     def build(self, onnx: OnnxModel, target: Path) -> Mapping[str, Any]:
         """Copy the file."""
-        if self.fault is not None:
-            raise self.fault
+        self._show_fault()
         shutil.copyfile(onnx.artifact.path, target)
         return {"double": True}
 
     def open(self, model: DeviceModel) -> FakeSession:
         """Return a session of ``function``."""
-        if self.fault is not None:
-            raise self.fault
+        self._show_fault()
         return FakeSession(self.function, self.latency_s)
+
+    def _show_fault(self) -> None:
+        if isinstance(self.fault, signal.Signals):
+            os.kill(os.getpid(), self.fault)
+        elif self.fault is not None:
+            raise self.fault

@@ -1,7 +1,8 @@
 """What the checks of one process share: files, models, devices, built once and kept."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from harness import registry
@@ -16,8 +17,11 @@ from harness.build import (
 )
 from harness.datasets import clip_set_from_site
 from harness.errors import DeviceAbsent, DeviceBroken
+from harness.locks import exclusive, free_one
 from harness.progress import Progress
 from harness.reference import rounding_facts
+from harness.runtimes.cann import CannDevice
+from harness.runtimes.cann_site import tools_from_site
 from harness.site import Site
 from harness.spec import (
     Cell,
@@ -49,7 +53,7 @@ class Workbench:
         self.progress = progress
         self.workshop = Workshop(ArtifactStore(site.cache_dir), log_dir, progress.heartbeat)
         self.model = find_model
-        self.device = find_device
+        self._find_device = find_device
         self.state = functools.cache(self._state)
         self.weights = functools.cache(self._weights)
         self.clip_set = functools.cache(self._clip_set)
@@ -80,8 +84,32 @@ class Workbench:
     def device_model(self, cell: Cell) -> DeviceModel:
         """Return the device model of a cell."""
         device = self.present_device(cell.device)
-        facts = {**rounding_facts(), **self.state(cell.device).facts}
+        facts = {**rounding_facts(), **_lasting_facts(self.state(cell.device))}
         return device_model_from_onnx(self.simplified(cell), device, facts, self.workshop)
+
+    def device(self, name: str) -> Device:
+        """Return a device with the tools that the site names; nothing is probed."""
+        device = self._find_device(name)
+        if isinstance(device, CannDevice):
+            return device.with_tools(tools_from_site(self.site))
+        return device
+
+    @contextlib.contextmanager
+    def chip(self, name: str, *, is_alone: bool = False) -> Iterator[Device]:
+        """Hold one chip of a device for as long as the block lasts: a free one, or wait for one.
+
+        The host's processor is held by the timing of ``is_alone`` only; other checks share it.
+
+        Raises:
+            DeviceError: the device is absent or broken, or the lock cannot be made.
+        """
+        device, units = self.present_device(name), self.state(name).unit_ids
+        if units == ("cpu",) and not is_alone:
+            yield device
+            return
+        unit = free_one(units, self.site.lock_dir)
+        with exclusive(unit, self.site.lock_dir):
+            yield device.on(unit) if isinstance(device, CannDevice) else device
 
     def _state(self, name: str) -> DeviceState:
         return self.device(name).probe()
@@ -91,3 +119,8 @@ class Workbench:
 
     def _clip_set(self, name: str) -> ClipSet:
         return clip_set_from_site(self.model(name).dataset, self.site)
+
+
+def _lasting_facts(state: DeviceState) -> dict[str, str]:
+    """Leave out what a probe says of single chips: temperature and load shape no device model."""
+    return {name: text for name, text in state.facts.items() if name not in state.unit_ids}

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import divergence
-from harness.divergence import first_divergent_module, first_divergent_node
+from harness import divergence, module_divergence
+from harness.divergence import first_divergent_node
 from harness.errors import RunError
 from harness.export import onnx_facts, write_onnx
 from harness.models import nonlocal_r50, timesformer
+from harness.module_divergence import first_divergent_module
 from harness.pytorch import torch_model_from_spec
 from harness.runtimes.ort import ort_session
 from harness.simplify import write_simplified
@@ -96,7 +97,7 @@ def files(request, made):
 @pytest.fixture
 def built_once(monkeypatch):
     """Build each reference once; that building works is what the tests without this are for."""
-    monkeypatch.setattr(divergence, "torch_model_from_spec", cached_model)
+    monkeypatch.setattr(module_divergence, "torch_model_from_spec", cached_model)
 
 
 @functools.cache
@@ -249,8 +250,8 @@ def test_pytorch_and_its_export_do_not_diverge(files):
 @both
 def test_every_module_that_computes_has_a_node(files):
     model = cached_model(files.spec, None)
-    calls, _ = divergence._run_modules(model, files.spec, files.feed, ())
-    taps = divergence._module_taps(calls, divergence._nodes_from_onnx(files.exported))
+    calls, _ = module_divergence._run_modules(model, files.spec, files.feed, ())
+    taps = module_divergence._module_taps(calls, divergence.nodes_from_onnx(files.exported))
     matched = {tap.label.split(",")[0] for tap in taps}
     unmatched = {call.label.split()[1] for call in calls if call.label not in matched}
     assert unmatched <= {"(Dropout)", "(DropPath)"}
@@ -370,14 +371,14 @@ def test_anything_is_far_from_zero(tmp_path):
 
 def test_tensors_are_asked_for_within_the_limit(tmp_path, monkeypatch):
     asked = []
-    run = divergence._OpenGraph.run
+    run = divergence.OpenGraph.run
 
     def spy(graph, names, feed):
         asked.append(list(names))
         return run(graph, names, feed)
 
-    monkeypatch.setattr(divergence._OpenGraph, "run", spy)
-    monkeypatch.setattr(divergence, "MAX_CHUNK_BYTES", 2 * 8 * 6)
+    monkeypatch.setattr(divergence.OpenGraph, "run", spy)
+    monkeypatch.setattr(divergence, "MAX_CHUNK_BYTES", 2 * 4 * 6)
     path = chain(tmp_path / "a.onnx", "Neg", "Abs", "Relu")
     assert first_divergent_node(path, path, X, 0.0) is None
     assert asked == [["t0", "t1"], ["t0", "t1"], ["t2"], ["t2"]]
@@ -429,7 +430,7 @@ def model_of_repeated_calls():
 @pytest.fixture
 def twice(tmp_path, monkeypatch):
     model = model_of_repeated_calls()
-    for module in ("harness.divergence", "harness.export"):
+    for module in ("harness.module_divergence", "harness.export"):
         monkeypatch.setattr(f"{module}.torch_model_from_spec", lambda spec, checkpoint: model)
     spec = dataclasses.replace(
         SMALL["nonlocal"], input=TensorSpec("x", (2, 3)), output=TensorSpec("y", (2, 3))

@@ -65,8 +65,8 @@ VALID = {
         "smoke": {
             "cells": ["nonlocal_r50-cpu-bs1"],
             "required": ["*:parity"],
-            "parity_inputs": {"default": 8, "nonlocal_r50": 4},
-            "timing": {"default": TIMING, "nonlocal_r50": {**TIMING, "sessions_max": 9}},
+            "parity_inputs": {"default": 8, "nonlocal_r50-cpu": 4},
+            "timing": {"default": TIMING, "nonlocal_r50-cpu": {**TIMING, "sessions_max": 9}},
         },
         "release": {
             "cells": ["*"],
@@ -156,9 +156,9 @@ def test_what_a_tier_requires(read):
 
 def test_plans_fall_back_to_the_default(read):
     tier = read(VALID).tier("smoke")
-    assert [tier.inputs_for(name) for name in ("nonlocal_r50", "timesformer")] == [4, 8]
-    plans = [tier.timing_for(name).sessions_max for name in ("nonlocal_r50", "timesformer")]
-    assert plans == [9, 4]
+    cells = [Cell("nonlocal_r50", "cpu", 1), Cell("nonlocal_r50", "cuda", 1)]
+    assert [tier.inputs_for(cell) for cell in cells] == [4, 8]
+    assert [tier.timing_for(cell).sessions_max for cell in cells] == [9, 4]
 
 
 def test_limits_gather_everything_that_a_cell_is_judged_by(read):
@@ -311,8 +311,21 @@ INCONSISTENT = [
         "tiers.smoke.parity_inputs.default: missing",
     ),
     ("tiers.smoke.timing.default", MISSING, "tiers.smoke.timing.default: missing"),
-    ("tiers.smoke.timing.resnet", TIMING, "tiers.smoke.timing.resnet: no such model"),
-    ("tiers.smoke.parity_inputs.resnet", 3, "tiers.smoke.parity_inputs.resnet: no such model"),
+    (
+        "tiers.smoke.timing.resnet",
+        TIMING,
+        "tiers.smoke.timing.resnet: the tier has no such model-device",
+    ),
+    (
+        "tiers.smoke.parity_inputs.resnet",
+        3,
+        "tiers.smoke.parity_inputs.resnet: the tier has no such model-device",
+    ),
+    (
+        "tiers.smoke.parity_inputs.timesformer-cpu",
+        3,
+        "tiers.smoke.parity_inputs.timesformer-cpu: the tier has no such model-device",
+    ),
     (
         "tiers.smoke.timing.default.sessions_max",
         1,

@@ -48,6 +48,8 @@ def ort_session(
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
+    # Its threads would go on spinning after a query, and slow down whatever is timed in turns.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.graph_optimization_level = (
         onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         if level == "all"

@@ -1,0 +1,27 @@
+"""What the benchmarks share: a workbench with a cache of its own, and the last line."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from harness.progress import Progress
+from harness.site import load_site
+from harness.workbench import Workbench
+
+
+def workbench(cache: Path | None = None) -> Workbench:
+    """Return a workbench on the machine's own cache, or on ``cache``."""
+    environ = dict(os.environ)
+    if cache is not None:
+        environ["ACCEPTANCE_CACHE_DIR"] = str(cache)
+    return Workbench(load_site(None, environ), Path(tempfile.mkdtemp(prefix="bench-")), Progress())
+
+
+def finish(name: str, figure: float, goal: float, *, at_least: bool, note: str = "") -> int:
+    """Print the last line and return the exit status: 1 when the goal is missed."""
+    is_met = figure >= goal if at_least else figure <= goal
+    sign = ">=" if at_least else "<="
+    if note:
+        print(f"  {note}")
+    print(f"{name}: {figure:.4g} (goal {sign} {goal:g})")
+    return 0 if is_met else 1
