@@ -33,7 +33,11 @@ USAGE_ERROR = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 done, 1 no, 2 unusable input, 130 Ctrl-C."""
+    """Run one command and return its exit status.
+
+    0 done, 1 no, 2 unusable input, 130 Ctrl-C; ``judge`` ends like the run: 6 incomplete and 7
+    inconclusive.
+    """
     options = _parser().parse_args(arguments)
     try:
         status: int = options.function(options)

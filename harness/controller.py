@@ -17,7 +17,7 @@ from harness.gate import ExitStatus, Problem, exit_status, left_out, problems
 from harness.records import Record, RunDirectory, RunFacts, new_run_directory, run_folder
 from harness.scope import Scope, scope_from_options
 from harness.site import load_site
-from harness.spec import Presence
+from harness.spec import Presence, Status
 from harness.summary import is_emulated, problem_lines, table_lines
 from harness.thresholds import thresholds_from_file
 
@@ -39,7 +39,7 @@ class Controller:
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
-        self.root = None if config.option.collectonly else _run_folder(config)
+        self.root = None if _only_lists(config) else _run_folder(config)
         self.run: RunDirectory | None = None
         self.records: list[Record] = []
         self.broken: dict[str, str] = {}
@@ -70,15 +70,17 @@ class Controller:
         if self.run is None:
             return
         text = getattr(report, "acceptance_record", None)
-        if text is not None:
-            self._keep(self.run, Record.from_json(text))
-        elif report.failed:
-            self.broken[report.nodeid] = f"{report.when} failed: {_last_line(report)}"
+        record = None if text is None else Record.from_json(text)
+        if record is not None:
+            self._keep(self.run, record)
+        # A test that fails beside a green record, or without any, is told by nothing else.
+        if report.failed and (record is None or record.verdict.status is Status.PASS):
+            self.broken[report.nodeid] = f"{report.when} failed: {_why_failed(report)}"
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Keep what could not be collected."""
         if report.failed:
-            self.broken[report.nodeid] = f"collection failed: {_last_line(report)}"
+            self.broken[report.nodeid] = f"collection failed: {_why_failed(report)}"
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None]:
@@ -102,10 +104,12 @@ class Controller:
             terminalreporter.write_line(
                 "EMULATED: no device was there; this can never be signed off"
             )
-        lines = [*table_lines(self.records), "", *problem_lines(self.problems)]
+        lines = table_lines(self.records)
+        if self.problems:
+            lines += ["", *problem_lines(self.problems)]
         if self.spared:
             lines += ["", "Not required in this run:", *problem_lines(self.spared)]
-        for line in lines:
+        for line in [*lines, ""]:
             terminalreporter.write_line(line)
         terminalreporter.write_line(f"run: {self.run.root}")
 
@@ -178,6 +182,12 @@ def scope_from_config(config: pytest.Config) -> Scope:
     return config.stash[SCOPE]
 
 
+def _only_lists(config: pytest.Config) -> bool:
+    """Whether pytest is asked to show something and to run nothing."""
+    shown = ("collectonly", "showfixtures", "show_fixtures_per_test", "cacheshow")
+    return any(config.getoption(name, None) for name in shown)
+
+
 def _run_folder(config: pytest.Config) -> Path:
     """Choose the folder of the run, for pytest's JUnit file too; nothing is made yet."""
     with usage_errors():
@@ -206,6 +216,8 @@ def _new_run(config: pytest.Config, root: Path) -> RunDirectory:
     return run
 
 
-def _last_line(report: pytest.TestReport | pytest.CollectReport) -> str:
-    lines = [line for line in report.longreprtext.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "no reason was given"
+def _why_failed(report: pytest.TestReport | pytest.CollectReport) -> str:
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text = report.longreprtext if crash is None else crash.message.partition("\n")[0]
+    lines = [line.removeprefix("E ").strip() for line in text.splitlines()]
+    return next(filter(None, reversed(lines)), "no reason was given")

@@ -60,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one test of each cell; the matrix comes from the thresholds alone."""
-    if "cell" in metafunc.fixturenames:
+    if {"cell", "check"} <= set(metafunc.fixturenames):
         scope = scope_from_config(metafunc.config)
         parameters = [
             pytest.param(cell, id=cell.id, marks=_marks(scope.markers(cell)))

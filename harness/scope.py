@@ -12,6 +12,8 @@ from harness.spec import CHECKS, Cell, Check
 from harness.thresholds import Thresholds
 
 DEFAULT_TIER = "nightly"
+# The embedded default: a host whose processor cannot be used is badly set up, not without one.
+NEVER_EXCUSED = frozenset({"cpu"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +61,8 @@ class Scope:
     def is_excusable(self, check_id: str, absent_devices: Collection[str]) -> bool:
         """Whether a check may be left out: its device is absent and nobody asked for it."""
         devices = {cell.device for cell in self.cells if check_id.startswith(f"{cell.id}:")}
-        return bool(devices) and devices <= set(absent_devices) - self.named_devices
+        spared = set(absent_devices) - self.named_devices - NEVER_EXCUSED
+        return bool(devices) and devices <= spared
 
     def _is_selected(self, cell: Cell, check: Check) -> bool:
         names = {check, *self.markers(cell)}
