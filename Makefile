@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: acceptance test lint coverage smoke benchmarks clean
+.PHONY: acceptance test lint coverage smoke emulate clean
 
 acceptance: $(READY)
 	$(BIN)/pytest -m cpu acceptance/
@@ -24,6 +24,10 @@ coverage: $(READY)
 
 smoke: $(READY)
 	$(BIN)/pytest -m "cpu and smoke" acceptance/
+
+# The Ascend path against an emulator of atc, npu-smi and ais_bench; see docs/ascend.md.
+emulate: $(READY)
+	PYTEST=$(BIN)/pytest EMULATOR_PYTHON=$(abspath $(BIN))/python tests/emulator/matrix
 
 # torch comes first and with its own dependencies (a CUDA build has many); everything else exactly
 # as locked: mmaction2 and mmcv-full would otherwise pull an OpenCV that needs a display's libraries.

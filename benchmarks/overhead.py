@@ -11,7 +11,7 @@ from measured import finish, workbench
 
 from harness.data.loading import samples
 from harness.datasets import motion8
-from harness.run import feed_from_tensors, predict
+from harness.run import feed_from_tensors, predict, stream_from_session
 from harness.runtimes.ort import ort_session
 from harness.spec import Cell, LoopSettings, Sample
 from harness.timing import interleaved
@@ -40,7 +40,7 @@ def main() -> int:
             bare.run(None, dict(feed))
 
     def run_harness() -> None:
-        predict(session.run, spec, CELL.batch, items)
+        predict(stream_from_session(session), spec, CELL.batch, items)
 
     ratios = []
     for _ in range(ROUNDS):

@@ -21,7 +21,7 @@ from harness.gate import exit_status, problems
 from harness.progress import Progress
 from harness.records import Record, RunDirectory
 from harness.reference import npz_from_predictions
-from harness.run import predict
+from harness.run import predict, stream_from_session
 from harness.scores import best_classes, crop_mean
 from harness.site import Site, load_site
 from harness.spec import Cell, ClipSet
@@ -34,7 +34,11 @@ USAGE_ERROR = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 done, 1 no, 2 unusable input, 130 Ctrl-C."""
+    """Run one command and return its exit status.
+
+    0 done, 1 no, 2 unusable input, 130 Ctrl-C; ``judge`` ends like the run: 6 incomplete and 7
+    inconclusive.
+    """
     options = _parser().parse_args(arguments)
     try:
         status: int = options.function(options)
@@ -126,7 +130,13 @@ def _run(options: argparse.Namespace) -> int:
     session = device.open(model)
     try:
         counter = bench.progress.counter(cell.id, len(clips.clips))
-        preds = predict(session.run, spec, cell.batch, samples(clips.clips, spec.protocol), counter)
+        preds = predict(
+            stream_from_session(session),
+            spec,
+            cell.batch,
+            samples(clips.clips, spec.protocol),
+            counter,
+        )
     finally:
         session.close()
     labels = {clip.id: clip.label for clip in clips.clips}
@@ -149,7 +159,7 @@ def _judge(options: argparse.Namespace) -> int:
     if thresholds.digest != facts.thresholds_digest:
         print(f"judged by {thresholds.path}, which is not what the run was judged by then")
     records = [_rejudged(record, thresholds) for record in run.records()]
-    found = problems(records, facts.required)
+    found = problems(records, facts.must_pass, facts.faults)
     print("\n".join([*table_lines(records), "", *problem_lines(found)]))
     return exit_status(found)
 

@@ -12,15 +12,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness import export, pytorch, simplify
+from harness import export, narrow_tsm, pytorch, simplify
 from harness.artifacts import ArtifactStore
 from harness.errors import BuildError, ExportError, SimplifyError, StageError
 from harness.provenance import sha256_from_file
+from harness.runtimes import atc, cann, ort
 from harness.site import Site, find_checkpoint
 from harness.spec import Device, DeviceModel, ModelSpec, OnnxModel, Weights
 from harness.stages import run_in_child
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
+# What writes the device model of each runtime.
+RUNTIME_CODE = {"ort": (ort,), "cann": (cann, atc)}
 
 Heartbeat = Callable[[float], None]
 
@@ -85,7 +88,7 @@ def onnx_from_torch(
         "batch": batch,
         "weights": weights.digest,
         "versions": package_versions("torch", "mmaction2", "mmcv-full", "onnx"),
-        "code": code_digest(export, pytorch),
+        "code": code_digest(export, pytorch, narrow_tsm),
     }
     artifact = workshop.store.get_or_build(
         "onnx",
@@ -144,7 +147,13 @@ def device_model_from_onnx(
         ArtifactError: the store cannot be written.
     """
     name = device.spec.name
-    inputs = {"onnx": onnx.artifact.sha256, "device": name, "machine": dict(facts)}
+    inputs = {
+        "onnx": onnx.artifact.sha256,
+        "options": [*onnx.spec.atc_options, f"--log={onnx.spec.atc_log}"],
+        "device": name,
+        "machine": dict(facts),
+        "code": code_digest(*RUNTIME_CODE[device.spec.runtime]),
+    }
     suffix = "om" if device.spec.runtime == "cann" else "onnx"
     artifact = workshop.store.get_or_build(
         "device",

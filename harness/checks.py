@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,36 +10,31 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.accuracy import AccuracyMeasurement, accuracy_measurement
-from harness.data.store import CropStore
-from harness.data.streaming import stored_samples
 from harness.datasets import motion8
+from harness.device_predictions import device_predictions
 from harness.divergence import first_divergent_node
-from harness.errors import ExportError, MissingInput, RunError
+from harness.errors import ExportError, HarnessError, MissingInput, RunError, first_line
 from harness.export_facts import ExportMeasurement
 from harness.inputs import ParityInputs, parity_inputs
 from harness.judge import Verdict, judge_accuracy, judge_export, judge_parity, judge_throughput
 from harness.limits import Limits, Tier
-from harness.locks import exclusive, shared
+from harness.locks import shared
 from harness.measurement import Measurement
 from harness.module_divergence import first_divergent_module
 from harness.onnx_check import measure_export
 from harness.parity import ChainScores, ParityMeasurement, parity_measurement
 from harness.reference import npz_from_predictions, torch_predictions, torch_scores
-from harness.resume import journal_at, predict_resumed
-from harness.run import Runner, feed_from_tensors, run_tensors
-from harness.runtimes.ort import OrtSession, ort_session
+from harness.run import feed_from_tensors, run_tensors, stream_from_session
+from harness.runtimes.ort import OrtSession, ort_errors, ort_session
 from harness.scores import FLOAT16_SMALLEST_NORMAL, FLOAT32_SMALLEST_NORMAL
 from harness.spec import (
     Cell,
     Clip,
-    ClipSet,
     DeviceModel,
     LoopSettings,
     ModelSpec,
-    Predictions,
     Session,
     Status,
-    digest_from_json,
 )
 from harness.stages import run_in_child
 from harness.throughput import SessionTiming, ThroughputMeasurement, throughput_measurement
@@ -113,7 +107,7 @@ def check_parity(context: Context) -> Found:
     measurement = parity_measurement(scores, inputs.ids, inputs.counts)
     verdict = _judge_parity(context, measurement)
     if verdict.status is Status.FAIL:
-        node = _divergent_node(context, measurement, inputs)
+        node = _divergence(context, scores, inputs)
         measurement = measurement.model_copy(update={"first_divergent_node": node})
         verdict = _judge_parity(context, measurement)
     raw = {"scores": (_npz(**dataclasses.asdict(scores)), ".npz")}
@@ -132,7 +126,8 @@ def check_accuracy(context: Context) -> Found:
         )
     clip_set = bench.clip_set(cell.model)
     reference = torch_predictions(spec, weights, clip_set, bench.workshop)
-    preds = _device_predictions(context, clip_set)
+    with _open(context, bench.device_model(cell)) as session:
+        preds = device_predictions(cell, bench, session, context.smallest)
     measurement = accuracy_measurement(preds, clip_set, reference)
     raw = {"predictions": (npz_from_predictions(preds), ".npz")}
     return Found(measurement, judge_accuracy(measurement, context.limits.accuracy), raw)
@@ -146,10 +141,9 @@ def check_throughput(context: Context) -> Found:
     plan = context.tier.timing_for(cell)
     settings = LoopSettings(plan.warmup_queries, plan.min_queries, plan.min_seconds)
     beside = (bench.weights(cell.model).path,) if limits.against == "pytorch" else None
-    arguments = (bench.device(cell.device), model, _timed_clips(context), settings, beside)
     timings: list[SessionTiming] = []
-    unit = bench.state(cell.device).unit_ids[0]
-    with exclusive(unit, bench.site.lock_dir):
+    with bench.chip(cell.device, is_alone=True) as device:
+        arguments = (device, model, _timed_clips(context), settings, beside)
         while True:
             title = f"{cell.id} timed session {len(timings) + 1}"
             timing, _ = run_in_child(
@@ -221,43 +215,58 @@ def _floor(context: Context) -> float:
 
 def _onnx_scores(context: Context, path: Path, inputs: ParityInputs) -> npt.NDArray[np.float64]:
     # Unoptimised, so that each edge shows what its own stage did.
-    session = OrtSession(ort_session(path, level="none"))
-    return _scores(context, session.run, inputs)
+    try:
+        session = OrtSession(ort_session(path, level="none"))
+    except ort_errors() as error:
+        raise RunError(f"ONNX Runtime cannot load {path}: {first_line(error)}") from error
+    return _scores(context, session, inputs)
 
 
 def _device_scores(context: Context, inputs: ParityInputs) -> npt.NDArray[np.float64]:
     with _open(context, context.bench.device_model(context.cell)) as session:
-        return _scores(context, session.run, inputs)
+        return _scores(context, session, inputs)
 
 
-def _scores(context: Context, run: Runner, inputs: ParityInputs) -> npt.NDArray[np.float64]:
+def _scores(context: Context, session: Session, inputs: ParityInputs) -> npt.NDArray[np.float64]:
     cell = context.cell
     progress = context.bench.progress.counter(f"{cell.id} parity", len(inputs.tensors))
-    return run_tensors(run, context.spec, cell.batch, inputs.tensors, context.smallest, progress)
+    stream = stream_from_session(session)
+    return run_tensors(stream, context.spec, cell.batch, inputs.tensors, context.smallest, progress)
 
 
 @contextlib.contextmanager
 def _open(context: Context, model: DeviceModel) -> Iterator[Session]:
     """Open a session, alone on its chip; the host's processor is shared with other checks."""
-    bench, name = context.bench, context.cell.device
-    unit = bench.state(name).unit_ids[0]
-    lock = contextlib.nullcontext() if unit == "cpu" else exclusive(unit, bench.site.lock_dir)
-    with lock:
-        session = bench.device(name).open(model)
+    with context.bench.chip(context.cell.device) as device:
+        session = device.open(model)
         try:
             yield session
         finally:
             session.close()
 
 
-def _divergent_node(
-    context: Context, measurement: ParityMeasurement, inputs: ParityInputs
-) -> str | None:
-    """Look along the first bad edge, on the input that is off most, for where it begins."""
-    bench, cell, limits = context.bench, context.cell, context.limits
-    feed = feed_from_tensors(context.spec, cell.batch, inputs.tensors[:1])
+def _divergence(context: Context, scores: ChainScores, inputs: ParityInputs) -> str | None:
+    """Look for where the chain diverges; a search that breaks takes nothing from the verdict."""
+    try:
+        return _divergent_node(context, inputs.tensors[_worst_input(scores, inputs)])
+    except HarnessError as error:
+        return f"not found, as the search broke: {error}"
+
+
+def _worst_input(scores: ChainScores, inputs: ParityInputs) -> int:
+    """Return the input on which the device, or what comes before it, is off most."""
+    with np.errstate(invalid="ignore"):
+        errors = [np.abs(one - scores.torch) for one in (scores.onnx, scores.device)]
+    worst = np.nan_to_num(np.maximum(*errors), nan=np.inf).reshape(len(inputs.tensors), -1)
+    return int(worst.max(axis=1).argmax())
+
+
+def _divergent_node(context: Context, tensor: npt.NDArray[np.float32]) -> str | None:
+    """Look along the chain, on one input, for the first module or node that diverges."""
+    bench, cell = context.bench, context.cell
+    feed = feed_from_tensors(context.spec, cell.batch, [tensor])
     exported, simplified = bench.exported(cell).artifact.path, bench.simplified(cell).artifact.path
-    allowed = limits.host_parity.relative_l2
+    allowed = context.limits.host_parity.relative_l2
     weights = bench.weights(cell.model).path
     node = first_divergent_module(context.spec, weights, exported, feed, allowed)
     node = node or first_divergent_node(exported, simplified, feed, allowed)
@@ -265,31 +274,6 @@ def _divergent_node(
         built = bench.device_model(cell).artifact.path
         node = first_divergent_node(simplified, built, feed, allowed)
     return node
-
-
-def _device_predictions(context: Context, clip_set: ClipSet) -> Predictions:
-    """Run the whole set; what a killed run of the same device model did today is kept."""
-    cell, bench, spec = context.cell, context.bench, context.spec
-    model, cache = bench.device_model(cell), bench.site.cache_dir
-    key = digest_from_json(
-        {
-            "device_model": model.artifact.sha256,
-            "device": {**bench.state(cell.device).facts},
-            "cell": cell.id,
-            "clips": clip_set.digest,
-            "protocol": spec.protocol,
-        }
-    )
-    store = CropStore(cache / "crops", spec.protocol, clip_set)
-    progress = bench.progress.counter(f"{cell.id} accuracy", len(clip_set.clips))
-    source = (clip_set.clips, functools.partial(stored_samples, store))
-    with (
-        journal_at(cache / "partial" / f"{key}.scores", spec, clip_set.clips) as journal,
-        _open(context, model) as session,
-    ):
-        return predict_resumed(
-            session.run, spec, cell.batch, source, journal, progress, context.smallest
-        )
 
 
 def _npz(**arrays: npt.NDArray[np.float64]) -> bytes:

@@ -7,6 +7,8 @@ from harness.build import FIXTURES, weights_from_site
 from harness.datasets import clip_set_from_site
 from harness.environment import environment_facts
 from harness.errors import HarnessError
+from harness.runtimes.cann_doctor import Finding, findings
+from harness.runtimes.cann_site import tools_from_site
 from harness.site import Site
 from harness.spec import Presence
 
@@ -29,10 +31,18 @@ def doctor_lines(site: Site) -> tuple[list[str], bool]:
     ]
     lines += ["", "devices", *map(_device_line, registry.device_names())]
     lines += ["", "models"]
-    for name in registry.model_names():
-        lines.append(_model_line(name, site))
+    lines += [_model_line(name, site) for name in registry.model_names()]
+    lines += ["", "Ascend toolchain: what the guides used, what is here"]
+    lines += [
+        line for finding in findings(tools_from_site(site)) for line in _finding_lines(finding)
+    ]
     is_ready = registry.device("cpu").probe().presence is Presence.PRESENT
     return lines, is_ready
+
+
+def _finding_lines(finding: Finding) -> list[str]:
+    line = f"  {finding.name:<16}{finding.of_guides:<18}{finding.found}"
+    return [line, f"      {finding.advice}"] if finding.advice else [line]
 
 
 def _device_line(name: str) -> str:

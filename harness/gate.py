@@ -1,8 +1,10 @@
 """The decision: which problems a set of records leaves open, and the exit status that says so."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import IntEnum
+from types import MappingProxyType
 
 from harness.records import Record
 from harness.spec import Status
@@ -29,31 +31,58 @@ class Problem:
     reason: str
 
 
-def problems(records: Sequence[Record], required: Collection[str]) -> list[Problem]:
+def problems(
+    records: Sequence[Record],
+    required: Collection[str],
+    broken: Mapping[str, str] = MappingProxyType({}),
+) -> list[Problem]:
     """List what is not green: required checks that did not run first, then what is red.
 
     Args:
         records: what ran.
         required: ids of the checks that must have passed. None at all is a problem: a gate that
             asks for nothing has seen nothing.
+        broken: what went wrong outside of the records, with the reason.
     """
-    by_id = {record.id: record for record in records}
-    if not required:
-        return [Problem("(nothing)", Status.NOT_RUN, "no check was required, so nothing was shown")]
-    missing = [
-        Problem(name, Status.NOT_RUN, "required, but it was not collected or was deselected")
-        for name in required
-        if name not in by_id
-    ]
     found = [
-        Problem(record.id, record.verdict.status, record.verdict.reason)
-        for record in records
-        if record.verdict.status in RED
-        or record.verdict.status is Status.INCONCLUSIVE
-        or (record.verdict.status is Status.NOT_RUN and record.id in required)
+        *_missing(records, required),
+        *(Problem(name, Status.ERROR, reason) for name, reason in broken.items()),
+        *_repeated(records),
+        *(
+            Problem(record.id, record.verdict.status, record.verdict.reason)
+            for record in records
+            if record.verdict.status in {*RED, Status.INCONCLUSIVE}
+            or (record.verdict.status is Status.NOT_RUN and record.id in required)
+        ),
     ]
     order = [Status.NOT_RUN, Status.ERROR, Status.INVALID, Status.FAIL, Status.INCONCLUSIVE]
-    return sorted(missing + found, key=lambda problem: order.index(problem.status))
+    return sorted(found, key=lambda problem: order.index(problem.status))
+
+
+def left_out(records: Sequence[Record], required: Collection[str]) -> list[Problem]:
+    """List what did not run and need not have; it is shown, and turns nothing red."""
+    return [
+        Problem(record.id, Status.NOT_RUN, record.verdict.reason)
+        for record in records
+        if record.verdict.status is Status.NOT_RUN and record.id not in required
+    ]
+
+
+def _missing(records: Sequence[Record], required: Collection[str]) -> Iterator[Problem]:
+    if not required:
+        yield Problem("(nothing)", Status.NOT_RUN, "no check was required, so nothing was shown")
+    seen = {record.id for record in records}
+    for name in required:
+        if name not in seen:
+            reason = "required, but it was not collected or was deselected"
+            yield Problem(name, Status.NOT_RUN, reason)
+
+
+def _repeated(records: Sequence[Record]) -> Iterator[Problem]:
+    for name, count in Counter(record.id for record in records).items():
+        if count > 1:
+            reason = f"was run {count} times; a check that is tried again until it passes is none"
+            yield Problem(name, Status.ERROR, reason)
 
 
 def exit_status(found: Sequence[Problem]) -> ExitStatus:

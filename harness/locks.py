@@ -17,7 +17,7 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import filelock
@@ -140,6 +140,24 @@ def try_hold(path: Path) -> Iterator[bool]:
         return
     with _owned(lock, path):
         yield True
+
+
+def free_one(names: Sequence[str], root: Path) -> str:
+    """Return the first device that nobody holds now, or the first of all if there is none.
+
+    Raises:
+        DeviceError: a lock file cannot be made or opened.
+    """
+    for name in names:
+        path = root / f"{name}.lock"
+        try:
+            _make_shared(root)
+            with try_hold(path) as is_free:
+                if is_free:
+                    return name
+        except OSError as error:
+            raise DeviceError(f"cannot lock {name} through {path}: {error}") from error
+    return names[0]
 
 
 def read_owner(path: Path) -> Owner | None:

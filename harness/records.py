@@ -12,7 +12,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import pydantic
 
@@ -22,7 +22,7 @@ from harness.export_facts import ExportMeasurement
 from harness.judge import Verdict
 from harness.measurement import Measurement
 from harness.parity import ParityMeasurement
-from harness.spec import Cell, Check, Weights
+from harness.spec import Cell, Check, Status, Weights
 from harness.throughput import ThroughputMeasurement
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -47,6 +47,8 @@ class StageRecord(Measurement):
 
 class Record(Measurement):
     """The outcome of one check of one cell, with everything it rests on.
+
+    A pass of nothing, or of a device that was not there, cannot be built.
 
     Attributes:
         schema_version: of this class.
@@ -93,6 +95,13 @@ class Record(Measurement):
     started: str
     seconds: float
 
+    @pydantic.model_validator(mode="after")
+    def _has_seen_its_pass(self) -> Self:
+        is_seen = self.measurement is not None and self.is_device_present
+        if self.verdict.status is Status.PASS and not is_seen:
+            raise ValueError("a pass needs a measurement, made on a device that was there")
+        return self
+
     @property
     def cell(self) -> Cell:
         """The cell that was checked."""
@@ -117,7 +126,18 @@ class Record(Measurement):
 class RunFacts(Measurement):
     """What a run was asked to do, and under which contract.
 
-    ``required`` are the ids of the checks that had to pass.
+    Attributes:
+        run_id: of the run.
+        tier: that was run.
+        started: UTC, ISO 8601.
+        command: that was typed.
+        thresholds_digest: sha256 of the contract.
+        environment: the facts of the machine.
+        required: ids of the checks that had to pass.
+        excused: those of them that need not, as their device is absent and nobody named it; known
+            when the run is over.
+        broken: what went wrong outside of the records, by test; known when the run is over.
+        is_over: whether it came to its end, red or green.
     """
 
     schema_version: Literal[1] = 1
@@ -128,6 +148,21 @@ class RunFacts(Measurement):
     thresholds_digest: str
     environment: Mapping[str, str]
     required: tuple[str, ...] = ()
+    excused: tuple[str, ...] = ()
+    broken: Mapping[str, str] = {}
+    is_over: bool = False
+
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """What stands against the run whatever its records say."""
+        if self.is_over:
+            return self.broken
+        return {**self.broken, "(run)": "it was stopped, or broke, before its end"}
+
+    @property
+    def must_pass(self) -> tuple[str, ...]:
+        """Ids of the checks without which the run is not green."""
+        return tuple(name for name in self.required if name not in self.excused)
 
 
 class RunDirectory:
@@ -173,13 +208,17 @@ class RunDirectory:
         """Read all records and check that their raw files are there, unchanged.
 
         Raises:
-            RecordError: a line is damaged or of another schema, a check stands twice, or a raw
-                file is missing or changed.
+            RecordError: a line is damaged, of another schema or of another run, a check stands
+                twice, or a raw file is missing or changed.
         """
-        path = self.root / RECORDS
+        path, run_id = self.root / RECORDS, self.facts().run_id
         found: dict[str, Record] = {}
         for number, line in enumerate(_read(path).splitlines(), start=1):
             record = _record_from_line(line, f"{path}, line {number}")
+            if record.run_id != run_id:
+                raise RecordError(
+                    f"{path}, line {number}: {record.id} is of run {record.run_id}, not {run_id}"
+                )
             if record.id in found:
                 raise RecordError(f"{path}, line {number}: {record.id} stands in it twice")
             self._check_raw(record)
@@ -191,25 +230,36 @@ class RunDirectory:
             matches = list((self.root / "raw").glob(f"{digest}.*"))
             if not matches:
                 raise RecordError(f"{self.root}: {record.id}: raw {what} ({digest}) is missing")
-            if hashlib.sha256(matches[0].read_bytes()).hexdigest() != digest:
-                raise RecordError(f"{matches[0]}: changed since the run; {record.id} rests on it")
+            for path in matches:
+                if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+                    raise RecordError(f"{path}: changed since the run; {record.id} rests on it")
 
 
-def new_run_directory(run_root: Path, path: Path | None = None) -> RunDirectory:
-    """Make the folder of a run: ``path``, or a new one below ``run_root`` named by the time.
+def run_folder(run_root: Path, path: Path | None = None) -> Path:
+    """Return the folder of a run: ``path``, or a new one below ``run_root`` named by the time."""
+    now = datetime.datetime.now(datetime.UTC)
+    name = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    return (path or run_root / name).resolve()
+
+
+def new_run_directory(root: Path) -> RunDirectory:
+    """Make the folder of a run; of two that ask for the same one, one is refused.
 
     Raises:
-        RecordError: ``path`` holds a run already, or the folder cannot be made.
+        RecordError: it holds a run already, or cannot be made.
     """
-    now = datetime.datetime.now(datetime.UTC)
-    root = path or run_root / f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-    if (root / RECORDS).exists() or (root / "run.json").exists():
-        raise RecordError(f"{root} holds a run already; name another folder, nothing was changed")
+    held = f"{root} holds a run already; name another folder, nothing was changed"
+    if (root / "run.json").exists():
+        raise RecordError(held)
     try:
         root.mkdir(parents=True, exist_ok=True)
+        (root / RECORDS).touch(exist_ok=False)
+    except FileExistsError as error:
+        reason = held if root.is_dir() else f"{root} is a file, not a folder"
+        raise RecordError(reason) from error
     except OSError as error:
         raise RecordError(f"cannot make the run folder {root}: {error.strerror}") from error
-    return RunDirectory(root.absolute())
+    return RunDirectory(root)
 
 
 def _record_from_line(line: bytes, where: str) -> Record:

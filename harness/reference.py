@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness import pytorch
+from harness import narrow_tsm, pytorch, scores
 from harness.build import WeightsFile, Workshop, code_digest, package_versions
+from harness.data import loading, sampling, transforms, video
 from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
 from harness.environment import environment_facts
 from harness.errors import RunError
 from harness.inputs import ParityInputs
-from harness.resume import journal_at, predict_resumed
-from harness.run import run_tensors
+from harness.resume import Work, journal_at, predict_resumed
+from harness.run import run_tensors, stream_from_runner
 from harness.spec import ClipSet, ModelSpec, Predictions, digest_from_json
 
 REFERENCE_BATCH = 8
@@ -55,7 +56,11 @@ def torch_predictions(
     spec: ModelSpec, weights: WeightsFile, clip_set: ClipSet, workshop: Workshop
 ) -> Predictions:
     """Run PyTorch in float32 on a whole clip set; what a killed run did is kept."""
-    inputs = {**_inputs(spec, weights), "clips": clip_set.digest}
+    inputs = {
+        **_inputs(spec, weights),
+        "clips": clip_set.digest,
+        "decoding": _decoding_inputs(),
+    }
     cache = workshop.store.root
     journal = cache / "partial" / f"{digest_from_json(inputs)}.scores"
     artifact = workshop.store.get_or_build(
@@ -83,8 +88,8 @@ def write_torch_scores(
     arrays = {}
     for name in ("fp32", "fp64"):
         model = model.double() if name == "fp64" else model
-        run = functools.partial(pytorch.run_torch, model, spec)
-        arrays[name] = run_tensors(run, spec, 1, tensors)
+        stream = stream_from_runner(functools.partial(pytorch.run_torch, model, spec))
+        arrays[name] = run_tensors(stream, spec, 1, tensors)
     with target.open("wb") as file:
         np.savez(file, **arrays)
     return {"inputs": len(tensors)}
@@ -107,11 +112,12 @@ def write_torch_predictions(
         target: gets the predictions.
     """
     model = pytorch.torch_model_from_spec(spec, checkpoint)
-    run = functools.partial(pytorch.run_torch, model, spec)
+    stream = stream_from_runner(functools.partial(pytorch.run_torch, model, spec))
     crops, path = kept
-    source = functools.partial(stored_samples, CropStore(crops, spec.protocol, clip_set))
+    samples = functools.partial(stored_samples, CropStore(crops, spec.protocol, clip_set))
     with journal_at(path, spec, clip_set.clips) as journal:
-        preds = predict_resumed(run, spec, REFERENCE_BATCH, (clip_set.clips, source), journal)
+        work = Work(clip_set.clips, samples, journal)
+        preds = predict_resumed(stream, spec, REFERENCE_BATCH, work)
     target.write_bytes(npz_from_predictions(preds))
     return {"clips": len(preds.clip_ids), "unreadable": len(preds.unreadable)}
 
@@ -142,10 +148,18 @@ def _inputs(spec: ModelSpec, weights: WeightsFile) -> dict[str, object]:
     return {
         "model": dataclasses.asdict(spec),
         "weights": weights.digest,
-        "versions": package_versions("torch", "mmaction2", "mmcv-full", "decord", "numpy"),
-        "code": code_digest(pytorch),
+        "versions": package_versions("torch", "mmaction2", "mmcv-full", "numpy"),
+        "code": code_digest(pytorch, narrow_tsm, scores),
         # Float sums depend on the processor's instructions.
         "machine": rounding_facts(),
+    }
+
+
+def _decoding_inputs() -> dict[str, object]:
+    """Return what shapes the way from a clip to a tensor."""
+    return {
+        "versions": package_versions("av", "decord", "opencv-contrib-python-headless"),
+        "code": code_digest(loading, rawframes, sampling, skipping, transforms, video),
     }
 
 

@@ -6,6 +6,7 @@ clip set, and is removed once the predictions are whole: the next night measures
 """
 
 import contextlib
+import dataclasses
 import tempfile
 import time
 import zlib
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from harness.data.loading import Unreadable
 from harness.errors import RunError
 from harness.locks import try_hold
-from harness.run import Progress, Runner, scored_batches
+from harness.run import Progress, Stream, readable_samples, scored_batches
 from harness.scores import FLOAT32_SMALLEST_NORMAL
 from harness.spec import Clip, ModelSpec, Predictions, Sample
 
@@ -100,50 +101,44 @@ def journal_at(path: Path, spec: ModelSpec, clips: Sequence[Clip]) -> Iterator[J
         path.unlink(missing_ok=True)
 
 
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """The clips, what turns some of them into samples, and the journal that gets each batch."""
+
+    clips: Sequence[Clip]
+    samples: Source
+    journal: Journal
+
+
 def predict_resumed(
-    run: Runner,
+    stream: Stream,
     spec: ModelSpec,
     batch: int,
-    source: tuple[Sequence[Clip], Source],
-    journal: Journal,
+    work: Work,
     progress: Progress = lambda done: None,
     smallest: float = FLOAT32_SMALLEST_NORMAL,
 ) -> Predictions:
     """Run every clip that the journal does not have, and return the scores of all.
 
-    Args:
-        run: one batch in, one batch out.
-        spec: names the tensors.
-        batch: samples a query.
-        source: the clips, and what turns some of them into samples.
-        journal: gets each batch as it is done.
-        progress: called with the number of clips done.
-        smallest: probability below which the device tells nothing.
-
     Raises:
-        RunError: the device failed.
+        RunError: the device failed, or its output is not the declared one.
     """
-    clips, samples = source
-    known = journal.scores().keys()
-    done = sum(clip.id in known for clip in clips)
+    known = work.journal.scores().keys()
+    left = [clip for clip in work.clips if clip.id not in known]
+    done = len(work.clips) - len(left)
     unreadable: dict[str, str] = {}
-    progress(done)
-    with contextlib.closing(samples([clip for clip in clips if clip.id not in known])) as items:
-        for part in scored_batches(run, spec, batch, items, smallest):
-            if isinstance(part, Unreadable):
-                unreadable[part.clip_id] = part.reason
-            else:
-                journal.append(*part)
-                done += len(part[0])
+    with contextlib.closing(work.samples(left)) as items:
+        samples = readable_samples(items, unreadable)
+        for names, scores in scored_batches(stream, spec, batch, samples, smallest):
+            work.journal.append(names, scores)
+            done += len(names)
             progress(done + len(unreadable))
-    return _predictions(clips, journal, unreadable, spec)
+    return _predictions(work, unreadable, spec)
 
 
-def _predictions(
-    clips: Sequence[Clip], journal: Journal, unreadable: dict[str, str], spec: ModelSpec
-) -> Predictions:
-    scores = journal.scores()
-    ids = tuple(clip.id for clip in clips if clip.id in scores)
+def _predictions(work: Work, unreadable: dict[str, str], spec: ModelSpec) -> Predictions:
+    scores = work.journal.scores()
+    ids = tuple(clip.id for clip in work.clips if clip.id in scores)
     table = np.empty((len(ids), spec.crop_count, spec.class_count), np.float32)
     for row, clip_id in enumerate(ids):
         table[row] = scores[clip_id]

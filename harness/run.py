@@ -1,5 +1,7 @@
 """Session x samples -> Predictions: clips in, scores by clip id out, decode ahead of the device."""
 
+import itertools
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -7,15 +9,27 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.data.loading import Unreadable
+from harness.errors import RunError
 from harness.scores import FLOAT32_SMALLEST_NORMAL, scores_from_output
-from harness.spec import Feed, ModelSpec, Predictions, Sample, chunked
+from harness.spec import Feed, ModelSpec, Predictions, Sample, Session
 
-Runner = Callable[[Feed], Feed]
+Stream = Callable[[Iterable[Feed]], Iterable[Feed]]
 Progress = Callable[[int], None]
 
 
+def stream_from_runner(run: Callable[[Feed], Feed]) -> Stream:
+    """Return what runs batch after batch through ``run``."""
+    return lambda feeds: map(run, feeds)
+
+
+def stream_from_session(session: Session) -> Stream:
+    """Return what runs many batches in order: ``run_many`` where a session knows a faster way."""
+    many: Stream | None = getattr(session, "run_many", None)
+    return many or stream_from_runner(session.run)
+
+
 def predict(
-    run: Runner,
+    stream: Stream,
     spec: ModelSpec,
     batch: int,
     items: Iterable[Sample | Unreadable],
@@ -27,7 +41,7 @@ def predict(
     The last batch is filled up with copies of its first sample, whose results are dropped.
 
     Args:
-        run: one batch in, one batch out, such as ``session.run``.
+        stream: batches in, as many batches out in the same order.
         spec: names the tensors.
         batch: samples a query.
         items: in any order; unreadable clips are kept by id and reason.
@@ -35,67 +49,81 @@ def predict(
         smallest: probability below which the device tells nothing.
 
     Raises:
-        RunError: the device failed.
+        RunError: the device failed, or its output is not the declared one.
     """
     clip_ids: list[str] = []
     rows: list[npt.NDArray[Any]] = []
     unreadable: dict[str, str] = {}
-    for part in scored_batches(run, spec, batch, items, smallest):
-        if isinstance(part, Unreadable):
-            unreadable[part.clip_id] = part.reason
-            continue
-        clip_ids.extend(part[0])
-        rows.append(part[1])
+    readable = readable_samples(items, unreadable)
+    for names, scores in scored_batches(stream, spec, batch, readable, smallest):
+        clip_ids.extend(names)
+        rows.append(scores)
         progress(len(clip_ids) + len(unreadable))
     empty = np.empty((0, spec.crop_count, spec.class_count), np.float32)
     return Predictions(tuple(clip_ids), np.concatenate([empty, *rows]), unreadable)
 
 
 def scored_batches(
-    run: Runner,
+    stream: Stream,
     spec: ModelSpec,
     batch: int,
-    items: Iterable[Sample | Unreadable],
+    samples: Iterable[Sample],
     smallest: float = FLOAT32_SMALLEST_NORMAL,
-) -> Iterator[tuple[list[str], npt.NDArray[Any]] | Unreadable]:
-    """Yield the clip ids and scores of each batch as it is done, and what cannot be read.
+) -> Iterator[tuple[list[str], npt.NDArray[Any]]]:
+    """Yield the clip ids and scores of each batch as soon as the device gives them.
 
     Raises:
-        RunError: the device failed.
+        RunError: the device failed, or its output is not the declared one.
     """
-    waiting: list[Sample] = []
+    sent: deque[list[str]] = deque()
+    done = 0
 
-    def scored() -> tuple[list[str], npt.NDArray[Any]]:
-        tensors = [sample.tensor for sample in waiting]
-        clip_ids = [sample.clip_id for sample in waiting]
-        waiting.clear()
-        return clip_ids, _scores(run, spec, batch, tensors, smallest)
+    def feeds() -> Iterator[Feed]:
+        waiting = iter(samples)
+        while part := list(itertools.islice(waiting, batch)):
+            sent.append([sample.clip_id for sample in part])
+            yield feed_from_tensors(spec, batch, [sample.tensor for sample in part])
 
-    for item in items:
-        if isinstance(item, Unreadable):
-            yield item
-            continue
-        waiting.append(item)
-        if len(waiting) == batch:
-            yield scored()
-    if waiting:
-        yield scored()
+    given = feeds()
+    for output in stream(given):
+        if not sent:
+            raise RunError("the device gave an answer to no batch: whose clips it is of is unknown")
+        names = sent.popleft()
+        yield names, _scores(spec, batch, output, smallest)[: len(names)]
+        done += len(names)
+    if sent:
+        raise RunError(f"the device answered {len(sent)} batches less than it was given")
+    if next(given, None) is not None:
+        raise RunError(f"the device stopped after {done} clips and left others untouched")
 
 
 def run_tensors(
-    run: Runner,
+    stream: Stream,
     spec: ModelSpec,
     batch: int,
     tensors: Sequence[npt.NDArray[np.float32]],
     smallest: float = FLOAT32_SMALLEST_NORMAL,
     progress: Progress = lambda done: None,
 ) -> npt.NDArray[np.float64]:
-    """Run single-sample tensors and return their scores [sample x crop, class] in float64."""
-    parts = []
-    for part in chunked(tensors, batch):
-        parts.append(_scores(run, spec, batch, part, smallest))
-        progress(len(parts) * batch)
-    return np.asarray(np.concatenate(parts).reshape(-1, spec.class_count), np.float64)
+    """Run single-sample tensors and return their scores [sample x crop, class] in float64.
+
+    Raises:
+        RunError: the device failed, or its output is not the declared one.
+    """
+    samples = (Sample(str(number), tensor) for number, tensor in enumerate(tensors))
+    preds = predict(stream, spec, batch, samples, progress, smallest)
+    return np.asarray(preds.scores.reshape(-1, spec.class_count), np.float64)
+
+
+def readable_samples(
+    items: Iterable[Sample | Unreadable], unreadable: dict[str, str]
+) -> Iterator[Sample]:
+    """Yield the samples; what cannot be read is noted by id."""
+    for item in items:
+        if isinstance(item, Unreadable):
+            unreadable[item.clip_id] = item.reason
+        else:
+            yield item
 
 
 def feed_from_tensors(
@@ -107,14 +135,32 @@ def feed_from_tensors(
     return {spec.input.name: np.ascontiguousarray(stacked)}
 
 
-def _scores(
-    run: Runner,
-    spec: ModelSpec,
-    batch: int,
-    tensors: Sequence[npt.NDArray[np.float32]],
-    smallest: float,
-) -> npt.NDArray[Any]:
+def declared_output(spec: ModelSpec, batch: int, outputs: Feed) -> npt.NDArray[Any]:
+    """Return the output of one batch, which must be there in the declared shape.
+
+    An array of another shape may well be reshaped into the declared one, and its numbers would then
+    be those of other clips.
+
+    Raises:
+        RunError: it is missing or of another shape.
+    """
+    name, shape = spec.output.name, spec.output.batched(batch).shape
+    if name not in outputs:
+        given = ", ".join(sorted(outputs)) or "nothing"
+        raise RunError(
+            f"the model has no output {name}, as {spec.name} declares it: it gave {given}"
+        )
+    output = outputs[name]
+    if output.shape != shape:
+        raise RunError(
+            f"the model gave {name} of shape {output.shape} for a batch of {batch}; {spec.name} "
+            f"declares {shape}: wrong shape, nothing of it can be scored"
+        )
+    return output
+
+
+def _scores(spec: ModelSpec, batch: int, outputs: Feed, smallest: float) -> npt.NDArray[Any]:
     """Return the scores [sample, crop, class] of one batch; float64 stays float64."""
-    output = run(feed_from_tensors(spec, batch, tensors))[spec.output.name]
+    output = declared_output(spec, batch, outputs)
     scores = scores_from_output(output, spec.softmax_in_graph, smallest)
-    return scores.reshape(batch, spec.crop_count, -1)[: len(tensors)]
+    return scores.reshape(batch, spec.crop_count, spec.class_count)

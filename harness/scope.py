@@ -1,8 +1,10 @@
 """Which cells a pytest run is about, and which of their checks must have passed."""
 
 import dataclasses
+import functools
+import itertools
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from harness import registry
 from harness.errors import InputError
@@ -10,6 +12,8 @@ from harness.spec import CHECKS, Cell, Check
 from harness.thresholds import Thresholds
 
 DEFAULT_TIER = "nightly"
+# The embedded default: a host whose processor cannot be used is badly set up, not without one.
+NEVER_EXCUSED = frozenset({"cpu"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,31 +40,33 @@ class Scope:
         return (cell.device, *tiers)
 
     def required(self) -> tuple[str, ...]:
-        """Ids of the checks that ``-m`` selects and the tier requires."""
+        """Ids of the checks that ``-m`` selects and the tier requires.
+
+        A named device of which nothing is required stands in it as a pattern that no check meets:
+        it was asked for, and nothing was shown of it.
+        """
         tier = self.thresholds.tier(self.tier)
-        return tuple(
-            f"{cell.id}:{check}"
+        chosen = [
+            (cell, check)
             for cell in self.cells
             for check in CHECKS
             if tier.requires(cell, check) and self._is_selected(cell, check)
+        ]
+        idle = self.named_devices - {cell.device for cell, _ in chosen}
+        return (
+            *(f"{cell.id}:{check}" for cell, check in chosen),
+            *(f"*-{device}-*:*" for device in sorted(idle)),
         )
 
     def is_excusable(self, check_id: str, absent_devices: Collection[str]) -> bool:
         """Whether a check may be left out: its device is absent and nobody asked for it."""
-        device = next(cell.device for cell in self.cells if check_id.startswith(f"{cell.id}:"))
-        return device in absent_devices and device not in self.named_devices
+        devices = {cell.device for cell in self.cells if check_id.startswith(f"{cell.id}:")}
+        spared = set(absent_devices) - self.named_devices - NEVER_EXCUSED
+        return bool(devices) and devices <= spared
 
     def _is_selected(self, cell: Cell, check: Check) -> bool:
-        from _pytest.mark.expression import Expression
-
-        if not self.expression:
-            return True
         names = {check, *self.markers(cell)}
-
-        def has(name: str, /, **_: str | int | bool | None) -> bool:
-            return name in names
-
-        return Expression.compile(self.expression).evaluate(has)
+        return not self.expression or _condition(self.expression)(names)
 
 
 def scope_from_options(
@@ -74,9 +80,10 @@ def scope_from_options(
     """Return the scope that the options ask for.
 
     Raises:
-        InputError: an unknown model, device, batch size or tier; the message lists the known.
+        InputError: an unknown model, device, batch size or tier, and the message lists the known;
+            or an expression that is none.
     """
-    words = set(re.findall(r"\w+", expression))
+    words = _wanted_words(expression, [*registry.device_names(), *thresholds.file.tiers, *CHECKS])
     named_tiers = [name for name in thresholds.file.tiers if name in words]
     name = tier or (named_tiers[0] if len(named_tiers) == 1 else DEFAULT_TIER)
     cells = thresholds.cells(name)
@@ -105,3 +112,43 @@ def _require_known(
         if value not in known:
             listed = ", ".join(map(str, dict.fromkeys(known)))
             raise InputError(f"tier {tier} has no {kind} {value}; there are: {listed}")
+
+
+@functools.cache
+def _condition(expression: str) -> Callable[[Collection[str]], bool]:
+    """Return what tells of a set of markers whether ``-m`` selects it."""
+    from _pytest.mark.expression import Expression
+
+    try:
+        compiled = Expression.compile(expression)
+    except SyntaxError as error:
+        raise InputError(f"wrong expression passed to -m: {expression}: {error}") from error
+
+    def is_met(names: Collection[str]) -> bool:
+        def has(name: str, /, **_: str | int | bool | None) -> bool:
+            return name in names
+
+        return compiled.evaluate(has)
+
+    return is_met
+
+
+def _wanted_words(expression: str, known: Sequence[str]) -> set[str]:
+    """Return the markers that an expression asks for: with them it can hold, without it does not.
+
+    ``not release`` names the tier and does not ask for it.
+    """
+    if not expression:
+        return set()
+    is_met = _condition(expression)
+    words = sorted({*re.findall(r"\w+", expression)} & {*known})
+    sets = [
+        frozenset(chosen)
+        for count in range(len(words) + 1)
+        for chosen in itertools.combinations(words, count)
+    ]
+    return {
+        word
+        for word in words
+        if any(is_met({*others, word}) and not is_met(others - {word}) for others in sets)
+    }

@@ -5,7 +5,7 @@ import enum
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -270,7 +270,10 @@ class Session(Protocol):
 class Device(Protocol):
     """A place to build for and run on."""
 
-    spec: DeviceSpec
+    @property
+    def spec(self) -> DeviceSpec:
+        """What it is, known without touching it."""
+        ...
 
     def probe(self) -> DeviceState:
         """Look for the device; never raises for a device that is absent or broken."""
@@ -351,8 +354,3 @@ class Predictions:
     clip_ids: tuple[str, ...]
     scores: npt.NDArray[np.float32]
     unreadable: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-
-def chunked(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
-    """Split ``items`` into runs of ``size``; the last may be shorter."""
-    return [items[start : start + size] for start in range(0, len(items), size)]

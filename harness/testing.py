@@ -1,7 +1,9 @@
 """Doubles that ship with the suite: each stands for one seam and keeps its promises."""
 
 import dataclasses
+import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 from harness.errors import RunError
 from harness.spec import (
+    Device,
     DeviceModel,
     DeviceSpec,
     DeviceState,
@@ -17,6 +20,7 @@ from harness.spec import (
     LoopTimes,
     OnnxModel,
     Presence,
+    Session,
 )
 
 
@@ -79,7 +83,8 @@ class FakeSession:
 class FakeDevice:
     """A device that copies the ONNX file as its model and opens sessions of a function.
 
-    ``state`` is what a probe finds; ``fault`` is raised by ``build`` and ``open``.
+    ``state`` is what a probe finds; ``fault`` is raised by ``open``, and by ``build`` in the middle
+    of its work, or is the signal that ends their process.
     """
 
     spec: DeviceSpec
@@ -88,7 +93,7 @@ class FakeDevice:
     state: DeviceState = dataclasses.field(
         default_factory=lambda: DeviceState(Presence.PRESENT, "a double", {}, ("cpu",))
     )
-    fault: Exception | None = None
+    fault: BaseException | signal.Signals | None = None
 
     def probe(self) -> DeviceState:
         """Return ``state``."""
@@ -97,12 +102,65 @@ class FakeDevice:
     def build(self, onnx: OnnxModel, target: Path) -> Mapping[str, Any]:
         """Copy the file."""
         if self.fault is not None:
-            raise self.fault
+            target.write_bytes(b"half")
+            self._show_fault()
         shutil.copyfile(onnx.artifact.path, target)
         return {"double": True}
 
     def open(self, model: DeviceModel) -> FakeSession:
         """Return a session of ``function``."""
-        if self.fault is not None:
-            raise self.fault
+        self._show_fault()
         return FakeSession(self.function, self.latency_s)
+
+    def _show_fault(self) -> None:
+        if isinstance(self.fault, signal.Signals):
+            os.kill(os.getpid(), self.fault)
+        elif self.fault is not None:
+            raise self.fault
+
+
+class FaultySession:
+    """A session whose outputs go through ``fault`` before anybody sees them."""
+
+    def __init__(self, session: Session, fault: Callable[[Feed], Feed]) -> None:
+        self._session = session
+        self._fault = fault
+
+    def run(self, feed: Feed) -> Feed:
+        """Run the session and spoil what it says."""
+        return self._fault(self._session.run(feed))
+
+    def loop(self, feed: Feed, settings: LoopSettings) -> LoopTimes:
+        """Time the session and spoil its last output."""
+        times = self._session.loop(feed, settings)
+        output = None if times.output is None else self._fault(times.output)
+        return dataclasses.replace(times, output=output)
+
+    def close(self) -> None:
+        """Close the session."""
+        self._session.close()
+
+
+@dataclasses.dataclass
+class FaultyDevice:
+    """A device that works, but for its outputs: ``make_fault`` gives each session its fault."""
+
+    device: Device
+    make_fault: Callable[[], Callable[[Feed], Feed]]
+
+    @property
+    def spec(self) -> DeviceSpec:
+        """What the device is."""
+        return self.device.spec
+
+    def probe(self) -> DeviceState:
+        """Probe the device."""
+        return self.device.probe()
+
+    def build(self, onnx: OnnxModel, target: Path) -> Mapping[str, Any]:
+        """Build for the device."""
+        return self.device.build(onnx, target)
+
+    def open(self, model: DeviceModel) -> FaultySession:
+        """Open a session and spoil it."""
+        return FaultySession(self.device.open(model), self.make_fault())

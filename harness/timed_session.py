@@ -10,7 +10,7 @@ import numpy as np
 from harness import pytorch
 from harness.data.loading import Unreadable, sample_from_clip
 from harness.errors import ClipError
-from harness.run import feed_from_tensors
+from harness.run import declared_output, feed_from_tensors
 from harness.scores import crop_mean, scores_from_output
 from harness.spec import Clip, Device, DeviceModel, Feed, LoopSettings, ModelSpec, Session
 from harness.throughput import SessionTiming, interleaved, measure_session, session_timing
@@ -56,7 +56,7 @@ def time_session(
             device_io_ms, pytorch_ms = interleaved(
                 lambda: session.run(feed), query, settings, block_queries=block
             )
-        e2e_ms = measure_session(_e2e_query(session, spec, batches), _fewer(settings))
+        e2e_ms = measure_session(_e2e_query(session, spec, batch, batches), _fewer(settings))
     finally:
         session.close()
     return session_timing(
@@ -77,9 +77,11 @@ def _batches(spec: ModelSpec, batch: int, clips: Sequence[Clip]) -> Iterator[Fee
         yield feed_from_tensors(spec, batch, tensors)
 
 
-def _e2e_query(session: Session, spec: ModelSpec, batches: Iterator[Feed]) -> Callable[[], object]:
+def _e2e_query(
+    session: Session, spec: ModelSpec, batch: int, batches: Iterator[Feed]
+) -> Callable[[], object]:
     def query() -> object:
-        output = session.run(next(batches))[spec.output.name]
+        output = declared_output(spec, batch, session.run(next(batches)))
         scores = scores_from_output(output, spec.softmax_in_graph)
         return crop_mean(scores.reshape(-1, spec.crop_count, spec.class_count)).argmax(axis=1)
 

@@ -1,7 +1,8 @@
 """What the checks of one process share: files, models, devices, built once and kept."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from harness import registry
@@ -15,9 +16,12 @@ from harness.build import (
     weights_from_site,
 )
 from harness.datasets import clip_set_from_site
-from harness.errors import DeviceAbsent, DeviceBroken
+from harness.errors import DeviceAbsent, DeviceBroken, DeviceError
+from harness.locks import exclusive, free_one
 from harness.progress import Progress
 from harness.reference import rounding_facts
+from harness.runtimes.cann import CannDevice
+from harness.runtimes.cann_site import tools_from_site
 from harness.site import Site
 from harness.spec import (
     Cell,
@@ -49,7 +53,7 @@ class Workbench:
         self.progress = progress
         self.workshop = Workshop(ArtifactStore(site.cache_dir), log_dir, progress.heartbeat)
         self.model = find_model
-        self.device = find_device
+        self._find_device = find_device
         self.state = functools.cache(self._state)
         self.weights = functools.cache(self._weights)
         self.clip_set = functools.cache(self._clip_set)
@@ -66,6 +70,11 @@ class Workbench:
             raise DeviceAbsent(f"{name} is not on this machine: {state.detail}")
         if state.presence is Presence.BROKEN:
             raise DeviceBroken(f"{name} does not work: {state.detail}")
+        if not state.unit_ids:
+            raise DeviceBroken(
+                f"{name} was found ({state.detail}), and no unit of it may be used: look at "
+                "device_ids in site.toml"
+            )
         return self.device(name)
 
     def exported(self, cell: Cell) -> OnnxModel:
@@ -80,14 +89,48 @@ class Workbench:
     def device_model(self, cell: Cell) -> DeviceModel:
         """Return the device model of a cell."""
         device = self.present_device(cell.device)
-        facts = {**rounding_facts(), **self.state(cell.device).facts}
+        facts = {**rounding_facts(), **_lasting_facts(self.state(cell.device))}
         return device_model_from_onnx(self.simplified(cell), device, facts, self.workshop)
 
+    def device(self, name: str) -> Device:
+        """Return a device with the tools that the site names; nothing is probed."""
+        device = self._find_device(name)
+        if isinstance(device, CannDevice):
+            return device.with_tools(tools_from_site(self.site))
+        return device
+
+    @contextlib.contextmanager
+    def chip(self, name: str, *, is_alone: bool = False) -> Iterator[Device]:
+        """Hold one chip of a device for as long as the block lasts: a free one, or wait for one.
+
+        The host's processor is held by the timing of ``is_alone`` only; other checks share it.
+
+        Raises:
+            DeviceError: the device is absent or broken, or the lock cannot be made.
+        """
+        device, units = self.present_device(name), self.state(name).unit_ids
+        if units == ("cpu",) and not is_alone:
+            yield device
+            return
+        unit = free_one(units, self.site.lock_dir)
+        with exclusive(unit, self.site.lock_dir):
+            yield device.on(unit) if isinstance(device, CannDevice) else device
+
     def _state(self, name: str) -> DeviceState:
-        return self.device(name).probe()
+        try:
+            return self.device(name).probe()
+        except DeviceAbsent as error:
+            return DeviceState(Presence.ABSENT, str(error))
+        except DeviceError as error:
+            return DeviceState(Presence.BROKEN, str(error))
 
     def _weights(self, name: str) -> WeightsFile:
         return weights_from_site(self.model(name), self.site)
 
     def _clip_set(self, name: str) -> ClipSet:
         return clip_set_from_site(self.model(name).dataset, self.site)
+
+
+def _lasting_facts(state: DeviceState) -> dict[str, str]:
+    """Leave out what a probe says of single chips: temperature and load shape no device model."""
+    return {name: text for name, text in state.facts.items() if name not in state.unit_ids}

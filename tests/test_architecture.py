@@ -12,7 +12,9 @@ ROOT = Path(harness.__file__).parent
 MODEL_PACKAGES = ("torch", "torchvision", "mmaction", "onnx", "onnxruntime", "decord")
 HEAVY = {*MODEL_PACKAGES, "mmcv", "onnxsim", "cv2", "av", "aclruntime", "ais_bench"}
 # What makes a suite of the stages; what lies below must work without it.
-SUITE_LEVEL = frozenset({"harness.plugin", "harness.__main__", "harness.suite"})
+SUITE_LEVEL = frozenset(
+    {"harness.plugin", "harness.controller", "harness.__main__", "harness.suite"}
+)
 LONGER = {"spec.py": 360}
 
 

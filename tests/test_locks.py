@@ -11,7 +11,7 @@ import pytest
 
 from harness import locks
 from harness.errors import DeviceError
-from harness.locks import Owner, exclusive, hold, read_owner, try_hold
+from harness.locks import Owner, exclusive, free_one, hold, read_owner, shared, try_hold
 
 ROOT = Path(__file__).parents[1]
 HOLDER = """
@@ -114,7 +114,7 @@ def test_wait_is_told_again_each_time_it_doubled(tmp_path):
 def test_same_thread_twice_is_an_error_and_no_deadlock(tmp_path):
     with (
         exclusive("cpu", tmp_path),
-        pytest.raises(RuntimeError, match=r"cpu\.lock"),
+        pytest.raises(RuntimeError, match=r"cpu\.door"),
         exclusive("cpu", tmp_path),
     ):
         pass
@@ -173,3 +173,69 @@ def test_note_that_cannot_be_written_keeps_nobody_from_the_device(tmp_path):
     (tmp_path / "cpu.lock.owner").mkdir()
     with hold(tmp_path / "cpu.lock", ignore), try_hold(tmp_path / "cpu.lock") as is_free:
         assert not is_free
+
+
+def test_those_who_share_a_device_do_not_wait_for_each_other(tmp_path):
+    with shared("cpu", tmp_path), shared("cpu", tmp_path):
+        pass
+
+
+def test_whoever_wants_a_device_alone_waits_for_those_who_share_it_and_goes_first(tmp_path):
+    order = []
+    is_waiting = threading.Event()
+
+    def alone():
+        with exclusive("cpu", tmp_path, lambda owner, waited_s: is_waiting.set(), notice_s=0.0):
+            order.append("alone")
+            time.sleep(0.1)
+
+    def late():
+        with shared("cpu", tmp_path):
+            order.append("late")
+
+    with shared("cpu", tmp_path):
+        first = threading.Thread(target=alone)
+        first.start()
+        assert is_waiting.wait(10.0)
+        second = threading.Thread(target=late)
+        second.start()
+        time.sleep(0.3)
+        assert order == []
+    first.join()
+    second.join()
+    assert order == ["alone", "late"]
+
+
+def test_a_free_device_is_preferred(tmp_path):
+    units = ("davinci0", "davinci1")
+    assert free_one(units, tmp_path) == "davinci0"
+    held = threading.Event()
+    done = threading.Event()
+
+    def use():
+        with exclusive("davinci0", tmp_path):
+            held.set()
+            done.wait(10.0)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    held.wait(10.0)
+    try:
+        assert free_one(units, tmp_path) == "davinci1"
+        with exclusive("davinci1", tmp_path):
+            pass
+    finally:
+        done.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("take", [shared, lambda name, root: exclusive(name, root)])
+def test_a_lock_folder_that_cannot_be_made_is_named(take, tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(DeviceError, match=r"lock_dir in site\.toml"),
+        take("cpu", tmp_path / "file"),
+    ):
+        pass
+    with pytest.raises(DeviceError, match="cannot lock cpu"):
+        free_one(("cpu",), tmp_path / "file")

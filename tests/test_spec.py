@@ -15,7 +15,6 @@ from harness.spec import (
     OnnxModel,
     Status,
     TensorSpec,
-    chunked,
     digest_from_json,
 )
 
@@ -61,13 +60,6 @@ def test_values_cannot_be_changed():
 def test_only_pass_is_green():
     assert [status for status in Status if status == "pass"] == [Status.PASS]
     assert str(Status.NOT_RUN) == "not run"
-
-
-@pytest.mark.parametrize(("count", "lengths"), [(0, []), (4, [2, 2]), (5, [2, 2, 1])])
-def test_chunks_lose_nothing(count, lengths):
-    chunks = chunked(range(count), 2)
-    assert [len(chunk) for chunk in chunks] == lengths
-    assert [item for chunk in chunks for item in chunk] == list(range(count))
 
 
 @pytest.mark.parametrize(

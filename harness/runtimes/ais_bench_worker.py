@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 INFER_SESSION_MISSING_RC = 3
 
 
-def read_exactly(stream: IO[bytes], size: int) -> bytes:
-    """Return ``size`` bytes, or what there is before the end."""
-    chunks = []
-    while size > 0:
-        chunk = stream.read(size)
-        if not chunk:
-            break
-        chunks.append(chunk)
-        size -= len(chunk)
-    return b"".join(chunks)
+def read_exactly(stream: Any, size: int) -> bytearray:
+    """Return ``size`` bytes, or what there is before the end; arrays made of them are writable."""
+    buffer = bytearray(size)
+    done = 0
+    with memoryview(buffer) as view:
+        while done < size:
+            count = stream.readinto(view[done:])
+            if not count:
+                break
+            done += count
+    return buffer if done == size else buffer[:done]
 
 
 def read_arrays(stream: IO[bytes], numpy: Any) -> list[Any] | None:

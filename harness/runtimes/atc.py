@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.errors import BuildError
 from harness.runtimes.atc_errors import PYTHON, SUCCESS_LINE, reason_from_output
+from harness.runtimes.build_slots import GIB, Say, build_slot
 from harness.runtimes.cann_env import (
     CannTools,
     atc_environment,
@@ -20,7 +21,6 @@ from harness.runtimes.cann_env import (
     versions_on_disk,
 )
 from harness.runtimes.command import Command, CommandResult, Heartbeat, executable
-from harness.runtimes.host_locks import GIB, Say, build_slot
 from harness.spec import OnnxModel
 
 OOM_RC = 137
@@ -79,10 +79,11 @@ def built_om(
         BuildError: atc refused, was killed, or claims a success that is none.
         DeviceBroken: CANN's environment script does not work.
     """
-    target.unlink(missing_ok=True)
     env = cann_environment(tools)
     need_bytes = int(tools.build_memory_gb * GIB)
     try:
+        target.unlink(missing_ok=True)
+        tools.scratch.mkdir(parents=True, exist_ok=True)
         with (
             build_slot(tools.locks, need_bytes, say),
             tempfile.TemporaryDirectory(prefix="atc-", dir=tools.scratch) as folder,

@@ -1,6 +1,7 @@
 """CANN as a device: probe with npu-smi, build with atc, run with ais_bench."""
 
 import dataclasses
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,18 +10,20 @@ from typing import Any
 from harness.errors import RunError
 from harness.runtimes.ais_bench import found_ais_bench
 from harness.runtimes.atc import built_om
+from harness.runtimes.build_slots import Say
 from harness.runtimes.cann_env import CannTools, cann_environment, versions_on_disk
 from harness.runtimes.cann_probe import Unit, probe, unit_from_id
 from harness.runtimes.cann_session import CannSession
-from harness.runtimes.host_locks import Say
 from harness.spec import DeviceModel, DeviceSpec, DeviceState, OnnxModel
 
-
-def _silent(text: str) -> None:
-    """Say nothing."""
+_LOG = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass
+def _log(text: str) -> None:
+    _LOG.warning("%s", text)
+
+
+@dataclasses.dataclass(frozen=True)
 class CannDevice:
     """One kind of Ascend chip, with the tools that reach it; implements ``Device``.
 
@@ -32,11 +35,15 @@ class CannDevice:
     spec: DeviceSpec
     tools: CannTools = dataclasses.field(default_factory=CannTools)
     unit_id: str | None = None
-    say: Say = _silent
+    say: Say = _log
 
     def on(self, unit_id: str) -> "CannDevice":
         """Return the same device, bound to one physical chip."""
         return dataclasses.replace(self, unit_id=unit_id)
+
+    def with_tools(self, tools: CannTools) -> "CannDevice":
+        """Return the same device, reached with other tools."""
+        return dataclasses.replace(self, tools=tools)
 
     def probe(self) -> DeviceState:
         """Look for the device; never raises for one that is absent or broken."""

@@ -52,6 +52,7 @@ class CannTools:
         python: interpreter that can import ais_bench; empty to look for one.
         atc_python: interpreter called ``python3`` that atc should find first; empty for PATH's.
         set_env: CANN's environment script; None to look below ``ascend_root``.
+        device_numbers: the only devices that may be used; empty for all that are found.
         device_root: folder of the device nodes.
         scratch: folder for temporary files; clips pass through it where streaming is impossible.
         locks: folder of the locks that processes of this host share.
@@ -62,6 +63,7 @@ class CannTools:
         chunk_bytes: input files that lie in ``scratch`` at a time, where nothing streams.
         streaming: whether to try InferSession before files.
         temperature_limit_c: above it a measurement does not count.
+        settle_s: how long npu-smi may go on showing what has just ended.
         run: what runs a command.
     """
 
@@ -71,6 +73,7 @@ class CannTools:
     atc_python: str = ""
     set_env: Path | None = None
     ascend_root: Path = Path("/usr/local/Ascend")
+    device_numbers: tuple[int, ...] = ()
     device_root: Path = Path("/dev")
     scratch: Path = Path(tempfile.gettempdir())
     locks: Path = Path(tempfile.gettempdir()) / "ascend-locks"
@@ -84,6 +87,7 @@ class CannTools:
     chunk_bytes: int = 2 << 30
     streaming: bool = True
     temperature_limit_c: float = 85.0
+    settle_s: float = 5.0
     run: RunCommand = run_command
 
 

@@ -85,7 +85,7 @@ def units_of(spec: DeviceSpec, tools: CannTools) -> tuple[Unit, ...]:
             f"no {spec.name} is healthy: {found}; see `npu-smi info -t health -i <NPU>`, reset the"
             " card or ask for service"
         )
-    return _visible_units(smi, report, usable, env)
+    return _visible_units(smi, report, usable, tools, env)
 
 
 def probe(spec: DeviceSpec, tools: CannTools) -> DeviceState:
@@ -99,7 +99,9 @@ def probe(spec: DeviceSpec, tools: CannTools) -> DeviceState:
     env = cann_environment(tools)
     return DeviceState(
         Presence.PRESENT,
-        f"{len(units)} {units[0].soc_version}, driver {units[0].driver_version}",
+        f"{len(units)} {units[0].soc_version}, driver {units[0].driver_version}: "
+        + "; ".join(f"{unit.id} {unit.text}" for unit in units)
+        + f"; atc {executable(tools.atc, atc_environment(tools, env)) or 'not on PATH'}",
         facts=_facts(units, tools, env),
         unit_ids=tuple(unit.id for unit in units),
         emulated=bool(stamps_of(tools, env)),
@@ -144,6 +146,11 @@ def chip_problems(before: Unit, after: Unit, temperature_limit_c: float = 85.0) 
     return problems
 
 
+def is_quiet(unit: Unit) -> bool:
+    """Whether nobody is seen to use the chip."""
+    return not unit.processes and (unit.chip.aicore_percent or 0.0) <= IDLE_AICORE_PERCENT
+
+
 def _troubles(unit: Unit) -> list[str]:
     troubles = [] if unit.chip.health == "OK" else [f"health {unit.chip.health}"]
     return troubles + [
@@ -153,13 +160,15 @@ def _troubles(unit: Unit) -> list[str]:
 
 
 def _visible_units(
-    smi: NpuSmi, report: NpuSmiReport, chips: list[Chip], env: Mapping[str, str]
+    smi: NpuSmi, report: NpuSmiReport, chips: list[Chip], tools: CannTools, env: Mapping[str, str]
 ) -> tuple[Unit, ...]:
-    visible = visible_devices(env)
+    visible, allowed = visible_devices(env), tools.device_numbers
     units = []
     for chip in chips:
         number = smi.device_number(chip)
         if visible is not None and number not in visible:
+            continue
+        if allowed and number not in allowed:
             continue
         processes = None if report.processes is None else report.processes_of(chip)
         number = number if visible is None else visible.index(number)
@@ -167,8 +176,9 @@ def _visible_units(
         units.append(Unit(chip, soc, number, processes, report.driver_version))
     if not units:
         raise DeviceAbsent(
-            f"ASCEND_RT_VISIBLE_DEVICES={env['ASCEND_RT_VISIBLE_DEVICES']} hides every one of"
-            f" {', '.join(chip.unit_id for chip in chips)}: unset it or list their device numbers"
+            f"ASCEND_RT_VISIBLE_DEVICES={env.get('ASCEND_RT_VISIBLE_DEVICES', '(all)')} and the"
+            f" device ids of site.toml {list(allowed) or '(all)'} hide every one of"
+            f" {', '.join(chip.unit_id for chip in chips)}: list their device numbers, or unset them"
         )
     return tuple(sorted(units, key=_business))
 
@@ -180,6 +190,7 @@ def _business(unit: Unit) -> tuple[bool, int, float, int]:
 
 
 def _facts(units: tuple[Unit, ...], tools: CannTools, env: Mapping[str, str]) -> dict[str, str]:
+    # Only what shapes an offline model: these facts are part of its key in the artifact store.
     disk: Versions = versions_on_disk(tools, env)
     facts = {
         "chip": units[0].chip.name,
@@ -187,13 +198,12 @@ def _facts(units: tuple[Unit, ...], tools: CannTools, env: Mapping[str, str]) ->
         "driver": units[0].driver_version,
         "firmware": disk.firmware or "unknown",
         "cann": disk.cann or "unknown",
-        "atc": str(executable(tools.atc, atc_environment(tools, env)) or "not on PATH"),
     }
     if disk.driver and disk.driver != units[0].driver_version:
         facts["driver_on_disk"] = disk.driver
-    if stamps := stamps_of(tools, env):
-        facts["emulated"] = ", ".join(stamps)
-    return facts | {unit.id: unit.text for unit in units}
+    if stamps_of(tools, env):
+        facts["emulated"] = "yes"
+    return facts
 
 
 def _or_na(value: float | None) -> str:

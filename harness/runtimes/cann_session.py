@@ -1,20 +1,22 @@
 """A built model on one chip: outputs through InferSession or files, times through ais_bench."""
 
 import contextlib
+import dataclasses
 import math
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import DeviceError, RunError
+from harness.errors import DeviceError, InvalidMeasurement, RunError
 from harness.runtimes.ais_bench import MAX_LOOP, AisBench, loop_command, summary_of_run
 from harness.runtimes.ais_bench_errors import warnings_from_output
 from harness.runtimes.ais_bench_result import BenchSummary, check_array, check_times
 from harness.runtimes.bench_files import bench_run, check_batch, chunks_of, outputs_through_files
 from harness.runtimes.cann_env import CannTools
-from harness.runtimes.cann_probe import Unit, chip_problems
+from harness.runtimes.cann_probe import Unit, chip_problems, is_quiet
 from harness.runtimes.infer_stream import InferStream, StreamUnavailableError
 from harness.spec import DeviceModel, LoopSettings, LoopTimes
 
@@ -32,7 +34,6 @@ class CannSession:
     Attributes:
         unit: the physical chip, as it was when the session was opened.
         notes: what a record should mention: how the outputs were had, and warnings of the tools.
-        problems: why times measured so far do not count; empty where they do.
     """
 
     def __init__(
@@ -87,14 +88,17 @@ class CannSession:
 
         Raises:
             RunError: the device failed.
+            InvalidMeasurement: the chip was hot, unhealthy or shared, so that the times do not
+                count.
         """
         self._batch(feed)
         self._close_stream()  # nothing but the measured process may be on the chip
-        before = self._looked("before")
+        before = self._settled(self._looked("before"))
         summary = self._timed(settings)
         after = self._looked("after")
-        if before is not None and after is not None:
-            self.problems += chip_problems(before, after, self._tools.temperature_limit_c)
+        after = dataclasses.replace(after, processes=self._settled(after).processes)
+        if problems := chip_problems(before, after, self._tools.temperature_limit_c):
+            raise InvalidMeasurement("; ".join(problems))
         copies_ms = summary.h2d_ms + summary.d2h_ms
         return LoopTimes(summary.times_ms, tuple(time + copies_ms for time in summary.times_ms))
 
@@ -116,7 +120,8 @@ class CannSession:
     def _streamed(self, batches: "Iterable[Array]") -> "Iterator[Array]":
         for batch in batches:
             self._open_stream()
-            assert self._stream is not None
+            if self._stream is None:
+                raise RunError(f"InferSession cannot be imported any more: {self.notes[-1]}")
             (output,) = self._stream.run([batch])
             check_array(output, self._onnx.output, "an output of InferSession")
             yield output
@@ -149,12 +154,21 @@ class CannSession:
         self._note(*warnings_from_output(result.output))
         return summary
 
-    def _looked(self, when: str) -> Unit | None:
+    def _looked(self, when: str) -> Unit:
         try:
             return self._look()
         except DeviceError as error:
-            self.problems.append(f"{self.unit.id} {when} the run: {error}")
-            return None
+            raise InvalidMeasurement(
+                f"{self.unit.id} cannot be looked at {when} the run: {error}"
+            ) from error
+
+    def _settled(self, unit: Unit) -> Unit:
+        """Look again for a while: npu-smi may still show our own process that has just ended."""
+        end = time.monotonic() + self._tools.settle_s
+        while not is_quiet(unit) and time.monotonic() < end:
+            time.sleep(self._tools.settle_s / 10.0)
+            unit = self._looked("around")
+        return unit
 
     def _open_stream(self) -> None:
         if not self._is_streaming or self._stream is not None:

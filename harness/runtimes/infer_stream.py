@@ -133,7 +133,7 @@ def _read_frame(stream: IO[bytes]) -> tuple[Mapping[str, Any], "Arrays"]:
         dtype = np.dtype(item["dtype"])
         count = int(np.prod(item["shape"], dtype=np.int64))
         data = _exactly(stream, count * dtype.itemsize)
-        arrays.append(np.frombuffer(data, dtype).reshape(item["shape"]))
+        arrays.append(np.frombuffer(data, dtype).reshape(item["shape"]).copy())
     return head, arrays
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.devices.ascend310p import DEVICE as ASCEND310P
-from harness.runtimes.cann import CannDevice
+from harness.devices.ascend310p import DEVICE
 from harness.runtimes.cann_env import CannTools
 from harness.spec import Artifact, DeviceModel, InputProtocol, ModelSpec, OnnxModel, TensorSpec
 
@@ -110,12 +109,13 @@ class Bench:
             scratch=folder / "scratch",
             locks=folder / "locks",
             logs=folder / "logs",
+            settle_s=0.1,
         )
         (folder / "scratch").mkdir()
 
     def device(self, **tools):
         made = dataclasses.replace(self.tools, **tools)
-        return CannDevice(ASCEND310P, made, say=self.said.append)
+        return dataclasses.replace(DEVICE, tools=made, say=self.said.append)
 
     def fault(self, name):
         self.monkeypatch.setenv("EMULATOR_FAULT", name)

@@ -1,14 +1,18 @@
 """Accuracy through files and through InferSession, with every way they can fail."""
 
+import contextlib
 import dataclasses
 import os
+import pickle
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from harness.errors import RunError
+from harness.errors import InvalidMeasurement, RunError
 from harness.runtimes.ais_bench import (
     AisBench,
     BenchRun,
@@ -22,6 +26,7 @@ from harness.runtimes.ais_bench_result import check_times, summary_from_file
 from harness.runtimes.bench_files import chunks_of
 from harness.runtimes.cann_env import cann_environment
 from harness.runtimes.command import CommandResult
+from harness.runtimes.npu_smi_table import NpuProcess
 from harness.spec import LoopSettings
 
 BENCH = AisBench("/opt/py/bin/python3", "2025", {})
@@ -90,7 +95,7 @@ def test_samples_are_files_mapped_by_name_in_bounded_chunks(bench, make, generat
             assert command.cwd.stat().st_mode & 0o077 == 0
         return bench.tools.run(command)
 
-    device.tools = dataclasses.replace(device.tools, run=watch)
+    device = device.with_tools(dataclasses.replace(device.tools, run=watch))
     session = device.open(model)
     feeds = [make.random_feed(onnx, seed) for seed in range(5)]
     outputs = list(session.run_many(feeds))
@@ -102,7 +107,7 @@ def test_samples_are_files_mapped_by_name_in_bounded_chunks(bench, make, generat
     assert seen[0][10] == ("000010.bin", 192)
 
 
-def test_three_crops_stay_together(bench, make, generation):
+def test_three_crops_stay_together(bench, make):
     onnx = make.tiny_onnx(bench.folder, make.tiny_spec("tsf_tiny", crops=3))
     device = bench.device(streaming=False)
     session = device.open(bench.built_before(onnx))
@@ -191,7 +196,7 @@ FILE_FAULTS = [
 
 @pytest.mark.parametrize(("fault", "words"), FILE_FAULTS)
 def test_a_failure_through_files_is_a_sentence(bench, make, fault, words):
-    timeout_s = 1.5 if fault == "bench_hang" else 60.0
+    timeout_s = 0.8 if fault == "bench_hang" else 60.0
     onnx, device, model = opened(bench, make, streaming=False, run_timeout_s=timeout_s)
     session = device.open(model)
     bench.fault(fault)
@@ -206,7 +211,7 @@ def test_a_failure_through_files_is_a_sentence(bench, make, fault, words):
 OPEN_FAULTS = FILE_FAULTS[:4]
 RUN_FAULTS = [
     ("bench_device_error", "InferSession: it failed .status 1.; it said '.ERROR. aclmdlExecute"),
-    ("bench_hang", "InferSession: it hung: nothing after 2 s, and it was killed"),
+    ("bench_hang", "InferSession: it hung: nothing after .* s, and it was killed"),
     ("bench_nan", "an output of InferSession has 10 values that are NaN"),
 ]
 
@@ -221,8 +226,8 @@ def test_a_model_that_cannot_be_loaded_ends_the_opening(bench, make, fault, word
 
 
 @pytest.mark.parametrize(("fault", "words"), RUN_FAULTS)
-def test_a_failing_stream_ends_one_run(bench, make, generation, fault, words):
-    onnx, device, model = opened(bench, make, batch_timeout_s=2.0)
+def test_a_failing_stream_ends_one_run(bench, make, fault, words):
+    onnx, device, model = opened(bench, make, batch_timeout_s=1.5)
     bench.fault(fault)
     session = device.open(model)
     with pytest.raises(RunError, match=f"(?s){words}"):
@@ -230,7 +235,7 @@ def test_a_failing_stream_ends_one_run(bench, make, generation, fault, words):
     session.close()
 
 
-def test_a_crash_in_the_stream_is_named_and_the_next_batch_starts_anew(bench, make):
+def test_a_crash_in_the_stream_is_named_and_what_came_before_is_kept(bench, make):
     onnx, device, model = opened(bench, make)
     bench.fault("bench_crash")
     session = device.open(model)
@@ -240,6 +245,49 @@ def test_a_crash_in_the_stream_is_named_and_the_next_batch_starts_anew(bench, ma
         session.run(feed)
     session.close()
     assert first.shape == (2, 5)
+
+
+def test_a_killed_harness_leaves_no_worker(bench, make):
+    onnx, _, model = opened(bench, make)
+    script = (
+        "import sys, pickle, time\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "device, model = pickle.load(sys.stdin.buffer)\n"
+        "session = device.open(model)\n"
+        "print('open', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    device = dataclasses.replace(bench.device(), say=print)
+    root = str(Path(__file__).parents[2])
+    argv = [sys.executable, "-c", script, root]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe) as harness:
+        assert harness.stdin is not None
+        assert harness.stdout is not None
+        pickle.dump((device, model), harness.stdin)
+        harness.stdin.close()
+        assert harness.stdout.readline() == b"open\n"
+        workers = processes_with("ais_bench_worker.py", bench.folder)
+        harness.kill()
+    assert workers
+    for _ in range(100):
+        if not processes_with("ais_bench_worker.py", bench.folder):
+            break
+        time.sleep(0.05)
+    assert processes_with("ais_bench_worker.py", bench.folder) == []
+    session = bench.device().open(model)
+    assert session.run(make.random_feed(onnx))["class"].shape == (2, 5)
+    session.close()
+
+
+def processes_with(*words):
+    found = []
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            line = (folder / "cmdline").read_bytes().decode(errors="replace")
+            if folder.name.isdigit() and all(str(word) in line for word in words):
+                found.append(int(folder.name))
+    return found
 
 
 def test_without_infer_session_files_are_used_and_it_is_noted(bench, make):
@@ -274,7 +322,6 @@ def test_times_are_those_after_the_warm_up(bench, make, generation):
     assert max(times.device_ms) < 6.0
     assert times.device_io_ms[0] == pytest.approx(times.device_ms[0] + 0.904, abs=1e-3)
     assert times.output is None
-    assert session.problems == []
     assert after.shape == (2, 5)
 
 
@@ -294,17 +341,52 @@ def test_times_that_are_none_are_an_error(bench, make, fault, words):
     session.close()
 
 
-def test_a_shared_hot_chip_spoils_the_times_and_says_why(bench, make):
+def test_a_shared_hot_chip_makes_the_times_invalid_and_says_why(bench, make):
     onnx, device, model = opened(bench, make, streaming=False)
     session = device.open(model)
     bench.fault("smi_hot,smi_busy")
-    session.loop(make.random_feed(onnx), LoopSettings(5, 4, 0.0))
+    with pytest.raises(InvalidMeasurement) as caught:
+        session.loop(make.random_feed(onnx), LoopSettings(5, 4, 0.0))
+    for words in ("95 C is above 85 C", "4711 python3", "AICore already 80 %"):
+        assert words in str(caught.value)
     bench.fault("smi_8020")
-    session.loop(make.random_feed(onnx), LoopSettings(5, 4, 0.0))
+    with pytest.raises(InvalidMeasurement, match=r"cannot be looked at before .*ret is -8020"):
+        session.loop(make.random_feed(onnx), LoopSettings(5, 4, 0.0))
     session.close()
-    text = " / ".join(session.problems)
-    for words in ("95 C is above 85 C", "4711 python3", "AICore already 80 %", "ret is -8020"):
-        assert words in text
+
+
+def test_what_npu_smi_still_shows_of_ourselves_is_waited_for(bench, make):
+    onnx, device, model = opened(bench, make, streaming=False)
+    session = device.open(model)
+    quiet = session.unit
+    ours = NpuProcess(1, 0, os.getpid(), "python3", 900)
+    warm = dataclasses.replace(quiet.chip, aicore_percent=40.0)
+    looks = iter(
+        [
+            dataclasses.replace(quiet, chip=warm),
+            dataclasses.replace(quiet, processes=(ours,)),
+            quiet,
+            dataclasses.replace(quiet, chip=warm, processes=(ours,)),
+            quiet,
+        ]
+    )
+    session._tools = dataclasses.replace(session._tools, settle_s=1.0)
+    session._look = lambda: next(looks)
+    assert len(session.loop(make.random_feed(onnx), LoopSettings(5, 4, 0.0)).device_ms) == 4
+    assert next(looks, None) is None
+    session.close()
+
+
+def test_an_infer_session_that_vanishes_is_said(bench, make):
+    onnx, device, model = opened(bench, make)
+    session = device.open(model)
+    session.loop(make.random_feed(onnx), LoopSettings(5, 4, 0.0))
+    session._bench = dataclasses.replace(
+        session._bench, env={**session._bench.env, "EMULATOR_FAULT": "bench_no_interface"}
+    )
+    with pytest.raises(RunError, match="cannot be imported any more"):
+        session.run(make.random_feed(onnx))
+    session.close()
 
 
 def test_a_shortest_time_that_cannot_be_reached_stops_at_the_highest_count(
@@ -339,7 +421,9 @@ def test_a_model_file_that_is_gone_is_said(bench, make):
 
 def test_a_scratch_folder_that_cannot_be_made_is_said(bench, make):
     _, device, model = opened(bench, make)
-    device.tools = dataclasses.replace(device.tools, scratch=bench.folder / "tsm_tiny_bs2.om")
+    device = device.with_tools(
+        dataclasses.replace(device.tools, scratch=bench.folder / "tsm_tiny_bs2.om")
+    )
     with pytest.raises(RunError, match=r"cannot copy .*free space there"):
         device.open(model)
 

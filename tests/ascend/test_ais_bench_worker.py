@@ -15,7 +15,7 @@ from harness.runtimes.infer_stream import _read_frame, _write_frame
 
 
 class FakeSession2023:
-    freed = ()
+    freed: tuple[str, ...] = ()
 
     def __init__(self, device, path):
         self.device, self.path = device, path

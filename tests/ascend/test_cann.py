@@ -1,17 +1,25 @@
 import dataclasses
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from harness.devices.ascend310 import DEVICE as ASCEND310
-from harness.devices.ascend310p import DEVICE as ASCEND310P
+from harness.devices.ascend310 import DEVICE as DEVICE310
+from harness.devices.ascend310p import DEVICE as DEVICE310P
 from harness.errors import DeviceAbsent, DeviceBroken, RunError
-from harness.runtimes.cann import CannDevice, build_fact
-from harness.spec import Device, Presence, Session
+from harness.runtimes.cann import build_fact
+from harness.runtimes.cann_site import tools_from_site
+from harness.site import load_site
+from harness.spec import Presence, Session
 
 
 def test_a_device_is_a_file_named_after_it():
-    for file, device in (("ascend310", ASCEND310), ("ascend310p", ASCEND310P)):
+    for file, found in (("ascend310", DEVICE310), ("ascend310p", DEVICE310P)):
+        device = found.spec
         assert device.name == file
         assert device.runtime == "cann"
         assert {"Conv", "MatMul", "Erf", "Softmax", "Gather"} <= device.allowed_ops
@@ -19,13 +27,13 @@ def test_a_device_is_a_file_named_after_it():
 
 
 def test_implements_the_protocols(bench, make):
-    device: Device = CannDevice(ASCEND310P, bench.tools)
-    session: Session = device.open(bench.built_before(make.tiny_onnx(bench.folder)))
+    session: Session = bench.device().open(bench.built_before(make.tiny_onnx(bench.folder)))
     session.close()
+    members = ("spec", "probe", "build", "open")
+    assert all(hasattr(DEVICE310, member) for member in members)
 
 
-@pytest.mark.parametrize("streaming", [True, False])
-@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize(("batch", "streaming"), [(1, True), (4, True), (4, False)])
 def test_builds_and_computes_what_onnx_runtime_does(bench, make, generation, batch, streaming):
     onnx = make.tiny_onnx(bench.folder, batch=batch)
     session = bench.device(streaming=streaming).open(bench.built_before(onnx))
@@ -41,12 +49,40 @@ def test_builds_and_computes_what_onnx_runtime_does(bench, make, generation, bat
     assert list(bench.tools.scratch.iterdir()) == []
 
 
+def test_a_device_travels_to_another_process(bench):
+    device = DEVICE310P.with_tools(bench.tools).on("npu1-chip0")
+    assert pickle.loads(pickle.dumps(device)) == device
+
+
+def test_what_a_device_has_to_say_is_logged(caplog):
+    DEVICE310.say("atc x: 60 s")
+    assert caplog.messages == ["atc x: 60 s"]
+
+
+def test_the_tools_come_from_the_site(tmp_path):
+    for name in ("set_env.sh", "python3", "npu-smi"):
+        (tmp_path / name).touch()
+    site = tmp_path / "site.toml"
+    site.write_text(
+        'cache_dir = "cache"\nlock_dir = "locks"\n[ascend]\nset_env = "set_env.sh"\n'
+        'atc_python = "python3"\nais_bench_python = "python3"\nnpu_smi = "npu-smi"\n'
+        "device_ids = [1, 3]\n"
+    )
+    tools = tools_from_site(load_site(site, {"HOME": str(tmp_path)}))
+    assert (tools.npu_smi, tools.atc) == (str(tmp_path / "npu-smi"), "atc")
+    assert tools.python == tools.atc_python == str(tmp_path / "python3")
+    assert (tools.set_env, tools.device_numbers) == (tmp_path / "set_env.sh", (1, 3))
+    assert (tools.locks, tools.scratch.parent.parent) == (tmp_path / "locks", tmp_path / "cache")
+    nothing = tools_from_site(load_site(None, {"HOME": str(tmp_path)}))
+    assert (nothing.npu_smi, nothing.python, nothing.set_env) == ("npu-smi", "", None)
+
+
 def test_the_probe_says_emulated(bench):
     state = bench.device().probe()
     assert state.presence is Presence.PRESENT
     assert state.emulated
-    assert state.facts["emulated"].endswith("EMULATOR_STAMP")
-    assert state.facts["atc"].endswith("emulator/atc")
+    assert state.facts["emulated"] == "yes"
+    assert state.detail.endswith("emulator/atc")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +113,24 @@ def test_without_tools_the_device_is_absent(bench, monkeypatch):
 def test_a_310_is_not_a_310p(bench, monkeypatch):
     monkeypatch.setenv("EMULATOR_CHIP", "310")
     assert bench.device().probe().presence is Presence.ABSENT
-    assert CannDevice(ASCEND310, bench.tools).probe().facts["soc_version"] == "Ascend310"
+    assert DEVICE310.with_tools(bench.tools).probe().facts["soc_version"] == "Ascend310"
+
+
+def test_one_emulated_host_has_both_kinds():
+    script = (
+        "from harness.registry import device\n"
+        "for name in ('ascend310', 'ascend310p'):\n"
+        "    state = device(name).probe()\n"
+        "    print(state.presence, state.facts['soc_version'], state.unit_ids, state.emulated)\n"
+    )
+    root = Path(__file__).parents[2]
+    env = {**os.environ, "PYTHONPATH": str(root)}
+    argv = [str(root / "tests" / "emulator" / "emulate"), sys.executable, "-c", script]
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "present Ascend310 ('npu2-chip0',) True",
+        "present Ascend310P3 ('npu1-chip0',) True",
+    ]
 
 
 def test_each_chip_of_a_duo_card_is_a_unit(bench, make, monkeypatch):

@@ -1,9 +1,10 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
 
-from harness.devices.ascend310 import DEVICE as ASCEND310
-from harness.devices.ascend310p import DEVICE as ASCEND310P
+from harness.devices.ascend310 import DEVICE as DEVICE310
+from harness.devices.ascend310p import DEVICE as DEVICE310P
 from harness.errors import DeviceAbsent, DeviceBroken
 from harness.runtimes.cann_env import CannTools
 from harness.runtimes.cann_probe import chip_problems, probe, unit_from_id, units_of
@@ -12,6 +13,7 @@ from harness.runtimes.npu_smi import NpuSmi
 from harness.runtimes.npu_smi_table import TableError, logic_ids_from_text, report_from_text
 from harness.spec import Presence
 
+ASCEND310, ASCEND310P = DEVICE310.spec, DEVICE310P.spec
 SAMPLES = Path(__file__).with_name("npu_smi")
 BOARD = "\tNPU ID                         : 0\n\tChip Name : Ascend910\n\tNPU Name : 9391\n"
 
@@ -228,14 +230,14 @@ def test_present_states_the_facts(tmp_path):
     assert state.unit_ids == ("npu1-chip0", "npu1-chip1")
     assert state.facts["soc_version"] == "Ascend310P3"
     assert state.facts["driver"] == "25.5.1"
-    assert "health OK, 49 C, NA W, memory 1448/44278 MB" in state.facts["npu1-chip0"]
+    assert "health OK, 49 C, NA W, memory 1448/44278 MB" in state.detail
     assert not state.emulated
 
 
 def test_the_most_idle_healthy_chip_comes_first(tmp_path):
     state = probe(ASCEND310P, tools(tmp_path, sample("310P3_busy_described")))
     assert state.unit_ids == ("npu8-chip0", "npu32800-chip0")
-    assert "health Warning" in state.facts["npu32800-chip0"]
+    assert "npu32800-chip0 310P3, health Warning" in state.detail
 
 
 def test_only_unhealthy_chips_are_broken(tmp_path):
@@ -251,11 +253,25 @@ def test_visible_devices_hide_and_renumber(tmp_path, monkeypatch):
     assert (unit.id, unit.device_number) == ("npu1-chip1", 0)
     monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "5")
     state = probe(ASCEND310P, tools(tmp_path, sample("310P3_duo_25.5.1")))
-    assert "ASCEND_RT_VISIBLE_DEVICES=5 hides every one" in state.detail
+    assert "ASCEND_RT_VISIBLE_DEVICES=5 and the device ids of site.toml (all) hide" in state.detail
     monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "1,0")
     assert (
         "ascending order" in probe(ASCEND310P, tools(tmp_path, sample("310P3_duo_25.5.1"))).detail
     )
+
+
+def test_the_site_may_leave_some_devices_out(tmp_path):
+    duo = tools(tmp_path, sample("310P3_duo_25.5.1"))
+    only = dataclasses.replace(duo, device_numbers=(1,))
+    assert probe(ASCEND310P, only).unit_ids == ("npu1-chip1",)
+    none = probe(ASCEND310P, dataclasses.replace(duo, device_numbers=(7,)))
+    assert (none.presence, "site.toml [7] hide" in none.detail) == (Presence.ABSENT, True)
+
+
+def test_what_changes_from_minute_to_minute_is_no_fact(tmp_path):
+    one = tools(tmp_path, sample("310P3_22.0.0"))
+    warmer = tools(tmp_path, sample("310P3_22.0.0").replace("56 ", "61 ").replace("934 ", "999 "))
+    assert probe(ASCEND310P, one).facts == probe(ASCEND310P, warmer).facts
 
 
 def test_a_unit_is_found_by_its_name(tmp_path):

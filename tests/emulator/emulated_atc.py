@@ -18,8 +18,10 @@ optypelist_for_implmode precision_mode precision_mode_v2 output_type op_precisio
 insert_op_conf dynamic_batch_size debug_dir op_compiler_cache_mode op_compiler_cache_dir
 out_nodes auto_tune_mode check_report keep_dtype
 """
-SOC_VERSIONS = ("Ascend310", "Ascend310P1", "Ascend310P3", "Ascend310P5", "Ascend310P7")
-SOC_VERSIONS += ("Ascend310B1", "Ascend310B4", "Ascend910A", "Ascend910B3", "Ascend910B4")
+SOC_VERSIONS = """
+Ascend310 Ascend310P1 Ascend310P3 Ascend310P5 Ascend310P7 Ascend310B1 Ascend310B4 Ascend910A
+Ascend910B3 Ascend910B4
+"""
 FORMATS = ("NCHW", "NCDHW", "ND")
 MAX_OPSET = 18
 MISSING = "error while loading shared libraries: {}: cannot open shared object file: No such file"
@@ -67,7 +69,7 @@ def check_options(options):
         if not options.get(name):
             raise RefusalError(f"E10007: --{name} is required. The value must be {what}.")
     soc, shape_format = options.get("soc_version", ""), options.get("input_format", "NCHW")
-    if soc not in SOC_VERSIONS:
+    if soc not in SOC_VERSIONS.split():
         raise invalid("soc_version", soc, "not in the supported list")
     if options["framework"] != "5":
         raise invalid("framework", options["framework"], "this emulator takes 5 (ONNX)")

@@ -1,9 +1,9 @@
 """npu-smi of the emulator: `info`, `info -m`, `info -t board -i N [-c M]`."""
 
-import os
 import sys
 
 from emulated.faults import hang, has_fault
+from emulated.host import chip_names, places
 from emulated.output import say
 
 LINE = "+-------------------------------+-----------------+" + "-" * 54 + "+"
@@ -38,13 +38,15 @@ def chip_rows(name, npu, chip, device):
     return [first, second]
 
 
-def table(name, count):
+def table(names):
     lines = list(HEAD)
-    for device in range(count):
-        lines += chip_rows(name, device // 2 + 1, device % 2, device)
-        lines.append(BOLD if device % 2 or device == count - 1 else LINE)
+    spots = places(names)
+    for device, (npu, chip) in enumerate(spots):
+        lines += chip_rows(names[device], npu, chip, device)
+        is_last_of_card = device + 1 == len(spots) or spots[device + 1][0] != npu
+        lines.append(BOLD if is_last_of_card else LINE)
     lines += PROCESS_HEAD
-    for npu in range(1, (count + 1) // 2 + 1):
+    for npu in dict.fromkeys(npu for npu, _ in spots):
         if has_fault("smi_busy"):
             lines.append(f"| {npu:<7} {0:<21} | 4711            | {'python3':<24} | {'1200':<25} |")
         else:
@@ -53,17 +55,18 @@ def table(name, count):
     return "\n".join(lines)
 
 
-def logic_map(name, count):
+def logic_map(names):
     row = "\t{:<30} {:<30} {:<30} {:<30}".format
-    rows = [row(d // 2 + 1, d % 2, d, f"Ascend {name}") for d in range(count)]
+    rows = [row(*place, d, f"Ascend {names[d]}") for d, place in enumerate(places(names))]
     return "\n".join([row("NPU ID", "Chip ID", "Chip Logic ID", "Chip Name"), *rows])
 
 
-def board(name, count):
+def board(names):
     return (
-        f"\tNPU ID                         : 1\n\tSoftware Version               : 24.1.0.1\n"
-        f"\tFirmware Version               : 7.5.0.1.129\n\tCompatibility                  : OK\n"
-        f"\tChip Count                     : {min(count, 2)}\n\tChip Name                      : {name}"
+        "\tNPU ID                         : 1\n\tSoftware Version               : 24.1.0.1\n"
+        "\tFirmware Version               : 7.5.0.1.129\n\tCompatibility                  : OK\n"
+        f"\tChip Count                     : {min(len(names), 2)}\n"
+        f"\tChip Name                      : {names[0]}"
     )
 
 
@@ -74,13 +77,11 @@ def main(words):
         if has_fault(fault):
             say(text)
             return 0
-    name = os.environ.get("EMULATOR_CHIP", "310P3")
-    count = int(os.environ.get("EMULATOR_CHIP_COUNT", "1"))
     answers = {("info",): table, ("info", "-m"): logic_map, ("info", "-t", "board"): board}
     if tuple(words[:3]) not in answers:
         say("Error parameter of command")
         return 1
-    say(answers[tuple(words[:3])](name, count))
+    say(answers[tuple(words[:3])](chip_names()))
     return 1 if has_fault("smi_rc") else 0
 
 

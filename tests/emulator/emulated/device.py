@@ -3,6 +3,7 @@
 It prints and raises what aclruntime does, in both generations.
 """
 
+import importlib.util
 import os
 import signal
 import stat
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 from emulated.faults import hang, has_fault
+from emulated.host import chip_names
 from emulated.om import read_om
 from emulated.output import say
 
@@ -71,9 +73,7 @@ class Model:
 
     def _open_device(self, device):
         info("acl init success")
-        if has_fault("bench_device_busy") or device >= int(
-            os.environ.get("EMULATOR_CHIP_COUNT", "1")
-        ):
+        if has_fault("bench_device_busy") or device >= len(chip_names()):
             say(BUSY.format(device))
             raise acl_error(507033, "ACL: create context failed")
         info(f"open device {device} success")
@@ -81,7 +81,7 @@ class Model:
             info("create new context")
 
     def _load(self, path):
-        chip = os.environ.get("EMULATOR_CHIP", "310P3")
+        chip = chip_names()[self.device]
         try:
             head, self._onnx = read_om(path)
         except (OSError, ValueError):
@@ -150,7 +150,8 @@ class Model:
             import onnxruntime as ort
 
             options = ort.SessionOptions()
-            options.intra_op_num_threads = 2
+            # A thread that spins costs more than a small model.
+            options.intra_op_num_threads = 2 if len(self._onnx) > 10_000_000 else 1
             self._ort = ort.InferenceSession(self._onnx, options, ["CPUExecutionProvider"])
         return self._ort
 
@@ -183,3 +184,6 @@ def import_failures():
     """Fail as an interpreter without the wheels does."""
     if has_fault("bench_missing"):
         sys.exit(f"{sys.executable}: No module named ais_bench")
+    # ONNX Runtime is to the emulator what aclruntime is to the real one.
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise ModuleNotFoundError("No module named 'aclruntime'")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -79,11 +80,11 @@ class Results:
 
     def __init__(self, args):
         self.args, self.filesinfo = args, {}
-        self.folder = None
-        if args.output:
-            self.folder = Path(args.output) / (args.output_dirname or "2026_01_01-00_00_00")
+        self.name = args.output_dirname or time.strftime("%Y_%m_%d-%H_%M_%S")
+        self.folder = Path(args.output) / self.name if args.output else None
+        if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o750 if is_new() else 0o755)
-            info(f"output path:{args.output}/{self.folder.name}")
+            info(f"output path:{args.output}/{self.name}")
 
     def save(self, batch, outputs, start):
         """Save the outputs of one execution, without those of the padding."""
@@ -105,7 +106,7 @@ class Results:
 
     def _save_one(self, number, infiles, index, array):
         stem = Path(infiles[0]).name.split(".")[0]
-        path = f"{self.args.output}/{self.folder.name}/{stem}_{index}.{self.args.outfmt.lower()}"
+        path = f"{self.args.output}/{self.name}/{stem}_{index}.{self.args.outfmt.lower()}"
         if has_fault("bench_disk_full"):
             raise OSError(28, "No space left on device", path)
         write_array(path, array, self.args.outfmt)
@@ -113,7 +114,7 @@ class Results:
         entry["outfiles"].append(path)
 
     def write_summary(self, numbers):
-        path = Path(self.args.output) / f"{self.folder.name}_summary.json"
+        path = Path(self.args.output) / f"{self.name}_summary.json"
         spoil_outputs(self.filesinfo, self.folder)
         text = json.dumps({"filesinfo": self.filesinfo, **numbers, "pid": os.getpid()})
         if has_fault("bench_summary_missing"):

@@ -1,0 +1,193 @@
+"""What single checks do beyond the whole cells of test_suite.py."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from harness import checks
+from harness.checks import Context, check_throughput, rejudge
+from harness.datasets import motion8
+from harness.errors import InvalidMeasurement, MissingInput
+from harness.measurement import Measurement
+from harness.registry import device
+from harness.scores import FLOAT16_SMALLEST_NORMAL, FLOAT32_SMALLEST_NORMAL
+from harness.spec import CHECKS, Cell, DeviceState, Presence, Status
+from harness.testing import FakeDevice, FakeSession
+from harness.throughput import SessionTiming
+
+CELL = Cell("nonlocal_tiny", "cpu", 4)
+
+
+@pytest.fixture
+def context(clean, thresholds):
+    """Return the context of a cell of the clean run."""
+
+    def of(cell=CELL, bench=clean[0].bench, **plan):
+        tier = thresholds.tier("nightly")
+        plans = dict(tier.timing)
+        plans["default"] = plans["default"].model_copy(update=plan)
+        tier = tier.model_copy(update={"timing": plans})
+        return Context(cell, bench, tier, thresholds.limits(cell))
+
+    return of
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_stored_measurement_is_judged_alike(clean, thresholds, check):
+    record = clean[1][check]
+    verdict = rejudge(
+        record.measured(), thresholds.limits(CELL), record.inputs_min, record.sessions_min
+    )
+    assert verdict == record.verdict
+
+
+def test_other_limits_give_another_verdict(clean, thresholds):
+    record = clean[1]["parity"]
+    limits = thresholds.limits(CELL)
+    tight = limits.parity.model_copy(update={"max_abs_error": 0.0})
+    strict = limits.model_copy(update={"host_parity": tight})
+    verdict = rejudge(record.measured(), strict, record.inputs_min, 1)
+    assert verdict.status is Status.FAIL
+    assert rejudge(record.measured(), limits, 999, 1).status is Status.INVALID
+
+
+def test_an_unknown_measurement_has_no_judge(clean, thresholds):
+    with pytest.raises(TypeError, match="no judge for Measurement"):
+        rejudge(Measurement(), thresholds.limits(CELL), 1, 1)
+
+
+def test_what_a_device_can_tell_rests_on_its_precision(context, clean, make_suite, cache):
+    assert context().smallest == FLOAT32_SMALLEST_NORMAL
+    half = dataclasses.replace(CELL, device="ascend310p")
+    assert context(half).smallest == FLOAT16_SMALLEST_NORMAL
+    assert checks._floor(context()) == np.log(FLOAT32_SMALLEST_NORMAL)
+
+
+def test_logits_have_no_lowest_score(context, make_suite, cache, narrow_spec):
+    logits = dataclasses.replace(narrow_spec, softmax_in_graph=False)
+    assert checks._floor(context(bench=make_suite(cache, model=logits).bench)) == -np.inf
+
+
+def test_without_its_own_clips_a_model_is_shown_those_of_motion8(
+    context, make_suite, cache, narrow_spec
+):
+    bench = make_suite(cache, model=narrow_spec).bench
+
+    def missing(name):
+        raise MissingInput("kinetics400 is not on this machine")
+
+    bench.clip_set = missing
+    assert checks._timed_clips(context(bench=bench)) == motion8().clips[: checks.TIMED_CLIPS]
+    inputs = checks._parity_inputs(context(bench=bench))
+    assert inputs.ids[:6] == tuple(clip.id for clip in motion8().clips[:6])
+
+
+class Held:
+    """Stands in for the lock of a chip and notes who holds it."""
+
+    def __init__(self, monkeypatch):
+        self.held, self.seen = [], []
+        monkeypatch.setattr("harness.workbench.exclusive", self)
+
+    def __call__(self, unit, root):
+        self.unit = unit
+        return self
+
+    def __enter__(self):
+        self.held.append(self.unit)
+
+    def __exit__(self, *error):
+        self.held.remove(self.unit)
+
+
+def fake(**options):
+    state = DeviceState(Presence.PRESENT, "a double", {"by": "checks"}, ("chip7", "chip8"))
+    return FakeDevice(device("cuda").spec, dict, state=state, **options)
+
+
+def test_a_chip_is_held_while_a_session_is_open(context, make_suite, cache, clean, monkeypatch):
+    locks, double = Held(monkeypatch), fake()
+    bench = make_suite(cache, {"cuda": double}).bench
+    session = FakeSession(dict)
+    monkeypatch.setattr(double, "open", lambda _: session)
+    with checks._open(context(dataclasses.replace(CELL, device="cuda"), bench), None) as opened:
+        assert opened is session
+        assert locks.held == ["chip7"]
+    assert session.is_closed
+    assert locks.held == []
+
+
+def test_a_session_is_closed_and_its_chip_freed_after_an_error(
+    context, make_suite, cache, monkeypatch
+):
+    locks, double, session = Held(monkeypatch), fake(), FakeSession(dict)
+    monkeypatch.setattr(double, "open", lambda _: session)
+    bench = make_suite(cache, {"cuda": double}).bench
+    cuda = context(dataclasses.replace(CELL, device="cuda"), bench)
+    with pytest.raises(RuntimeError, match="lost"), checks._open(cuda, None):
+        raise RuntimeError("lost")
+    assert session.is_closed
+    assert locks.held == []
+
+
+@pytest.fixture
+def timed(context, make_suite, cache, clean, in_process, monkeypatch):
+    """Return what times a double whose sessions take the milliseconds given, one after another."""
+    locks = Held(monkeypatch)
+
+    def run(session_ms, **plan):
+        bench = make_suite(cache, {"cuda": fake()}).bench
+        times = iter(session_ms)
+        counted = []
+
+        def time_session(*arguments):
+            assert locks.held == ["chip7"]
+            counted.append(arguments)
+            return SessionTiming(device_ms=(next(times),) * 4, is_output_same=True)
+
+        monkeypatch.setattr(checks, "time_session", time_session)
+        cuda = context(dataclasses.replace(CELL, device="cuda"), bench, **plan)
+        return check_throughput(cuda), len(counted)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("session_ms", "plan", "status", "sessions"),
+    [
+        # The floor is 95 clips a second, four of them a query: 42.1 ms.
+        ([40.0] * 9, {}, Status.PASS, 2),
+        ([45.0] * 9, {}, Status.FAIL, 2),
+        ([40.0] * 9, {"sessions_min": 3, "sessions_max": 5}, Status.PASS, 3),
+        ([45.0] * 9, {"sessions_min": 3, "sessions_max": 5}, Status.FAIL, 3),
+        # Two that straddle the floor ask for more, which decide.
+        ([40.0, 42.0, *[40.0] * 8], {"sessions_max": 10}, Status.PASS, None),
+        ([38.0, 46.0, 38.0], {}, Status.INCONCLUSIVE, 3),
+    ],
+)
+def test_sessions_are_added_until_they_decide(timed, session_ms, plan, status, sessions):
+    found, count = timed(session_ms, **plan)
+    assert found.verdict.status is status, found.verdict.reason
+    assert found.measurement.session_count == count
+    assert sessions in (None, count)
+    assert 2 <= count <= plan.get("sessions_max", 3)
+    content, suffix = found.raw["latencies"]
+    assert suffix == ".jsonl"
+    assert len(content.splitlines()) == count
+
+
+def test_a_clock_that_stands_still_is_an_invalid_measurement(
+    clean, make_suite, cache, in_process, monkeypatch
+):
+    def time_session(*arguments):
+        raise InvalidMeasurement("the clock stands still")
+
+    monkeypatch.setattr(checks, "time_session", time_session)
+    record = make_suite(cache, {"cuda": fake()}).check(
+        dataclasses.replace(CELL, device="cuda"), "throughput"
+    )
+    assert record.verdict.status is Status.INVALID
+    assert record.verdict.reason == "the clock stands still"
+    # What was to be timed is named all the same.
+    assert "device_model" in record.subjects

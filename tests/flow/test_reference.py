@@ -1,0 +1,149 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from harness import build, reference
+from harness.build import WeightsFile
+from harness.errors import CheckpointError
+from harness.inputs import parity_inputs
+from harness.reference import (
+    npz_from_predictions,
+    predictions_from_npz,
+    torch_predictions,
+    torch_scores,
+)
+from harness.spec import Predictions
+
+SEEDED = WeightsFile("seeded", "seed:1")
+
+
+@pytest.fixture
+def weights(fitted):
+    _, path = fitted
+    return WeightsFile("checkpoint", path.stem, path)
+
+
+@pytest.fixture
+def inputs(narrow_spec, clip_set):
+    return parity_inputs(narrow_spec, clip_set, 3)
+
+
+def test_scores_of_both_precisions(fitted, weights, inputs, workshop, in_process):
+    spec, _ = fitted
+    scores = torch_scores(spec, weights, inputs, workshop)
+    assert scores.fp32.shape == scores.fp64.shape == (3, 8)
+    assert scores.fp32.dtype == scores.fp64.dtype == np.float64
+    # Both are log-probabilities, equal up to the rounding of float32 and not beyond it.
+    np.testing.assert_allclose(np.exp(scores.fp64).sum(axis=1), 1.0, rtol=1e-12)
+    np.testing.assert_array_equal(scores.fp32, scores.fp32.astype(np.float32))
+    assert 0.0 < np.abs(scores.fp32 - scores.fp64).max() < 1e-3
+    again = torch_scores(spec, weights, inputs, workshop)
+    np.testing.assert_array_equal(again.fp64, scores.fp64)
+    assert [event.hit for event in workshop.store.events] == [False, True]
+    assert workshop.store.events[0].facts["peak_bytes"] == 4096
+
+
+def test_predictions_of_a_clip_set(fitted, weights, clip_set, workshop, in_process, tmp_path):
+    spec, _ = fitted
+    path = tmp_path / "broken.mp4"
+    path.write_bytes(b"no video")
+    broken = dataclasses.replace(clip_set.clips[9], path=path)
+    clips = dataclasses.replace(clip_set, clips=(*clip_set.clips[:9], broken))
+    preds = torch_predictions(spec, weights, clips, workshop)
+    assert preds.clip_ids == tuple(clip.id for clip in clips.clips[:9])
+    assert preds.unreadable.keys() == {broken.id}
+    best = preds.scores[:, 0].argmax(axis=1)
+    np.testing.assert_array_equal(best, [clip.label for clip in clips.clips[:9]])
+    assert workshop.store.events[0].facts["unreadable"] == 1
+    assert torch_predictions(spec, weights, clips, workshop).clip_ids == preds.clip_ids
+
+
+def test_a_checkpoint_that_does_not_fit_reaches_the_caller(
+    fitted, inputs, workshop, in_process, weights
+):
+    other = dataclasses.replace(
+        fitted[0],
+        overrides=fitted[0].overrides | {"cls_head": {"num_classes": 9, "in_channels": 128}},
+    )
+    with pytest.raises(CheckpointError, match=r"wrong shapes: .*fc_cls"):
+        torch_scores(other, weights, inputs, workshop)
+
+
+@pytest.mark.parametrize(
+    "preds",
+    [
+        Predictions(("a", "ü/b c"), np.arange(16, dtype=np.float32).reshape(2, 1, 8), {"x": "e\n"}),
+        Predictions((), np.empty((0, 3, 8), np.float32), {}),
+    ],
+    ids=["two", "none"],
+)
+def test_predictions_come_back_from_a_file(preds, tmp_path):
+    path = tmp_path / "preds.npz"
+    path.write_bytes(npz_from_predictions(preds))
+    read = predictions_from_npz(path)
+    assert (read.clip_ids, read.unreadable) == (preds.clip_ids, preds.unreadable)
+    np.testing.assert_array_equal(read.scores, preds.scores)
+    assert read.scores.dtype == np.float32
+
+
+@pytest.fixture
+def keys(monkeypatch, workshop, narrow_spec, inputs, clip_set):
+    """Return the keys of both references; nothing is computed."""
+
+    def write(workshop, title, failure, function, *args):
+        np.savez(args[-1], fp32=np.zeros((1, 1)), fp64=np.zeros((1, 1)))
+        return {}
+
+    monkeypatch.setattr(build.Workshop, "run", write)
+    monkeypatch.setattr(reference, "predictions_from_npz", lambda path: None)
+
+    def of(spec=narrow_spec, weights=SEEDED, inputs=inputs, clips=clip_set):
+        torch_scores(spec, weights, inputs, workshop)
+        torch_predictions(spec, weights, clips, workshop)
+        return [event.key for event in workshop.store.events[-2:]]
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        ("nothing", [False, False]),
+        ("weights", [True, True]),
+        ("spec", [True, True]),
+        ("inputs", [True, False]),
+        ("clips", [False, True]),
+        ("torch", [True, True]),
+        ("decord", [False, True]),
+        ("opencv-contrib-python-headless", [False, True]),
+        ("harness.pytorch", [True, True]),
+        ("harness.narrow_tsm", [True, True]),
+        ("harness.scores", [True, True]),
+        ("harness.data.transforms", [False, True]),
+        ("harness.data.sampling", [False, True]),
+        ("harness.data.video", [False, True]),
+        ("processor", [True, True]),
+    ],
+)
+def test_a_reference_is_keyed_by_all_that_shapes_it(
+    keys, monkeypatch, narrow_spec, inputs, clip_set, change, changed
+):
+    before = keys()
+    options = {
+        "weights": {"weights": WeightsFile("seeded", "seed:2")},
+        "spec": {"spec": dataclasses.replace(narrow_spec, softmax_in_graph=False)},
+        "inputs": {"inputs": dataclasses.replace(inputs, digest="others")},
+        "clips": {"clips": dataclasses.replace(clip_set, digest="others")},
+    }.get(change, {})
+    for name in ("package_versions", "code_digest"):
+        real = getattr(reference, name)
+
+        def other(*names, real=real):
+            return {key: "other" if key == change else value for key, value in real(*names).items()}
+
+        monkeypatch.setattr(reference, name, other)
+    if change == "processor":
+        monkeypatch.setattr(reference, "rounding_facts", lambda: {"cpu.model": "another"})
+    after = keys(**options)
+    assert [old != new for old, new in zip(before, after, strict=True)] == changed

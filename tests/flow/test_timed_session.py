@@ -1,0 +1,166 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from harness import timed_session, timing
+from harness.errors import ClipError, RunError
+from harness.registry import device
+from harness.spec import Artifact, DeviceModel, LoopSettings, LoopTimes, OnnxModel
+from harness.testing import FakeClock, FakeDevice, FakeSession
+from harness.timed_session import time_session
+
+SETTINGS = LoopSettings(warmup_queries=2, min_queries=8, min_seconds=0.0)
+LOOP = LoopTimes(device_ms=(10.0,) * 8, device_io_ms=(12.0,) * 8)
+
+
+def uniform(feed):
+    return {"class": np.full((len(feed["video"]), 8), 0.125, np.float32)}
+
+
+class Session(FakeSession):
+    """Gives prepared times and output from its loop and counts its queries."""
+
+    def __init__(self, clock, loop=LOOP, function=uniform):
+        super().__init__(function, 0.020, clock)
+        self.prepared, self.queries = loop, 0
+        self.batches = []
+
+    def run(self, feed):
+        self.queries += 1
+        self.batches.append(feed["video"])
+        return super().run(feed)
+
+    def loop(self, feed, settings):
+        self.settings = settings
+        if self.prepared is LOOP:
+            return dataclasses.replace(LOOP, output=uniform(feed))
+        return self.prepared
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that only the sessions move."""
+    clock = FakeClock()
+    for name in ("interleaved", "measure_session"):
+        real = getattr(timing, name)
+        monkeypatch.setattr(
+            timed_session,
+            name,
+            lambda *args, real=real, **options: real(*args, clock=clock, **options),
+        )
+    return clock
+
+
+@pytest.fixture
+def run(narrow_spec, clip_set, tmp_path, monkeypatch):
+    """Return what times a session of a model at batch 3."""
+    # Set by the session for its own process, which is this one here.
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    artifact = Artifact("device", tmp_path / "m.onnx", "00", {})
+    model = DeviceModel(OnnxModel(narrow_spec, 3, "seeded", artifact), "cpu", artifact)
+    double = FakeDevice(device("cpu").spec, uniform)
+
+    def time_it(session, beside=None, clips=clip_set.clips[:4], settings=SETTINGS):
+        monkeypatch.setattr(double, "open", lambda _: session)
+        return time_session(double, model, clips, settings, beside)
+
+    return time_it
+
+
+def test_three_definitions_are_kept_apart(run, clock):
+    session = Session(clock)
+    times = run(session)
+    assert times.device_ms == LOOP.device_ms
+    assert times.device_io_ms == LOOP.device_io_ms
+    np.testing.assert_allclose(times.e2e_ms, 20.0)
+    assert times.pytorch_ms == ()
+    assert times.is_output_same is True
+    assert session.settings == SETTINGS
+    assert session.is_closed
+
+
+def test_queries_from_the_file_are_fewer_and_take_clips_in_turn(run, clock):
+    session = Session(clock)
+    times = run(session, settings=LoopSettings(2, 40, 1.0))
+    # A quarter of 1 s at 20 ms a query, which is more than a quarter of 40.
+    assert len(times.e2e_ms) == 13
+    first, second, *_ = (batch for batch in session.batches)
+    assert first.shape == (3, 8, 3, 32, 32)
+    # Four clips in batches of three: the second begins with the last clip, then the first again.
+    np.testing.assert_array_equal(second[1], first[0])
+    assert not np.array_equal(second[0], first[0])
+
+
+def test_pytorch_is_timed_in_turns_where_it_is_asked_for(run, clock, monkeypatch, torch):
+    session, order = Session(clock), []
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    monkeypatch.setattr("harness.pytorch.torch_model_from_spec", lambda spec, path: path)
+
+    def run_torch(model, spec, feed):
+        order.append((model, session.queries))
+        clock.advance(0.060)
+
+    monkeypatch.setattr("harness.pytorch.run_torch", run_torch)
+    times = run(session, beside=("a checkpoint",))
+    np.testing.assert_allclose(times.pytorch_ms, 60.0)
+    np.testing.assert_allclose(times.device_io_ms, 20.0)
+    assert times.device_ms == LOOP.device_ms
+    assert len(times.pytorch_ms) == len(times.device_io_ms) == 10
+    assert {model for model, _ in order} == {"a checkpoint"}
+    # Two blocks of five after the warm-up, in the order device PyTorch, PyTorch device.
+    queries = [count for _, count in order[-10:]]
+    assert len(set(queries)) == 1
+
+
+def test_one_block_is_no_longer_than_what_is_wanted(run, clock, monkeypatch, torch):
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    monkeypatch.setattr("harness.pytorch.torch_model_from_spec", lambda *_: None)
+    monkeypatch.setattr("harness.pytorch.run_torch", lambda *_: clock.advance(0.06))
+    times = run(Session(clock), beside=(None,), settings=LoopSettings(1, 2, 0.0))
+    assert len(times.pytorch_ms) == 2
+
+
+OUTPUTS = [
+    (None, None),
+    ({"class": np.full((3, 8), 0.125)}, True),
+    ({"class": np.full((3, 8), 0.125 * 1.0005)}, True),
+    ({"class": np.full((3, 8), 0.125 * 1.01)}, False),
+    ({"class": np.full((3, 8), np.nan)}, False),
+    ({"class": np.full((1, 8), 0.125)}, False),
+    ({"other": np.full((3, 8), 0.125)}, False),
+    ({}, False),
+]
+
+
+@pytest.mark.parametrize(("output", "is_same"), OUTPUTS, ids=str)
+def test_timed_queries_must_compute_the_same(run, clock, output, is_same):
+    loop = dataclasses.replace(LOOP, output=output)
+    assert run(Session(clock, loop)).is_output_same is is_same
+
+
+def test_an_unreadable_clip_is_named_and_closes_nothing_that_is_not_open(
+    run, clock, clip_set, tmp_path
+):
+    path = tmp_path / "broken.mp4"
+    path.write_bytes(b"no video")
+    clips = (dataclasses.replace(clip_set.clips[0], path=path),)
+    with pytest.raises(ClipError, match=rf"timing needs clip {clips[0].id}: .*broken"):
+        run(Session(clock), clips=clips)
+
+
+def test_an_unreadable_clip_in_the_middle_closes_the_session(run, clock, clip_set, tmp_path):
+    path = tmp_path / "broken.mp4"
+    path.write_bytes(b"no video")
+    session = Session(clock)
+    clips = (*clip_set.clips[:3], dataclasses.replace(clip_set.clips[3], path=path))
+    with pytest.raises(ClipError, match="timing needs clip"):
+        run(session, clips=clips)
+    assert session.is_closed
+
+
+def test_an_output_of_another_shape_is_no_timing(run, clock):
+    session = Session(clock, function=lambda feed: {"class": np.zeros((3, 7), np.float32)})
+    with pytest.raises(RunError, match=r"\(3, 7\).*wrong shape"):
+        run(session)
+    assert session.is_closed
