@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from harness import narrow_tsm, pytorch, scores
 from harness.build import WeightsFile, Workshop, code_digest, package_versions
-from harness.data import loading, sampling, transforms, video
+from harness.data import loading, rawframes, sampling, skipping, transforms, video
 from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
 from harness.environment import environment_facts
