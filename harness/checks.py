@@ -1,9 +1,8 @@
 """The four checks of a cell: measure, judge, and name what the verdict rests on."""
 
-import contextlib
 import dataclasses
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy.typing as npt
 
 from harness.accuracy import AccuracyMeasurement, accuracy_measurement
 from harness.datasets import motion8
-from harness.device_predictions import device_predictions
+from harness.device_predictions import device_predictions, open_session, smallest_of
 from harness.divergence import first_divergent_node
 from harness.errors import ExportError, HarnessError, MissingInput, RunError, first_line
 from harness.export_facts import ExportMeasurement
@@ -26,11 +25,9 @@ from harness.parity import ChainScores, ParityMeasurement, parity_measurement
 from harness.reference import npz_from_predictions, torch_predictions, torch_scores
 from harness.run import feed_from_tensors, run_tensors, stream_from_session
 from harness.runtimes.ort import OrtSession, ort_errors, ort_session
-from harness.scores import FLOAT16_SMALLEST_NORMAL, FLOAT32_SMALLEST_NORMAL
 from harness.spec import (
     Cell,
     Clip,
-    DeviceModel,
     LoopSettings,
     ModelSpec,
     Session,
@@ -61,8 +58,7 @@ class Context:
     @property
     def smallest(self) -> float:
         """Probability below which the device tells nothing."""
-        is_half = self.bench.device(self.cell.device).spec.precision == "fp16"
-        return FLOAT16_SMALLEST_NORMAL if is_half else FLOAT32_SMALLEST_NORMAL
+        return smallest_of(self.cell, self.bench)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +122,7 @@ def check_accuracy(context: Context) -> Found:
         )
     clip_set = bench.clip_set(cell.model)
     reference = torch_predictions(spec, weights, clip_set, bench.workshop)
-    with _open(context, bench.device_model(cell)) as session:
+    with open_session(cell, bench) as session:
         preds = device_predictions(cell, bench, session, context.smallest)
     measurement = accuracy_measurement(preds, clip_set, reference)
     raw = {"predictions": (npz_from_predictions(preds), ".npz")}
@@ -223,7 +219,7 @@ def _onnx_scores(context: Context, path: Path, inputs: ParityInputs) -> npt.NDAr
 
 
 def _device_scores(context: Context, inputs: ParityInputs) -> npt.NDArray[np.float64]:
-    with _open(context, context.bench.device_model(context.cell)) as session:
+    with open_session(context.cell, context.bench) as session:
         return _scores(context, session, inputs)
 
 
@@ -232,17 +228,6 @@ def _scores(context: Context, session: Session, inputs: ParityInputs) -> npt.NDA
     progress = context.bench.progress.counter(f"{cell.id} parity", len(inputs.tensors))
     stream = stream_from_session(session)
     return run_tensors(stream, context.spec, cell.batch, inputs.tensors, context.smallest, progress)
-
-
-@contextlib.contextmanager
-def _open(context: Context, model: DeviceModel) -> Iterator[Session]:
-    """Open a session, alone on its chip; the host's processor is shared with other checks."""
-    with context.bench.chip(context.cell.device) as device:
-        session = device.open(model)
-        try:
-            yield session
-        finally:
-            session.close()
 
 
 def _divergence(context: Context, scores: ChainScores, inputs: ParityInputs) -> str | None:

@@ -1,16 +1,34 @@
 """The commands of data sets: ``harness dataset scan`` and what is made from its manifest."""
 
 import argparse
+import contextlib
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from harness import registry
+from harness.accuracy import accuracy_measurement
+from harness.data.bins import CLIPS, INFO, write_bins
 from harness.data.labels import KINETICS400, kinetics400_names, names_from_map
-from harness.data.manifest import Manifest, problem_count, write_manifest
+from harness.data.manifest import (
+    Manifest,
+    clip_set_from_manifest,
+    problem_count,
+    read_manifest,
+    write_manifest,
+)
+from harness.data.rawframes import SHORT_SIDE, extract, write_listing
 from harness.data.scan import Source, scan
+from harness.data.store import CropStore
+from harness.data.streaming import stored_samples
+from harness.device_predictions import device_predictions, merged, open_session, smallest_of
 from harness.progress import Progress
-from harness.site import Site, load_site
+from harness.reference import npz_from_predictions, predictions_from_npz
+from harness.site import load_site
+from harness.spec import Cell, Predictions
+from harness.workbench import Workbench
 
 SHOWN = 20
 
@@ -21,6 +39,10 @@ def add_commands(commands: Any) -> None:
     parser = commands.add_parser("dataset", help=text, description=text)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     _add_scan(actions)
+    _add_rawframes(actions)
+    _add_predict(actions)
+    _add_merge(actions)
+    _add_preprocess(commands)
 
 
 def _add_scan(actions: Any) -> None:
@@ -37,6 +59,51 @@ def _add_scan(actions: Any) -> None:
     added.add_argument("--list", type=Path, help="lines of: path label, or: folder frames label")
     added.add_argument("--label-map", type=Path, metavar="FILE", help="a class name on each line")
     added.add_argument("--content", action="store_true", help="digest the bytes, not the sizes")
+
+
+def _add_rawframes(actions: Any) -> None:
+    text = (
+        "extract the frames of the videos of a manifest, as the guides do: a folder for each clip, "
+        "img_00001.jpg and so on; what was stopped goes on where it stood"
+    )
+    added = actions.add_parser("rawframes", help="extract frames to JPEG", description=text)
+    added.set_defaults(function=_rawframes)
+    added.add_argument("manifest", type=Path)
+    added.add_argument("out", type=Path, help="folder of the raw frames")
+    added.add_argument("--short-side", type=int, default=SHORT_SIDE, metavar="PIXELS")
+    added.add_argument("--workers", type=positive, default=1, metavar="N")
+
+
+def _add_predict(actions: Any) -> None:
+    text = "run one shard of the data set of a model on a device, clip after clip, resumable"
+    added = actions.add_parser("predict", help="predict a shard", description=text)
+    added.set_defaults(function=_predict)
+    added.add_argument("model", help="name, as `harness models` lists it")
+    added.add_argument("--device", default="cpu", help="default: cpu")
+    added.add_argument("--batch-size", type=positive, default=1, metavar="N")
+    added.add_argument(
+        "--shard", type=_shard, default=(0, 1), metavar="I/N", help="from 1/N to N/N"
+    )
+    added.add_argument("--output", type=Path, required=True, metavar="FILE", help="an .npz file")
+
+
+def _add_merge(actions: Any) -> None:
+    text = "join the shards of a data set and count the right answers; all clips must be there"
+    added = actions.add_parser("merge", help="join shards", description=text)
+    added.set_defaults(function=_merge)
+    added.add_argument("model", help="name, as `harness models` lists it")
+    added.add_argument("shards", type=Path, nargs="+", help="files of `harness dataset predict`")
+    added.add_argument("--output", type=Path, required=True, metavar="FILE", help="an .npz file")
+
+
+def _add_preprocess(commands: Any) -> None:
+    text = "write the guides' files of a data set: <n>.bin for each batch, and k400.info"
+    parser = commands.add_parser("preprocess", help=text, description=text)
+    parser.set_defaults(function=_preprocess)
+    parser.add_argument("model", help="name, as `harness models` lists it")
+    parser.add_argument("out", type=Path, help="new folder")
+    parser.add_argument("--batch-size", type=positive, default=1, metavar="N")
+    parser.add_argument("--manifest", type=Path, help="default: the data set of the site")
 
 
 def _scan(options: argparse.Namespace) -> int:
@@ -69,5 +136,87 @@ def _print_manifest(manifest: Manifest) -> None:
             print(f"  and {len(lines) - SHOWN} more; all are in the manifest")
 
 
-def _site(options: argparse.Namespace) -> Site:
-    return load_site(options.site, os.environ)
+def _rawframes(options: argparse.Namespace) -> int:
+    manifest = read_manifest(options.manifest)
+    clips = clip_set_from_manifest(manifest).clips
+    counter = Progress(sys.stderr).counter("rawframes", len(clips))
+    done = []
+    for one in extract(clips, options.out, options.short_side, options.workers):
+        done.append(one)
+        counter(len(done))
+    listed = write_listing(options.out, clips, done)
+    there = sum(one.was_there for one in done)
+    unreadable = [one for one in done if one.unreadable]
+    print(f"{len(done) - len(unreadable)} clips in {options.out}, {there} of them from before")
+    print(f"list {listed}")
+    for one in unreadable:
+        print(f"unreadable: {one.clip_id}: {one.unreadable}")
+    return 1 if unreadable else 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    bench = _bench(options)
+    cell = Cell(options.model, options.device, options.batch_size)
+    with open_session(cell, bench) as session:
+        preds = device_predictions(cell, bench, session, smallest_of(cell, bench), options.shard)
+    options.output.write_bytes(npz_from_predictions(preds))
+    index, count = options.shard
+    print(f"shard {index + 1} of {count}: {len(preds.clip_ids)} clips in {options.output}")
+    return _print_unreadable(preds)
+
+
+def _merge(options: argparse.Namespace) -> int:
+    clip_set = _bench(options).clip_set(options.model)
+    preds = merged([predictions_from_npz(path) for path in options.shards], clip_set)
+    options.output.write_bytes(npz_from_predictions(preds))
+    found = accuracy_measurement(preds, clip_set)
+    for name, count in (("top-1", found.top1), ("top-5", found.top5)):
+        low, high = (100 * edge for edge in (count.interval.low, count.interval.high))
+        print(f"{name}: {count.k} of {count.n} clips, 95 % interval {low:.2f} to {high:.2f} %")
+    print(f"predictions {options.output}, clip set {clip_set.digest}")
+    return _print_unreadable(preds)
+
+
+def _preprocess(options: argparse.Namespace) -> int:
+    bench, spec = _bench(options), registry.model_spec(options.model)
+    if options.manifest is None:
+        clip_set = bench.clip_set(options.model)
+    else:
+        clip_set = clip_set_from_manifest(read_manifest(options.manifest))
+    store = CropStore(bench.site.cache_dir / "crops", spec.protocol, clip_set)
+    with contextlib.closing(stored_samples(store, clip_set.clips)) as items:
+        written = write_bins(options.out, spec, options.batch_size, clip_set.clips, items)
+    shape = list(spec.input.batched(options.batch_size).shape)
+    print(f"{written.files} files of float32 {shape}, {written.clips} clips, in {options.out}")
+    print(f"labels {options.out / INFO}, clip names {options.out / CLIPS}")
+    if written.padding:
+        print(f"the last file ends with {written.padding} samples of zeros that are no clips")
+    for clip_id in written.unreadable:
+        print(f"unreadable: {clip_id}")
+    return 1 if written.unreadable else 0
+
+
+def _print_unreadable(preds: Predictions) -> int:
+    for name, reason in preds.unreadable.items():
+        print(f"unreadable: {name}: {reason}")
+    return 1 if preds.unreadable else 0
+
+
+def positive(text: str) -> int:
+    """Read a whole number above 0 from the command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no shard; give 1/4, 2/4, 3/4 or 4/4 of four")
+    return int(index) - 1, int(count)
+
+
+def _bench(options: argparse.Namespace) -> Workbench:
+    log_dir = Path(tempfile.mkdtemp(prefix="harness-logs-"))
+    site = load_site(options.site, os.environ)
+    return Workbench(site, log_dir, Progress(sys.stderr))

@@ -1,14 +1,20 @@
 """What a device says of a whole clip set, or of a shard of it: through the store, resumable."""
 
+import contextlib
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
+from harness.errors import ClipError
 from harness.resume import Work, journal_at, predict_resumed
 from harness.run import stream_from_session
-from harness.spec import Cell, Clip, Predictions, Session, digest_from_json
+from harness.scores import FLOAT16_SMALLEST_NORMAL, FLOAT32_SMALLEST_NORMAL
+from harness.spec import Cell, Clip, ClipSet, Predictions, Session, digest_from_json
 from harness.workbench import Workbench
 
 
@@ -64,3 +70,52 @@ def shard_of_id(clip_id: str, count: int) -> int:
     """Return the shard of a clip, by the sha256 of its id."""
     digest = hashlib.sha256(clip_id.encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") % count
+
+
+@contextlib.contextmanager
+def open_session(cell: Cell, bench: Workbench) -> Iterator[Session]:
+    """Open the device model of a cell, alone on its chip.
+
+    Raises:
+        DeviceError: the device is not there or does not work.
+        RunError: the model cannot be loaded.
+    """
+    model = bench.device_model(cell)
+    with bench.chip(cell.device) as device:
+        session = device.open(model)
+        try:
+            yield session
+        finally:
+            session.close()
+
+
+def smallest_of(cell: Cell, bench: Workbench) -> float:
+    """Return the probability below which the device of a cell tells nothing."""
+    is_half = bench.device(cell.device).spec.precision == "fp16"
+    return FLOAT16_SMALLEST_NORMAL if is_half else FLOAT32_SMALLEST_NORMAL
+
+
+def merged(shards: Sequence[Predictions], clip_set: ClipSet) -> Predictions:
+    """Join the predictions of shards, in the order of the clip set.
+
+    Raises:
+        ClipError: together they are not the clip set: clips are missing, foreign or there twice.
+    """
+    ids = [name for shard in shards for name in (*shard.clip_ids, *shard.unreadable)]
+    wanted = {clip.id for clip in clip_set.clips}
+    for names, what in (
+        (wanted - set(ids), "are in none of the shards"),
+        (set(ids) - wanted, "are not in the data set"),
+        ({name for name, count in Counter(ids).items() if count > 1}, "are in two shards"),
+    ):
+        if names:
+            shown = ", ".join(sorted(names)[:5])
+            raise ClipError(f"{len(names)} clips {what}: {shown}; name every shard once")
+    row = {
+        name: scores
+        for shard in shards
+        for name, scores in zip(shard.clip_ids, shard.scores, strict=True)
+    }
+    order = tuple(clip.id for clip in clip_set.clips if clip.id in row)
+    unreadable = {name: why for shard in shards for name, why in shard.unreadable.items()}
+    return Predictions(order, np.stack([row[name] for name in order]), unreadable)

@@ -9,8 +9,8 @@ import dataclasses
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,9 +20,6 @@ from harness.data.transforms import Frame, frame_from_jpeg, jpeg_from_frame
 from harness.data.video import iterate_frames
 from harness.errors import ClipError
 from harness.spec import Clip, InputProtocol
-
-if TYPE_CHECKING:
-    from harness.data.manifest import Manifest
 
 SHORT_SIDE = 320
 
@@ -37,27 +34,49 @@ class Extracted:
     unreadable: str | None = None
 
 
-def extract(clips: Sequence[Clip], out: Path, short_side: int = SHORT_SIDE) -> Iterator[Extracted]:
-    """Extract every clip that is not there yet, and yield what became of it.
+def extract(
+    clips: Sequence[Clip], out: Path, short_side: int = SHORT_SIDE, workers: int = 1
+) -> Iterator[Extracted]:
+    """Extract every clip that is not there yet, and yield what became of it, in their order.
 
     Args:
         clips: videos.
         out: folder that gets a folder for each clip, by its file name.
         short_side: of the frames; 0 keeps the size of the video.
+        workers: clips at a time, in threads; the work is done outside the interpreter lock.
 
     Raises:
-        ClipError: two clips would share a folder, or the folder cannot be written.
+        ClipError: two clips would share a folder.
     """
     folders = _folders(clips, out)
-    for clip in clips:
-        folder = folders[clip.id]
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="extract")
+    try:
+        yield from pool.map(lambda clip: extract_clip(clip, folders[clip.id], short_side), clips)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def extract_clip(clip: Clip, folder: Path, short_side: int) -> Extracted:
+    """Extract one clip, unless its folder is there, and say what became of it."""
+    try:
         if folder.is_dir():
-            yield Extracted(clip.id, frame_count(folder), was_there=True)
-            continue
-        try:
-            yield Extracted(clip.id, _extracted(clip.path, folder, short_side))
-        except ClipError as error:
-            yield Extracted(clip.id, 0, unreadable=str(error))
+            return Extracted(clip.id, frame_count(folder), was_there=True)
+        return Extracted(clip.id, _extracted(clip.path, folder, short_side))
+    except ClipError as error:
+        return Extracted(clip.id, 0, unreadable=str(error))
+
+
+def write_listing(out: Path, clips: Sequence[Clip], done: Sequence[Extracted]) -> Path:
+    """Write mmaction2's list of raw frames beside their folder and return where it is."""
+    path = out.with_name(f"{out.name}.list.txt")
+    by_id = {clip.id: clip for clip in clips}
+    lines = (
+        f"{folder_name(by_id[one.clip_id])} {one.frames} {by_id[one.clip_id].label}\n"
+        for one in done
+        if one.frames
+    )
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
 
 
 def folder_name(clip: Clip) -> str:
@@ -88,14 +107,6 @@ def frames_of_protocol(folder: Path, protocol: InputProtocol) -> list[Frame]:
             "change its numbers; name the videos"
         )
     return frames_from_folder(folder, lambda count: frame_indices(protocol, count))
-
-
-def listing(manifest: "Manifest", done: Sequence[Extracted], names: dict[str, str]) -> str:
-    """Return mmaction2's list of raw frames: folder, frames and label of each readable clip."""
-    labels = {clip.id: clip.label for clip in manifest.clips}
-    return "".join(
-        f"{names[one.clip_id]} {one.frames} {labels[one.clip_id]}\n" for one in done if one.frames
-    )
 
 
 def _folders(clips: Sequence[Clip], out: Path) -> dict[str, Path]:

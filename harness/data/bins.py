@@ -1,0 +1,94 @@
+"""The guides' files, for people with scripts of their own: ``<n>.bin`` a batch and ``k400.info``.
+
+Each file is float32 in the layout of the model's input, one whole batch. ``k400.info`` has a line
+``number label`` for each clip, in the order of the files, as the guides' postprocessing reads them.
+A last batch that is not full is filled up with zeros, as ``tsm_k400_preprocess.py`` does, and that
+is said; ``k400.clips`` beside it names the clip of each number.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.data.loading import Unreadable
+from harness.errors import ClipError
+from harness.spec import Clip, ModelSpec, Sample
+
+INFO = "k400.info"
+CLIPS = "k400.clips"
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """What was written: files, clips, and how many samples of the last file are filling."""
+
+    files: int
+    clips: int
+    padding: int
+    unreadable: tuple[str, ...]
+
+
+def write_bins(
+    out: Path,
+    spec: ModelSpec,
+    batch: int,
+    clips: Sequence[Clip],
+    items: Iterable[Sample | Unreadable],
+) -> Written:
+    """Write the files of a clip set; the folder must be new or empty.
+
+    Args:
+        out: the folder; ais_bench takes its ``.bin`` files and leaves the two lists alone.
+        spec: whose input it is.
+        batch: samples a file.
+        clips: for the labels.
+        items: of the clips, in their order.
+
+    Raises:
+        ClipError: the folder holds files already, which would be inferred too, or cannot be written.
+    """
+    labels = {clip.id: clip.label for clip in clips}
+    waiting: list[npt.NDArray[np.float32]] = []
+    ids: list[str] = []
+    unreadable: list[str] = []
+    files = 0
+    try:
+        _require_empty(out)
+        for item in items:
+            if isinstance(item, Unreadable):
+                unreadable.append(item.clip_id)
+                continue
+            ids.append(item.clip_id)
+            waiting.append(item.tensor.reshape(spec.input.shape))
+            if len(waiting) == batch:
+                np.concatenate(waiting).tofile(out / f"{files}.bin")
+                files += 1
+                waiting.clear()
+        padding = (batch - len(waiting)) % batch
+        if waiting:
+            filling = np.zeros_like(waiting[0])
+            np.concatenate([*waiting, *[filling] * padding]).tofile(out / f"{files}.bin")
+            files += 1
+        _write_lists(out, ids, labels)
+    except OSError as error:
+        raise ClipError(f"cannot write the guides' files into {out}: {error.strerror}") from error
+    return Written(files, len(ids), padding, tuple(unreadable))
+
+
+def _require_empty(out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    if any(out.iterdir()):
+        raise ClipError(
+            f"{out} is not empty, and every file in it would be inferred; name a new folder"
+        )
+
+
+def _write_lists(out: Path, ids: Sequence[str], labels: dict[str, int]) -> None:
+    numbered = list(enumerate(ids))
+    info = "".join(f"{number} {labels[clip_id]}\n" for number, clip_id in numbered)
+    (out / INFO).write_text(info, encoding="utf-8")
+    names = "".join(f"{number} {clip_id}\n" for number, clip_id in numbered)
+    (out / CLIPS).write_text(names, encoding="utf-8", errors="surrogateescape")
