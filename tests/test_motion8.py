@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+
 from fixtures.motion8_batches import (
     _SYMMETRY_MATRICES,
     clip_cache,
@@ -25,7 +26,6 @@ from fixtures.tiny_models import (
     standard_views,
     trained_model,
 )
-
 from harness.data import motion8
 
 MODELS = ("nonlocal_tiny", "timesformer_tiny")
