@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fixtures.motion8_batches import (
-    _SYMMETRY_MATRICES,
+    SYMMETRIES,
     clip_cache,
     decoded_clip,
     symmetric_frames,
@@ -138,7 +138,7 @@ def test_training_on_the_held_out_seed_is_refused(tmp_path):
         clip_cache(tmp_path, 8, motion8.HELD_OUT_SEED)
 
 
-@pytest.mark.parametrize("matrix", _SYMMETRY_MATRICES, ids=str)
+@pytest.mark.parametrize("matrix", SYMMETRIES, ids=str)
 def test_symmetries_move_pixels_as_they_move_labels(matrix):
     frames = np.zeros((1, 5, 5, 3), np.uint8)
     frames[0, 2, 4] = 255  # to the right of the middle
@@ -163,6 +163,12 @@ def test_checkpoint_is_small_and_named_by_its_digest(name):
 )
 def test_frames_are_those_of_mmaction2(name, indices):
     assert frame_indices(name, motion8.FRAMES) == indices
+
+
+def test_nonlocal_tiny_has_five_non_local_blocks_and_a_shift_in_each_block():
+    net = trained_model("nonlocal_tiny")
+    kinds = Counter(type(module).__name__ for module in net.modules())
+    assert (kinds["NonLocal3d"], kinds["TemporalShift"], kinds["Bottleneck"]) == (5, 16, 16)
 
 
 def test_top1_on_the_shipped_clips_clears_the_floor(model, clips, target):
