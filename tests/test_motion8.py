@@ -29,6 +29,7 @@ from fixtures.tiny_models import (
 from harness.data import motion8
 
 MODELS = ("nonlocal_tiny", "timesformer_tiny")
+SWAP_FLOOR = 0.90
 TOP1_FLOORS = {"nonlocal_tiny": 0.97, "timesformer_tiny": 0.90}
 
 
@@ -179,5 +180,5 @@ def test_top1_on_the_shipped_clips_clears_the_floor(model, clips, target):
 
 def test_reversed_frames_swap_the_paired_classes(model, clips, target):
     name, net = model
-    preds = predictions(name, net, clips[:160], reversed_views)
-    assert np.mean(np.equal(preds, np.array(target[:160]) ^ 1)) >= TOP1_FLOORS[name]
+    preds = predictions(name, net, clips, reversed_views)
+    assert np.mean(np.equal(preds, np.array(target) ^ 1)) >= SWAP_FLOOR
