@@ -138,14 +138,18 @@ class Controller:
         return exit_status(self.problems)
 
     def _excused(self, required: tuple[str, ...]) -> tuple[str, ...]:
-        """Ids that need not have passed: of absent devices that nobody asked for."""
+        """Ids that need not have passed: of absent devices that nobody asked for.
+
+        Where that would be all of them none is excused, so that the summary says which probe failed.
+        """
         scope = scope_from_config(self.config)
         present = {record.device for record in self.records if record.is_device_present}
         devices = {cell.device for cell in scope.cells} - present - scope.named_devices
         absent = {
             name for name in devices if registry.device(name).probe().presence is Presence.ABSENT
         }
-        return tuple(name for name in required if scope.is_excusable(name, absent))
+        excused = tuple(name for name in required if scope.is_excusable(name, absent))
+        return excused if len(excused) < len(required) else ()
 
 
 class usage_errors:  # noqa: N801 - reads as a statement

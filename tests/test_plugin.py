@@ -302,6 +302,17 @@ def test_a_broken_device_is_not_excused(site, monkeypatch):
 def test_absent_devices_alone_are_not_green(site):
     result = site.run("-m", "not cpu", "acceptance")
     assert result.ret == 6
+    open_part = summary(result).partition("Not required in this run:")[0]
+    assert re.search(r"NOT RUN: .*nonlocal_tiny-ascend310p-bs1:\S*export", open_part)
+    assert "ascend310p is not on this machine: npu-smi is not on PATH" in open_part
+
+
+def test_a_run_that_requires_nothing_is_not_green(site):
+    result = site.run("-m", "cpu and accuracy", "--model", "timesformer", "acceptance")
+    assert result.ret == 6
+    assert "NOT RUN: *-cpu-*:*" in summary(result)
+    result = site.run("-m", "accuracy", "--model", "timesformer", "acceptance")
+    assert result.ret == 6
     assert "no check was required, so nothing was shown" in summary(result)
 
 

@@ -14,6 +14,7 @@ the truth, not this program.
 
 import argparse
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,7 +223,7 @@ def main(arguments: list[str] | None = None) -> None:
     size_bytes = sum(
         path.stat().st_size for path in generate(options.out, options.count, options.seed)
     )
-    print(f"{options.count} clips, {size_bytes} bytes, in {options.out}")
+    sys.stdout.write(f"{options.count} clips, {size_bytes} bytes, in {options.out}\n")
 
 
 if __name__ == "__main__":
