@@ -8,7 +8,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from harness import registry
 from harness.accuracy import accuracy_measurement
 from harness.data.bins import CLIPS, INFO, write_bins
 from harness.data.labels import KINETICS400, kinetics400_names, names_from_map
@@ -178,7 +177,8 @@ def _merge(options: argparse.Namespace) -> int:
 
 
 def _preprocess(options: argparse.Namespace) -> int:
-    bench, spec = _bench(options), registry.model_spec(options.model)
+    bench = _bench(options)
+    spec = bench.model(options.model)
     if options.manifest is None:
         clip_set = bench.clip_set(options.model)
     else:

@@ -14,7 +14,7 @@ from harness.errors import ClipError
 from harness.resume import Work, journal_at, predict_resumed
 from harness.run import stream_from_session
 from harness.scores import FLOAT16_SMALLEST_NORMAL, FLOAT32_SMALLEST_NORMAL
-from harness.spec import Cell, Clip, ClipSet, Predictions, Session, digest_from_json
+from harness.spec import Cell, Clip, ClipSet, Predictions, Session
 from harness.workbench import Workbench
 
 
@@ -44,19 +44,16 @@ def device_predictions(
         bench.site.cache_dir,
     )
     clips = shard_of_clips(clip_set.clips, *shard)
-    key = digest_from_json(
-        {
-            "cell": cell.id,
-            "device_model": bench.device_model(cell).artifact.sha256,
-            "facts": dict(bench.state(cell.device).facts),
-            "protocol": spec.protocol,
-            "clips": clip_set.digest,
-            "shard": shard,
-        }
-    )
+    key = {
+        "cell": cell.id,
+        "device_model": bench.device_model(cell).artifact.sha256,
+        "facts": dict(bench.state(cell.device).facts),
+        "protocol": spec.protocol,
+        "clips": clip_set.digest,
+    }
     samples = functools.partial(stored_samples, CropStore(cache / "crops", spec.protocol, clip_set))
     progress = bench.progress.counter(f"{cell.id} accuracy", len(clips))
-    with journal_at(cache / "partial" / f"{key}.scores", spec, clips) as journal:
+    with journal_at(cache / "partial", key, spec, clips) as journal:
         work, stream = Work(clips, samples, journal), stream_from_session(session)
         return predict_resumed(stream, spec, cell.batch, work, progress, smallest)
 

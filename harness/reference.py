@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from harness.errors import RunError
 from harness.inputs import ParityInputs
 from harness.resume import Work, journal_at, predict_resumed
 from harness.run import run_tensors, stream_from_runner
-from harness.spec import ClipSet, ModelSpec, Predictions, digest_from_json
+from harness.spec import ClipSet, ModelSpec, Predictions
 
 REFERENCE_BATCH = 8
 
@@ -61,8 +61,6 @@ def torch_predictions(
         "clips": clip_set.digest,
         "decoding": _decoding_inputs(),
     }
-    cache = workshop.store.root
-    journal = cache / "partial" / f"{digest_from_json(inputs)}.scores"
     artifact = workshop.store.get_or_build(
         "torch-predictions",
         f"{spec.name}.npz",
@@ -71,7 +69,7 @@ def torch_predictions(
             f"pytorch predictions {spec.name}",
             RunError,
             write_torch_predictions,
-            *(spec, weights.path, clip_set, (cache / "crops", journal), target),
+            *(spec, weights.path, clip_set, (workshop.store.root, inputs), target),
         ),
     )
     return predictions_from_npz(artifact.path)
@@ -99,7 +97,7 @@ def write_torch_predictions(
     spec: ModelSpec,
     checkpoint: Path | None,
     clip_set: ClipSet,
-    kept: tuple[Path, Path],
+    kept: tuple[Path, Mapping[str, object]],
     target: Path,
 ) -> dict[str, Any]:
     """Compute the predictions; runs in a process of its own.
@@ -108,14 +106,15 @@ def write_torch_predictions(
         spec: the model.
         checkpoint: its weights.
         clip_set: what it is run on.
-        kept: the folder of the decoded clips, and the journal of the clips that are done.
+        kept: the cache with what is decoded and predicted so far, and what shapes the predictions.
         target: gets the predictions.
     """
     model = pytorch.torch_model_from_spec(spec, checkpoint)
     stream = stream_from_runner(functools.partial(pytorch.run_torch, model, spec))
-    crops, path = kept
-    samples = functools.partial(stored_samples, CropStore(crops, spec.protocol, clip_set))
-    with journal_at(path, spec, clip_set.clips) as journal:
+    cache, inputs = kept
+    crops = CropStore(cache / "crops", spec.protocol, clip_set)
+    samples = functools.partial(stored_samples, crops)
+    with journal_at(cache / "partial", inputs, spec, clip_set.clips) as journal:
         work = Work(clip_set.clips, samples, journal)
         preds = predict_resumed(stream, spec, REFERENCE_BATCH, work)
     target.write_bytes(npz_from_predictions(preds))

@@ -10,7 +10,7 @@ import dataclasses
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from harness.errors import RunError
 from harness.locks import try_hold
 from harness.run import Progress, Stream, readable_samples, scored_batches
 from harness.scores import FLOAT32_SMALLEST_NORMAL
-from harness.spec import Clip, ModelSpec, Predictions, Sample
+from harness.spec import Clip, ModelSpec, Predictions, Sample, digest_from_json
 
 # What a device said yesterday is not resumed: it may not be the same device any more.
 MAX_AGE_S = 86400.0
@@ -80,12 +80,16 @@ class Journal:
 
 
 @contextlib.contextmanager
-def journal_at(path: Path, spec: ModelSpec, clips: Sequence[Clip]) -> Iterator[Journal]:
-    """Return the journal of ``path``, removed when the block ends well.
+def journal_at(
+    folder: Path, key: Mapping[str, object], spec: ModelSpec, clips: Sequence[Clip]
+) -> Iterator[Journal]:
+    """Return the journal of what ``key`` describes, removed when the block ends well.
 
     Where the folder cannot be written, or another process is at the same predictions, it is a
     passing one.
     """
+    ids = sorted(clip.id for clip in clips)
+    path = folder / f"{digest_from_json({**key, 'ids': ids})}.scores"
     with contextlib.ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,8 +97,8 @@ def journal_at(path: Path, spec: ModelSpec, clips: Sequence[Clip]) -> Iterator[J
         except OSError:
             is_mine = False
         if not is_mine:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="predictions-"))
-            path = Path(folder) / path.name
+            passing = stack.enter_context(tempfile.TemporaryDirectory(prefix="predictions-"))
+            path = Path(passing) / path.name
         journal = Journal(path, spec, clips)
         journal.cut()
         yield journal

@@ -14,30 +14,30 @@ KINETICS400 = "kinetics400"
 KINETICS400_COUNT = 400
 # sha256 of the sorted names of Kinetics-400, joined by newlines.
 KINETICS400_SHA256 = "a8dafb93a1204d4e"
-NAMES_MODULE = ("torchvision", "models/_meta.py", "_KINETICS400_CATEGORIES")
+NAMES_FILE = "models/_meta.py"
+NAMES_VARIABLE = "_KINETICS400_CATEGORIES"
 
 
 @functools.cache
 def kinetics400_names() -> tuple[str, ...]:
     """Return the 400 names by id, from torchvision's source, which is read and not imported.
 
+    mmaction2's wheel lacks its label map. Both are in alphabetical order.
+
     Raises:
         ClipError: the installed torchvision does not carry them.
     """
-    package, path, variable = NAMES_MODULE
-    found = importlib.util.find_spec(package)
-    source = Path(str(found.origin if found else "")).parent / path
-    try:
-        tree = ast.parse(source.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ClipError(f"cannot read the Kinetics-400 names: {error}; {_ADVICE}") from error
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == variable:
-            return tuple(ast.literal_eval(node.value))
-    raise ClipError(f"{source} has no {variable}; {_ADVICE}")
-
-
-_ADVICE = "install what requirements.lock names, or give a label map"
+    found = importlib.util.find_spec("torchvision")
+    folders = [] if found is None else found.submodule_search_locations or []
+    for path in (Path(folder) / NAMES_FILE for folder in folders):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == NAMES_VARIABLE:
+                return tuple(ast.literal_eval(node.value))
+    raise ClipError(
+        f"torchvision, whose {NAMES_FILE} carries the Kinetics-400 class names as "
+        f"{NAMES_VARIABLE}, is not installed or is another version; run the README's set-up "
+        "command, or give a label map"
+    )
 
 
 def names_from_map(path: Path) -> tuple[str, ...]:

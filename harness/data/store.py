@@ -198,6 +198,8 @@ def about(protocol: InputProtocol, clip_set: ClipSet) -> Mapping[str, object]:
     return {
         "format": FORMAT,
         "clips": clip_set.digest,
+        # A part of a set may go by the digest of the whole; its records lie elsewhere.
+        "ids": digest_from_json(sorted(clip.id for clip in clip_set.clips)),
         "protocol": {name: fields[name] for name in CROP_FIELDS},
         "decoders": {package: importlib.metadata.version(package) for package in DECODERS},
         "code": {

@@ -71,19 +71,6 @@ def test_a_map_that_is_none_is_refused(tmp_path, text):
         names_from_map(path)
 
 
-@pytest.mark.parametrize("text", [None, "x = 1\n"])
-def test_a_torchvision_without_the_names_is_said(tmp_path, monkeypatch, text):
-    (tmp_path / "models").mkdir()
-    if text is not None:
-        (tmp_path / "models/_meta.py").write_text(text)
-    (tmp_path / "without").mkdir()
-    (tmp_path / "__init__.py").touch()
-    spec = type("Spec", (), {"origin": str(tmp_path / "__init__.py")})
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
-    with pytest.raises(ClipError, match="give a label map"):
-        kinetics400_names.__wrapped__()
-
-
 def test_folders_of_classes_give_the_labels(disk):
     root = disk(
         "air_drumming/ä b_000010_000020.mp4", "zumba/x.mkv", "Massaging person's head/折 紙.mp4"

@@ -8,6 +8,7 @@ import pytest
 from harness import checks
 from harness.checks import Context, check_throughput, rejudge
 from harness.datasets import motion8
+from harness.device_predictions import open_session
 from harness.errors import InvalidMeasurement, MissingInput
 from harness.measurement import Measurement
 from harness.registry import device
@@ -106,26 +107,26 @@ def fake(**options):
     return FakeDevice(device("cuda").spec, dict, state=state, **options)
 
 
-def test_a_chip_is_held_while_a_session_is_open(context, make_suite, cache, clean, monkeypatch):
+def test_a_chip_is_held_while_a_session_is_open(make_suite, cache, clean, monkeypatch):
     locks, double = Held(monkeypatch), fake()
     bench = make_suite(cache, {"cuda": double}).bench
     session = FakeSession(dict)
     monkeypatch.setattr(double, "open", lambda _: session)
-    with checks._open(context(dataclasses.replace(CELL, device="cuda"), bench), None) as opened:
+    monkeypatch.setattr(bench, "device_model", lambda cell: None)
+    with open_session(dataclasses.replace(CELL, device="cuda"), bench) as opened:
         assert opened is session
         assert locks.held == ["chip7"]
     assert session.is_closed
     assert locks.held == []
 
 
-def test_a_session_is_closed_and_its_chip_freed_after_an_error(
-    context, make_suite, cache, monkeypatch
-):
+def test_a_session_is_closed_and_its_chip_freed_after_an_error(make_suite, cache, monkeypatch):
     locks, double, session = Held(monkeypatch), fake(), FakeSession(dict)
     monkeypatch.setattr(double, "open", lambda _: session)
     bench = make_suite(cache, {"cuda": double}).bench
-    cuda = context(dataclasses.replace(CELL, device="cuda"), bench)
-    with pytest.raises(RuntimeError, match="lost"), checks._open(cuda, None):
+    monkeypatch.setattr(bench, "device_model", lambda cell: None)
+    cuda = dataclasses.replace(CELL, device="cuda")
+    with pytest.raises(RuntimeError, match="lost"), open_session(cuda, bench):
         raise RuntimeError("lost")
     assert session.is_closed
     assert locks.held == []

@@ -5,7 +5,9 @@ import sys
 
 import pytest
 
-from harness import datasets
+from harness.data.labels import kinetics400_names
+from harness.data.manifest import write_manifest
+from harness.data.scan import Source, scan
 from harness.datasets import clip_set_from_site, motion8
 from harness.errors import ClipError, MissingInput
 from harness.site import load_site
@@ -79,15 +81,36 @@ def test_without_the_names_of_its_classes(kinetics_site, monkeypatch, tmp_path, 
         found = importlib.machinery.ModuleSpec("torchvision", None, is_package=True)
         found.submodule_search_locations = [str(tmp_path)]
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
-    datasets._kinetics_classes.cache_clear()
+    kinetics400_names.cache_clear()
     with pytest.raises(ClipError, match=r"Kinetics-400 class names .* is not installed or is"):
         clip_set_from_site("kinetics400", site)
-    datasets._kinetics_classes.cache_clear()
+    kinetics400_names.cache_clear()
 
 
 def test_reading_the_names_imports_nothing_heavy():
     code = (
-        "import sys; from harness.datasets import _kinetics_classes; _kinetics_classes();"
+        "import sys; from harness.data.labels import kinetics400_names; kinetics400_names();"
         "sys.exit(bool({'torch', 'torchvision'} & sys.modules.keys()))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_list_may_have_names_of_its_own(tmp_path, kinetics_site, environ):
+    kinetics_site()
+    (tmp_path / "map.txt").write_text("abseiling\nzumba\n")
+    (tmp_path / "val.txt").write_text("a/one.mp4 1\n")
+    with (tmp_path / "site.toml").open("a") as file:
+        file.write('label_map = "map.txt"\n')
+    found = clip_set_from_site("kinetics400", load_site(tmp_path / "site.toml", environ))
+    assert found.class_names == ("abseiling", "zumba")
+
+
+def test_a_manifest_is_taken_with_its_digest(tmp_path, kinetics_site, environ):
+    listed = clip_set_from_site("kinetics400", kinetics_site("a/one.mp4 0\n"))
+    names = kinetics400_names()
+    source = Source(tmp_path / "videos", names, listing=tmp_path / "val.txt")
+    manifest = scan(source)
+    write_manifest(manifest, tmp_path / "val.manifest")
+    (tmp_path / "site.toml").write_text("[datasets.kinetics400]\nmanifest = 'val.manifest'\n")
+    found = clip_set_from_site("kinetics400", load_site(tmp_path / "site.toml", environ))
+    assert found.digest == manifest.digest == listed.digest
