@@ -7,10 +7,10 @@ need no decoding either. Whatever is not plain (interlaced, rotated, another cod
 are missing or repeat, any damage) is left to decord: ``None`` says so.
 """
 
-import dataclasses
+import functools
 import io
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -26,8 +26,7 @@ PIXELS = frozenset(("yuv420p", "yuvj420p"))
 Choose = Callable[[int], Sequence[int]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Unit:
+class Unit(NamedTuple):
     """One packet: its time, whether it starts a group, and whether nothing refers to it."""
 
     packet: Any
@@ -107,29 +106,39 @@ def _plain_stream(container: Any) -> Any:
 def _unit(packet: Any, length_bytes: int) -> Unit:
     if packet.pts is None or packet.is_discard or packet.is_corrupt:
         raise NotPlain
-    headers = nal_headers(bytes(packet), length_bytes)
+    starts, is_disposable = picture_kind(nal_headers(bytes(packet), length_bytes))
+    return Unit(packet, packet.pts, starts, is_disposable)
+
+
+@functools.cache
+def picture_kind(headers: bytes) -> tuple[bool, bool]:
+    """Return whether a picture starts a group, and whether nothing refers to it.
+
+    Raises:
+        NotPlain: it is not made of whole slices.
+    """
     kinds = {header & 31 for header in headers}
     if kinds & PARTITIONS or not kinds & {SLICE, IDR_SLICE}:
         raise NotPlain
     is_unreferenced = all(header & 0x60 == 0 for header in headers if header & 31 == SLICE)
-    return Unit(packet, packet.pts, IDR_SLICE in kinds, kinds <= DROPPABLE and is_unreferenced)
+    return IDR_SLICE in kinds, kinds <= DROPPABLE and is_unreferenced
 
 
-def nal_headers(data: bytes, length_bytes: int) -> list[int]:
+def nal_headers(data: bytes, length_bytes: int) -> bytes:
     """Return the first byte of each NAL unit of a packet.
 
     Raises:
         NotPlain: the lengths do not add up.
     """
-    headers, position = [], 0
-    while position < len(data):
+    headers, position, end = bytearray(), 0, len(data)
+    while position < end:
         content = position + length_bytes
         size = int.from_bytes(data[position:content], "big")
         position = content + size
-        if size == 0 or position > len(data):
+        if size == 0 or position > end:
             raise NotPlain
         headers.append(data[content])
-    return headers
+    return bytes(headers)
 
 
 def _decoded(

@@ -66,10 +66,13 @@ def crops_from_frames(frames: Sequence[Frame], protocol: InputProtocol) -> Crops
     if len(frames) != protocol.frame_count:
         raise ClipError(f"the model takes {protocol.frame_count} frames, got {len(frames)}")
     size = _short_side_size(frames[0], protocol.short_side)
-    resized = np.stack([_resized(frame, size) for frame in frames])
-    side = protocol.crop_size
-    corners = _crop_corners(size, protocol)
-    return np.stack([resized[:, y : y + side, x : x + side] for x, y in corners])
+    side, corners = protocol.crop_size, _crop_corners(size, protocol)
+    crops = np.empty((len(corners), len(frames), side, side, 3), np.uint8)
+    for number, frame in enumerate(frames):
+        resized = _resized(frame, size)
+        for corner, (x, y) in enumerate(corners):
+            crops[corner, number] = resized[y : y + side, x : x + side]
+    return crops
 
 
 def tensor_from_crops(crops: Crops, protocol: InputProtocol) -> Tensor:
@@ -109,6 +112,8 @@ def _extracted_size(frame: Frame, short_side: int) -> tuple[int, int]:
 def _resized(frame: Frame, size: tuple[int, int]) -> Frame:
     import cv2
 
+    if frame.shape[1::-1] == size:
+        return frame
     return _as_frame(cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR))
 
 

@@ -90,7 +90,7 @@ def test_lengths_that_do_not_add_up_are_not_plain(data):
 
 
 def test_headers_are_found_behind_their_lengths():
-    assert nal_headers(b"\0\x02\x65\x01\0\x01\x06", 2) == [0x65, 0x06]
+    assert nal_headers(b"\0\x02\x65\x01\0\x01\x06", 2) == b"\x65\x06"
 
 
 class Packet(bytes):

@@ -1,0 +1,90 @@
+"""10,000 clips against 1,000: peak memory and time of the whole path, at 64 x 64.
+
+The clips are those of motion8, again and again, under names of their own; each is decoded, stored,
+read, normalised, run by a function in a device's place and scored. Each size runs in a process of
+its own.
+
+python benchmarks/scale.py [--large N] [--small N]
+"""
+
+import argparse
+import functools
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from measured import finish
+
+from harness.data.store import CropStore
+from harness.data.streaming import stored_samples
+from harness.datasets import motion8
+from harness.registry import model_spec
+from harness.resume import Work, journal_at, predict_resumed
+from harness.run import stream_from_runner
+from harness.spec import Clip, ClipSet, Feed
+from harness.stages import run_in_child
+
+GOAL = 1.1
+TIME_OFF = 0.1
+SPEC = model_spec("nonlocal_tiny")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--large", type=int, default=10_000)
+    parser.add_argument("--small", type=int, default=1_000)
+    options = parser.parse_args()
+    peaks, seconds = [], []
+    for count in (options.small, options.large):
+        taken_s, cost = run_in_child(run_clips, count)
+        peaks.append(cost.peak_bytes)
+        seconds.append(taken_s)
+        print(
+            f"  {count:>7} clips {taken_s:8.1f} s  peak {cost.peak_bytes / 1e6:7.1f} MB", flush=True
+        )
+    growth = seconds[1] / seconds[0] / (options.large / options.small)
+    note = f"time grows {growth:.3f} times as fast as the clips (goal 1 +/- {TIME_OFF})"
+    status = finish("scale", peaks[1] / peaks[0], GOAL, at_least=False, note=note)
+    return status or int(abs(growth - 1) > TIME_OFF)
+
+
+def run_clips(count: int) -> float:
+    """Predict so many clips and return the seconds from the first batch to the last."""
+    shipped = motion8().clips
+    clips = tuple(
+        Clip(
+            f"{number:06d}",
+            shipped[number % len(shipped)].path,
+            shipped[number % len(shipped)].label,
+        )
+        for number in range(count)
+    )
+    clip_set = ClipSet("many", clips, motion8().class_names, "d" * 64)
+    marks: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        store = CropStore(Path(folder) / "crops", SPEC.protocol, clip_set)
+        samples = functools.partial(stored_samples, store)
+        with journal_at(Path(folder), {}, SPEC, clips) as journal:
+            preds = predict_resumed(
+                stream_from_runner(score),
+                SPEC,
+                8,
+                Work(clips, samples, journal),
+                lambda done: marks.append(time.perf_counter()) if done in (8, count) else None,
+            )
+    assert len(preds.clip_ids) == count
+    return (marks[-1] - marks[0]) * count / (count - 8)
+
+
+def score(feed: Feed) -> Feed:
+    """Stand in for a device."""
+    (values,) = feed.values()
+    means = values.reshape(len(values), -1)[:, :8]
+    exponents = np.exp(means - means.max(axis=1, keepdims=True))
+    return {SPEC.output.name: (exponents / exponents.sum(axis=1, keepdims=True)).astype(np.float32)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
