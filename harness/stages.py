@@ -192,6 +192,9 @@ def _child_main(
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     follow_parent()
     _return_freed_memory()
+    # Threads of PyTorch's pool that spin while they wait take the processor from those that work:
+    # on a busy host a query is then a hundred times slower. Read when PyTorch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if log is not None:
         _redirect_output(log)
     sender.send_bytes(pickle.dumps(_outcome_from_call(function, args)))

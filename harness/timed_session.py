@@ -89,8 +89,6 @@ def _e2e_query(
 
 
 def _pytorch_query(spec: ModelSpec, checkpoint: Path | None, feed: Feed) -> Callable[[], object]:
-    # Idle threads of PyTorch's pool give way too; read once, when the library is loaded.
-    os.environ["OMP_WAIT_POLICY"] = "passive"
     import torch
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))

@@ -12,7 +12,7 @@ SPEC = dataclasses.replace(
         "backbone": {"type": "NarrowResNetTSM", "base_channels": 10, "pretrained": None},
         "cls_head": {"num_classes": 8, "in_channels": 320, "dropout_ratio": 0.2},
     },
-    checkpoint="nonlocal_tiny_motion8-00000000.pth",
+    checkpoint="nonlocal_tiny_motion8-4d340936.pth",
     dataset="motion8",
     class_count=8,
     input=TensorSpec("video", (1, 8, 3, 64, 64)),
