@@ -1,4 +1,4 @@
-"""10,000 clips against 1,000: peak memory and time of the whole path, at 64 x 64.
+"""10,000 clips against 1,000: peak memory (with the workers) and time of the path, at 64 x 64.
 
 The clips are those of motion8, again and again, under names of their own; each is decoded, stored,
 read, normalised, run by a function in a device's place and scored. Each size runs in a process of
@@ -9,6 +9,7 @@ python benchmarks/scale.py [--large N] [--small N]
 
 import argparse
 import functools
+import multiprocessing
 import sys
 import tempfile
 import time
@@ -24,7 +25,7 @@ from harness.registry import model_spec
 from harness.resume import Work, journal_at, predict_resumed
 from harness.run import stream_from_runner
 from harness.spec import Clip, ClipSet, Feed
-from harness.stages import run_in_child
+from harness.stages import peak_bytes, run_in_child
 
 GOAL = 1.1
 TIME_OFF = 0.1
@@ -38,20 +39,18 @@ def main() -> int:
     options = parser.parse_args()
     peaks, seconds = [], []
     for count in (options.small, options.large):
-        taken_s, cost = run_in_child(run_clips, count)
-        peaks.append(cost.peak_bytes)
+        (taken_s, workers_bytes), cost = run_in_child(run_clips, count)
+        peaks.append(cost.peak_bytes + workers_bytes)
         seconds.append(taken_s)
-        print(
-            f"  {count:>7} clips {taken_s:8.1f} s  peak {cost.peak_bytes / 1e6:7.1f} MB", flush=True
-        )
+        print(f"  {count:>7} clips {taken_s:8.1f} s  peak {peaks[-1] / 1e6:7.1f} MB", flush=True)
     growth = seconds[1] / seconds[0] / (options.large / options.small)
     note = f"time grows {growth:.3f} times as fast as the clips (goal 1 +/- {TIME_OFF})"
     status = finish("scale", peaks[1] / peaks[0], GOAL, at_least=False, note=note)
     return status or int(abs(growth - 1) > TIME_OFF)
 
 
-def run_clips(count: int) -> float:
-    """Predict so many clips and return the seconds from the first batch to the last."""
+def run_clips(count: int) -> tuple[float, int]:
+    """Predict so many clips; return the seconds and the peak memory of the workers."""
     shipped = motion8().clips
     clips = tuple(
         Clip(
@@ -63,6 +62,13 @@ def run_clips(count: int) -> float:
     )
     clip_set = ClipSet("many", clips, motion8().class_names, "d" * 64)
     marks: list[float] = []
+    workers: list[int] = []
+
+    def mark(done: int) -> None:
+        if done in (8, count):
+            marks.append(time.perf_counter())
+            workers.append(sum(peak_bytes(one.pid) for one in multiprocessing.active_children()))
+
     with tempfile.TemporaryDirectory() as folder:
         store = CropStore(Path(folder) / "crops", SPEC.protocol, clip_set)
         samples = functools.partial(stored_samples, store)
@@ -72,10 +78,10 @@ def run_clips(count: int) -> float:
                 SPEC,
                 8,
                 Work(clips, samples, journal),
-                lambda done: marks.append(time.perf_counter()) if done in (8, count) else None,
+                mark,
             )
     assert len(preds.clip_ids) == count
-    return (marks[-1] - marks[0]) * count / (count - 8)
+    return (marks[-1] - marks[0]) * count / (count - 8), max(workers)
 
 
 def score(feed: Feed) -> Feed:

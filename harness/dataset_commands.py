@@ -21,6 +21,7 @@ from harness.data.manifest import (
 from harness.data.rawframes import SHORT_SIDE, extract, write_listing
 from harness.data.scan import Source, scan
 from harness.data.store import CropStore
+from harness.data.store_list import kept_stores
 from harness.data.streaming import stored_samples
 from harness.device_predictions import device_predictions, merged, open_session, smallest_of
 from harness.progress import Progress
@@ -41,6 +42,9 @@ def add_commands(commands: Any) -> None:
     _add_rawframes(actions)
     _add_predict(actions)
     _add_merge(actions)
+    added = actions.add_parser("store", help="list the decoded clips, or remove some")
+    added.set_defaults(function=_store)
+    added.add_argument("--remove", metavar="KEY", help="first letters of the key, as it is listed")
     _add_preprocess(commands)
 
 
@@ -194,6 +198,18 @@ def _preprocess(options: argparse.Namespace) -> int:
     for clip_id in written.unreadable:
         print(f"unreadable: {clip_id}")
     return 1 if written.unreadable else 0
+
+
+def _store(options: argparse.Namespace) -> int:
+    root = load_site(options.site, os.environ).cache_dir / "crops"
+    for kept in kept_stores(root):
+        verb = ""
+        if options.remove is not None and kept.folder.name.startswith(options.remove):
+            kept.remove()
+            verb = "removed "
+        size = f"{kept.nbytes / 1e6:.1f} MB"
+        print(f"{verb}{kept.folder.name[:12]}  {kept.done} clips, {size}, set {kept.clips[:12]}")
+    return 0
 
 
 def _print_unreadable(preds: Predictions) -> int:

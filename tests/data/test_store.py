@@ -6,7 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
+from harness.__main__ import main
 from harness.data.store import CropStore, about, record_shape
+from harness.data.store_list import kept_stores
 from harness.errors import ArtifactError
 from harness.spec import Clip, ClipSet
 
@@ -136,3 +138,36 @@ def test_a_disk_that_takes_nothing_is_said(tmp_path, protocol, clip_set, monkeyp
     with pytest.raises(ArtifactError, match="the disk is full"):
         place.write(crops_of(protocol, clip_set.clips[0]))
     shutil.rmtree(store.folder)
+
+
+def test_stores_are_listed_and_removed(tmp_path, protocol, clip_set, monkeypatch, capsys):
+    monkeypatch.setenv("ACCEPTANCE_CACHE_DIR", str(tmp_path))
+    store = CropStore(tmp_path / "crops", protocol, clip_set)
+    fill(store, protocol, clip_set.clips)
+    key = store.folder.name
+    assert main(["dataset", "store"]) == 0
+    assert capsys.readouterr().out.startswith(f"{key[:12]}  6 clips, ")
+    assert main(["dataset", "store", "--remove", "none"]) == 0
+    with store.filling():
+        assert main(["dataset", "store", "--remove", key[:6]]) == 2
+    assert "is being filled" in capsys.readouterr().err
+    assert main(["dataset", "store", "--remove", key[:6]]) == 0
+    assert capsys.readouterr().out.startswith(f"removed {key[:12]}")
+    assert not store.folder.exists()
+    assert main(["dataset", "store"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_store_that_cannot_be_removed_is_said(tmp_path, protocol, clip_set, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "denied")
+
+    store = CropStore(tmp_path, protocol, clip_set)
+    with store.filling():
+        pass
+    (store.folder / "journal.jsonl").unlink()
+    (kept,) = kept_stores(tmp_path)
+    assert kept.done == 0
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(ArtifactError, match="cannot remove"):
+        kept.remove()

@@ -1,0 +1,46 @@
+"""The tensor stores of this machine, to be listed and removed."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.data.store import JOURNAL
+from harness.errors import ArtifactError
+from harness.locks import try_hold
+
+
+@dataclasses.dataclass(frozen=True)
+class KeptStore:
+    """One store: its folder, its clip set, the clips that are done and the bytes on disk."""
+
+    folder: Path
+    clips: str
+    done: int
+    nbytes: int
+
+    def remove(self) -> None:
+        """Remove the store, unless a process fills it.
+
+        Raises:
+            ArtifactError: it is in use, or cannot be removed.
+        """
+        try:
+            with try_hold(self.folder / "lock") as is_free:
+                if not is_free:
+                    raise ArtifactError(f"{self.folder} is being filled; remove it afterwards")
+                shutil.rmtree(self.folder)
+        except OSError as error:
+            raise ArtifactError(f"cannot remove {self.folder}: {error.strerror}") from error
+
+
+def kept_stores(root: Path) -> Iterator[KeptStore]:
+    """Yield the stores below a folder."""
+    for about in sorted(root.glob("*/about.json")):
+        folder = about.parent
+        journal = folder / JOURNAL
+        done = journal.read_bytes().count(b"\n") if journal.exists() else 0
+        nbytes = sum(path.stat().st_blocks * 512 for path in folder.iterdir())
+        clips = json.loads(about.read_text(encoding="utf-8"))["clips"]
+        yield KeptStore(folder, clips, done, nbytes)
