@@ -46,11 +46,6 @@ class Place:
     offset: int
     shape: tuple[int, ...]
 
-    @property
-    def nbytes(self) -> int:
-        """Size of the record."""
-        return math.prod(self.shape)
-
     def write(self, crops: Crops) -> str:
         """Write a record and return its checksum; nothing counts before the journal says so.
 

@@ -139,13 +139,13 @@ def test_lists_of_videos_and_of_raw_frames_are_taken(tmp_path, disk):
     root = disk("a b.mp4", "c 7/img_00001.jpg", "c 7/img_00002.jpg", "d/img_00002.jpg", "x.mp4")
     listing = tmp_path / "list.txt"
     lines = ["a b.mp4 2", "c 7 2 1", "d 9 0", "gone.mp4 1", "a b.mp4 2", "x.mp4 3", "x.mp4 zumba"]
-    listing.write_text("\n".join([*lines, "alone", "\0 3", ""]), encoding="utf-8")
+    listing.write_text("\n".join([*lines, "alone", "\0 3", "x" * 300 + " 3", ""]), encoding="utf-8")
     found = scan(Source(root, NAMES, listing=listing))
     assert labels(found) == {"a b": 2, "c 7": 1, "d": 0}
     assert [clip.frames for clip in found.clips] == [3, 2, None]
     counts = {kind: len(lines) for kind, lines in found.problems.items()}
     assert counts == {
-        "missing": 2,
+        "missing": 3,
         "unreadable": 1,
         "duplicate": 1,
         "unlabelled": 3,

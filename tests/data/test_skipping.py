@@ -137,3 +137,9 @@ def test_the_choosers_refusal_is_told(tmp_path, write_clip):
     data = write_clip(tmp_path / "clip.mp4", 3).read_bytes()
     with pytest.raises(ClipError, match="no"):
         decode_needed(data, refuse)
+
+
+def test_a_stream_that_starts_in_the_middle_is_not_plain(tmp_path, write_clip, monkeypatch):
+    path = write_clip(tmp_path / "clip.mp4", 5)
+    monkeypatch.setattr(skipping, "picture_kind", lambda headers: (False, False))
+    assert decode_needed(path.read_bytes(), middle) is None
