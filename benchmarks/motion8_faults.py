@@ -22,7 +22,7 @@ from fixtures.motion8_batches import BatchSampler, clip_cache, decoded_clip
 from fixtures.motion8_faults import FAULTS, reversed_views
 from fixtures.tiny_models import (
     MOTION8,
-    SHORT_SIDES,
+    SPECS,
     Floats,
     Frames,
     held_out_labels,
@@ -80,7 +80,7 @@ def baseline_top1(cache: Path, clips: list[Frames], target: list[int], count: in
     recipe = RECIPES["single_frame"]
     name = recipe.model
     training = clip_cache(cache, count, TRAINING_SEED)
-    sampler = BatchSampler(training, SHORT_SIDES[name], strided=False, still=True)
+    sampler = BatchSampler(training, SPECS[name].protocol.short_side, strided=False, still=True)
     model: Any = train(recipe, sampler)
     preds = predictions(name, model, clips, still_views)
     return float(np.mean(np.equal(preds, target)))

@@ -37,6 +37,16 @@ def torch_model_from_spec(spec: ModelSpec, checkpoint: Path | None) -> "torch.nn
     Raises:
         CheckpointError: the checkpoint is damaged, foreign or does not fit.
     """
+    recognizer = recognizer_from_spec(spec)
+    if checkpoint is None:
+        _spread_constant_parameters(recognizer)
+    else:
+        _load_checkpoint(recognizer, checkpoint)
+    return _exportable(recognizer.eval().requires_grad_(False), spec.softmax_in_graph)
+
+
+def recognizer_from_spec(spec: ModelSpec) -> Any:
+    """Build mmaction2's recognizer as its configuration and its initialisers make it, seeded."""
     import torch
 
     with _quiet_mmaction():
@@ -45,16 +55,10 @@ def torch_model_from_spec(spec: ModelSpec, checkpoint: Path | None) -> "torch.nn
         from harness.narrow_tsm import register_narrow_tsm
 
         register_narrow_tsm()
-
         torch.manual_seed(SEED)
         # The constructor calls init_weights(), which adds the shifts and the non-local blocks;
         # a second call would wrap them twice.
-        recognizer = build_model(_model_config(spec))
-    if checkpoint is None:
-        _spread_constant_parameters(recognizer)
-    else:
-        _load_checkpoint(recognizer, checkpoint)
-    return _exportable(recognizer.eval().requires_grad_(False), spec.softmax_in_graph)
+        return build_model(_model_config(spec))
 
 
 def run_torch(model: "torch.nn.Module", spec: ModelSpec, feed: Feed) -> Feed:
@@ -67,13 +71,6 @@ def run_torch(model: "torch.nn.Module", spec: ModelSpec, feed: Feed) -> Feed:
     with torch.no_grad():
         output = model(torch.from_numpy(clips).to(dtype))
     return {spec.output.name: output.numpy()}
-
-
-def config_digest(spec: ModelSpec) -> str:
-    """Return the sha256 of the model's resolved configuration, overrides included."""
-    with _quiet_mmaction():
-        text: str = repr(_model_config(spec))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _model_config(spec: ModelSpec) -> Any:

@@ -478,4 +478,4 @@ def test_request_is_a_value():
     request = provenance.request_from_inputs("onnx", "m.onnx", {"n": 1})
     assert str(request) == f"onnx m.onnx ({request.key[:12]})"
     with pytest.raises(dataclasses.FrozenInstanceError):
-        request.key = ""  # type: ignore[misc]
+        request.key = ""

@@ -18,7 +18,7 @@ from harness.spec import (
     Presence,
 )
 
-X = np.float32([[-3, -2, -1], [0, 1, 2]])
+X = np.array([[-3, -2, -1], [0, 1, 2]], np.float32)
 EXPECTED = np.maximum(X, 0) + X
 QUICK = LoopSettings(warmup_queries=1, min_queries=4, min_seconds=0.0)
 CUDA = "CUDAExecutionProvider"

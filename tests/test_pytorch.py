@@ -10,7 +10,6 @@ import pytest
 from harness.pytorch import (
     SEEDED_SPREAD,
     _import_torchvision,
-    config_digest,
     run_torch,
     torch_model_from_spec,
 )
@@ -141,13 +140,6 @@ def test_read_only_samples_are_taken(narrow_timesformer, timesformer_model):
     feed = noise(narrow_timesformer)
     feed["imgs"].setflags(write=False)
     assert run_torch(timesformer_model, narrow_timesformer, feed)["result"].shape == (3, 5)
-
-
-def test_the_digest_of_a_configuration_follows_its_overrides(narrow_timesformer):
-    digest = config_digest(narrow_timesformer)
-    assert digest == config_digest(narrow_timesformer)
-    assert digest != config_digest(model_spec("timesformer"))
-    assert digest != config_digest(model_spec("nonlocal_r50"))
 
 
 REFUSES_ONCE = """
