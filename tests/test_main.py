@@ -323,7 +323,10 @@ def measurements():
     )
     clip_set = ClipSet("motion8", clips, tuple("abcdefgh"), "d" * 64)
     preds = Predictions(names, logits)
-    times = [session_timing([9.0] * 40, [10.0] * 40, (), [9.5] * 40) for _ in range(3)]
+    # A little slower beside PyTorch than the contract's golden, and well within its tolerance.
+    golden = thresholds_from_file(ROOT / "thresholds.toml").limits(CELL).throughput.golden
+    pytorch_ms = [0.95 * golden * 10.0] * 40
+    times = [session_timing([9.0] * 40, [10.0] * 40, (), pytorch_ms) for _ in range(3)]
     return {
         "export": ExportMeasurement(
             problems=(),
@@ -423,7 +426,7 @@ def test_a_stored_run_gets_the_same_verdict(capsys, run):
     ("old", "new", "words"),
     [
         ("top1 = { floor = 0.97,", "top1 = { floor = 0.995,", "FAIL: nonlocal_tiny-cpu-bs1:accur"),
-        ("tolerance = 0.35", "tolerance = 0.01", "FAIL: nonlocal_tiny-cpu-bs1:throughput"),
+        ("tolerance = 0.5", "tolerance = 0.01", "FAIL: nonlocal_tiny-cpu-bs1:throughput"),
     ],
 )
 def test_other_thresholds_give_another_verdict(capsys, run, tmp_path, old, new, words):
@@ -508,6 +511,6 @@ def test_a_folder_without_a_run_is_named(tmp_path, capsys, name):
 
 
 def test_damaged_thresholds_are_named(run, tmp_path, capsys):
-    path = other_thresholds(tmp_path, "tolerance = 0.35", 'tolerance = "a third"')
+    path = other_thresholds(tmp_path, "tolerance = 0.5", 'tolerance = "a third"')
     assert judge(run, "--thresholds", path) == 2
     assert "throughput.bs1.tolerance: " in capsys.readouterr().err
