@@ -99,7 +99,7 @@ def _pytorch_query(spec: ModelSpec, checkpoint: Path | None, feed: Feed) -> Call
 def _fewer(settings: LoopSettings) -> LoopSettings:
     return LoopSettings(
         warmup_queries=0,  # by then the session is warm
-        min_queries=max(1, settings.min_queries // E2E_SHARE),
+        min_queries=max(2, settings.min_queries // E2E_SHARE),
         min_seconds=settings.min_seconds / E2E_SHARE,
     )
 
