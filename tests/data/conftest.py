@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from harness.data.transforms import Frame
+from harness.registry import model_spec
 from harness.spec import InputProtocol
 
 NMS_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
@@ -22,34 +23,12 @@ NMS_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 @pytest.fixture(scope="session")
 def nonlocal_protocol() -> InputProtocol:
-    return InputProtocol(
-        sampling="uniform",
-        frame_count=8,
-        frame_interval=1,
-        short_side=256,
-        crop_size=224,
-        crop_count=1,
-        mean=(123.675, 116.28, 103.53),
-        std=(58.395, 57.12, 57.375),
-        layout="TCHW",
-    )
+    return model_spec("nonlocal_r50").protocol
 
 
 @pytest.fixture(scope="session")
 def timesformer_protocol() -> InputProtocol:
-    return InputProtocol(
-        sampling="strided",
-        frame_count=8,
-        frame_interval=32,
-        short_side=224,
-        crop_size=224,
-        crop_count=3,
-        mean=(127.5, 127.5, 127.5),
-        std=(127.5, 127.5, 127.5),
-        layout="MCTHW",
-        source="rawframes",
-        rawframe_short_side=320,
-    )
+    return model_spec("timesformer").protocol
 
 
 @pytest.fixture(scope="session")
