@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import registry
+from harness import contract_commands, registry
 from harness.artifacts import ArtifactStore
 from harness.build import FIXTURES
 from harness.checks import rejudge
@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     cache.add_argument("--kind", action="append", metavar="KIND", help="only this kind; repeatable")
     cache.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     add_commands(commands)
+    contract_commands.add_commands(commands)
     return parser
 
 
