@@ -28,6 +28,7 @@ from harness.runtimes.cann_env import cann_environment
 from harness.runtimes.command import CommandResult
 from harness.runtimes.npu_smi_table import NpuProcess
 from harness.spec import LoopSettings
+from harness.throughput import session_timing, throughput_measurement
 
 BENCH = AisBench("/opt/py/bin/python3", "2025", {})
 RUN = BenchRun(Path("/scratch/run-1"), Path("/logs/x.log"))
@@ -322,6 +323,9 @@ def test_times_are_those_after_the_warm_up(bench, make, generation):
     assert max(times.device_ms) < 6.0
     assert times.device_io_ms[0] == pytest.approx(times.device_ms[0] + 0.904, abs=1e-3)
     assert times.output is None
+    assert times.problems == ()
+    assert times.notes[0].startswith("before: npu1-chip0 310P3, health OK, 47 C")
+    assert times.notes[1].startswith("after: npu1-chip0 310P3, health OK, 47 C")
     assert after.shape == (2, 5)
 
 
@@ -345,10 +349,13 @@ def test_a_shared_hot_chip_makes_the_times_invalid_and_says_why(bench, make):
     onnx, device, model = opened(bench, make, streaming=False)
     session = device.open(model)
     bench.fault("smi_hot,smi_busy")
-    with pytest.raises(InvalidMeasurement) as caught:
-        session.loop(make.random_feed(onnx), LoopSettings(5, 4, 0.0))
+    times = session.loop(make.random_feed(onnx), LoopSettings(5, 4, 0.0))
     for words in ("95 C is above 85 C", "4711 python3", "AICore already 80 %"):
-        assert words in str(caught.value)
+        assert any(words in problem for problem in times.problems)
+    timing = session_timing(times.device_ms).model_copy(update={"problems": times.problems})
+    reasons = throughput_measurement([timing], onnx.batch).invalid_reasons
+    assert len(reasons) == len(times.problems) == 5
+    assert reasons[0].startswith("session 1: npu1-chip0 before the run: ")
     bench.fault("smi_8020")
     with pytest.raises(InvalidMeasurement, match=r"cannot be looked at before .*ret is -8020"):
         session.loop(make.random_feed(onnx), LoopSettings(5, 4, 0.0))

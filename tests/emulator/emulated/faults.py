@@ -75,6 +75,11 @@ def has_fault(name):
     return name in asked
 
 
+def has_fault_on(name, number):
+    """Whether the chip ``number`` of the host has it; EMULATOR_FAULT_CHIP names a single one."""
+    return has_fault(name) and os.environ.get("EMULATOR_FAULT_CHIP", str(number)) == str(number)
+
+
 def hang():
     """Sleep until killed."""
     while True:
