@@ -4,9 +4,11 @@ Pure functions of records. A number is of a chip, of a card with several, or of 
 guide's number is of another scope than what was measured, that is said beside it.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
+from harness.errors import RecordError
 from harness.limits import ThroughputReference
 from harness.records import Record
 from harness.spec import Cell, Status
@@ -121,8 +123,12 @@ def speed_lines(
 
 
 def _speed(record: Record, reference: ThroughputReference) -> CellSpeed | None:
-    measured = record.measured() if record.check == "throughput" else None
-    if not isinstance(measured, ThroughputMeasurement) or record.verdict.status is Status.INVALID:
+    measured = None
+    if record.check == "throughput" and record.verdict.status is not Status.INVALID:
+        # A record that does not fit is red by itself; this table only goes without it.
+        with contextlib.suppress(RecordError):
+            measured = record.measured()
+    if not isinstance(measured, ThroughputMeasurement):
         return None
     speed = measured.speed(reference.definition)
     if speed is None:

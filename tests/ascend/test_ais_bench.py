@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from harness.errors import InvalidMeasurement, RunError
+from harness.run import predict, stream_from_session
 from harness.runtimes.ais_bench import (
     AisBench,
     BenchRun,
@@ -27,7 +28,7 @@ from harness.runtimes.bench_files import chunks_of
 from harness.runtimes.cann_env import cann_environment
 from harness.runtimes.command import CommandResult
 from harness.runtimes.npu_smi_table import NpuProcess
-from harness.spec import LoopSettings
+from harness.spec import LoopSettings, Sample
 from harness.throughput import session_timing, throughput_measurement
 
 BENCH = AisBench("/opt/py/bin/python3", "2025", {})
@@ -106,6 +107,21 @@ def test_samples_are_files_mapped_by_name_in_bounded_chunks(bench, make, generat
     # 16 samples: natural and lexical order would differ without the zeros.
     assert [len(files) for files in seen] == [16, 4]
     assert seen[0][10] == ("000010.bin", 192)
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_the_padding_of_the_last_batch_is_in_no_result(bench, make, streaming):
+    onnx = make.tiny_onnx(bench.folder, batch=4)
+    device = bench.device(streaming=streaming)
+    samples = [Sample(f"clip{n}", make.random_feed(onnx, n)["video"][:1]) for n in range(5)]
+    session = device.open(bench.built(onnx, device))
+    preds = predict(stream_from_session(session), onnx.spec, 4, samples)
+    # Two batches of four were run; speed never comes from them, but from pure inference.
+    times = session.loop({"video": np.zeros(onnx.input.shape, np.float32)}, LoopSettings(5, 7, 0.0))
+    session.close()
+    assert preds.clip_ids == ("clip0", "clip1", "clip2", "clip3", "clip4")
+    assert preds.scores.shape == (5, 1, 5)
+    assert len(times.device_ms) == 7
 
 
 def test_three_crops_stay_together(bench, make):

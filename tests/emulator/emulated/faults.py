@@ -46,6 +46,7 @@ AIS_BENCH = {
     "bench_opp": "E19999: the model is of another OPP",
     "bench_crash": "SIGSEGV after the first batch",
     "bench_hang": "hangs in the first batch",
+    "bench_hang_late": "hangs after the first batch",
     "bench_device_error": "the device fails in the first batch",
     "bench_disk_full": "no space for the outputs",
     "bench_missing_output": "rc 0, an output is not there",
