@@ -19,6 +19,7 @@ from harness.doctor import doctor_lines
 from harness.errors import HarnessError, RecordError
 from harness.gate import exit_status, problems
 from harness.progress import Progress
+from harness.ratios import speed_lines
 from harness.records import Record, RunDirectory
 from harness.reference import npz_from_predictions
 from harness.run import predict, stream_from_session
@@ -160,7 +161,8 @@ def _judge(options: argparse.Namespace) -> int:
         print(f"judged by {thresholds.path}, which is not what the run was judged by then")
     records = [_rejudged(record, thresholds) for record in run.records()]
     found = problems(records, facts.must_pass, facts.faults)
-    print("\n".join([*table_lines(records), "", *problem_lines(found)]))
+    speeds = speed_lines(records, thresholds.references())
+    print("\n".join([*table_lines(records), "", *problem_lines(found), *speeds]))
     return exit_status(found)
 
 

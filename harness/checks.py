@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.accuracy import AccuracyMeasurement, accuracy_measurement
+from harness.chips import chip_predictions
 from harness.datasets import motion8
-from harness.device_predictions import device_predictions, open_session, smallest_of
+from harness.device_predictions import open_session, smallest_of
 from harness.divergence import first_divergent_node
 from harness.errors import ExportError, HarnessError, MissingInput, RunError, first_line
 from harness.export_facts import ExportMeasurement
@@ -122,10 +123,11 @@ def check_accuracy(context: Context) -> Found:
         )
     clip_set = bench.clip_set(cell.model)
     reference = torch_predictions(spec, weights, clip_set, bench.workshop)
-    with open_session(cell, bench) as session:
-        preds = device_predictions(cell, bench, session, context.smallest)
+    preds, notes = chip_predictions(cell, bench, context.smallest)
     measurement = accuracy_measurement(preds, clip_set, reference)
     raw = {"predictions": (npz_from_predictions(preds), ".npz")}
+    if notes:
+        raw["notes"] = "\n".join(notes).encode(), ".txt"
     return Found(measurement, judge_accuracy(measurement, context.limits.accuracy), raw)
 
 

@@ -14,6 +14,7 @@ from harness.benchmark_json import write_benchmark_json
 from harness.environment import environment_facts
 from harness.errors import HarnessError, first_line
 from harness.gate import ExitStatus, Problem, exit_status, left_out, problems
+from harness.ratios import speed_lines
 from harness.records import Record, RunDirectory, RunFacts, new_run_directory, run_folder
 from harness.scope import Scope, scope_from_options
 from harness.site import load_site
@@ -109,6 +110,9 @@ class Controller:
             lines += ["", *problem_lines(self.problems)]
         if self.spared:
             lines += ["", "Not required in this run:", *problem_lines(self.spared)]
+        references = scope_from_config(self.config).thresholds.references()
+        if compared := speed_lines(self.records, references):
+            lines += ["", *compared]
         for line in [*lines, ""]:
             terminalreporter.write_line(line)
         terminalreporter.write_line(f"run: {self.run.root}")

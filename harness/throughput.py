@@ -56,6 +56,8 @@ class SessionTiming(Measurement):
         nonfinite_count: times that were no numbers and are left out; any makes the run invalid.
         is_output_same: whether the timed queries computed what the accuracy run computed; None if
             nobody looked.
+        problems: why the times do not count: the device was hot, unhealthy or shared.
+        notes: how the device was before and after, and what its tools said.
     """
 
     device_ms: Times = ()
@@ -64,6 +66,8 @@ class SessionTiming(Measurement):
     pytorch_ms: Times = ()
     nonfinite_count: int = 0
     is_output_same: bool | None = None
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def times_ms(self, definition: Definition) -> Times:
         """Return the times of one definition."""
@@ -213,7 +217,7 @@ def _invalid_reasons(sessions: Sequence[SessionTiming]) -> list[str]:
 
 def _session_problems(session: SessionTiming, first: SessionTiming) -> list[str]:
     """Name what is wrong with one session; ``first`` says which times there should be."""
-    problems = []
+    problems = [*session.problems]
     if session.nonfinite_count:
         problems.append(f"{session.nonfinite_count} times are no numbers")
     if session.is_output_same is False:

@@ -62,9 +62,9 @@ def time_session(
         e2e_ms = measure_session(_e2e_query(session, spec, batch, batches), _fewer(settings))
     finally:
         session.close()
-    return session_timing(
-        loop.device_ms, device_io_ms, e2e_ms, pytorch_ms, _is_same(loop.output, expected)
-    )
+    is_same = _is_same(loop.output, expected)
+    timing = session_timing(loop.device_ms, device_io_ms, e2e_ms, pytorch_ms, is_same)
+    return timing.model_copy(update={"problems": loop.problems, "notes": loop.notes})
 
 
 def _batches(spec: ModelSpec, batch: int, clips: Sequence[Clip]) -> Iterator[Feed]:
