@@ -51,7 +51,8 @@ def device_predictions(
         "protocol": spec.protocol,
         "clips": clip_set.digest,
     }
-    samples = functools.partial(stored_samples, CropStore(cache / "crops", spec.protocol, clip_set))
+    store = CropStore(cache / "crops", spec.protocol, clip_set)
+    samples = functools.partial(stored_samples, store, ahead=cell.batch)
     progress = bench.progress.counter(f"{cell.id} accuracy", len(clips))
     with journal_at(cache / "partial", key, spec, clips) as journal:
         work, stream = Work(clips, samples, journal), stream_from_session(session)
