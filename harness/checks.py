@@ -1,6 +1,7 @@
 """The four checks of a cell: measure, judge, and name what the verdict rests on."""
 
 import dataclasses
+import functools
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy.typing as npt
 
 from harness.accuracy import AccuracyMeasurement, accuracy_measurement
 from harness.chips import chip_predictions
+from harness.data.store import CropStore
+from harness.data.streaming import stored_samples
 from harness.datasets import motion8
 from harness.device_predictions import open_session, smallest_of
 from harness.divergence import first_divergent_node
@@ -196,7 +199,9 @@ def _parity_inputs(context: Context) -> ParityInputs:
         clip_set = context.bench.clip_set(context.cell.model)
     except MissingInput:
         clip_set = motion8()
-    return parity_inputs(context.spec, clip_set, context.tier.inputs_for(context.cell))
+    store = CropStore(context.bench.site.cache_dir / "crops", context.spec.protocol, clip_set)
+    source = functools.partial(stored_samples, store, workers=0)
+    return parity_inputs(context.spec, clip_set, context.tier.inputs_for(context.cell), source)
 
 
 def _timed_clips(context: Context) -> tuple[Clip, ...]:

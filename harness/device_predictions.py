@@ -98,7 +98,7 @@ def shard_predictions(
 ) -> Predictions:
     """Run the clips of one shard of a plan; see ``device_predictions``."""
     clips = shard_of_clips(plan.clip_set.clips, *shard)
-    samples = functools.partial(stored_samples, plan.store())
+    samples = functools.partial(stored_samples, plan.store(), ahead=plan.cell.batch)
     with journal_at(plan.cache / "partial", plan.key, plan.spec, clips) as journal:
         work, stream = Work(clips, samples, journal), stream_from_session(session)
         batch = plan.cell.batch

@@ -116,7 +116,7 @@ def write_torch_predictions(
     stream = stream_from_runner(functools.partial(pytorch.run_torch, model, spec))
     cache, inputs = kept
     crops = CropStore(cache / "crops", spec.protocol, clip_set)
-    samples = functools.partial(stored_samples, crops)
+    samples = functools.partial(stored_samples, crops, ahead=REFERENCE_BATCH)
     with journal_at(cache / "partial", inputs, spec, clip_set.clips) as journal:
         work = Work(clip_set.clips, samples, journal)
         preds = predict_resumed(stream, spec, REFERENCE_BATCH, work)
