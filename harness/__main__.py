@@ -20,6 +20,7 @@ from harness.doctor import doctor_lines
 from harness.errors import HarnessError, RecordError
 from harness.gate import exit_status
 from harness.progress import Progress
+from harness.ratios import speed_lines
 from harness.records import Record, RunDirectory
 from harness.reference import npz_from_predictions
 from harness.run import predict, stream_from_session
@@ -164,7 +165,9 @@ def _judge(options: argparse.Namespace) -> int:
     records = [_rejudged(record, thresholds) for record in run.records()]
     today = datetime.datetime.now(datetime.UTC).date()
     decision = decide(records, facts, thresholds.file.waivers, today)
-    print("\n".join(decision_lines(records, decision, thresholds.file.waivers)))
+    speeds = speed_lines(records, thresholds.references())
+    lines = decision_lines(records, decision, thresholds.file.waivers)
+    print("\n".join([*lines, *speeds]))
     return exit_status(decision.problems)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import itertools
 from collections.abc import Callable, Generator, Mapping
@@ -11,13 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.accuracy import AccuracyMeasurement, accuracy_measurement
+from harness.chips import chip_predictions
+from harness.data.store import CropStore
+from harness.data.streaming import stored_samples
 from harness.datasets import motion8
-from harness.device_predictions import (
-    device_predictions,
-    open_session,
-    smallest_of,
-    subset_of_clips,
-)
+from harness.device_predictions import open_session, smallest_of, subset_of_clips
 from harness.divergence import first_divergent_node
 from harness.errors import ExportError, HarnessError, MissingInput, RunError, first_line
 from harness.export_facts import ExportMeasurement
@@ -138,14 +137,15 @@ def check_accuracy(context: Context) -> Found:
         )
     clip_set = context.clip_set
     reference = torch_predictions(spec, weights, clip_set, bench.workshop)
-    with open_session(cell, bench) as session:
-        preds = device_predictions(cell, bench, session, context.smallest, subset=clip_set)
+    preds, notes = chip_predictions(cell, bench, context.smallest, clip_set)
     measurement = accuracy_measurement(preds, clip_set, reference)
     raw = {
         "predictions": (npz_from_predictions(preds), ".npz"),
         "reference": (npz_from_predictions(reference), ".npz"),
         "labels": (npz_labels(clip_set), ".npz"),
     }
+    if notes:
+        raw["notes"] = "\n".join(notes).encode(), ".txt"
     return Found(measurement, judge_accuracy(measurement, context.limits.accuracy), raw)
 
 
@@ -222,7 +222,9 @@ def _parity_inputs(context: Context) -> ParityInputs:
         clip_set = context.bench.clip_set(context.cell.model)
     except MissingInput:
         clip_set = motion8()
-    return parity_inputs(context.spec, clip_set, context.tier.inputs_for(context.cell))
+    store = CropStore(context.bench.site.cache_dir / "crops", context.spec.protocol, clip_set)
+    source = functools.partial(stored_samples, store, workers=0)
+    return parity_inputs(context.spec, clip_set, context.tier.inputs_for(context.cell), source)
 
 
 def _timed_clips(context: Context) -> tuple[Clip, ...]:

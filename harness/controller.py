@@ -16,6 +16,7 @@ from harness.errors import HarnessError, first_line
 from harness.floor_lint import floor_warnings
 from harness.gate import ExitStatus, Problem, exit_status, left_out
 from harness.limits import Waiver
+from harness.ratios import speed_lines
 from harness.records import Record, RunDirectory, RunFacts, new_run_directory, run_folder
 from harness.scope import Scope, scope_from_options
 from harness.site import load_site
@@ -113,6 +114,9 @@ class Controller:
                 "EMULATED: no device was there; this can never be signed off"
             )
         lines = decision_lines(self.records, self.decision, self._waivers, self.spared)
+        references = scope_from_config(self.config).thresholds.references()
+        if compared := speed_lines(self.records, references):
+            lines += ["", *compared]
         for line in [*lines, ""]:
             terminalreporter.write_line(line)
         terminalreporter.write_line(f"run: {self.run.root}")
