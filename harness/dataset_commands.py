@@ -25,10 +25,10 @@ from harness.data.scan import Source, scan
 from harness.data.store import CropStore
 from harness.data.store_list import kept_stores
 from harness.data.streaming import stored_samples
-from harness.device_predictions import device_predictions, merged, open_session, smallest_of
+from harness.device_predictions import device_predictions, open_session, smallest_of
 from harness.errors import ClipError, first_line
 from harness.progress import Progress
-from harness.reference import npz_from_predictions, predictions_from_npz
+from harness.reference import merged, npz_from_predictions, predictions_from_npz
 from harness.site import load_site
 from harness.spec import Cell, Predictions
 from harness.workbench import Workbench

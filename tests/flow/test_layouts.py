@@ -12,7 +12,7 @@ from harness.__main__ import main
 from harness.data.manifest import clip_set_from_manifest, read_manifest
 from harness.datasets import motion8
 from harness.errors import ClipError, RunError
-from harness.reference import predictions_from_npz
+from harness.reference import merged, predictions_from_npz
 from harness.spec import Cell, Predictions, Status
 
 CELL = Cell("nonlocal_tiny", "cpu", 4)
@@ -217,9 +217,9 @@ def test_shards_that_are_not_of_the_set_are_refused(clip_set):
 
     ids = tuple(clip.id for clip in clip_set.clips)
     with pytest.raises(ClipError, match="in two shards"):
-        device_predictions.merged([preds(*ids), preds(ids[0])], clip_set)
+        merged([preds(*ids), preds(ids[0])], clip_set)
     with pytest.raises(ClipError, match="not in the data set"):
-        device_predictions.merged([preds(*ids, "other")], clip_set)
+        merged([preds(*ids, "other")], clip_set)
 
 
 def test_the_commands_find_their_site(tmp_path):
