@@ -134,7 +134,7 @@ def check_accuracy(context: Context) -> Found:
 def check_throughput(context: Context) -> Found:
     """Time sessions, each a process of its own, until their interval decides or the plan ends."""
     cell, bench, limits = context.cell, context.bench, context.limits.throughput
-    with shared("cpu", bench.site.lock_dir):
+    with shared("cpu", bench.site.lock_dir, bench.on_wait("cpu")):
         model = bench.device_model(cell)
     plan = context.tier.timing_for(cell)
     settings = LoopSettings(plan.warmup_queries, plan.min_queries, plan.min_seconds)

@@ -229,11 +229,17 @@ class _Waiting:
         return False
 
 
-def _wait_logger(name: str) -> OnWait:
-    def log(owner: Owner | None, waited_s: float) -> None:
-        _LOG.warning("waiting for %s for %.0f s: %s has it", name, waited_s, owner or "a process")
+def wait_teller(name: str, say: Callable[[str], None]) -> OnWait:
+    """Return what tells through ``say`` how long ``name`` has been waited for, and who has it."""
 
-    return log
+    def tell(owner: Owner | None, waited_s: float) -> None:
+        say(f"waiting for {name} for {waited_s:.0f} s: {owner or 'a process'} has it")
+
+    return tell
+
+
+def _wait_logger(name: str) -> OnWait:
+    return wait_teller(name, lambda text: _LOG.warning("%s", text))
 
 
 def _make_shared(root: Path) -> None:
