@@ -19,7 +19,7 @@ from harness.device_predictions import (
 from harness.errors import DeviceError, HarnessError, InvalidMeasurement, RunError
 from harness.progress import Counter, Heartbeat
 from harness.runtimes.cann import CannDevice
-from harness.spec import Cell, Clip, Device, DeviceModel, Predictions
+from harness.spec import Cell, Clip, ClipSet, Device, DeviceModel, Predictions
 from harness.stages import run_in_child
 from harness.workbench import Workbench
 
@@ -28,8 +28,10 @@ Shard = tuple[int, int]
 Part = tuple[Predictions, tuple[str, ...]]
 
 
-def chip_predictions(cell: Cell, bench: Workbench, smallest: float) -> Part:
-    """Run the whole clip set of a cell on every chip that is free, or on the one that there is.
+def chip_predictions(
+    cell: Cell, bench: Workbench, smallest: float, subset: ClipSet | None = None
+) -> Part:
+    """Run the clip set of a cell, or a subset of it, on every chip that is free, or on the one that there is.
 
     There are as many shards as chips, whether these are free or not, so that a run that was killed
     finds what it did whoever is on the chips by then.
@@ -43,17 +45,17 @@ def chip_predictions(cell: Cell, bench: Workbench, smallest: float) -> Part:
         InvalidMeasurement: a chip was not healthy any more afterwards.
         DecodeError: a process that decodes clips died.
     """
-    plan, model = plan_from_bench(cell, bench, smallest), bench.device_model(cell)
+    plan, model = plan_from_bench(cell, bench, smallest, subset), bench.device_model(cell)
     count = len(bench.state(cell.device).unit_ids)
     title = f"{cell.id} accuracy"
     with bench.chips(cell.device) as chips:
         if count == 1:
             (device,) = chips.values()
-            counter = bench.progress.counter(title, len(plan.clip_set.clips))
+            counter = bench.progress.counter(title, len(plan.wanted.clips))
             return predict_shard(plan, device, model, (0, 1), counter)
         beat = bench.progress.heartbeat(f"{title} on {', '.join(chips)}")
         parts = _Crew(plan, model, count, beat).parts(chips)
-    preds = merged([preds for preds, _ in parts], plan.clip_set)
+    preds = merged([preds for preds, _ in parts], plan.wanted)
     return preds, tuple(dict.fromkeys(note for _, notes in parts for note in notes))
 
 
@@ -117,7 +119,7 @@ class _Crew:
     def parts(self, chips: Mapping[str, Device]) -> list[Part]:
         """Return what the shards came to; the first chip that fails stops the others."""
         for index in range(self.count):
-            if shard_of_clips(self.plan.clip_set.clips, index, self.count):
+            if shard_of_clips(self.plan.wanted.clips, index, self.count):
                 self._todo.put(index)
         decoded = self._decoding()
         with contextlib.closing(decoded), ThreadPoolExecutor(len(chips)) as pool:
@@ -135,7 +137,7 @@ class _Crew:
     def _decoding(self) -> Generator[Item, None, None]:
         store = self.plan.store()
         missing: Sequence[Clip] = [
-            clip for clip in self.plan.clip_set.clips if store.entry(clip) is None
+            clip for clip in self.plan.wanted.clips if store.entry(clip) is None
         ]
         yield from stored_samples(store, missing)
 

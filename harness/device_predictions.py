@@ -25,6 +25,7 @@ from harness.spec import (
     ModelSpec,
     Predictions,
     Session,
+    digest_from_json,
 )
 from harness.workbench import Workbench
 
@@ -34,6 +35,8 @@ class Plan:
     """What the predictions of a cell are made from; another process can be given it.
 
     Attributes:
+        clip_set: the whole set, by which decoded clips are stored.
+        wanted: the set, or the subset of it, that is predicted.
         cache: folder of what is decoded and of the journals.
         key: what decides about the predictions, beside the clips.
         smallest: probability below which the device tells nothing.
@@ -42,6 +45,7 @@ class Plan:
     cell: Cell
     spec: ModelSpec
     clip_set: ClipSet
+    wanted: ClipSet
     cache: Path
     key: Mapping[str, object]
     smallest: float
@@ -51,7 +55,9 @@ class Plan:
         return CropStore(self.cache / "crops", self.spec.protocol, self.clip_set)
 
 
-def plan_from_bench(cell: Cell, bench: Workbench, smallest: float) -> Plan:
+def plan_from_bench(
+    cell: Cell, bench: Workbench, smallest: float, subset: ClipSet | None = None
+) -> Plan:
     """Return what the predictions of ``cell`` are made from; its device model is built."""
     spec, clip_set = bench.model(cell.model), bench.clip_set(cell.model)
     key = {
@@ -61,7 +67,8 @@ def plan_from_bench(cell: Cell, bench: Workbench, smallest: float) -> Plan:
         "protocol": spec.protocol,
         "clips": clip_set.digest,
     }
-    return Plan(cell, spec, clip_set, bench.site.cache_dir, key, smallest)
+    wanted = clip_set if subset is None else subset
+    return Plan(cell, spec, clip_set, wanted, bench.site.cache_dir, key, smallest)
 
 
 def device_predictions(
@@ -70,6 +77,7 @@ def device_predictions(
     session: Session,
     smallest: float,
     shard: tuple[int, int] = (0, 1),
+    subset: ClipSet | None = None,
 ) -> Predictions:
     """Run a shard of the clip set of a cell; what a killed run did today is kept.
 
@@ -79,13 +87,14 @@ def device_predictions(
         session: of the device model of the cell.
         smallest: probability below which the device tells nothing.
         shard: its number, from 0, and how many there are.
+        subset: of its clip set, in place of the whole.
 
     Raises:
         RunError: the device failed.
         DecodeError: a process that decodes clips died.
     """
-    plan = plan_from_bench(cell, bench, smallest)
-    count = len(shard_of_clips(plan.clip_set.clips, *shard))
+    plan = plan_from_bench(cell, bench, smallest, subset)
+    count = len(shard_of_clips(plan.wanted.clips, *shard))
     counter = bench.progress.counter(f"{cell.id} accuracy", count)
     return shard_predictions(plan, session, shard, counter)
 
@@ -97,8 +106,8 @@ def shard_predictions(
     progress: Callable[[int], None] = lambda done: None,
 ) -> Predictions:
     """Run the clips of one shard of a plan; see ``device_predictions``."""
-    clips = shard_of_clips(plan.clip_set.clips, *shard)
-    samples = functools.partial(stored_samples, plan.store())
+    clips = shard_of_clips(plan.wanted.clips, *shard)
+    samples = functools.partial(stored_samples, plan.store(), ahead=plan.cell.batch)
     with journal_at(plan.cache / "partial", plan.key, plan.spec, clips) as journal:
         work, stream = Work(clips, samples, journal), stream_from_session(session)
         batch = plan.cell.batch
@@ -110,10 +119,30 @@ def shard_of_clips(clips: Sequence[Clip], index: int, count: int) -> tuple[Clip,
     return tuple(clip for clip in clips if shard_of_id(clip.id, count) == index)
 
 
+def subset_of_clips(clip_set: ClipSet, count: int | None) -> ClipSet:
+    """Return the ``count`` clips whose ids hash lowest, in their order; the whole set where None.
+
+    The same on every machine, and a smaller subset is part of a larger one.
+    """
+    if count is None or count >= len(clip_set.clips):
+        return clip_set
+    chosen = sorted((clip.id for clip in clip_set.clips), key=_hash_of_id)[:count]
+    kept = set(chosen)
+    return dataclasses.replace(
+        clip_set,
+        clips=tuple(clip for clip in clip_set.clips if clip.id in kept),
+        digest=digest_from_json({"subset of": clip_set.digest, "clips": sorted(chosen)}),
+        is_whole=False,
+    )
+
+
 def shard_of_id(clip_id: str, count: int) -> int:
     """Return the shard of a clip, by the sha256 of its id."""
-    digest = hashlib.sha256(clip_id.encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:8], "big") % count
+    return int.from_bytes(_hash_of_id(clip_id)[:8], "big") % count
+
+
+def _hash_of_id(clip_id: str) -> bytes:
+    return hashlib.sha256(clip_id.encode("utf-8", "surrogateescape")).digest()
 
 
 @contextlib.contextmanager
