@@ -117,6 +117,8 @@ def shared(name: str, root: Path, on_wait: OnWait | None = None) -> Iterator[Non
         _make_shared(root)
         with hold(root / f"{name}.door", on_wait or _wait_logger(name), mode=_SHARED_FILE):
             file = os.open(path, os.O_RDWR | os.O_CREAT, _SHARED_FILE)
+            with contextlib.suppress(OSError):  # it is somebody else's, who has done so
+                os.fchmod(file, _SHARED_FILE)
             fcntl.flock(file, fcntl.LOCK_SH)
     except OSError as error:
         raise DeviceError(
@@ -174,7 +176,7 @@ def free_one(names: Sequence[str], root: Path) -> str:
         path = root / f"{name}.lock"
         try:
             _make_shared(root)
-            with try_hold(path) as is_free:
+            with try_hold(path, _SHARED_FILE) as is_free:
                 if is_free:
                     return name
         except OSError as error:
