@@ -166,7 +166,7 @@ def check_throughput(context: Context) -> Found:
 def timed_sessions(context: Context) -> Generator[SessionTiming, None, None]:
     """Time session after session, each a process of its own, alone on its chip until closed."""
     cell, bench, limits = context.cell, context.bench, context.limits
-    with shared("cpu", bench.site.lock_dir):
+    with shared("cpu", bench.site.lock_dir, bench.on_wait("cpu")):
         model = bench.device_model(cell)
     plan = context.tier.timing_for(cell)
     settings = LoopSettings(plan.warmup_queries, plan.min_queries, plan.min_seconds)

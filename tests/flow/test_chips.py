@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import logging
 import os
 import pickle
 import shutil
@@ -147,8 +146,8 @@ def test_shards_are_the_same_everywhere(clip_set):
     assert all(parts)
 
 
-def test_a_second_run_waits_for_a_chip_and_says_for_whom(suite, caplog):
-    locks = suite.bench.site.lock_dir
+def test_a_second_run_waits_for_a_chip_and_says_for_whom(suite, monkeypatch):
+    locks, said = suite.bench.site.lock_dir, []
     pipe = subprocess.PIPE
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(locks)], stdin=pipe, stdout=pipe, cwd=ROOT
@@ -156,18 +155,14 @@ def test_a_second_run_waits_for_a_chip_and_says_for_whom(suite, caplog):
         assert first.stdout is not None
         assert first.stdout.readline() == b"held\n"
 
-        class Ending(logging.Handler):
-            def emit(self, record):
-                if "waiting for npu1-chip" in record.getMessage():
-                    first.stdin.close()
+        def say(text):
+            said.append(text)
+            first.stdin.close()
 
-        handler = Ending()
-        logging.getLogger("harness.locks").addHandler(handler)
+        monkeypatch.setattr(suite.bench.progress, "say", say)
         with suite.bench.chips("ascend310p") as chips:
             assert list(chips) == [CHIPS[0]]
-        logging.getLogger("harness.locks").removeHandler(handler)
-    assert "waiting for npu1-chip0 for 3 s: process" in caplog.text
-    assert f"process {first.pid} on" in caplog.text
+    assert said[0].startswith(f"waiting for npu1-chip0 for 3 s: process {first.pid} on")
 
 
 def test_a_run_that_is_killed_leaves_no_orphan_and_keeps_what_it_did(suite, monkeypatch, tmp_path):
