@@ -204,22 +204,20 @@ class SpeedFigure(Measurement):
     """Speed of one device at one batch size, beside the guide's own figure.
 
     Attributes:
-        per_s: measured, by the definition of the contract; None if it was not measured.
-        unit: of both figures.
+        per_s: clips a second, measured by the definition of the contract.
         scope: what was measured: a chip, a card or a host.
-        guide: the guide's figure.
+        guide: clips a second that the guide prints; None where it prints none.
         guide_scope: what the guide measured.
-        deviation: measured over guide, less one; None where the two are of different scopes.
-        note: what makes the two differ.
+        deviation: measured over guide, less one, both in the guide's scope.
+        note: how the one was brought to the scope of the other.
         is_best: whether this is the best batch size of the device.
     """
 
-    per_s: float | None
-    unit: str
+    per_s: float
     scope: str
-    guide: float
-    guide_scope: str
-    deviation: float | None
+    guide: float | None = None
+    guide_scope: str | None = None
+    deviation: float | None = None
     note: str = ""
     is_best: bool = False
 
@@ -227,11 +225,12 @@ class SpeedFigure(Measurement):
 class ThroughputRow(Measurement):
     """Speeds at one batch size by device, and the guides' ratios of two devices.
 
-    ``ratios`` holds ``310P/310`` and ``310P/T4``, ``guide_ratios`` the same from the guide.
+    ``ratios`` holds ``310P/310`` and ``310P/T4`` in the scopes of the guide, ``guide_ratios`` the
+    guide's own. A row without a batch size compares the best ones.
     """
 
     model: str
-    batch: int
+    batch: int | None
     speeds: Mapping[str, SpeedFigure]
     ratios: Mapping[str, float]
     guide_ratios: Mapping[str, float]
