@@ -34,6 +34,7 @@ from harness.spec import (
     Status,
 )
 from harness.stages import run_in_child
+from harness.strips import strips_from_flips
 from harness.throughput import SessionTiming, ThroughputMeasurement, throughput_measurement
 from harness.timed_session import time_session
 from harness.workbench import Workbench
@@ -126,6 +127,10 @@ def check_accuracy(context: Context) -> Found:
         preds = device_predictions(cell, bench, session, context.smallest)
     measurement = accuracy_measurement(preds, clip_set, reference)
     raw = {"predictions": (npz_from_predictions(preds), ".npz")}
+    if measurement.paired is not None and measurement.paired.flips:
+        flips = measurement.paired.flips
+        strips = strips_from_flips(flips, clip_set, spec.protocol, preds, reference)
+        raw["strips"] = (strips.model_dump_json().encode(), ".json")
     return Found(measurement, judge_accuracy(measurement, context.limits.accuracy), raw)
 
 
