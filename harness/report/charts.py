@@ -174,7 +174,10 @@ def speed_chart(series: Mapping[str, Mapping[int, float]]) -> Markup:
     parts = [text(left, 12, "clips/s", "end")]
     for tick in nice_ticks(*domain):
         y = scale(domain, (bottom, 16.0), tick)
-        parts += [line((left, y), (across[1], y), "grid"), text(left - 6, y + 4, f"{tick:g}", "end")]
+        parts += [
+            line((left, y), (across[1], y), "grid"),
+            text(left - 6, y + 4, f"{tick:g}", "end"),
+        ]
     parts += [text(x, bottom + 18, f"bs{batch}", "middle") for batch, x in places.items()]
     parts.append(text((left + across[1]) / 2, bottom + 36, "batch size", "middle"))
     names = _spread(
@@ -185,7 +188,8 @@ def speed_chart(series: Mapping[str, Mapping[int, float]]) -> Markup:
     )
     for number, (name, values) in enumerate(series.items()):
         points = [
-            (places[batch], scale(domain, (bottom, 16.0), values[batch])) for batch in sorted(values)
+            (places[batch], scale(domain, (bottom, 16.0), values[batch]))
+            for batch in sorted(values)
         ]
         parts.append(path(points, f"curve s{number % 4}"))
         parts += [mark(x, y, number, f"mark s{number % 4}") for x, y in points]

@@ -93,7 +93,9 @@ def headline(release: Release) -> str:
     coverage = release.coverage
     if release.decision == "SHIP":
         waived = f", {coverage.waived_checks} waived" if coverage.waived_checks else ""
-        return f"{coverage.passed_checks} of {coverage.required_checks} required checks passed{waived}"
+        return (
+            f"{coverage.passed_checks} of {coverage.required_checks} required checks passed{waived}"
+        )
     counts: dict[ReasonKind, set[str]] = {}
     for reason in release.reasons:
         counts.setdefault(reason.kind, set()).update(reason.ids)
@@ -121,7 +123,7 @@ def by_cell(ids: Iterable[str]) -> dict[str, list[str]]:
 
 def flags(line: CheckLine) -> list[str]:
     """Return the blockers of a check as single words for the matrix."""
-    words = {"seeded": "seeded", "emulat": "emulated", "partial": "partial"}
+    words = {"seeded": "seeded", "emulat": "emulated", "subset": "partial"}
     return [
         next((word for key, word in words.items() if key in text), "blocked")
         for text in line.blockers
