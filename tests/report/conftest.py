@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import functools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,14 @@ from harness.checks import rejudge
 from harness.errors import BuildError, DeviceAbsent, InvalidMeasurement
 from harness.export_facts import ExportMeasurement
 from harness.judge import Verdict
+from harness.limits import Waiver
 from harness.parity import ChainScores, InputCounts, parity_measurement
 from harness.records import Record, RunDirectory, RunFacts
+from harness.report.page import Trend
+from harness.report.pdf import browser_arguments
 from harness.report.release import release_from_runs
-from harness.spec import CHECKS, Status
+from harness.report.write import write_report
+from harness.spec import CHECKS, Cell, Status
 from harness.statistics import (
     mcnemar_midp,
     minimum_detectable_loss,
@@ -286,7 +291,10 @@ def _strips_of(*names, missing=""):
 @pytest.fixture
 def every_outcome(release_cells):
     """Plan each outcome for some check, on cells that the release requires."""
-    cells = release_cells
+    return _every_outcome(release_cells)
+
+
+def _every_outcome(cells):
     device = "ascend310p is not on this machine: npu-smi is not on PATH"
     return {
         f"{cells[1].id}:throughput": {"factor": 0.95, "spread": 0.05},
@@ -301,3 +309,74 @@ def every_outcome(release_cells):
 @pytest.fixture(scope="session")
 def run_maker():
     return RunMaker
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Return a headless Chromium; the tests of the page skip where there is none, and say so."""
+    if shutil.which("chromium") is None:
+        pytest.skip("chromium is not installed: `make browser`; the sign-off page is NOT tested")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=[*browser_arguments()]
+        )
+        yield chromium
+        chromium.close()
+
+
+HOSTILE = (
+    "<script>document.title='owned'</script>",
+    '"><img src=x onerror="document.title=\'owned\'">',
+    "'; document.title='owned'; //",
+    "{{ 7 * 7 }} {% raw %}",
+    "\u202eright to left \u0627\u0644\u0639\u0631\u0628\u064a\u0629",
+    "\U0001f980" * 20,
+    "long" * 125,
+)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory, thresholds, release_cells, strips_of):
+    """Write the report of one run with every outcome, a waiver and hostile names in it."""
+    root = tmp_path_factory.mktemp("site")
+    name = HOSTILE[0]
+    waiver = Waiver(
+        cell=release_cells[7].id,
+        check="accuracy",
+        reason=HOSTILE[1],
+        issue=HOSTILE[4],
+        owner=name,
+        expires=datetime.date(2026, 12, 31),
+    )
+    file = thresholds.file.model_copy(update={"waivers": (waiver,)})
+    plans = _every_outcome(release_cells) | {
+        f"{release_cells[7].id}:accuracy": {"drop": 200, "clip": HOSTILE[6] + "{}"},
+        f"{release_cells[8].id}:accuracy": {"strips": strips_of(*HOSTILE)},
+        f"{release_cells[9].id}:accuracy": {"strips": strips_of(name, missing=HOSTILE[1])},
+        f"{release_cells[10].id}:export": {"raises": BuildError(" ".join(HOSTILE))},
+        f"{release_cells[11].id}:accuracy": {"classes": 8},
+    }
+    make = RunMaker(root, dataclasses.replace(thresholds, file=file))
+    run = make("every", release_cells, plans, environment={"host": HOSTILE[1]})
+    stranger = Cell(HOSTILE[0], "cpu", 1)
+    with (run.root / "records.jsonl").open("a", encoding="utf-8") as lines:
+        record = run.records()[0].model_copy(update={"model": stranger.model})
+        lines.write(record.model_dump_json() + "\n")
+    trends = tuple(
+        Trend(
+            name, "nonlocal_r50", "cpu", "clips/s", ("2026-11-01", "2026-11-03"), values, (1,), ()
+        )
+        for name, values in (
+            ("nonlocal_r50-cpu-bs1 throughput", (1.0, 2.0, 2.1)),
+            (HOSTILE[2], (5.0,)),
+        )
+    )
+    write_report([run], make.thresholds, root / "report", TODAY, trends)
+    return root / "report"
+
+
+@pytest.fixture(scope="session")
+def hostile():
+    return HOSTILE
