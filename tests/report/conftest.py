@@ -18,10 +18,11 @@ from harness.judge import Verdict
 from harness.limits import Waiver
 from harness.parity import ChainScores, InputCounts, parity_measurement
 from harness.records import Record, RunDirectory, RunFacts
-from harness.report.page import Trend
+from harness.report.evidence import evidence_from_records
+from harness.report.merge import merged_runs
+from harness.report.page import Trend, markdown_from_release, page_from_release
 from harness.report.pdf import browser_arguments
-from harness.report.release import release_from_runs
-from harness.report.write import write_report
+from harness.report.release import release_from_merged, release_from_runs
 from harness.spec import CHECKS, Cell, Status
 from harness.statistics import (
     mcnemar_midp,
@@ -359,7 +360,7 @@ def site(tmp_path_factory, thresholds, release_cells, strips_of):
         f"{release_cells[11].id}:accuracy": {"classes": 8},
     }
     make = RunMaker(root, dataclasses.replace(thresholds, file=file))
-    run = make("every", release_cells, plans, environment={"host": HOSTILE[1]})
+    run = make("every", release_cells[:12], plans, environment={"host": HOSTILE[1]})
     stranger = Cell(HOSTILE[0], "cpu", 1)
     with (run.root / "records.jsonl").open("a", encoding="utf-8") as lines:
         record = run.records()[0].model_copy(update={"model": stranger.model})
@@ -373,8 +374,12 @@ def site(tmp_path_factory, thresholds, release_cells, strips_of):
             (HOSTILE[2], (5.0,)),
         )
     )
-    write_report([run], make.thresholds, root / "report", TODAY, trends)
-    return root / "report"
+    merged = merged_runs([run])
+    release = release_from_merged(merged, make.thresholds, TODAY)
+    page = page_from_release(release, evidence_from_records(merged.records.values(), [run]), trends)
+    (root / "signoff.html").write_text(page, "utf-8")
+    (root / "signoff.md").write_text(markdown_from_release(release), "utf-8")
+    return root
 
 
 @pytest.fixture(scope="session")
