@@ -23,6 +23,7 @@ from harness.progress import Progress
 from harness.ratios import speed_lines
 from harness.records import Record, RunDirectory
 from harness.reference import npz_from_predictions
+from harness.report.commands import add_command as add_report
 from harness.run import predict, stream_from_session
 from harness.scores import best_classes, crop_mean
 from harness.site import Site, load_site
@@ -92,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     cache.add_argument("--kind", action="append", metavar="KIND", help="only this kind; repeatable")
     cache.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     add_commands(commands)
+    add_report(commands, THRESHOLDS)
     contract_commands.add_commands(commands)
     return parser
 

@@ -33,6 +33,7 @@ from harness.run import feed_from_tensors, run_tensors, stream_from_session
 from harness.runtimes.ort import OrtSession, ort_errors, ort_session
 from harness.spec import Cell, ClipSet, LoopSettings, ModelSpec, Predictions, Session, Status
 from harness.stages import run_in_child
+from harness.strips import raw_strips
 from harness.throughput import SessionTiming, ThroughputMeasurement, throughput_measurement
 from harness.timed_session import TimedClips, expected_answers, time_session
 from harness.workbench import Workbench
@@ -143,6 +144,7 @@ def check_accuracy(context: Context) -> Found:
         "reference": (npz_from_predictions(reference), ".npz"),
         "labels": (npz_labels(clip_set), ".npz"),
     }
+    raw |= raw_strips(measurement.paired, clip_set, spec.protocol, (preds, reference))
     if notes:
         raw["notes"] = "\n".join(notes).encode(), ".txt"
     return Found(measurement, judge_accuracy(measurement, context.limits.accuracy), raw)
