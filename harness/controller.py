@@ -128,7 +128,13 @@ class Controller:
         except (HarnessError, OSError) as error:
             self.broken["benchmark.json"] = f"cannot be written: {first_line(error)}"
         facts = run.facts()
-        facts = facts.model_copy(update={"excused": self._excused(facts.required), "is_over": True})
+        facts = facts.model_copy(
+            update={
+                "excused": self._excused(facts.required),
+                "environment_after": environment_facts(_repo(self.config)),
+                "is_over": True,
+            }
+        )
         self.problems = problems(self.records, facts.must_pass, self.broken)
         if ended and not self.problems:
             self.broken["pytest"] = f"ended with exit status {int(ended)}"
@@ -212,12 +218,16 @@ def _new_run(config: pytest.Config, root: Path) -> RunDirectory:
             started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             command=tuple(sys.argv),
             thresholds_digest=scope.thresholds.digest,
-            environment=environment_facts(scope.thresholds.path.parent),
+            environment=environment_facts(_repo(config)),
             required=scope.required(),
         )
     )
     (run.root / "thresholds.toml").write_bytes(scope.thresholds.path.read_bytes())
     return run
+
+
+def _repo(config: pytest.Config) -> Path:
+    return scope_from_config(config).thresholds.path.parent
 
 
 def _why_failed(report: pytest.TestReport | pytest.CollectReport) -> str:
