@@ -1,6 +1,7 @@
 """The command line: ``harness`` or ``python -m harness``."""
 
 import argparse
+import datetime
 import os
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from harness.dataset_commands import add_commands
 from harness.datasets import clip_set_from_site
 from harness.doctor import doctor_lines
 from harness.errors import HarnessError, RecordError
-from harness.gate import exit_status, problems
+from harness.gate import exit_status
 from harness.progress import Progress
 from harness.records import Record, RunDirectory
 from harness.reference import npz_from_predictions
@@ -25,8 +26,9 @@ from harness.run import predict, stream_from_session
 from harness.scores import best_classes, crop_mean
 from harness.site import Site, load_site
 from harness.spec import Cell, ClipSet
-from harness.summary import problem_lines, table_lines
+from harness.summary import decision_lines
 from harness.thresholds import Thresholds, thresholds_from_file
+from harness.waivers import decide
 from harness.workbench import Workbench
 
 THRESHOLDS = FIXTURES.parent / "thresholds.toml"
@@ -159,9 +161,10 @@ def _judge(options: argparse.Namespace) -> int:
     if thresholds.digest != facts.thresholds_digest:
         print(f"judged by {thresholds.path}, which is not what the run was judged by then")
     records = [_rejudged(record, thresholds) for record in run.records()]
-    found = problems(records, facts.must_pass, facts.faults)
-    print("\n".join([*table_lines(records), "", *problem_lines(found)]))
-    return exit_status(found)
+    today = datetime.datetime.now(datetime.UTC).date()
+    decision = decide(records, facts, thresholds.file.waivers, today)
+    print("\n".join(decision_lines(records, decision, thresholds.file.waivers)))
+    return exit_status(decision.problems)
 
 
 def _rejudged(record: Record, thresholds: Thresholds) -> Record:

@@ -13,13 +13,15 @@ from harness import registry
 from harness.benchmark_json import write_benchmark_json
 from harness.environment import environment_facts
 from harness.errors import HarnessError, first_line
-from harness.gate import ExitStatus, Problem, exit_status, left_out, problems
+from harness.gate import ExitStatus, Problem, exit_status, left_out
+from harness.limits import Waiver
 from harness.records import Record, RunDirectory, RunFacts, new_run_directory, run_folder
 from harness.scope import Scope, scope_from_options
 from harness.site import load_site
 from harness.spec import Presence, Status
-from harness.summary import is_emulated, problem_lines, table_lines
+from harness.summary import decision_lines, is_emulated
 from harness.thresholds import thresholds_from_file
+from harness.waivers import Decision, decide
 
 SCOPE: pytest.StashKey[Scope] = pytest.StashKey()
 WORKER_RUN = "acceptance_run"
@@ -43,7 +45,7 @@ class Controller:
         self.run: RunDirectory | None = None
         self.records: list[Record] = []
         self.broken: dict[str, str] = {}
-        self.problems: list[Problem] = []
+        self.decision = Decision([], {})
         self.spared: list[Problem] = []
 
     # Before the header is shown and before xdist starts its workers.
@@ -74,7 +76,8 @@ class Controller:
         if record is not None:
             self._keep(self.run, record)
         # A test that fails beside a green record, or without any, is told by nothing else.
-        if report.failed and (record is None or record.verdict.status is Status.PASS):
+        # A pass that a waiver forbids is told by the review of the waivers.
+        if report.failed and (record is None or self._is_plain_pass(record)):
             self.broken[report.nodeid] = f"{report.when} failed: {_why_failed(report)}"
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -104,14 +107,19 @@ class Controller:
             terminalreporter.write_line(
                 "EMULATED: no device was there; this can never be signed off"
             )
-        lines = table_lines(self.records)
-        if self.problems:
-            lines += ["", *problem_lines(self.problems)]
-        if self.spared:
-            lines += ["", "Not required in this run:", *problem_lines(self.spared)]
+        lines = decision_lines(self.records, self.decision, self._waivers, self.spared)
         for line in [*lines, ""]:
             terminalreporter.write_line(line)
         terminalreporter.write_line(f"run: {self.run.root}")
+
+    @property
+    def _waivers(self) -> tuple[Waiver, ...]:
+        return scope_from_config(self.config).thresholds.file.waivers
+
+    def _is_plain_pass(self, record: Record) -> bool:
+        names = {waiver.id for waiver in self._waivers}
+        is_waived = not record.is_emulated and record.id in names
+        return record.verdict.status is Status.PASS and not is_waived
 
     def _keep(self, run: RunDirectory, record: Record) -> None:
         if record.run_id != run.id:
@@ -135,13 +143,17 @@ class Controller:
                 "is_over": True,
             }
         )
-        self.problems = problems(self.records, facts.must_pass, self.broken)
-        if ended and not self.problems:
+        self.decision = self._decide(facts)
+        if ended and not self.decision.problems:
             self.broken["pytest"] = f"ended with exit status {int(ended)}"
-            self.problems = problems(self.records, facts.must_pass, self.broken)
+            self.decision = self._decide(facts)
         self.spared = left_out(self.records, facts.must_pass)
         run.write_facts(facts.model_copy(update={"broken": self.broken}))
-        return exit_status(self.problems)
+        return exit_status(self.decision.problems)
+
+    def _decide(self, facts: RunFacts) -> Decision:
+        facts = facts.model_copy(update={"broken": self.broken})
+        return decide(self.records, facts, self._waivers, facts.started_on)
 
     def _excused(self, required: tuple[str, ...]) -> tuple[str, ...]:
         """Ids that need not have passed: of absent devices that nobody asked for.

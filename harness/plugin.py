@@ -8,12 +8,12 @@ import pytest
 
 from harness import registry
 from harness.controller import WORKER_RUN, Controller, scope_from_config
-from harness.judge import Verdict
 from harness.progress import Progress
 from harness.records import Record, RunDirectory
 from harness.site import load_site
 from harness.spec import CHECKS, Cell, Check, Status
 from harness.suite import Suite
+from harness.waivers import WaiverReview, review
 from harness.workbench import Workbench
 
 TIERS = ("smoke", "nightly", "release", "emulated")
@@ -88,7 +88,10 @@ def check(request: pytest.FixtureRequest, cell: Cell, acceptance_suite: Suite) -
         record = acceptance_suite.check(cell, name)
         request.node.stash[RECORD] = record
         request.node.user_properties.extend(_properties(record))
-        _end_test(record.verdict)
+        config = request.config
+        today = _run_directory(config).facts().started_on
+        waivers = scope_from_config(config).thresholds.file.waivers
+        _end_test(record, review([record], waivers, today))
 
     return run
 
@@ -144,7 +147,12 @@ def _properties(record: Record) -> list[tuple[str, object]]:
     return [("status", str(record.verdict.status)), ("reason", record.verdict.reason), *numbers]
 
 
-def _end_test(verdict: Verdict) -> None:
+def _end_test(record: Record, reviewed: WaiverReview) -> None:
+    verdict = record.verdict
+    if record.id in reviewed.waived:
+        pytest.xfail(f"{verdict.status}, waived: {reviewed.waived[record.id].reason}")
+    if verdict.status is Status.PASS and reviewed.problems:
+        pytest.fail(reviewed.problems[0].reason, pytrace=False)
     if verdict.status is Status.NOT_RUN:
         pytest.skip(verdict.reason)
     if verdict.status is not Status.PASS:

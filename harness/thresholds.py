@@ -8,6 +8,7 @@ The layout, in which tables may be repeated for each model, device, batch size a
     [models.M.devices.D]                        accuracy floors on that device
     [models.M.devices.D.throughput.bs4]         throughput reference; each is a cell
     [tiers.T]                                   which cells it runs, what it requires, how long
+    [[waivers]]                                 a known failure, its owner, its last day
 
 Unknown keys, tables of unknown models or devices, patterns that match nothing, empty requirements,
 NaN, strings for numbers and numbers out of range are errors that name the key.
@@ -17,6 +18,7 @@ import dataclasses
 import hashlib
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -133,6 +135,7 @@ def _problems(thresholds: Thresholds) -> Iterable[str]:
         for name, tier in file.tiers.items():
             yield from _pattern_problems(thresholds, name, tier)
             yield from _plan_problems(thresholds, name, tier)
+        yield from _waiver_problems(thresholds)
 
 
 def _model_problems(file: ThresholdsFile, name: str) -> Iterable[str]:
@@ -188,3 +191,18 @@ def _plan_problems(thresholds: Thresholds, name: str, tier: Tier) -> Iterable[st
     for pair, plan in tier.timing.items():
         if plan.sessions_max < plan.sessions_min:
             yield f"tiers.{name}.timing.{pair}.sessions_max: below sessions_min"
+
+
+def _waiver_problems(thresholds: Thresholds) -> Iterable[str]:
+    every_cell = {cell.id for cell in thresholds.cells()}
+    run = {cell.id for tier in thresholds.file.tiers for cell in thresholds.cells(tier)}
+    counts = Counter(waiver.id for waiver in thresholds.file.waivers)
+    for number, waiver in enumerate(thresholds.file.waivers):
+        key = f"waivers.{number}.cell: {waiver.cell!r}"
+        if waiver.cell not in every_cell:
+            yield f"{key} is no cell; there are: {', '.join(sorted(every_cell))}"
+        elif waiver.cell not in run:
+            yield f"{key} is run by no tier, so the waiver could never be reviewed"
+    for name, count in counts.items():
+        if count > 1:
+            yield f"waivers: {name} is waived {count} times; keep one"

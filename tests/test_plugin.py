@@ -10,8 +10,10 @@ import pytest
 import harness
 from harness import registry
 from harness.__main__ import main
+from harness.errors import ThresholdsError
 from harness.records import RunDirectory
 from harness.spec import DeviceState, Presence, Status
+from harness.thresholds import thresholds_from_file
 
 pytest_plugins = ["pytester"]
 
@@ -321,6 +323,67 @@ def test_an_emulator_is_told(site):
     result = site.run("-m", "cpu", "acceptance")
     assert result.ret == 0
     assert "EMULATED: no device was there; this can never be signed off" in summary(result)
+
+
+# Waivers
+
+WAIVER = """
+[[waivers]]
+cell = "nonlocal_tiny-cpu-bs1"
+check = "parity"
+reason = "overflows in fp16"
+issue = "NPU-17"
+owner = "mei"
+expires = 2100-01-01
+"""
+
+
+def waive(site, text=WAIVER):
+    path = site.root / "thresholds.toml"
+    path.write_text(path.read_text() + text)
+
+
+def test_a_known_failure_shows_as_waived(site, capsys):
+    waive(site)
+    site.outcomes(nonlocal_tiny_parity="fail")
+    result = site.run("-m", "cpu", "acceptance")
+    assert result.ret == 0
+    assert result.parseoutcomes() == {"passed": 15, "xfailed": 1, "deselected": 16}
+    text = summary(result)
+    assert re.search(r"nonlocal_tiny-cpu-bs1 +pass +waived +pass", text)
+    known = "    overflows in fp16 (NPU-17, owner mei, until 2100-01-01)"
+    assert f"WAIVED: nonlocal_tiny-cpu-bs1:parity\n{known}" in text
+    assert site.statuses["nonlocal_tiny-cpu-bs1:parity"] == "fail"
+
+
+def test_a_waived_check_that_passes_is_red_once(site):
+    waive(site)
+    result = site.run("-m", "cpu", "acceptance")
+    assert result.ret == 1
+    assert result.parseoutcomes() == {"passed": 15, "failed": 1, "deselected": 16}
+    assert summary(result).count("passes though it is waived: remove the waiver") == 1
+    assert "# no [[waivers]] is needed any more" in summary(result)
+    assert site.the_run.facts().broken == {}
+
+
+def test_an_expired_waiver_covers_nothing(site):
+    waive(site, WAIVER.replace("2100", "2020"))
+    site.outcomes(nonlocal_tiny_parity="fail")
+    result = site.run("-m", "cpu", "acceptance")
+    assert result.ret == 1
+    assert result.parseoutcomes() == {"passed": 15, "failed": 1, "deselected": 16}
+    assert "the waiver expired on 2020-01-01" in summary(result)
+
+
+def test_a_failing_run_prints_waivers_to_fill_in(site):
+    site.outcomes(nonlocal_tiny_parity="fail")
+    result = site.run("-m", "cpu", "acceptance")
+    assert result.ret == 1
+    text = summary(result)
+    table = text[text.index("[[waivers]]\n") : text.index("run: ")]
+    waive(site, table)
+    with pytest.raises(ThresholdsError, match=r"waivers\.0\.issue"):
+        thresholds_from_file(site.root / "thresholds.toml")
 
 
 # Ways to leave something out

@@ -376,3 +376,20 @@ def test_a_file_in_another_encoding(tmp_path):
     path.write_bytes('source = "Prüfung"'.encode("latin-1"))
     with pytest.raises(ThresholdsError, match=r"thresholds\.toml is not UTF-8"):
         thresholds_from_file(path)
+
+
+def test_a_waiver_that_no_tier_could_review_is_refused(read):
+    tables = changed("tiers.release.cells", ["*-bs1"])
+    tables["tiers"]["release"]["required"] = ["*:export"]
+    tail = """
+[[waivers]]
+cell = "nonlocal_r50-cpu-bs4"
+check = "parity"
+reason = "overflows"
+issue = "NPU-17"
+owner = "mei"
+expires = 2026-12-31
+"""
+    text = refusal(read, tables, tail)
+    assert "'nonlocal_r50-cpu-bs4' is run by no tier, so the waiver could never" in text
+    assert read(VALID, tail).file.waivers[0].owner == "mei"
