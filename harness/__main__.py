@@ -24,6 +24,7 @@ from harness.records import Record, RunDirectory
 from harness.reference import npz_from_predictions
 from harness.run import predict, stream_from_session
 from harness.scores import best_classes, crop_mean
+from harness.signing.commands import add_commands as add_signing_commands
 from harness.site import Site, load_site
 from harness.spec import Cell, ClipSet
 from harness.summary import decision_lines
@@ -91,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     cache.add_argument("--kind", action="append", metavar="KIND", help="only this kind; repeatable")
     cache.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     add_commands(commands)
+    add_signing_commands(commands)
     return parser
 
 

@@ -86,7 +86,9 @@ def with_runs(root: Path, runs: Sequence[Path]) -> Bundle:
         try:
             shutil.copytree(run, target, symlinks=True)
         except FileExistsError as error:
-            raise RecordError(f"{target} is there already; remove it, or leave {run} out") from error
+            raise RecordError(
+                f"{target} is there already; remove it, or leave {run} out"
+            ) from error
         except OSError as error:
             raise RecordError(f"{run} cannot be copied to {target}: {error}") from error
     return Bundle(root)

@@ -23,9 +23,7 @@ def signed_envelope(statement: Mapping[str, Any], signer: "Signer") -> bytes:
     return _text(envelope.to_dict())
 
 
-def opened_envelope(
-    path: Path, keys: Sequence[PublicKey]
-) -> tuple[Mapping[str, Any], PublicKey]:
+def opened_envelope(path: Path, keys: Sequence[PublicKey]) -> tuple[Mapping[str, Any], PublicKey]:
     """Return the statement in an envelope, and the key of ``keys`` that signed it.
 
     Raises:
@@ -38,7 +36,7 @@ def opened_envelope(
     try:
         envelope = Envelope.from_dict(json.loads(content))
         is_exact = _text(envelope.to_dict()) == content
-    except Exception as error:  # noqa: BLE001 - the library lets through what broke in it
+    except Exception as error:
         raise SignatureError(f"{path} is no DSSE envelope, or was edited: {error}") from error
     # Spare bytes are outside of the signature: there must be none.
     if not is_exact or envelope.payload_type != PAYLOAD_TYPE:

@@ -9,8 +9,8 @@ import pydantic
 from harness.checks import rejudge
 from harness.errors import HarnessError, RecordError
 from harness.measurement import Measurement
-from harness.records import Record, RunDirectory, RunFacts
 from harness.recompute import measurement_from_raw
+from harness.records import Record, RunDirectory, RunFacts
 from harness.spec import Status
 from harness.thresholds import Thresholds, thresholds_from_file
 
@@ -19,7 +19,6 @@ RELATIVE = 1e-9
 ABSOLUTE = 1e-12
 # What a check may come to without having measured anything.
 UNMEASURED = frozenset({Status.NOT_RUN, Status.ERROR, Status.INVALID})
-OUTCOME = "the outcome is "
 
 
 def kept_thresholds(run: RunDirectory) -> Thresholds:
@@ -94,7 +93,7 @@ def _context_problems(record: Record, facts: RunFacts, thresholds: Thresholds) -
 def _missing_blockers(record: Record) -> list[str]:
     expected = []
     if record.verdict.status is not Status.PASS:
-        expected.append(f"{OUTCOME}{record.verdict.status}")
+        expected.append(f"the outcome is {record.verdict.status}")
     if record.weights == "seeded":
         expected.append("seeded weights")
     if record.is_emulated:

@@ -1,7 +1,6 @@
 """Keys: a private one that signs offline, and a public key file that says until when it counts."""
 
 import datetime
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +57,7 @@ class PublicKey(Measurement):
         try:
             found = SSlibKey(self.keyid, self.keytype, self.scheme, dict(self.keyval))
             expected = SSlibKey.from_crypto(found._crypto_key()).keyid
-        except Exception as error:  # noqa: BLE001 - the library raises a good dozen kinds
+        except Exception as error:
             raise KeyFileError(f"key {self.keyid}: it is damaged: {error}") from error
         if expected != self.keyid:
             raise KeyFileError(f"key {self.keyid}: its bytes are those of key {expected}")

@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -91,13 +92,16 @@ def artifacts_of(statement: Mapping[str, Any]) -> list[Any]:
     return [subject for subject in statement["subject"] if "annotations" in subject]
 
 
-def _statement(subjects: Sequence["ResourceDescriptor"], kind: str, predicate: Any) -> Any:
+def _statement(
+    subjects: Sequence["ResourceDescriptor"], kind: str, predicate: Any
+) -> dict[str, Any]:
     from google.protobuf.json_format import MessageToDict
     from in_toto_attestation.v1.statement import Statement
 
     statement = Statement([subject.pb for subject in subjects], kind, predicate)
     statement.validate()
-    return MessageToDict(statement.pb)
+    plain: dict[str, Any] = MessageToDict(statement.pb)
+    return plain
 
 
 def _artifacts(records: Sequence[Record]) -> list["ResourceDescriptor"]:
@@ -107,7 +111,13 @@ def _artifacts(records: Sequence[Record]) -> list["ResourceDescriptor"]:
         for kind, digest in record.subjects.items():
             cells.setdefault((kind, digest), {})[record.cell.id] = None
     return [
-        _descriptor(f"{kind}:{next(iter(names))}", digest, {"kind": kind, "cells": list(names)})
+        _descriptor(
+            f"{kind}:{next(iter(names))}",
+            digest,
+            {"kind": kind, "cells": list(names)},
+            # Seeded weights have no file; the digest says which seed.
+            "sha256" if re.fullmatch("[0-9a-f]{64}", digest) else "seed",
+        )
         for (kind, digest), names in sorted(cells.items())
     ]
 
