@@ -81,6 +81,8 @@ def _scores(path: Path) -> ChainScores:
 def _read(reader: Callable[[Path], T], record: Record, run: RunDirectory, what: str) -> T:
     path = _raw_path(record, run, what)
     try:
+        # NumPy leaves a file open that is no archive; this does not.
+        zipfile.ZipFile(path).close()
         return reader(path)
     # What NumPy, and the zip archive below it, say of a file that is not theirs.
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -59,7 +59,7 @@ def _problems(
         measurement = measurement_from_raw(record, run)
         verdict = _verdict(record, measurement, thresholds)
     except (HarnessError, ValueError) as error:
-        yield f"{record.id}: {error}"
+        yield str(error) if record.id in str(error) else f"{record.id}: {error}"
         return
     for place, ours in (("measurement", measurement), ("verdict", verdict)):
         theirs = record.measurement if place == "measurement" else _plain(record.verdict)

@@ -165,7 +165,8 @@ def _private_bytes(path: Path) -> bytes:
 
 def _private_pem(signer: "CryptoSigner", password: bytes | None) -> bytes:
     if password is None:
-        return signer.private_bytes
+        plain: bytes = signer.private_bytes
+        return plain
     from cryptography.hazmat.primitives import serialization
 
     pem: bytes = signer._private_key.private_bytes(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.records import Record
 from harness.report.values import Outcome, Release
-from harness.signing.bundle import Bundle
+from harness.signing.bundle import ATTESTATION, TEST_RESULT, Bundle
 
 if TYPE_CHECKING:
     from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
@@ -55,27 +55,23 @@ def verification_summary(
 
     Its subjects are the judged artifacts; where nothing was judged, the run files.
     """
-    from google.protobuf.json_format import MessageToDict
-    from in_toto_attestation.predicates.vsa.v1.vsa_pb2 import VerificationSummary
-
     is_shipped = release.decision == "SHIP"
-    predicate = VerificationSummary(
-        verifier={"id": f"pkg:generic/{PACKAGE}@{version(PACKAGE)}"},
-        resource_uri=f"urn:{PACKAGE}:release:{'+'.join(run.run_id for run in release.runs)}",
-        policy={"uri": "thresholds.toml", "digest": {"sha256": release.thresholds}},
-        input_attestations=[
-            {
-                "uri": "attestation/test-result.dsse.json",
-                "digest": {"sha256": hashlib.sha256(signed_test_result).hexdigest()},
-            }
+    digest = hashlib.sha256(signed_test_result).hexdigest()
+    # As SLSA specifies it: in_toto_attestation 0.9.3 has verifiedLevels as one string, not a list.
+    predicate = {
+        "verifier": {"id": f"pkg:generic/{PACKAGE}@{version(PACKAGE)}"},
+        "timeVerified": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "resourceUri": f"urn:{PACKAGE}:{'+'.join(run.run_id for run in release.runs)}",
+        "policy": {"uri": "thresholds.toml", "digest": {"sha256": release.thresholds}},
+        "inputAttestations": [
+            {"uri": f"{ATTESTATION}/{TEST_RESULT}", "digest": {"sha256": digest}},
         ],
-        verification_result="PASSED" if is_shipped else "FAILED",
-        verified_levels=[f"ACCEPTANCE_{release.tier.upper()}" if is_shipped else "FAILED"],
-        slsa_version=SLSA_VERSION,
-    )
-    predicate.time_verified.FromDatetime(now)
+        "verificationResult": "PASSED" if is_shipped else "FAILED",
+        "verifiedLevels": [f"ACCEPTANCE_{release.tier.upper()}" if is_shipped else "FAILED"],
+        "slsaVersion": SLSA_VERSION,
+    }
     runs = [_descriptor(f"{run.run_id}/run.json", run.facts_sha256) for run in release.runs]
-    return _statement(_artifacts(records) or runs, SUMMARY_TYPE, MessageToDict(predicate))
+    return _statement(_artifacts(records) or runs, SUMMARY_TYPE, predicate)
 
 
 def files_of(statement: Mapping[str, Any]) -> dict[str, str]:
