@@ -2,7 +2,7 @@
 
 import dataclasses
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,12 @@ import numpy.typing as npt
 
 from harness.accuracy import AccuracyMeasurement, accuracy_measurement
 from harness.datasets import motion8
-from harness.device_predictions import device_predictions, open_session, smallest_of
+from harness.device_predictions import (
+    device_predictions,
+    open_session,
+    smallest_of,
+    subset_of_clips,
+)
 from harness.divergence import first_divergent_node
 from harness.errors import ExportError, HarnessError, MissingInput, RunError, first_line
 from harness.export_facts import ExportMeasurement
@@ -22,20 +27,27 @@ from harness.measurement import Measurement
 from harness.module_divergence import first_divergent_module
 from harness.onnx_check import measure_export
 from harness.parity import ChainScores, ParityMeasurement, parity_measurement
-from harness.reference import npz_from_predictions, torch_predictions, torch_scores
+from harness.reference import (
+    npz_from_labels,
+    npz_from_predictions,
+    torch_predictions,
+    torch_scores,
+)
 from harness.run import feed_from_tensors, run_tensors, stream_from_session
 from harness.runtimes.ort import OrtSession, ort_errors, ort_session
 from harness.spec import (
     Cell,
     Clip,
+    ClipSet,
     LoopSettings,
     ModelSpec,
+    Predictions,
     Session,
     Status,
 )
 from harness.stages import run_in_child
 from harness.throughput import SessionTiming, ThroughputMeasurement, throughput_measurement
-from harness.timed_session import time_session
+from harness.timed_session import expected_answers, time_session
 from harness.workbench import Workbench
 
 TIMED_CLIPS = 16
@@ -43,17 +55,27 @@ TIMED_CLIPS = 16
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """A cell with everything that a check of it needs."""
+    """A cell with everything that a check of it needs.
+
+    ``accuracy_predictions`` returns what the accuracy check of this run has kept, if it has run.
+    """
 
     cell: Cell
     bench: Workbench
     tier: Tier
     limits: Limits
+    accuracy_predictions: Callable[[], Predictions | None] = lambda: None
 
     @property
     def spec(self) -> ModelSpec:
         """The model of the cell."""
         return self.bench.model(self.cell.model)
+
+    @property
+    def clip_set(self) -> ClipSet:
+        """The clips that accuracy is measured on: all, or as many as the tier names."""
+        whole = self.bench.clip_set(self.cell.model)
+        return subset_of_clips(whole, self.tier.clips_for(self.cell))
 
     @property
     def smallest(self) -> float:
@@ -111,7 +133,7 @@ def check_parity(context: Context) -> Found:
 
 
 def check_accuracy(context: Context) -> Found:
-    """Count right answers over the whole set, and compare them in pairs with PyTorch's."""
+    """Count right answers over the clips, and compare them in pairs with PyTorch's."""
     cell, bench, spec = context.cell, context.bench, context.spec
     bench.present_device(cell.device)
     weights = bench.weights(cell.model)
@@ -120,12 +142,16 @@ def check_accuracy(context: Context) -> Found:
             f"checkpoint {spec.checkpoint} is not on this machine; put it into a folder that "
             "site.toml names in checkpoints: the accuracy of seeded weights says nothing"
         )
-    clip_set = bench.clip_set(cell.model)
+    clip_set = context.clip_set
     reference = torch_predictions(spec, weights, clip_set, bench.workshop)
     with open_session(cell, bench) as session:
-        preds = device_predictions(cell, bench, session, context.smallest)
+        preds = device_predictions(cell, bench, session, context.smallest, subset=clip_set)
     measurement = accuracy_measurement(preds, clip_set, reference)
-    raw = {"predictions": (npz_from_predictions(preds), ".npz")}
+    raw = {
+        "predictions": (npz_from_predictions(preds), ".npz"),
+        "reference": (npz_from_predictions(reference), ".npz"),
+        "labels": (npz_from_labels(clip_set), ".npz"),
+    }
     return Found(measurement, judge_accuracy(measurement, context.limits.accuracy), raw)
 
 
@@ -139,7 +165,9 @@ def check_throughput(context: Context) -> Found:
     beside = (bench.weights(cell.model).path,) if limits.against == "pytorch" else None
     timings: list[SessionTiming] = []
     with bench.chip(cell.device, is_alone=True) as device:
-        arguments = (device, model, _timed_clips(context), settings, beside)
+        preds, clips = context.accuracy_predictions(), _timed_clips(context)
+        expected = expected_answers(preds, clips, context.limits.parity, context.smallest)
+        arguments = (device, model, clips, settings, beside, expected)
         while True:
             title = f"{cell.id} timed session {len(timings) + 1}"
             timing, _ = run_in_child(
@@ -199,7 +227,7 @@ def _parity_inputs(context: Context) -> ParityInputs:
 
 def _timed_clips(context: Context) -> tuple[Clip, ...]:
     try:
-        return context.bench.clip_set(context.cell.model).clips[:TIMED_CLIPS]
+        return context.clip_set.clips[:TIMED_CLIPS]
     except MissingInput:
         return motion8().clips[:TIMED_CLIPS]
 

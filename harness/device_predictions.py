@@ -1,6 +1,7 @@
 """What a device says of a whole clip set, or of a shard of it: through the store, resumable."""
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 from collections import Counter
@@ -14,7 +15,7 @@ from harness.errors import ClipError
 from harness.resume import Work, journal_at, predict_resumed
 from harness.run import stream_from_session
 from harness.scores import FLOAT16_SMALLEST_NORMAL, FLOAT32_SMALLEST_NORMAL
-from harness.spec import Cell, Clip, ClipSet, Predictions, Session
+from harness.spec import Cell, Clip, ClipSet, Predictions, Session, digest_from_json
 from harness.workbench import Workbench
 
 
@@ -24,6 +25,7 @@ def device_predictions(
     session: Session,
     smallest: float,
     shard: tuple[int, int] = (0, 1),
+    subset: ClipSet | None = None,
 ) -> Predictions:
     """Run a shard of the clip set of a cell; what a killed run did today is kept.
 
@@ -33,6 +35,7 @@ def device_predictions(
         session: of the device model of the cell.
         smallest: probability below which the device tells nothing.
         shard: its number, from 0, and how many there are.
+        subset: of its clip set, in place of the whole.
 
     Raises:
         RunError: the device failed.
@@ -43,7 +46,7 @@ def device_predictions(
         bench.clip_set(cell.model),
         bench.site.cache_dir,
     )
-    clips = shard_of_clips(clip_set.clips, *shard)
+    clips = shard_of_clips((subset or clip_set).clips, *shard)
     key = {
         "cell": cell.id,
         "device_model": bench.device_model(cell).artifact.sha256,
@@ -63,10 +66,30 @@ def shard_of_clips(clips: Sequence[Clip], index: int, count: int) -> tuple[Clip,
     return tuple(clip for clip in clips if shard_of_id(clip.id, count) == index)
 
 
+def subset_of_clips(clip_set: ClipSet, count: int | None) -> ClipSet:
+    """Return the ``count`` clips whose ids hash lowest, in their order; the whole set where None.
+
+    The same on every machine, and a smaller subset is part of a larger one.
+    """
+    if count is None or count >= len(clip_set.clips):
+        return clip_set
+    chosen = sorted((clip.id for clip in clip_set.clips), key=_hash_of_id)[:count]
+    kept = set(chosen)
+    return dataclasses.replace(
+        clip_set,
+        clips=tuple(clip for clip in clip_set.clips if clip.id in kept),
+        digest=digest_from_json({"subset of": clip_set.digest, "clips": sorted(chosen)}),
+        is_whole=False,
+    )
+
+
 def shard_of_id(clip_id: str, count: int) -> int:
     """Return the shard of a clip, by the sha256 of its id."""
-    digest = hashlib.sha256(clip_id.encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:8], "big") % count
+    return int.from_bytes(_hash_of_id(clip_id)[:8], "big") % count
+
+
+def _hash_of_id(clip_id: str) -> bytes:
+    return hashlib.sha256(clip_id.encode("utf-8", "surrogateescape")).digest()
 
 
 @contextlib.contextmanager

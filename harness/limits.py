@@ -153,13 +153,19 @@ class Tier(Table):
 
     ``cells`` and ``required`` are shell patterns over ``model-device-bsN`` and
     ``model-device-bsN:check``. ``parity_inputs`` and ``timing`` are by ``model-device``, with a
-    ``default``.
+    ``default``. ``clips`` names, in the same way, how many clips of a set accuracy is measured on;
+    where it names none, that is the whole set, and nothing else can be signed off.
     """
 
     cells: Annotated[tuple[Text, ...], pydantic.Field(min_length=1, strict=False)]
     required: Annotated[tuple[Text, ...], pydantic.Field(min_length=1, strict=False)]
     parity_inputs: Mapping[str, Count]
     timing: Mapping[str, TimingPlan]
+    clips: Mapping[str, Count] = {}
+
+    def clips_for(self, cell: Cell) -> int | None:
+        """Number of clips that accuracy of a cell is measured on; None for the whole set."""
+        return self.clips.get(cell.pair, self.clips.get("default"))
 
     def inputs_for(self, cell: Cell) -> int:
         """Fewest inputs that parity of a cell is shown on."""
