@@ -46,6 +46,7 @@ from harness.spec import (
     Status,
 )
 from harness.stages import run_in_child
+from harness.strips import strips_from_flips
 from harness.throughput import SessionTiming, ThroughputMeasurement, throughput_measurement
 from harness.timed_session import expected_answers, time_session
 from harness.workbench import Workbench
@@ -152,6 +153,10 @@ def check_accuracy(context: Context) -> Found:
         "reference": (npz_from_predictions(reference), ".npz"),
         "labels": (npz_from_labels(clip_set), ".npz"),
     }
+    if measurement.paired is not None and measurement.paired.flips:
+        flips = measurement.paired.flips
+        strips = strips_from_flips(flips, clip_set, spec.protocol, preds, reference)
+        raw["strips"] = (strips.model_dump_json().encode(), ".json")
     return Found(measurement, judge_accuracy(measurement, context.limits.accuracy), raw)
 
 

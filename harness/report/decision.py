@@ -34,7 +34,7 @@ def reasons_against(
         *_of_blockers(lines),
         *_of_tiers(merged.records, lines, tier),
         *(
-            Reason(kind="waiver", text=f"waiver: {one.problem}", ids=(f"{one.cell}:{one.check}",))
+            Reason(kind="waiver", text=one.problem, ids=(f"{one.cell}:{one.check}",))
             for one in waivers
             if one.problem
         ),
@@ -60,7 +60,7 @@ def _of_outcomes(lines: Sequence[CheckLine]) -> Iterator[Reason]:
             continue
         if line.outcome == "not run" and not line.is_required:
             continue
-        yield Reason(kind=line.outcome, text=f"{line.outcome}: {line.reason}", ids=(line.id,))
+        yield Reason(kind=line.outcome, text=line.reason, ids=(line.id,))
 
 
 def _of_run(run: RunLine, thresholds: Thresholds) -> Iterator[Reason]:
@@ -154,7 +154,7 @@ def _of_tiers(
             continue
         if record.tier != tier:
             text = (
-                f"partial: run in the {record.tier} tier, on fewer inputs or for less time than "
+                f"run in the {record.tier} tier, on fewer inputs or for less time than "
                 f"the {tier} tier asks for"
             )
             yield Reason(kind="partial", text=text, ids=(line.id,))

@@ -58,7 +58,7 @@ def blockers(record: Record) -> Iterator[str]:
         yield "an emulator answered in the device's place"
     measured = record.measured()
     if isinstance(measured, AccuracyMeasurement) and not measured.is_whole:
-        yield f"partial: a subset of {measured.clip_count} clips"
+        yield f"a subset of {measured.clip_count} clips, not the whole set"
     known = {"seeded weights", "an emulator answered in the device's place"}
     outcome = f"the outcome is {record.verdict.status}"
     yield from (text for text in record.signoff_blockers if text not in {*known, outcome})

@@ -25,6 +25,7 @@ from harness.report.values import (
 )
 from harness.spec import CHECKS, Cell, Check
 from harness.thresholds import Thresholds
+from harness.waivers import review
 
 __all__ = ["CellLine", "CheckLine", "Reason", "Release", "RunLine", "WaiverLine"]
 
@@ -51,7 +52,7 @@ def release_from_merged(
     merged: Merged, thresholds: Thresholds, today: datetime.date, tier: str = RELEASE_TIER
 ) -> Release:
     """Decide on runs that are read already."""
-    waivers = _waiver_lines(merged, thresholds, today)
+    waivers = _waiver_lines(merged, thresholds, today, tier)
     waived = {name for line in waivers for name in line.covers}
     cells = _cell_lines(merged, thresholds, tier, waived)
     reasons = reasons_against(merged, cells, waivers, thresholds, tier)
@@ -78,9 +79,30 @@ def signoff_schema() -> str:
 
 
 def _waiver_lines(
-    merged: Merged, thresholds: Thresholds, today: datetime.date
+    merged: Merged, thresholds: Thresholds, today: datetime.date, tier: str
 ) -> tuple[WaiverLine, ...]:
-    return ()
+    required = [
+        f"{cell.id}:{check}"
+        for cell in thresholds.cells(tier)
+        for check in _required_checks(cell, thresholds, tier)
+    ]
+    waivers = thresholds.file.waivers
+    reviewed = review(tuple(merged.records.values()), waivers, today, required)
+    problems = {problem.id: problem.reason for problem in reviewed.problems}
+    return tuple(
+        WaiverLine(
+            cell=waiver.cell,
+            check=waiver.check,
+            stage=waiver.stage,
+            reason=waiver.reason,
+            issue=waiver.issue,
+            owner=waiver.owner,
+            expires=waiver.expires.isoformat(),
+            covers=tuple(name for name, one in reviewed.waived.items() if one is waiver),
+            problem=problems.get(waiver.id, ""),
+        )
+        for waiver in waivers
+    )
 
 
 def _cell_lines(
