@@ -11,6 +11,7 @@ from pathlib import Path
 from harness import registry
 from harness.artifacts import ArtifactStore
 from harness.build import FIXTURES
+from harness.channels.commands import add_commands as add_channel_commands
 from harness.checks import rejudge
 from harness.data.kinetics import clip_set_from_list
 from harness.data.loading import samples
@@ -92,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     cache.add_argument("--kind", action="append", metavar="KIND", help="only this kind; repeatable")
     cache.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     add_commands(commands)
+    add_channel_commands(commands)
     add_signing_commands(commands)
     return parser
 
