@@ -74,8 +74,13 @@ class Context:
 
     @property
     def clip_set(self) -> ClipSet:
-        """The clips that accuracy is measured on: all, or as many as the tier names."""
+        """The clips that accuracy is measured on: all, or as many as the tier names.
+
+        A set that is not the contract's has no subset: it is measured whole, and does not count.
+        """
         whole = self.bench.clip_set(self.cell.model)
+        if len(whole.clips) != self.limits.accuracy.clip_count:
+            return whole
         return subset_of_clips(whole, self.tier.clips_for(self.cell))
 
     @property

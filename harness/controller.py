@@ -190,11 +190,10 @@ def scope_from_config(config: pytest.Config) -> Scope:
     """
     if SCOPE not in config.stash:
         option = config.getoption
-        path = option("--thresholds") or config.rootpath / "thresholds.toml"
         devices = [name.strip() for name in option("--require-devices").split(",") if name.strip()]
         with usage_errors():
             config.stash[SCOPE] = scope_from_options(
-                thresholds_from_file(path),
+                thresholds_from_file(thresholds_path(config)),
                 option("--tier"),
                 option("--model"),
                 option("--batch-size"),
@@ -202,6 +201,12 @@ def scope_from_config(config: pytest.Config) -> Scope:
                 devices,
             )
     return config.stash[SCOPE]
+
+
+def thresholds_path(config: pytest.Config) -> Path:
+    """Return the contract that the options name, or the one of the repository."""
+    named: Path | None = config.getoption("--thresholds")
+    return named or config.rootpath / "thresholds.toml"
 
 
 def _only_lists(config: pytest.Config) -> bool:

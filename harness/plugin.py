@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from harness import registry
-from harness.controller import WORKER_RUN, Controller, scope_from_config
+from harness.controller import WORKER_RUN, Controller, scope_from_config, thresholds_path
 from harness.progress import Progress
 from harness.records import Record, RunDirectory
 from harness.reproduce import reproduce_check
 from harness.site import load_site
 from harness.spec import CHECKS, Cell, Check, Status
 from harness.suite import Suite
+from harness.thresholds import tier_names
 from harness.waivers import WaiverReview, review
 from harness.workbench import Workbench
 
-TIERS = ("smoke", "nightly", "release", "emulated")
 RECORD: pytest.StashKey[Record] = pytest.StashKey()
 CONTROLLER = "acceptance-controller"
 
@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare every option of the suite."""
     group = parser.getgroup("acceptance", "acceptance of video models on a device")
     add = group.addoption
-    add("--tier", choices=TIERS, help="how much is run (default: as -m says, or nightly)")
+    add("--tier", metavar="NAME", help="how much is run (default: as -m says, or nightly)")
     add("--model", action="append", default=[], metavar="NAME", help="only this model; repeatable")
     add("--batch-size", action="append", type=int, default=[], metavar="N", help="only this one")
     add(
@@ -51,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{name}: cells on {description}")
     for check in CHECKS:
         config.addinivalue_line("markers", f"{check}: the {check} check of a cell")
-    for tier in TIERS:
+    for tier in tier_names(thresholds_path(config)):
         config.addinivalue_line("markers", f"{tier}: cells of the {tier} tier")
     if _asks_for_acceptance(config) and not hasattr(config, "workerinput"):
         controller = Controller(config)

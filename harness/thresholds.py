@@ -118,6 +118,18 @@ def thresholds_from_file(path: Path) -> Thresholds:
     return thresholds
 
 
+def tier_names(path: Path) -> tuple[str, ...]:
+    """Return the names of the tiers, for the markers; none where the file cannot be read.
+
+    What is wrong with the file is told by ``thresholds_from_file``, once somebody needs it.
+    """
+    try:
+        tiers = tomllib.loads(path.read_text(encoding="utf-8")).get("tiers")
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return ()
+    return tuple(tiers) if isinstance(tiers, dict) else ()
+
+
 def _quoted_line(text: str, error: tomllib.TOMLDecodeError) -> str:
     # tomllib gives the place in its message alone, and does not name a key that is there twice.
     lines = text.rstrip().splitlines()
@@ -133,6 +145,8 @@ def _problems(thresholds: Thresholds) -> Iterable[str]:
         yield f"clip_sets.{name}: no model uses it"
     if not problems:
         for name, tier in file.tiers.items():
+            yield from _name_problems(name)
+            yield from _clips_problems(thresholds, name, tier)
             yield from _pattern_problems(thresholds, name, tier)
             yield from _plan_problems(thresholds, name, tier)
         yield from _waiver_problems(thresholds)
@@ -178,6 +192,25 @@ def _pattern_problems(thresholds: Thresholds, name: str, tier: Tier) -> Iterable
     for pattern in tier.required:
         if not any(matches(check, [pattern]) for check in checks):
             yield f"tiers.{name}.required: {pattern!r} matches no check of the tier's cells"
+
+
+def _name_problems(name: str) -> Iterable[str]:
+    if not re.fullmatch(r"[a-z]\w*", name) or name in {*registry.device_names(), *CHECKS}:
+        yield f"tiers.{name}: a tier is a pytest marker: a word that is no device and no check"
+
+
+def _clips_problems(thresholds: Thresholds, name: str, tier: Tier) -> Iterable[str]:
+    file, pairs = thresholds.file, {cell.pair for cell in thresholds.cells(name)}
+    for pair in sorted(tier.clips.keys() - pairs - {"default"}):
+        yield f"tiers.{name}.clips.{pair}: the tier has no such model-device"
+    for cell in thresholds.cells(name):
+        count, clip_set = tier.clips_for(cell), file.models[cell.model].clip_set
+        whole = file.clip_sets[clip_set].clip_count
+        if count is not None and count >= whole:
+            yield (
+                f"tiers.{name}.clips: {count} clips for {cell.id} are no subset of the {whole} of "
+                f"{clip_set}; name none to have them all"
+            )
 
 
 def _plan_problems(thresholds: Thresholds, name: str, tier: Tier) -> Iterable[str]:

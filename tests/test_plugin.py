@@ -632,7 +632,7 @@ def test_acceptance_tests_of_another_folder_do_not_run(site):
         (("--model", "resnet"), "*no model resnet; there are: *nonlocal_tiny*"),
         (("--batch-size", "3"), "*no batch size 3; there are: 1*"),
         (("--batch-size", "all"), "*--batch-size: invalid int value: 'all'*"),
-        (("--tier", "weekly"), "*--tier: invalid choice: 'weekly' (choose from *smoke*release*"),
+        (("--tier", "weekly"), "*no tier 'weekly'; there are: nightly, smoke*"),
         (("--tier", "release"), "*no tier 'release'; there are: nightly, smoke*"),
         (("--require-devices", "tpu"), "*no device is called 'tpu'; there are: ascend310,*"),
         (("-m", "cpu and"), "*wrong expression passed to -m*"),
@@ -670,6 +670,18 @@ def test_a_tier_is_chosen_by_option_or_marker(site):
         result = site.run(*arguments, "acceptance")
         assert result.ret == 0
         result.stdout.fnmatch_lines(["acceptance: tier smoke, thresholds.toml *, 2 cells"])
+
+
+def test_tiers_are_declared_in_the_thresholds_alone(site):
+    path = site.root / "thresholds.toml"
+    path.write_text(path.read_text().replace("[tiers.smoke", "[tiers.hourly"))
+    for arguments in (("--tier", "hourly"), ("-m", "hourly")):
+        result = site.run(*arguments, "acceptance")
+        assert result.ret == 0
+        result.stdout.fnmatch_lines(["acceptance: tier hourly, thresholds.toml *, 2 cells"])
+    result = site.run("--markers")
+    result.stdout.fnmatch_lines(["@pytest.mark.hourly: cells of the hourly tier"])
+    assert "smoke" not in result.stdout.str()
 
 
 def test_a_run_folder_is_taken_once(site):
