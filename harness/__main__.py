@@ -23,6 +23,7 @@ from harness.gate import exit_status
 from harness.progress import Progress
 from harness.records import Record, RunDirectory
 from harness.reference import npz_from_predictions
+from harness.report.commands import add_command as add_report
 from harness.run import predict, stream_from_session
 from harness.scores import best_classes, crop_mean
 from harness.signing.commands import add_commands as add_signing_commands
@@ -95,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     add_commands(commands)
     add_channel_commands(commands)
     add_signing_commands(commands)
+    add_report(commands, THRESHOLDS)
     return parser
 
 

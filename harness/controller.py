@@ -16,6 +16,7 @@ from harness.errors import HarnessError, first_line
 from harness.gate import ExitStatus, Problem, exit_status, left_out
 from harness.limits import Waiver
 from harness.records import Record, RunDirectory, RunFacts, new_run_directory, run_folder
+from harness.report.write import report_lines
 from harness.scope import Scope, scope_from_options
 from harness.site import load_site
 from harness.spec import Presence, Status
@@ -111,6 +112,16 @@ class Controller:
         for line in [*lines, ""]:
             terminalreporter.write_line(line)
         terminalreporter.write_line(f"run: {self.run.root}")
+
+    # After pytest's own last line, so that the path of the report is the last thing to be read.
+    @pytest.hookimpl(trylast=True)
+    def pytest_unconfigure(self, config: pytest.Config) -> None:
+        """Make the report of the run, where it was asked for, and say where it lies."""
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        if self.run is None or reporter is None or not config.getoption("--signoff"):
+            return
+        for line in report_lines(self.run, scope_from_config(config).thresholds):
+            reporter.write_line(line)
 
     @property
     def _waivers(self) -> tuple[Waiver, ...]:

@@ -39,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     add("--thresholds", type=Path, metavar="FILE", help="in place of thresholds.toml")
     add("--site", type=Path, metavar="FILE", help="where this machine keeps checkpoints and data")
+    add("--signoff", action="store_true", help="make the sign-off report of this run at its end")
     add("--run-dir", type=Path, metavar="DIR", help="folder of this run; by default a new one")
 
 

@@ -8,12 +8,28 @@ from harness.environment import UNKNOWN
 from harness.judge import Verdict
 from harness.measurement import Measurement
 from harness.records import Record
+from harness.report.lines import blocker_kind
 from harness.report.merge import Merged
-from harness.report.values import CellLine, CheckLine, Reason, ReasonKind, RunLine, WaiverLine
+from harness.report.values import (
+    CellLine,
+    CheckLine,
+    Outcome,
+    Reason,
+    ReasonKind,
+    RunLine,
+    WaiverLine,
+)
 from harness.spec import Status
 from harness.thresholds import Thresholds
 
 _SHORT = 12
+_OPEN: Mapping[Outcome, ReasonKind] = {
+    "not run": "not run",
+    "fail": "fail",
+    "error": "error",
+    "invalid": "invalid",
+    "inconclusive": "inconclusive",
+}
 
 
 def reasons_against(
@@ -21,7 +37,6 @@ def reasons_against(
     cells: Sequence[CellLine],
     waivers: Sequence[WaiverLine],
     thresholds: Thresholds,
-    tier: str,
 ) -> tuple[Reason, ...]:
     """List the reasons against shipping; those that read the same stand together."""
     lines = [line for cell in cells for line in cell.checks]
@@ -32,7 +47,6 @@ def reasons_against(
         *_of_repeated(merged.repeated),
         *_of_unfounded(merged.records.values(), thresholds),
         *_of_blockers(lines),
-        *_of_tiers(merged.records, lines, tier),
         *(
             Reason(kind="waiver", text=one.problem, ids=(f"{one.cell}:{one.check}",))
             for one in waivers
@@ -56,11 +70,10 @@ def _of_outcomes(lines: Sequence[CheckLine]) -> Iterator[Reason]:
     if not any(line.is_required and line.outcome == "pass" for line in lines):
         yield Reason(kind="not run", text="no required check has passed, so nothing was shown")
     for line in lines:
-        if line.outcome in ("pass", "waived"):
+        kind = _OPEN.get(line.outcome)
+        if kind is None or (kind == "not run" and not line.is_required):
             continue
-        if line.outcome == "not run" and not line.is_required:
-            continue
-        yield Reason(kind=line.outcome, text=line.reason, ids=(line.id,))
+        yield Reason(kind=kind, text=line.reason, ids=(line.id,))
 
 
 def _of_run(run: RunLine, thresholds: Thresholds) -> Iterator[Reason]:
@@ -137,24 +150,4 @@ def _verdict_again(record: Record, measured: Measurement, thresholds: Thresholds
 def _of_blockers(lines: Sequence[CheckLine]) -> Iterator[Reason]:
     for line in lines:
         for text in line.blockers:
-            kind: ReasonKind = "partial"
-            if "seeded" in text:
-                kind = "seeded"
-            elif "emulator" in text:
-                kind = "emulated"
-            yield Reason(kind=kind, text=text, ids=(line.id,))
-
-
-def _of_tiers(
-    records: Mapping[str, Record], lines: Sequence[CheckLine], tier: str
-) -> Iterator[Reason]:
-    for line in lines:
-        record = records.get(line.id)
-        if record is None or not line.is_required or line.outcome == "not run":
-            continue
-        if record.tier != tier:
-            text = (
-                f"run in the {record.tier} tier, on fewer inputs or for less time than "
-                f"the {tier} tier asks for"
-            )
-            yield Reason(kind="partial", text=text, ids=(line.id,))
+            yield Reason(kind=blocker_kind(text), text=text, ids=(line.id,))

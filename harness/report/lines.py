@@ -1,6 +1,8 @@
 """A record as a line of the report: its outcome, its margins with their intervals, its blockers."""
 
+import dataclasses
 from collections.abc import Iterator
+from typing import Literal
 
 from harness.accuracy import AccuracyMeasurement
 from harness.judge import Finding
@@ -8,15 +10,26 @@ from harness.limits import Limits
 from harness.measurement import Measurement
 from harness.records import Record
 from harness.report.values import CheckLine, MarginLine, Outcome
-from harness.spec import Check, Status
+from harness.spec import Cell, Check, Status
 from harness.statistics import Interval, tango_bounds
 from harness.summary import margin_text
 from harness.throughput import ThroughputMeasurement
 
+SEEDED = "seeded weights"
+EMULATED = "an emulator answered in the device's place"
 
-def line_from_record(
-    record: Record, limits: Limits | None, *, is_required: bool, is_waived: bool
-) -> CheckLine:
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What a release asks of a check: ``tier`` is None where it asks for nothing."""
+
+    cell: Cell
+    check: Check
+    tier: str | None
+    limits: Limits | None
+
+
+def line_from_record(record: Record, asked: Asked, *, is_waived: bool) -> CheckLine:
     """Return the line of a check that left a record."""
     measured = record.measured()
     outcome: Outcome = "waived" if is_waived else record.verdict.status.value
@@ -24,12 +37,14 @@ def line_from_record(
         id=record.id,
         check=record.check,
         run_id=record.run_id,
-        is_required=is_required,
+        is_required=asked.tier is not None,
         outcome=outcome,
         reason=record.verdict.reason,
         margin=margin_text(record),
-        findings=tuple(_margin_line(one, measured, limits) for one in record.verdict.findings),
-        blockers=tuple(blockers(record)),
+        findings=tuple(
+            _margin_line(one, measured, asked.limits) for one in record.verdict.findings
+        ),
+        blockers=tuple(_blockers(record, asked.tier)),
         stage=record.stage,
         subjects=record.subjects,
         raw=record.raw,
@@ -39,29 +54,41 @@ def line_from_record(
     )
 
 
-def line_of_nothing(id_: str, check: Check, is_required: bool) -> CheckLine:
+def line_of_nothing(asked: Asked) -> CheckLine:
     """Return the line of a check without any record."""
     return CheckLine(
-        id=id_,
-        check=check,
-        is_required=is_required,
+        id=f"{asked.cell.id}:{asked.check}",
+        check=asked.check,
+        is_required=asked.tier is not None,
         outcome="not run",
         reason="no run that was given has a record of it",
     )
 
 
-def blockers(record: Record) -> Iterator[str]:
-    """Say why a check can not be signed off whatever its outcome: what the reader has to know."""
+def blocker_kind(text: str) -> Literal["seeded", "emulated", "partial"]:
+    """Return the kind of what blocks a check whatever its outcome."""
+    if text == SEEDED:
+        return "seeded"
+    return "emulated" if text == EMULATED else "partial"
+
+
+def _blockers(record: Record, tier: str | None) -> Iterator[str]:
+    """Say why a check can not be signed off whatever its outcome."""
     if record.weights == "seeded":
-        yield "seeded weights"
+        yield SEEDED
     if record.is_emulated:
-        yield "an emulator answered in the device's place"
-    measured = record.measured()
+        yield EMULATED
+    measured, subset = record.measured(), ""
     if isinstance(measured, AccuracyMeasurement) and not measured.is_whole:
-        yield f"a subset of {measured.clip_count} clips, not the whole set"
-    known = {"seeded weights", "an emulator answered in the device's place"}
-    outcome = f"the outcome is {record.verdict.status}"
-    yield from (text for text in record.signoff_blockers if text not in {*known, outcome})
+        subset = f"accuracy on a subset of {measured.clip_count} clips"
+        yield subset
+    if tier not in (None, record.tier) and is_run(record):
+        yield (
+            f"run in the {record.tier} tier, on fewer inputs or for less time than the {tier} "
+            "tier asks for"
+        )
+    told = {SEEDED, EMULATED, subset, f"the outcome is {record.verdict.status}"}
+    yield from (text for text in record.signoff_blockers if text not in told)
 
 
 def _margin_line(

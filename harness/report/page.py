@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, get_args
 
 from harness.report import charts
 from harness.report.evidence import Evidence, class_name, confused, movers
+from harness.report.lines import blocker_kind
 from harness.report.values import (
     CellLine,
     CheckLine,
@@ -123,11 +124,7 @@ def by_cell(ids: Iterable[str]) -> dict[str, list[str]]:
 
 def flags(line: CheckLine) -> list[str]:
     """Return the blockers of a check as single words for the matrix."""
-    words = {"seeded": "seeded", "emulat": "emulated", "subset": "partial"}
-    return [
-        next((word for key, word in words.items() if key in text), "blocked")
-        for text in line.blockers
-    ]
+    return list(dict.fromkeys(blocker_kind(text) for text in line.blockers))
 
 
 def speed_series(rows: Sequence[ThroughputRow], model: str) -> dict[str, dict[int, float]]:

@@ -6,13 +6,13 @@
 import datetime
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from harness.limits import Limits
+from harness.environment import UNKNOWN
 from harness.records import Record, RunDirectory
 from harness.report.decision import reasons_against
 from harness.report.guide import guide_tables
-from harness.report.lines import line_from_record, line_of_nothing
+from harness.report.lines import Asked, line_from_record, line_of_nothing
 from harness.report.merge import Merged, merged_runs
 from harness.report.values import (
     CellLine,
@@ -55,7 +55,7 @@ def release_from_merged(
     waivers = _waiver_lines(merged, thresholds, today, tier)
     waived = {name for line in waivers for name in line.covers}
     cells = _cell_lines(merged, thresholds, tier, waived)
-    reasons = reasons_against(merged, cells, waivers, thresholds, tier)
+    reasons = reasons_against(merged, cells, waivers, thresholds)
     commits = merged.commits
     return Release(
         decision="DO NOT SHIP" if reasons else "SHIP",
@@ -127,7 +127,11 @@ def _cell_line(
     limits = thresholds.limits(cell) if cell in thresholds.cells() else None
     required = _required_checks(cell, thresholds, tier)
     lines = tuple(
-        _check_line(cell, check, merged.records, limits, check in required, waived)
+        _check_line(
+            merged.records.get(f"{cell.id}:{check}"),
+            Asked(cell, check, tier if check in required else None, limits),
+            waived,
+        )
         for check in CHECKS
     )
     return CellLine(
@@ -147,33 +151,19 @@ def _required_checks(cell: Cell, thresholds: Thresholds, tier: str) -> tuple[Che
     return tuple(check for check in CHECKS if thresholds.tier(tier).requires(cell, check))
 
 
-def _check_line(
-    cell: Cell,
-    check: Check,
-    records: Mapping[str, Record],
-    limits: Limits | None,
-    is_required: bool,
-    waived: set[str],
-) -> CheckLine:
-    name = f"{cell.id}:{check}"
-    record = records.get(name)
+def _check_line(record: Record | None, asked: Asked, waived: set[str]) -> CheckLine:
     if record is None:
-        return line_of_nothing(name, check, is_required)
-    return line_from_record(record, limits, is_required=is_required, is_waived=name in waived)
+        return line_of_nothing(asked)
+    return line_from_record(record, asked, is_waived=record.id in waived)
 
 
 def reproduce_command(cell: Cell, merged: Merged) -> str:
     """Return the command line that runs a cell again, at the commit that was run."""
-    tiers = [record.tier for name, record in merged.records.items() if record.cell == cell]
-    tier = tiers[0] if tiers else RELEASE_TIER
-    command = (
-        f"pytest acceptance/ -m {shlex.quote(cell.device)} --tier {shlex.quote(tier)} "
-        f"--model {shlex.quote(cell.model)} --batch-size {cell.batch}"
-    )
-    commits = merged.commits
-    if len(commits) == 1 and commits[0] != "unknown":
-        command = f"git checkout {shlex.quote(commits[0])} && {command}"
-    return command
+    tiers = [record.tier for record in merged.records.values() if record.cell == cell]
+    words = ["pytest", "acceptance", "-m", cell.device, "--tier", (tiers or [RELEASE_TIER])[0]]
+    command = shlex.join([*words, "--model", cell.model, "--batch-size", str(cell.batch)])
+    commits = [commit for commit in merged.commits if commit != UNKNOWN]
+    return f"git checkout {shlex.quote(commits[0])} && {command}" if len(commits) == 1 else command
 
 
 def _coverage(cells: Sequence[CellLine]) -> Coverage:
