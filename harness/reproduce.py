@@ -16,7 +16,7 @@ def reproduce_check(cell: Cell, check: Check, tier: str) -> str:
 
 def reproduce_cell(cell: Cell, tier: str) -> str:
     """Return the command for every check of a cell, quoted for a shell."""
-    return _command("acceptance/", cell, cell.device, tier)
+    return _command("acceptance", cell, cell.device, tier)
 
 
 def _command(place: str, cell: Cell, expression: str, tier: str) -> str:

@@ -17,6 +17,7 @@ ATTESTATION = "attestation"
 TEST_RESULT = "test-result.dsse.json"
 SUMMARY = "verification-summary.dsse.json"
 SIGNOFF = "signoff.json"
+REPORT = "report"
 RUNS = "runs"
 FACTS = "run.json"
 
@@ -39,8 +40,9 @@ class Bundle:
 
     @property
     def signoff(self) -> Path:
-        """The decision."""
-        return self.root / SIGNOFF
+        """The decision: in the folder, or in the report that a run holds."""
+        inside = self.root / REPORT / SIGNOFF
+        return inside if inside.is_file() else self.root / SIGNOFF
 
     def runs(self) -> tuple[RunDirectory, ...]:
         """Return the runs in it: the folder itself, or those below ``runs/``.

@@ -62,8 +62,8 @@ def _problems(
         yield str(error) if record.id in str(error) else f"{record.id}: {error}"
         return
     for place, ours in (("measurement", measurement), ("verdict", verdict)):
-        theirs = record.measurement if place == "measurement" else _plain(record.verdict)
-        for difference in _differences(_plain(ours), theirs, place):
+        theirs = record.measurement if place == "measurement" else plain(record.verdict)
+        for difference in differences(plain(ours), theirs, place):
             yield f"{record.id}: the record does not follow from its raw files: {difference}"
 
 
@@ -111,20 +111,21 @@ def _mixed_subjects(records: Sequence[Record]) -> Iterator[str]:
                 yield f"{record.id}: its {kind} is not that of {name}: {digest}, {known}"
 
 
-def _plain(value: Measurement) -> pydantic.JsonValue:
-    plain: pydantic.JsonValue = json.loads(value.model_dump_json())
-    return plain
+def plain(value: Measurement) -> pydantic.JsonValue:
+    """Return a value as JSON has it."""
+    found: pydantic.JsonValue = json.loads(value.model_dump_json())
+    return found
 
 
-def _differences(ours: object, theirs: object, where: str) -> Iterator[str]:
+def differences(ours: object, theirs: object, where: str) -> Iterator[str]:
     """Name where two JSON values differ by more than rounding."""
     match ours, theirs:
         case Mapping(), Mapping():
             for key in sorted({*ours, *theirs}):
-                yield from _differences(ours.get(key), theirs.get(key), f"{where}.{key}")
+                yield from differences(ours.get(key), theirs.get(key), f"{where}.{key}")
         case list() | tuple(), list() | tuple() if len(ours) == len(theirs):
             for place, pair in enumerate(zip(ours, theirs, strict=True)):
-                yield from _differences(*pair, f"{where}[{place}]")
+                yield from differences(*pair, f"{where}[{place}]")
         case float(), float() if math.isclose(ours, theirs, rel_tol=RELATIVE, abs_tol=ABSOLUTE):
             return
         case _ if ours != theirs or type(ours) is not type(theirs):

@@ -4,15 +4,18 @@ import dataclasses
 import datetime
 from pathlib import Path
 
+import pydantic
+
 from harness.errors import RecordError
 from harness.records import Record
 from harness.report.release import release_from_runs
 from harness.report.values import Release
 from harness.signing.bundle import ATTESTATION, Bundle
 from harness.signing.envelope import signed_envelope
-from harness.signing.evidence import evidence_problems, kept_thresholds
+from harness.signing.evidence import differences, evidence_problems, kept_thresholds, plain
 from harness.signing.keys import signer_from_file
 from harness.signing.statements import test_result, verification_summary
+from harness.thresholds import Thresholds
 
 SHOWN = 20
 
@@ -25,15 +28,14 @@ class Derived:
     records: tuple[Record, ...]
 
 
-def derived(bundle: Bundle, tier: str, day: datetime.date) -> Derived:
+def derived(bundle: Bundle, contract: Thresholds, tier: str, day: datetime.date) -> Derived:
     """Decide on the runs of a bundle, from their records.
 
     Raises:
-        RecordError: a run cannot be read, or they were judged by different contracts.
+        RecordError: a run cannot be read.
     """
     runs = bundle.runs()
-    thresholds = kept_thresholds(runs[0])
-    release = release_from_runs(runs, thresholds, day, tier)
+    release = release_from_runs(runs, contract, day, tier)
     return Derived(release, tuple(record for run in runs for record in run.records()))
 
 
@@ -87,15 +89,18 @@ def decision_problems(bundle: Bundle) -> tuple[Derived, list[str]]:
         RecordError: it, or a run, cannot be read.
     """
     stored = signed_release(bundle)
-    found = derived(bundle, stored.tier, datetime.date.fromisoformat(stored.made))
-    ours, theirs = (
-        release.model_dump(mode="json", exclude={"runs"}) for release in (found.release, stored)
-    )
-    wrong = [name for name in ours if ours[name] != theirs[name]]
-    if _by_id(found.release) != _by_id(stored):
-        wrong.append("runs")
+    contracts = {one.digest: one for one in map(kept_thresholds, bundle.runs())}
+    if stored.thresholds not in contracts:
+        raise RecordError(
+            f"{bundle.signoff} was decided by thresholds {stored.thresholds}, which no run was "
+            "judged by; make the report with the thresholds of its runs"
+        )
+    day = datetime.date.fromisoformat(stored.made)
+    found = derived(bundle, contracts[stored.thresholds], stored.tier, day)
+    name = bundle.signoff.name
     return found, [
-        f"{bundle.signoff.name} does not follow from the records: {name} differs" for name in wrong
+        f"{name} does not follow from the records: {difference}"
+        for difference in differences(_in_order(found.release), _in_order(stored), "release")
     ]
 
 
@@ -109,7 +114,7 @@ def refusal(title: str, problems: list[str]) -> str:
 def _decided(bundle: Bundle, tier: str, day: datetime.date) -> Derived:
     """Take the decision that is there, if it follows from the records, or else decide."""
     if not bundle.signoff.exists():
-        found = derived(bundle, tier, day)
+        found = derived(bundle, kept_thresholds(bundle.runs()[0]), tier, day)
         bundle.signoff.write_text(found.release.model_dump_json(indent=1) + "\n", encoding="utf-8")
         return found
     found, problems = decision_problems(bundle)
@@ -118,5 +123,7 @@ def _decided(bundle: Bundle, tier: str, day: datetime.date) -> Derived:
     return found
 
 
-def _by_id(release: Release) -> dict[str, object]:
-    return {run.run_id: run for run in release.runs}
+def _in_order(release: Release) -> pydantic.JsonValue:
+    """Return a release with its runs in the order of their names, as folders are listed."""
+    runs = tuple(sorted(release.runs, key=lambda run: run.run_id))
+    return plain(release.model_copy(update={"runs": runs}))

@@ -165,7 +165,7 @@ def test_job_summary_says_what_is_open_and_how_to_repeat_it(run_root, tmp_path):
     assert text.startswith("## Acceptance: FAILED\n")
     assert "- **FAIL** nonlocal\\_tiny-cpu-bs1:parity: too far" in text
     assert "| nonlocal\\_tiny-cpu-bs1 | pass | fail" in text
-    assert f"pytest acceptance/ -m cpu --tier release --model {CELL.split('-')[0]}" in text
+    assert f"pytest acceptance -m cpu --tier release --model {CELL.split('-')[0]}" in text
 
 
 def test_the_summary_of_github_is_appended_to(run_root, tmp_path, monkeypatch, capsys):
