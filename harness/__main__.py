@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import registry
+from harness import contract_commands, registry
 from harness.artifacts import ArtifactStore
 from harness.build import FIXTURES
 from harness.channels.commands import add_commands as add_channel_commands
@@ -21,6 +21,7 @@ from harness.doctor import doctor_lines
 from harness.errors import HarnessError, RecordError
 from harness.gate import exit_status
 from harness.progress import Progress
+from harness.ratios import speed_lines
 from harness.records import Record, RunDirectory
 from harness.reference import npz_from_predictions
 from harness.report.commands import add_command as add_report
@@ -97,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     add_channel_commands(commands)
     add_signing_commands(commands)
     add_report(commands, THRESHOLDS)
+    contract_commands.add_commands(commands)
     return parser
 
 
@@ -169,7 +171,9 @@ def _judge(options: argparse.Namespace) -> int:
     records = [_rejudged(record, thresholds) for record in run.records()]
     today = datetime.datetime.now(datetime.UTC).date()
     decision = decide(records, facts, thresholds.file.waivers, today)
-    print("\n".join(decision_lines(records, decision, thresholds.file.waivers)))
+    speeds = speed_lines(records, thresholds.references())
+    lines = decision_lines(records, decision, thresholds.file.waivers)
+    print("\n".join([*lines, *speeds]))
     return exit_status(decision.problems)
 
 

@@ -1,21 +1,22 @@
 """The four checks of a cell: measure, judge, and name what the verdict rests on."""
 
+import contextlib
 import dataclasses
+import functools
 import io
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.accuracy import AccuracyMeasurement, accuracy_measurement
+from harness.chips import chip_predictions
+from harness.data.store import CropStore
+from harness.data.streaming import stored_samples
 from harness.datasets import motion8
-from harness.device_predictions import (
-    device_predictions,
-    open_session,
-    smallest_of,
-    subset_of_clips,
-)
+from harness.device_predictions import open_session, smallest_of, subset_of_clips
 from harness.divergence import first_divergent_node
 from harness.errors import ExportError, HarnessError, MissingInput, RunError, first_line
 from harness.export_facts import ExportMeasurement
@@ -27,24 +28,11 @@ from harness.measurement import Measurement
 from harness.module_divergence import first_divergent_module
 from harness.onnx_check import measure_export
 from harness.parity import ChainScores, ParityMeasurement, parity_measurement
-from harness.reference import (
-    npz_from_labels,
-    npz_from_predictions,
-    torch_predictions,
-    torch_scores,
-)
+from harness.reference import npz_from_labels as npz_labels
+from harness.reference import npz_from_predictions, torch_predictions, torch_scores
 from harness.run import feed_from_tensors, run_tensors, stream_from_session
 from harness.runtimes.ort import OrtSession, ort_errors, ort_session
-from harness.spec import (
-    Cell,
-    Clip,
-    ClipSet,
-    LoopSettings,
-    ModelSpec,
-    Predictions,
-    Session,
-    Status,
-)
+from harness.spec import Cell, Clip, ClipSet, LoopSettings, ModelSpec, Predictions, Session, Status
 from harness.stages import run_in_child
 from harness.strips import strips_from_flips
 from harness.throughput import SessionTiming, ThroughputMeasurement, throughput_measurement
@@ -150,50 +138,57 @@ def check_accuracy(context: Context) -> Found:
         )
     clip_set = context.clip_set
     reference = torch_predictions(spec, weights, clip_set, bench.workshop)
-    with open_session(cell, bench) as session:
-        preds = device_predictions(cell, bench, session, context.smallest, subset=clip_set)
+    preds, notes = chip_predictions(cell, bench, context.smallest, clip_set)
     measurement = accuracy_measurement(preds, clip_set, reference)
     raw = {
         "predictions": (npz_from_predictions(preds), ".npz"),
         "reference": (npz_from_predictions(reference), ".npz"),
-        "labels": (npz_from_labels(clip_set), ".npz"),
+        "labels": (npz_labels(clip_set), ".npz"),
     }
     if measurement.paired is not None and measurement.paired.flips:
         flips = measurement.paired.flips
         strips = strips_from_flips(flips, clip_set, spec.protocol, preds, reference)
         raw["strips"] = (strips.model_dump_json().encode(), ".json")
+    if notes:
+        raw["notes"] = "\n".join(notes).encode(), ".txt"
     return Found(measurement, judge_accuracy(measurement, context.limits.accuracy), raw)
 
 
 def check_throughput(context: Context) -> Found:
-    """Time sessions, each a process of its own, until their interval decides or the plan ends."""
-    cell, bench, limits = context.cell, context.bench, context.limits.throughput
+    """Time sessions until their interval decides or the plan ends."""
+    plan, timings = context.tier.timing_for(context.cell), list[SessionTiming]()
+    with contextlib.closing(timed_sessions(context)) as sessions:
+        for timing in itertools.islice(sessions, plan.sessions_max):
+            timings.append(timing)
+            measurement = throughput_measurement(timings, context.cell.batch)
+            verdict = judge_throughput(measurement, context.limits.throughput, plan.sessions_min)
+            is_open = verdict.status is Status.INCONCLUSIVE
+            if len(timings) >= plan.sessions_min and not is_open:
+                break
+    lines = "\n".join(timing.model_dump_json() for timing in timings)
+    return Found(measurement, verdict, {"latencies": (lines.encode(), ".jsonl")})
+
+
+def timed_sessions(context: Context) -> Generator[SessionTiming, None, None]:
+    """Time session after session, each a process of its own, alone on its chip until closed."""
+    cell, bench, limits = context.cell, context.bench, context.limits
     with shared("cpu", bench.site.lock_dir):
         model = bench.device_model(cell)
     plan = context.tier.timing_for(cell)
     settings = LoopSettings(plan.warmup_queries, plan.min_queries, plan.min_seconds)
-    beside = (bench.weights(cell.model).path,) if limits.against == "pytorch" else None
-    timings: list[SessionTiming] = []
+    against = limits.throughput.against
+    beside = (bench.weights(cell.model).path,) if against == "pytorch" else None
     with bench.chip(cell.device, is_alone=True) as device:
         preds, clips = context.accuracy_predictions(), _timed_clips(context)
-        expected = expected_answers(preds, clips, context.limits.parity, context.smallest)
-        arguments = (device, model, clips, settings, beside, expected)
-        while True:
-            title = f"{cell.id} timed session {len(timings) + 1}"
+        expected = expected_answers(preds, clips, limits.parity, context.smallest)
+        for number in itertools.count(1):
             timing, _ = run_in_child(
                 time_session,
-                *arguments,
-                heartbeat=bench.progress.heartbeat(title),
+                *(device, model, clips, settings, beside, expected),
+                heartbeat=bench.progress.heartbeat(f"{cell.id} timed session {number}"),
                 failure=RunError,
             )
-            timings.append(timing)
-            measurement = throughput_measurement(timings, cell.batch)
-            verdict = judge_throughput(measurement, limits, plan.sessions_min)
-            is_open = verdict.status is Status.INCONCLUSIVE or len(timings) < plan.sessions_min
-            if not is_open or len(timings) >= plan.sessions_max:
-                break
-    lines = "\n".join(timing.model_dump_json() for timing in timings)
-    return Found(measurement, verdict, {"latencies": (lines.encode(), ".jsonl")})
+            yield timing
 
 
 CHECK_FUNCTIONS = {
@@ -232,7 +227,9 @@ def _parity_inputs(context: Context) -> ParityInputs:
         clip_set = context.bench.clip_set(context.cell.model)
     except MissingInput:
         clip_set = motion8()
-    return parity_inputs(context.spec, clip_set, context.tier.inputs_for(context.cell))
+    store = CropStore(context.bench.site.cache_dir / "crops", context.spec.protocol, clip_set)
+    source = functools.partial(stored_samples, store, workers=0)
+    return parity_inputs(context.spec, clip_set, context.tier.inputs_for(context.cell), source)
 
 
 def _timed_clips(context: Context) -> tuple[Clip, ...]:

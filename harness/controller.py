@@ -13,8 +13,10 @@ from harness import registry
 from harness.benchmark_json import write_benchmark_json
 from harness.environment import environment_facts
 from harness.errors import HarnessError, first_line
+from harness.floor_lint import floor_warnings
 from harness.gate import ExitStatus, Problem, exit_status, left_out
 from harness.limits import Waiver
+from harness.ratios import speed_lines
 from harness.records import Record, RunDirectory, RunFacts, new_run_directory, run_folder
 from harness.report.write import report_lines
 from harness.scope import Scope, scope_from_options
@@ -56,11 +58,15 @@ class Controller:
         if self.root is not None:
             self.run = _new_run(self.config, self.root)
 
-    def pytest_report_header(self) -> str:
-        """Say which contract applies; nothing is probed."""
+    def pytest_report_header(self) -> list[str]:
+        """Say which contract applies and which floors are within noise; nothing is probed."""
         scope = scope_from_config(self.config)
         contract = f"{scope.thresholds.path.name} {scope.thresholds.digest[:12]}"
-        return f"acceptance: tier {scope.tier}, {contract}, {len(scope.cells)} cells"
+        warnings = floor_warnings(scope.thresholds, scope.cells)
+        return [
+            f"acceptance: tier {scope.tier}, {contract}, {len(scope.cells)} cells",
+            *(f"acceptance: warning: {text}" for text in warnings),
+        ]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -109,6 +115,9 @@ class Controller:
                 "EMULATED: no device was there; this can never be signed off"
             )
         lines = decision_lines(self.records, self.decision, self._waivers, self.spared)
+        references = scope_from_config(self.config).thresholds.references()
+        if compared := speed_lines(self.records, references):
+            lines += ["", *compared]
         for line in [*lines, ""]:
             terminalreporter.write_line(line)
         terminalreporter.write_line(f"run: {self.run.root}")

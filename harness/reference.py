@@ -21,6 +21,7 @@ from harness.inputs import ParityInputs
 from harness.resume import Work, journal_at, predict_resumed
 from harness.run import run_tensors, stream_from_runner
 from harness.spec import Clip, ClipSet, ModelSpec, Predictions
+from harness.stages import keep_freed_memory
 
 REFERENCE_BATCH = 8
 
@@ -82,6 +83,7 @@ def write_torch_scores(
     target: Path,
 ) -> dict[str, Any]:
     """Compute the scores of both precisions; runs in a process of its own."""
+    keep_freed_memory()
     model = pytorch.torch_model_from_spec(spec, checkpoint)
     arrays = {}
     for name in ("fp32", "fp64"):
@@ -109,11 +111,12 @@ def write_torch_predictions(
         kept: the cache with what is decoded and predicted so far, and what shapes the predictions.
         target: gets the predictions.
     """
+    keep_freed_memory()
     model = pytorch.torch_model_from_spec(spec, checkpoint)
     stream = stream_from_runner(functools.partial(pytorch.run_torch, model, spec))
     cache, inputs = kept
     crops = CropStore(cache / "crops", spec.protocol, clip_set)
-    samples = functools.partial(stored_samples, crops)
+    samples = functools.partial(stored_samples, crops, ahead=REFERENCE_BATCH)
     with journal_at(cache / "partial", inputs, spec, clip_set.clips) as journal:
         work = Work(clip_set.clips, samples, journal)
         preds = predict_resumed(stream, spec, REFERENCE_BATCH, work)

@@ -19,14 +19,22 @@ import hashlib
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pydantic
 
 from harness import registry
 from harness.errors import InputError, ThresholdsError
-from harness.limits import AccuracyLimits, Limits, ModelTable, ThresholdsFile, Tier, matches
+from harness.limits import (
+    AccuracyLimits,
+    Limits,
+    ModelTable,
+    ThresholdsFile,
+    ThroughputReference,
+    Tier,
+    matches,
+)
 from harness.spec import CHECKS, Cell, ModelSpec
 
 
@@ -88,6 +96,10 @@ class Thresholds:
             ),
             throughput=device.throughput[f"bs{cell.batch}"],
         )
+
+    def references(self) -> Mapping[Cell, ThroughputReference]:
+        """Return the reference speed of every cell."""
+        return {cell: self.limits(cell).throughput for cell in self.cells()}
 
 
 def thresholds_from_file(path: Path) -> Thresholds:

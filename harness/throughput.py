@@ -56,6 +56,8 @@ class SessionTiming(Measurement):
         nonfinite_count: times that were no numbers and are left out; any makes the run invalid.
         is_output_same: whether the timed queries computed what the accuracy run computed; None if
             nobody looked.
+        problems: why the times do not count: the device was hot, unhealthy or shared.
+        notes: how the device was before and after, and what its tools said.
         clips_compared: whose timed answer was held against the one of the accuracy run.
         differing_clips: those of them whose timed answer is another.
     """
@@ -66,6 +68,8 @@ class SessionTiming(Measurement):
     pytorch_ms: Times = ()
     nonfinite_count: int = 0
     is_output_same: bool | None = None
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     clips_compared: int = 0
     differing_clips: tuple[str, ...] = ()
 
@@ -220,7 +224,7 @@ def _invalid_reasons(sessions: Sequence[SessionTiming]) -> list[str]:
 
 def _session_problems(session: SessionTiming, first: SessionTiming) -> list[str]:
     """Name what is wrong with one session; ``first`` says which times there should be."""
-    problems = []
+    problems = [*session.problems]
     if session.nonfinite_count:
         problems.append(f"{session.nonfinite_count} times are no numbers")
     if session.differing_clips:

@@ -684,6 +684,13 @@ def test_tiers_are_declared_in_the_thresholds_alone(site):
     assert "smoke" not in result.stdout.str()
 
 
+def test_a_run_starts_with_the_floors_that_are_within_noise(site):
+    result = site.run("-m", "cpu", "acceptance")
+    warning = "acceptance: warning: models.nonlocal_r50.devices.cpu.top1: the floor of 14,174 of*"
+    result.stdout.fnmatch_lines([warning])
+    assert "warning: models" not in site.run("-m", "smoke", "acceptance").stdout.str()
+
+
 def test_a_run_folder_is_taken_once(site):
     arguments = ("-m", "cpu", "--run-dir", "mine/run", "acceptance")
     assert site.run(*arguments).ret == 0

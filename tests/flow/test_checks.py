@@ -10,6 +10,7 @@ from harness.checks import Context, check_throughput, rejudge
 from harness.datasets import motion8
 from harness.device_predictions import open_session, subset_of_clips
 from harness.errors import InvalidMeasurement, MissingInput
+from harness.inputs import parity_inputs
 from harness.measurement import Measurement
 from harness.registry import device
 from harness.scores import FLOAT16_SMALLEST_NORMAL, FLOAT32_SMALLEST_NORMAL
@@ -101,6 +102,15 @@ def test_without_its_own_clips_a_model_is_shown_those_of_motion8(
     assert checks._timed_clips(context(bench=bench)) == motion8().clips[: checks.TIMED_CLIPS]
     inputs = checks._parity_inputs(context(bench=bench))
     assert inputs.ids[:6] == tuple(clip.id for clip in motion8().clips[:6])
+
+
+def test_parity_reads_the_clips_that_the_accuracy_run_decoded(context, clean, monkeypatch):
+    monkeypatch.setattr("harness.data.loading.decode_frames", None)
+    stored = checks._parity_inputs(context())
+    monkeypatch.undo()
+    bench, count = context().bench, stored.counts.total
+    decoded = parity_inputs(context().spec, bench.clip_set(CELL.model), count)
+    assert stored.digest == decoded.digest
 
 
 class Held:
