@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import hashlib
+import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, get_args
@@ -28,6 +29,10 @@ STRIPS_BYTES_MAX = 2_500_000
 FLIPS_MAX = 24
 FULL_CONFUSION_MAX = 12
 MARKDOWN_BYTES_MAX = 1_000_000
+
+# What gives Markdown a meaning, but for < > & that HTML entities stand for; what turns text around.
+_MARKUP = re.compile(r"([\\`*_{}\[\]|#~@!])")
+_BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 SYMBOLS: Mapping[Outcome, str] = {
     "pass": "✓",
@@ -187,13 +192,14 @@ def percent(value: float | None, digits: int = 2) -> str:
 
 def signed(value: float | None, unit: str, digits: int = 2) -> str:
     """Return a deviation with its sign; a dash where there is none."""
-    return "–" if value is None else f"{value:+.{digits}f} {unit}"
+    # The sum turns a negative zero into a zero.
+    return "–" if value is None else f"{round(value, digits) + 0.0:+.{digits}f} {unit}"
 
 
 def cell_text(text: object) -> str:
     """Return text for a cell of a Markdown table: no line break, no bar, no markup."""
-    flat = " ".join(str(text).split())
-    return re.sub(r"([\\`*_{}\[\]<>|#~&@!])", r"\\\1", flat)[:300]
+    flat = _BIDI.sub("", " ".join(str(text).split()))[:300]
+    return html.escape(_MARKUP.sub(r"\\\1", flat), quote=False)
 
 
 def _environment() -> "jinja2.Environment":
