@@ -6,7 +6,9 @@ HarnessError
 │   ├── SiteError            site.toml, an option or an environment variable
 │   ├── CheckpointError      a checkpoint is missing, damaged, foreign or does not fit its model
 │   ├── ClipError            a clip or a clip list cannot be used
-│   └── RecordError          a stored run cannot be read
+│   ├── RecordError          a stored run cannot be read
+│   ├── HistoryError         the history cannot be read, or does not take a run
+│   └── BaselineError        a baseline cannot be made, read or compared with
 ├── MissingInput             weights or data that this machine does not have: *not run*, never a pass
 ├── DeviceError              a device cannot be used
 │   ├── DeviceAbsent         it is not there: *not run*
@@ -51,6 +53,14 @@ class ClipError(InputError):
 
 class RecordError(InputError):
     """A stored run cannot be read or does not fit what was asked."""
+
+
+class HistoryError(InputError):
+    """The history cannot be read, or does not take a run."""
+
+
+class BaselineError(InputError):
+    """A baseline cannot be made, read or compared with."""
 
 
 class MissingInput(HarnessError):
