@@ -10,23 +10,24 @@ from pathlib import Path
 from harness import registry
 from harness.artifacts import ArtifactStore
 from harness.build import FIXTURES
-from harness.checks import rejudge
 from harness.data.kinetics import clip_set_from_list
 from harness.data.loading import samples
 from harness.dataset_commands import add_commands
 from harness.datasets import clip_set_from_site
 from harness.doctor import doctor_lines
-from harness.errors import HarnessError, RecordError
+from harness.errors import HarnessError
 from harness.gate import exit_status, problems
+from harness.nightly_commands import add_nightly_commands
 from harness.progress import Progress
-from harness.records import Record, RunDirectory
+from harness.records import RunDirectory
 from harness.reference import npz_from_predictions
+from harness.rejudge import rejudged
 from harness.run import predict, stream_from_session
 from harness.scores import best_classes, crop_mean
 from harness.site import Site, load_site
 from harness.spec import Cell, ClipSet
 from harness.summary import problem_lines, table_lines
-from harness.thresholds import Thresholds, thresholds_from_file
+from harness.thresholds import thresholds_from_file
 from harness.workbench import Workbench
 
 THRESHOLDS = FIXTURES.parent / "thresholds.toml"
@@ -36,8 +37,8 @@ USAGE_ERROR = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status.
 
-    0 done, 1 no, 2 unusable input, 130 Ctrl-C; ``judge`` ends like the run: 6 incomplete and 7
-    inconclusive.
+    0 done, 1 no, 2 unusable input, 130 Ctrl-C; ``judge`` and ``gate`` end like the run: 6
+    incomplete and 7 inconclusive.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -89,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     cache.add_argument("--kind", action="append", metavar="KIND", help="only this kind; repeatable")
     cache.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     add_commands(commands)
+    add_nightly_commands(commands)
     return parser
 
 
@@ -158,23 +160,10 @@ def _judge(options: argparse.Namespace) -> int:
     facts, thresholds = run.facts(), thresholds_from_file(options.thresholds)
     if thresholds.digest != facts.thresholds_digest:
         print(f"judged by {thresholds.path}, which is not what the run was judged by then")
-    records = [_rejudged(record, thresholds) for record in run.records()]
+    records = [rejudged(record, thresholds) for record in run.records()]
     found = problems(records, facts.must_pass, facts.faults)
     print("\n".join([*table_lines(records), "", *problem_lines(found)]))
     return exit_status(found)
-
-
-def _rejudged(record: Record, thresholds: Thresholds) -> Record:
-    measured = record.measured()
-    if measured is None:
-        return record
-    if record.cell not in thresholds.cells():
-        raise RecordError(f"{thresholds.path} has no limits for {record.cell.id}, which was run")
-    limits, tier = thresholds.limits(record.cell), thresholds.tier(record.tier)
-    inputs_min = tier.inputs_for(record.cell)
-    sessions_min = tier.timing_for(record.cell).sessions_min
-    verdict = rejudge(measured, limits, inputs_min, sessions_min)
-    return record.model_copy(update={"verdict": verdict})
 
 
 def _cache(options: argparse.Namespace) -> int:

@@ -1,0 +1,263 @@
+"""One night against the series it belongs to: what got worse, what is missing, what changed.
+
+Three layers, each with a verdict of its own: the contract's floors (``gate``), the ratio to the
+frozen baseline, and change points over the nights. What cannot be compared is said and is not
+green.
+"""
+
+import dataclasses
+import datetime
+import itertools
+from collections.abc import Collection, Iterator, Sequence
+from enum import StrEnum
+
+from harness.baseline import Baseline, BaselineSeries
+from harness.change_points import ChangePoint, change_points
+from harness.regression import (
+    Loss,
+    Rules,
+    clearest_loss,
+    holm,
+    noise_from_nights,
+    reference_from_values,
+    scaled,
+)
+from harness.series import Series, SeriesKey, changed_facts
+from harness.spec import Check, Status
+
+RULES = Rules()
+# The smallest relative change that anybody should be woken for.
+MIN_CHANGE: dict[Check, float] = {"throughput": 0.02, "accuracy": 0.002, "parity": 0.5}
+# A cell is missed when one of so many runs before had it.
+RECENT_RUNS = 3
+
+
+class Kind(StrEnum):
+    """What a notice is about."""
+
+    CONTRACT = "contract"
+    BASELINE = "worse than the baseline"
+    CLIFF = "cliff"
+    LEVEL = "change of level"
+    NO_BASELINE = "missing baseline"
+    NO_NIGHT = "missing night"
+    NO_CELL = "missing cell"
+
+
+@dataclasses.dataclass(frozen=True)
+class Notice:
+    """One reason not to be green; ``changes`` is what changed that night, as far as recorded."""
+
+    kind: Kind
+    id: str
+    status: Status
+    reason: str
+    changes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Past:
+    """A series up to tonight, which is its last point; ``fresh`` nights came after the baseline."""
+
+    series: Series
+    entry: BaselineSeries | None
+    fresh: int
+
+    @property
+    def key(self) -> SeriesKey:
+        """What is compared."""
+        return self.series.key
+
+    @property
+    def level(self) -> float:
+        """Value that tonight is compared with: mean of the baseline, else the first night's."""
+        if self.entry is None:
+            return self.series.values[0]
+        return sum(self.entry.values) / len(self.entry.values)
+
+
+def pasts(series: Sequence[Series], run_id: str, baseline: Baseline | None) -> list[Past]:
+    """Return the series that a run belongs to, without the nights after it.
+
+    Of throughput that is timed beside PyTorch the ratio counts, which the machine disturbs less.
+    """
+    entries = {} if baseline is None else baseline.by_key()
+    names = {one.key for one in series}
+    found = []
+    for one in series:
+        ids = [point.run_id for point in one.points]
+        if run_id not in ids or not _is_judged(one.key, names):
+            continue
+        points = one.points[: ids.index(run_id) + 1]
+        fresh = len(points)
+        if baseline is not None:
+            since = datetime.datetime.fromisoformat(baseline.newest_started)
+            fresh = sum(datetime.datetime.fromisoformat(point.started) > since for point in points)
+        found.append(Past(Series(one.key, points), entries.get(one.key), fresh))
+    return found
+
+
+def _is_judged(key: SeriesKey, names: Collection[SeriesKey]) -> bool:
+    definition, _, unit = key.metric.partition(".")
+    better = dataclasses.replace(key, metric=f"{definition}.x_pytorch")
+    return not (key.check == "throughput" and unit == "per_s" and better in names)
+
+
+def against_baseline(found: Sequence[Past], rules: Rules = RULES) -> list[Notice]:
+    """Compare the nights since the baseline with it; red only as Holm allows over the matrix."""
+    losses = [_loss(past, rules) for past in found]
+    tested = [1.0 if loss is None or loss.p_value is None else loss.p_value for loss in losses]
+    reds = holm(tested, rules.family_p, rules.series_p)
+    notices = []
+    for past, loss, is_red in zip(found, losses, reds, strict=True):
+        if loss is None:
+            continue
+        if loss.p_value is None and -_gain(past.key, loss.change) >= rules.cliff:
+            notices.append(_notice(Kind.CLIFF, past, loss, Status.INCONCLUSIVE))
+        elif is_red and abs(loss.change) >= MIN_CHANGE[past.key.check]:
+            kind = Kind.CLIFF if _is_cliff(past, loss, rules) else Kind.BASELINE
+            notices.append(_notice(kind, past, loss, Status.FAIL))
+    return notices
+
+
+def _loss(past: Past, rules: Rules) -> Loss | None:
+    if past.entry is None or past.fresh == 0:
+        return None
+    is_higher = past.key.is_higher_better
+    values = scaled(past.series.values, is_higher)
+    reference = reference_from_values(scaled(past.entry.values, is_higher))
+    # Tonight's own step is what is tested.
+    noise = noise_from_nights(values[:-1], rules.nights_min)
+    return clearest_loss(values[len(values) - past.fresh :], reference, noise, rules, is_higher)
+
+
+def _gain(key: SeriesKey, change: float) -> float:
+    return change if key.is_higher_better else -change
+
+
+def _is_cliff(past: Past, loss: Loss, rules: Rules) -> bool:
+    return loss.nights == 1 and -_gain(past.key, loss.change) >= rules.cliff
+
+
+def _notice(kind: Kind, past: Past, loss: Loss, status: Status) -> Notice:
+    assert past.entry is not None
+    nights = "tonight is" if loss.nights == 1 else f"the mean of the last {loss.nights} nights is"
+    chance = (
+        "the noise between nights is not known yet: run it again"
+        if loss.p_value is None
+        else f"by chance once in {1.0 / max(loss.p_value, 1e-9):,.0f} nights or less"
+    )
+    reason = (
+        f"{nights} {100 * loss.change:+.1f} % against the frozen baseline of {past.level:.4g} "
+        f"({len(past.entry.values)} run(s)), {chance}"
+    )
+    points = past.series.points
+    first = len(points) - loss.nights
+    changes = changed_facts(points[first - 1].facts, points[first].facts) if first > 0 else ()
+    return Notice(kind, past.key.id, status, reason, changes)
+
+
+def changed_levels(found: Sequence[Past], rules: Rules = RULES) -> tuple[list[Notice], list[str]]:
+    """Look for changes of level since the baseline; those for the better are notes.
+
+    A loss stays red until the level has come back or a new baseline is frozen.
+    """
+    notices, notes = [], []
+    for past in found:
+        points = level_changes(past, rules)
+        if not points:
+            continue
+        now = _gain(past.key, points[-1].after / _start_level(past, points) - 1.0)
+        losses = [point for point in points if _gain(past.key, point.change) < 0.0]
+        if now <= -MIN_CHANGE[past.key.check] and losses:
+            notices.append(_level_notice(past, losses))
+        elif now >= MIN_CHANGE[past.key.check]:
+            night = past.series.points[points[-1].index]
+            notes.append(f"{past.key.id} is {100 * now:.1f} % better since {night.started[:10]}")
+    return notices, notes
+
+
+def level_changes(past: Past, rules: Rules = RULES) -> list[ChangePoint]:
+    """Return the change points after the baseline, or all where there is none."""
+    minimum = MIN_CHANGE[past.key.check]
+    points = change_points(
+        past.series.values, window=rules.window, max_p=rules.point_p, min_magnitude=minimum
+    )
+    first = 0 if past.entry is None else len(past.series.points) - past.fresh
+    return [point for point in points if point.index >= first]
+
+
+def _start_level(past: Past, points: Sequence[ChangePoint]) -> float:
+    return points[0].before if past.entry is None else past.level
+
+
+def _level_notice(past: Past, losses: Sequence[ChangePoint]) -> Notice:
+    nights = past.series.points
+    steps = [
+        f"{nights[point.index].started[:10]} {100 * point.change:+.1f} % "
+        f"({point.before:.4g} -> {point.after:.4g}, p {point.p_value:.1g})"
+        for point in losses
+    ]
+    changes = [
+        change
+        for point in losses
+        for change in changed_facts(nights[point.index - 1].facts, nights[point.index].facts)
+    ]
+    reason = f"the level changed on {'; '.join(steps)}, and has not come back"
+    return Notice(Kind.LEVEL, past.key.id, Status.FAIL, reason, tuple(dict.fromkeys(changes)))
+
+
+def without_baseline(found: Sequence[Past]) -> list[Notice]:
+    """Name the checks that have no series in the baseline."""
+    names = dict.fromkeys(_check_name(past.key) for past in found if past.entry is None)
+    reason = "no frozen baseline has it: `harness baseline freeze` a run that was reviewed"
+    return [Notice(Kind.NO_BASELINE, name, Status.NOT_RUN, reason) for name in names]
+
+
+def missing_cells(
+    series: Sequence[Series], run_id: str, run_ids: Sequence[str], baseline: Baseline | None
+) -> list[Notice]:
+    """Name the checks that the nights before, or the baseline, had and this run has not.
+
+    Args:
+        series: of the history.
+        run_id: tonight.
+        run_ids: the runs of this host before tonight, oldest first.
+        baseline: or None.
+    """
+    tonight = {one.key for one in series if any(point.run_id == run_id for point in one.points)}
+    places = {(key.host_class, key.device) for key in tonight}
+    recent = set(run_ids[-RECENT_RUNS:])
+    expected = {one.key for one in series if any(point.run_id in recent for point in one.points)}
+    if baseline is not None:
+        keys = (one.key for one in baseline.series)
+        expected |= {key for key in keys if (key.host_class, key.device) in places}
+    seen = {_check_name(key) for key in tonight}
+    missed = sorted({_check_name(key) for key in expected} - seen)
+    reason = "the nights before, or the baseline, had it; this run measured nothing there"
+    return [Notice(Kind.NO_CELL, name, Status.NOT_RUN, reason) for name in missed]
+
+
+def missing_night(newest: str | None, now: datetime.datetime, hours: float) -> Iterator[Notice]:
+    """Say that nothing ran tonight: the newest run is older than ``hours``, or there is none."""
+    if newest is None:
+        yield Notice(Kind.NO_NIGHT, "(night)", Status.NOT_RUN, "the history holds no run")
+        return
+    age_h = (now - datetime.datetime.fromisoformat(newest)).total_seconds() / 3600.0
+    if age_h > hours:
+        reason = f"the newest run started {age_h:.0f} hours ago ({newest}), more than {hours:g}"
+        yield Notice(Kind.NO_NIGHT, "(night)", Status.NOT_RUN, reason)
+
+
+def gaps(starts: Sequence[str], hours: float) -> list[str]:
+    """Name the nights between runs in which none was made, oldest first."""
+    moments = [datetime.datetime.fromisoformat(start) for start in starts]
+    return [
+        f"no run between {before:%Y-%m-%d %H:%M} and {after:%Y-%m-%d %H:%M} UTC"
+        for before, after in itertools.pairwise(moments)
+        if (after - before).total_seconds() > 3600.0 * hours
+    ]
+
+
+def _check_name(key: SeriesKey) -> str:
+    return f"{key.cell.id}:{key.check}"
