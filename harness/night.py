@@ -8,6 +8,7 @@ green.
 import dataclasses
 import datetime
 import itertools
+import math
 from collections.abc import Collection, Iterator, Sequence
 from enum import StrEnum
 
@@ -15,12 +16,14 @@ from harness.baseline import Baseline, BaselineSeries
 from harness.change_points import ChangePoint, change_points
 from harness.regression import (
     Loss,
+    Noise,
     Rules,
     clearest_loss,
     holm,
     noise_from_nights,
     reference_from_values,
     scaled,
+    without_worst,
 )
 from harness.series import Series, SeriesKey, changed_facts
 from harness.spec import Check, Status
@@ -70,10 +73,15 @@ class Past:
 
     @property
     def level(self) -> float:
-        """Value that tonight is compared with: mean of the baseline, else the first night's."""
-        if self.entry is None:
-            return self.series.values[0]
+        """Mean of the baseline, which there must be."""
+        assert self.entry is not None
         return sum(self.entry.values) / len(self.entry.values)
+
+    @property
+    def least(self) -> float:
+        """Smallest change that counts, of logarithms."""
+        change = MIN_CHANGE[self.key.check]
+        return -math.log1p(-change) if self.key.is_higher_better else math.log1p(change)
 
 
 def pasts(series: Sequence[Series], run_id: str, baseline: Baseline | None) -> list[Past]:
@@ -112,11 +120,12 @@ def against_baseline(found: Sequence[Past], rules: Rules = RULES) -> list[Notice
     for past, loss, is_red in zip(found, losses, reds, strict=True):
         if loss is None:
             continue
-        if loss.p_value is None and -_gain(past.key, loss.change) >= rules.cliff:
-            notices.append(_notice(Kind.CLIFF, past, loss, Status.INCONCLUSIVE))
-        elif is_red and abs(loss.change) >= MIN_CHANGE[past.key.check]:
-            kind = Kind.CLIFF if _is_cliff(past, loss, rules) else Kind.BASELINE
+        is_cliff = loss.nights == 1 and -math.expm1(loss.change) >= rules.cliff
+        if is_red:
+            kind = Kind.CLIFF if is_cliff else Kind.BASELINE
             notices.append(_notice(kind, past, loss, Status.FAIL))
+        elif is_cliff and loss.p_value is None:
+            notices.append(_notice(Kind.CLIFF, past, loss, Status.INCONCLUSIVE))
     return notices
 
 
@@ -128,27 +137,20 @@ def _loss(past: Past, rules: Rules) -> Loss | None:
     reference = reference_from_values(scaled(past.entry.values, is_higher))
     # Tonight's own step is what is tested.
     noise = noise_from_nights(values[:-1], rules.nights_min)
-    return clearest_loss(values[len(values) - past.fresh :], reference, noise, rules, is_higher)
-
-
-def _gain(key: SeriesKey, change: float) -> float:
-    return change if key.is_higher_better else -change
-
-
-def _is_cliff(past: Past, loss: Loss, rules: Rules) -> bool:
-    return loss.nights == 1 and -_gain(past.key, loss.change) >= rules.cliff
+    return clearest_loss(values[len(values) - past.fresh :], reference, noise, rules, past.least)
 
 
 def _notice(kind: Kind, past: Past, loss: Loss, status: Status) -> Notice:
     assert past.entry is not None
     nights = "tonight is" if loss.nights == 1 else f"the mean of the last {loss.nights} nights is"
+    change = math.expm1(loss.change if past.key.is_higher_better else -loss.change)
     chance = (
         "the noise between nights is not known yet: run it again"
         if loss.p_value is None
         else f"by chance once in {1.0 / max(loss.p_value, 1e-9):,.0f} nights or less"
     )
     reason = (
-        f"{nights} {100 * loss.change:+.1f} % against the frozen baseline of {past.level:.4g} "
+        f"{nights} {100 * change:+.1f} % against the frozen baseline of {past.level:.4g} "
         f"({len(past.entry.values)} run(s)), {chance}"
     )
     points = past.series.points
@@ -167,28 +169,46 @@ def changed_levels(found: Sequence[Past], rules: Rules = RULES) -> tuple[list[No
         points = level_changes(past, rules)
         if not points:
             continue
-        now = _gain(past.key, points[-1].after / _start_level(past, points) - 1.0)
-        losses = [point for point in points if _gain(past.key, point.change) < 0.0]
-        if now <= -MIN_CHANGE[past.key.check] and losses:
+        start = past.level if past.entry is not None else points[0].before
+        level = scaled([start], past.key.is_higher_better)[0]
+        now = scaled(past.series.values[points[-1].index :], past.key.is_higher_better)
+        losses = [point for point in points if _is_loss(past.key, point)]
+        if losses and max(now.mean(), without_worst(now).mean()) - level <= -past.least:
             notices.append(_level_notice(past, losses))
-        elif now >= MIN_CHANGE[past.key.check]:
+        elif now.mean() - level >= past.least:
             night = past.series.points[points[-1].index]
-            notes.append(f"{past.key.id} is {100 * now:.1f} % better since {night.started[:10]}")
+            notes.append(f"{past.key.id} is better since {night.started[:10]}")
     return notices, notes
 
 
 def level_changes(past: Past, rules: Rules = RULES) -> list[ChangePoint]:
-    """Return the change points after the baseline, or all where there is none."""
+    """Return the change points after the baseline, or all where there is none.
+
+    Each also has to stand out from the noise between nights, where that is known.
+    """
     minimum = MIN_CHANGE[past.key.check]
-    points = change_points(
-        past.series.values, window=rules.window, max_p=rules.point_p, min_magnitude=minimum
-    )
-    first = 0 if past.entry is None else len(past.series.points) - past.fresh
-    return [point for point in points if point.index >= first]
+    values = past.series.values
+    points = change_points(values, window=rules.window, max_p=rules.point_p, min_magnitude=minimum)
+    first = 0 if past.entry is None else len(values) - past.fresh
+    noise = noise_from_nights(scaled(values[:-1], is_higher_better=True), rules.nights_min)
+    edges = [0, *(point.index for point in points), len(values)]
+    return [
+        point
+        for start, point, end in zip(edges, points, edges[2:], strict=False)
+        if point.index >= first
+        and (noise is None or _errors(point, start, end, noise) >= rules.point_errors)
+    ]
 
 
-def _start_level(past: Past, points: Sequence[ChangePoint]) -> float:
-    return points[0].before if past.entry is None else past.level
+def _errors(point: ChangePoint, start: int, end: int, noise: Noise) -> float:
+    """Return how many standard errors a change is."""
+    before, after = scaled([point.before, point.after], is_higher_better=True)
+    error = noise.sd * math.sqrt(1.0 / (point.index - start) + 1.0 / (end - point.index))
+    return math.inf if error == 0.0 else abs(after - before) / error
+
+
+def _is_loss(key: SeriesKey, point: ChangePoint) -> bool:
+    return (point.after < point.before) == key.is_higher_better
 
 
 def _level_notice(past: Past, losses: Sequence[ChangePoint]) -> Notice:

@@ -35,6 +35,8 @@ class Rules:
         cliff: relative loss that is told although the noise is not known yet.
         window: nights that change points are looked for in at a time.
         point_p: largest p-value of a change point.
+        point_errors: how many standard errors, by the noise between nights, a change point has to
+            be: the p-value alone is that of the best of many places.
     """
 
     family_p: float = 0.02
@@ -43,7 +45,8 @@ class Rules:
     nights_min: int = 10
     cliff: float = 0.10
     window: int = 50
-    point_p: float = 0.0005
+    point_p: float = 0.001
+    point_errors: float = 4.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Loss:
 
     Attributes:
         nights: that were averaged.
-        change: relative change of the value, such as -0.05.
+        change: of the level, of logarithms, so below zero.
         p_value: that so much comes by chance, over all looks; None if the noise is not known.
     """
 
@@ -99,8 +102,13 @@ def noise_from_nights(values: Values, nights_min: int) -> Noise | None:
     return Noise(sd, max(1.0, _EFFICIENCY * len(kept)))
 
 
+def without_worst(values: Values) -> Values:
+    """Return scaled values without the worst one, so that one bad night is not many; one is kept."""
+    return values if len(values) < 2 else np.delete(values, int(values.argmin()))
+
+
 def clearest_loss(
-    nights: Values, reference: Reference, noise: Noise | None, rules: Rules, is_higher_better: bool
+    nights: Values, reference: Reference, noise: Noise | None, rules: Rules, least: float
 ) -> Loss | None:
     """Return the most significant loss of the last nights against the reference; None if none.
 
@@ -109,32 +117,35 @@ def clearest_loss(
         reference: the level that counts.
         noise: between nights, or None.
         rules: of the gate.
-        is_higher_better: the direction of the value itself.
+        least: smallest loss that counts, of logarithms; the nights must lose it without their
+            worst one, too.
     """
     looks = [count for count in rules.looks if count <= len(nights)]
     if noise is None:
         looks = looks[:1]
-    losses = [_loss(nights[-count:], reference, noise, len(looks)) for count in looks]
-    found = [(count, loss, p) for count, (loss, p) in zip(looks, losses, strict=True) if loss < 0.0]
-    if not found:
-        return None
-    count, loss, p = min(found, key=lambda each: (1.0 if each[2] is None else each[2], each[1]))
-    return Loss(count, math.expm1(loss if is_higher_better else -loss), p)
+    found = [
+        _loss(nights[-count:], reference, noise, len(looks))
+        for count in looks
+        if without_worst(nights[-count:]).mean() - reference.level <= -least
+    ]
+    return min(found, key=_clarity, default=None)
 
 
-def _loss(
-    nights: Values, reference: Reference, noise: Noise | None, looks: int
-) -> tuple[float, float | None]:
+def _clarity(loss: Loss) -> tuple[float, float]:
+    return (1.0 if loss.p_value is None else loss.p_value, loss.change)
+
+
+def _loss(nights: Values, reference: Reference, noise: Noise | None, looks: int) -> Loss:
     """Return the change of level, and its one-sided p-value times the number of looks."""
     from scipy.special import stdtr
 
     loss = float(nights.mean()) - reference.level
     if noise is None:
-        return loss, None
+        return Loss(len(nights), loss, None)
     error = noise.sd * math.sqrt(1.0 / len(nights) + 1.0 / reference.count)
     if error == 0.0:
-        return loss, 0.0 if loss < 0.0 else 1.0
-    return loss, min(1.0, looks * float(stdtr(noise.freedom, loss / error)))
+        return Loss(len(nights), loss, 0.0)
+    return Loss(len(nights), loss, min(1.0, looks * float(stdtr(noise.freedom, loss / error))))
 
 
 def holm(p_values: Sequence[float], family_p: float, series_p: float) -> list[bool]:

@@ -42,23 +42,23 @@ def test_few_nights_tell_no_noise():
 
 
 def loss(nights, noise, count=10, higher=True):
-    return clearest_loss(scaled(nights, higher), Reference(0.0, count), noise, RULES, higher)
+    return clearest_loss(scaled(nights, higher), Reference(0.0, count), noise, RULES, 0.005)
 
 
 def test_a_cliff_shows_in_one_night():
     found = loss([1.0] * 8 + [0.9], Noise(0.01, 30.0))
-    assert (found.nights, found.change) == (1, pytest.approx(-0.1))
+    assert (found.nights, found.change) == (1, pytest.approx(math.log(0.9)))
     assert found.p_value < 1e-6
 
 
 def test_a_drift_shows_in_several():
     found = loss([0.97] * 7, Noise(0.02, 30.0))
-    assert (found.nights, found.change) == (7, pytest.approx(-0.03))
+    assert (found.nights, found.change) == (7, pytest.approx(math.log(0.97)))
 
 
 def test_an_error_that_grows_is_a_loss():
     found = loss([1.0, 1.5], Noise(0.05, 30.0), higher=False)
-    assert found.change == pytest.approx(0.5)
+    assert found.change == pytest.approx(-math.log(1.5))
     assert found.p_value < 1e-4
 
 
@@ -72,8 +72,17 @@ def test_unknown_noise_gives_no_p_value():
 
 
 def test_without_any_noise_every_loss_is_certain():
-    assert loss([0.999], Noise(0.0, 30.0)).p_value == 0.0
+    assert loss([0.99], Noise(0.0, 30.0)).p_value == 0.0
     assert loss([1.0], Noise(0.0, 30.0)) is None
+
+
+def test_a_loss_too_small_to_matter_is_none():
+    assert loss([0.996] * 9, Noise(1e-6, 30.0)) is None
+
+
+def test_one_bad_night_is_forgotten_the_night_after():
+    assert loss([1.0, 0.8], Noise(0.01, 30.0)).nights == 1
+    assert loss([1.0, 0.8, 1.0, 1.0], Noise(0.01, 30.0)) is None
 
 
 def test_the_p_value_holds_what_it_says():
@@ -84,7 +93,7 @@ def test_the_p_value_holds_what_it_says():
         values = rng.normal(0.0, 0.02, 40)
         noise = noise_from_nights(values[:-1], 10)
         reference = reference_from_values(values[:10])
-        one = clearest_loss(values[10:], reference, noise, RULES, True)
+        one = clearest_loss(values[10:], reference, noise, RULES, 0.0)
         found.append(1.0 if one is None else one.p_value)
     assert np.mean(np.array(found) <= 0.05) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 600)
 
