@@ -227,11 +227,20 @@ def _level_notice(past: Past, losses: Sequence[ChangePoint]) -> Notice:
     return Notice(Kind.LEVEL, past.key.id, Status.FAIL, reason, tuple(dict.fromkeys(changes)))
 
 
-def without_baseline(found: Sequence[Past]) -> list[Notice]:
-    """Name the checks that have no series in the baseline."""
-    names = dict.fromkeys(_check_name(past.key) for past in found if past.entry is None)
+def without_baseline(found: Sequence[Past]) -> tuple[list[Notice], list[str]]:
+    """Name the checks that have no series in the baseline; some can have none, which is a note."""
+    missing = [past for past in found if past.entry is None]
+    excused = {_check_name(past.key) for past in missing if not _may_have_baseline(past)}
+    names = {_check_name(past.key) for past in missing} - excused
     reason = "no frozen baseline has it: `harness baseline freeze` a run that was reviewed"
-    return [Notice(Kind.NO_BASELINE, name, Status.NOT_RUN, reason) for name in names]
+    notes = [f"{len(excused)} check(s) of seeded weights or an emulator can have no baseline"]
+    notices = [Notice(Kind.NO_BASELINE, name, Status.NOT_RUN, reason) for name in sorted(names)]
+    return notices, notes if excused else []
+
+
+def _may_have_baseline(past: Past) -> bool:
+    facts = past.series.points[-1].facts
+    return facts["weights"] == "checkpoint" and facts["emulated"] == "no"
 
 
 def missing_cells(

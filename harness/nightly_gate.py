@@ -101,15 +101,16 @@ def gate_run(
     if frozen is not None and baseline is not None:
         refuse_foreign(frozen, facts.tier, [past.key for past in found], baseline)
     levels, better = changed_levels(found)
+    missing, excused = without_baseline(found) if has_baseline else ([], [])
     notices = [
         *floors,
         *against_baseline(found),
         *levels,
-        *(without_baseline(found) if has_baseline else ()),
+        *missing,
         *missing_cells(series, facts.run_id, [night.run_id for night in earlier], frozen),
     ]
     starts = [night.started for night in earlier[-1:]] + [facts.started]
-    notes += [*better, *gaps(starts, GAP_HOURS), *_newer(history, facts)]
+    notes += [*excused, *better, *gaps(starts, GAP_HOURS), *_newer(history, facts)]
     compared = sum(past.entry is not None for past in found)
     return GateReport(facts.run_id, tuple(_once(notices)), tuple(notes), len(found), compared)
 
