@@ -36,6 +36,7 @@ __all__ = ["Appended", "History", "Night", "Point", "Series", "SeriesKey"]
 APPLICATION_ID = 0x4156484E
 SCHEMA_VERSION = 1
 BUSY_S = 60.0
+STATUSES = {str(status): status for status in Status}
 # Clocks of hosts that share a history differ by less.
 CLOCK_SLACK = datetime.timedelta(minutes=10)
 
@@ -128,7 +129,8 @@ class History:
         Raises:
             HistoryError: the file is missing, damaged or foreign.
         """
-        found: dict[SeriesKey, list[Point]] = {}
+        # By the bare columns, which are quicker to look up than a key: there are many rows.
+        found: dict[tuple[object, ...], list[Point]] = {}
         with self._open() as file:
             facts = {
                 number: json.loads(text)
@@ -141,10 +143,11 @@ class History:
                 (tier, tier),
             )
             for *key, run_id, started, value, status, facts_id in rows:
-                point = Point(run_id, started, value, Status(status), facts[facts_id])
-                found.setdefault(SeriesKey(*key), []).append(point)
-        fits = {key: points for key, points in found.items() if _fits(key.id, pattern)}
-        return [Series(key, tuple(fits[key])) for key in sorted(fits)]
+                point = Point(run_id, started, value, STATUSES[status], facts[facts_id])
+                found.setdefault(tuple(key), []).append(point)
+        keys = {SeriesKey(*key): points for key, points in found.items()}
+        fits = sorted(key for key in keys if _fits(key.id, pattern))
+        return [Series(key, tuple(keys[key])) for key in fits]
 
     def nights(self, tier: str | None = None) -> list[Night]:
         """Return the runs, oldest first.

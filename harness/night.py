@@ -153,10 +153,8 @@ def _notice(kind: Kind, past: Past, loss: Loss, status: Status) -> Notice:
         f"{nights} {100 * change:+.1f} % against the frozen baseline of {past.level:.4g} "
         f"({len(past.entry.values)} run(s)), {chance}"
     )
-    points = past.series.points
-    first = len(points) - loss.nights
-    changes = changed_facts(points[first - 1].facts, points[first].facts) if first > 0 else ()
-    return Notice(kind, past.key.id, status, reason, changes)
+    first = len(past.series.points) - loss.nights
+    return Notice(kind, past.key.id, status, reason, _changes(past.series, first))
 
 
 def changed_levels(found: Sequence[Past], rules: Rules = RULES) -> tuple[list[Notice], list[str]]:
@@ -218,13 +216,19 @@ def _level_notice(past: Past, losses: Sequence[ChangePoint]) -> Notice:
         f"({point.before:.4g} -> {point.after:.4g}, p {point.p_value:.1g})"
         for point in losses
     ]
-    changes = [
-        change
-        for point in losses
-        for change in changed_facts(nights[point.index - 1].facts, nights[point.index].facts)
-    ]
+    changes = [change for point in losses for change in _changes(past.series, point.index)]
     reason = f"the level changed on {'; '.join(steps)}, and has not come back"
     return Notice(Kind.LEVEL, past.key.id, Status.FAIL, reason, tuple(dict.fromkeys(changes)))
+
+
+def _changes(series: Series, index: int) -> tuple[str, ...]:
+    """Say what changed in the night of a change, and beside it: noise may move it by a night."""
+    points = series.points
+    return tuple(
+        f"{points[night].started[:10]} {change}"
+        for night in range(max(1, index - 1), min(len(points), index + 2))
+        for change in changed_facts(points[night - 1].facts, points[night].facts)
+    )
 
 
 def without_baseline(found: Sequence[Past]) -> tuple[list[Notice], list[str]]:

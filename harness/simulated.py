@@ -20,7 +20,7 @@ from harness.throughput import session_timing, throughput_measurement
 
 ENVIRONMENT = {"host": "simulated", "cpu.model": "Simulated CPU", "cpu.usable": "8"}
 SESSIONS, QUERIES = 3, 20
-START = datetime.datetime(2026, 1, 1, 2, 0, tzinfo=datetime.UTC)
+START = datetime.datetime(2022, 1, 1, 2, 0, tzinfo=datetime.UTC)
 
 
 @dataclasses.dataclass(frozen=True)

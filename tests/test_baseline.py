@@ -40,7 +40,7 @@ def test_a_baseline_says_what_who_and_why(night, tmp_path):
         "2026-02-01",
     )
     assert found.runs == ("night-0000", "night-0001")
-    assert found.newest_started == "2026-01-02T02:00:00+00:00"
+    assert found.newest_started == "2022-01-02T02:00:00+00:00"
     assert found.thresholds_digest == THRESHOLDS.digest
     (one,) = (one for one in found.series if one.metric == "device_io.x_pytorch")
     golden = THRESHOLDS.limits(CELL).throughput.golden

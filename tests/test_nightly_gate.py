@@ -153,15 +153,15 @@ def test_a_cliff_is_red_the_same_night_and_says_what_changed(settled):
     notice = next(one for one in report.notices if one.kind is Kind.CLIFF)
     assert notice.id.startswith(f"{NAME}:device")
     assert "against the frozen baseline of" in notice.reason
-    assert notice.changes == ("device.driver: 1.0 -> 2.0",)
+    assert "2022-01-22 device.driver: 1.0 -> 2.0" in notice.changes
     text = "\n".join(report_lines(report))
     assert "FAIL (cliff): nonlocal_tiny" in text
-    assert "changed that night: device.driver: 1.0 -> 2.0" in text
+    assert "changed: 2022-01-22 device.driver: 1.0 -> 2.0" in text
 
 
 def test_where_nothing_changed_that_is_said(settled):
     text = "\n".join(report_lines(settled.gate(settled.run(speed=0.88))))
-    assert "nothing that is recorded changed that night" in text
+    assert "nothing that is recorded changed about then" in text
 
 
 def test_a_slow_drift_does_not_clear_itself(settled):
@@ -176,7 +176,7 @@ def test_a_faster_night_is_a_note(settled):
     settled.add(10, speed=1.05)
     report = settled.gate(settled.run(speed=1.05))
     assert report.status is ExitStatus.PASSED
-    assert any("is better since 2026-01-2" in note for note in report.notes)
+    assert any("is better since 2022-01-2" in note for note in report.notes)
 
 
 def test_a_cliff_before_the_noise_is_known_is_not_green(nights):
@@ -191,8 +191,8 @@ def test_a_loss_of_level_stays_red_until_it_is_back(settled):
     settled.add(10, speed=0.95, device_facts={"cann": "8"})
     report = settled.gate(settled.run(speed=0.95, device_facts={"cann": "8"}))
     notice = next(one for one in report.notices if one.kind is Kind.LEVEL)
-    assert "the level changed on 2026-01-21" in notice.reason
-    assert notice.changes == ("device.cann: absent -> 8",)
+    assert "the level changed on 2022-01-2" in notice.reason
+    assert notice.changes == ("2022-01-21 device.cann: absent -> 8",)
     settled.add(15)
     assert settled.gate(settled.run()).status is ExitStatus.PASSED
 
@@ -272,8 +272,8 @@ def test_a_night_without_a_run_is_a_verdict_of_its_own():
 
 def test_nights_that_were_missed_before_are_noted(settled):
     report = settled.gate(settled.run(number=23))
-    assert "no run between 2026-01-20 02:00 and 2026-01-24 02:00 UTC" in report.notes
-    assert gaps(["2026-01-01T00:00:00+00:00"], 36.0) == []
+    assert "no run between 2022-01-20 02:00 and 2022-01-24 02:00 UTC" in report.notes
+    assert gaps(["2022-01-01T00:00:00+00:00"], 36.0) == []
 
 
 def test_an_old_run_is_judged_in_its_own_time(settled):
