@@ -1,16 +1,22 @@
 """The four checks of a cell: measure, judge, and name what the verdict rests on."""
 
+import contextlib
 import dataclasses
+import functools
 import io
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.accuracy import AccuracyMeasurement, accuracy_measurement
+from harness.chips import chip_predictions
+from harness.data.store import CropStore
+from harness.data.streaming import stored_samples
 from harness.datasets import motion8
-from harness.device_predictions import device_predictions, open_session, smallest_of
+from harness.device_predictions import open_session, smallest_of, subset_of_clips
 from harness.divergence import first_divergent_node
 from harness.errors import ExportError, HarnessError, MissingInput, RunError, first_line
 from harness.export_facts import ExportMeasurement
@@ -22,20 +28,14 @@ from harness.measurement import Measurement
 from harness.module_divergence import first_divergent_module
 from harness.onnx_check import measure_export
 from harness.parity import ChainScores, ParityMeasurement, parity_measurement
+from harness.reference import npz_from_labels as npz_labels
 from harness.reference import npz_from_predictions, torch_predictions, torch_scores
 from harness.run import feed_from_tensors, run_tensors, stream_from_session
 from harness.runtimes.ort import OrtSession, ort_errors, ort_session
-from harness.spec import (
-    Cell,
-    Clip,
-    LoopSettings,
-    ModelSpec,
-    Session,
-    Status,
-)
+from harness.spec import Cell, Clip, ClipSet, LoopSettings, ModelSpec, Predictions, Session, Status
 from harness.stages import run_in_child
 from harness.throughput import SessionTiming, ThroughputMeasurement, throughput_measurement
-from harness.timed_session import time_session
+from harness.timed_session import expected_answers, time_session
 from harness.workbench import Workbench
 
 TIMED_CLIPS = 16
@@ -43,17 +43,32 @@ TIMED_CLIPS = 16
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """A cell with everything that a check of it needs."""
+    """A cell with everything that a check of it needs.
+
+    ``accuracy_predictions`` returns what the accuracy check of this run has kept, if it has run.
+    """
 
     cell: Cell
     bench: Workbench
     tier: Tier
     limits: Limits
+    accuracy_predictions: Callable[[], Predictions | None] = lambda: None
 
     @property
     def spec(self) -> ModelSpec:
         """The model of the cell."""
         return self.bench.model(self.cell.model)
+
+    @property
+    def clip_set(self) -> ClipSet:
+        """The clips that accuracy is measured on: all, or as many as the tier names.
+
+        A set that is not the contract's has no subset: it is measured whole, and does not count.
+        """
+        whole = self.bench.clip_set(self.cell.model)
+        if len(whole.clips) != self.limits.accuracy.clip_count:
+            return whole
+        return subset_of_clips(whole, self.tier.clips_for(self.cell))
 
     @property
     def smallest(self) -> float:
@@ -111,7 +126,7 @@ def check_parity(context: Context) -> Found:
 
 
 def check_accuracy(context: Context) -> Found:
-    """Count right answers over the whole set, and compare them in pairs with PyTorch's."""
+    """Count right answers over the clips, and compare them in pairs with PyTorch's."""
     cell, bench, spec = context.cell, context.bench, context.spec
     bench.present_device(cell.device)
     weights = bench.weights(cell.model)
@@ -120,42 +135,55 @@ def check_accuracy(context: Context) -> Found:
             f"checkpoint {spec.checkpoint} is not on this machine; put it into a folder that "
             "site.toml names in checkpoints: the accuracy of seeded weights says nothing"
         )
-    clip_set = bench.clip_set(cell.model)
+    clip_set = context.clip_set
     reference = torch_predictions(spec, weights, clip_set, bench.workshop)
-    with open_session(cell, bench) as session:
-        preds = device_predictions(cell, bench, session, context.smallest)
+    preds, notes = chip_predictions(cell, bench, context.smallest, clip_set)
     measurement = accuracy_measurement(preds, clip_set, reference)
-    raw = {"predictions": (npz_from_predictions(preds), ".npz")}
+    raw = {
+        "predictions": (npz_from_predictions(preds), ".npz"),
+        "reference": (npz_from_predictions(reference), ".npz"),
+        "labels": (npz_labels(clip_set), ".npz"),
+    }
+    if notes:
+        raw["notes"] = "\n".join(notes).encode(), ".txt"
     return Found(measurement, judge_accuracy(measurement, context.limits.accuracy), raw)
 
 
 def check_throughput(context: Context) -> Found:
-    """Time sessions, each a process of its own, until their interval decides or the plan ends."""
-    cell, bench, limits = context.cell, context.bench, context.limits.throughput
+    """Time sessions until their interval decides or the plan ends."""
+    plan, timings = context.tier.timing_for(context.cell), list[SessionTiming]()
+    with contextlib.closing(timed_sessions(context)) as sessions:
+        for timing in itertools.islice(sessions, plan.sessions_max):
+            timings.append(timing)
+            measurement = throughput_measurement(timings, context.cell.batch)
+            verdict = judge_throughput(measurement, context.limits.throughput, plan.sessions_min)
+            is_open = verdict.status is Status.INCONCLUSIVE
+            if len(timings) >= plan.sessions_min and not is_open:
+                break
+    lines = "\n".join(timing.model_dump_json() for timing in timings)
+    return Found(measurement, verdict, {"latencies": (lines.encode(), ".jsonl")})
+
+
+def timed_sessions(context: Context) -> Generator[SessionTiming, None, None]:
+    """Time session after session, each a process of its own, alone on its chip until closed."""
+    cell, bench, limits = context.cell, context.bench, context.limits
     with shared("cpu", bench.site.lock_dir):
         model = bench.device_model(cell)
     plan = context.tier.timing_for(cell)
     settings = LoopSettings(plan.warmup_queries, plan.min_queries, plan.min_seconds)
-    beside = (bench.weights(cell.model).path,) if limits.against == "pytorch" else None
-    timings: list[SessionTiming] = []
+    against = limits.throughput.against
+    beside = (bench.weights(cell.model).path,) if against == "pytorch" else None
     with bench.chip(cell.device, is_alone=True) as device:
-        arguments = (device, model, _timed_clips(context), settings, beside)
-        while True:
-            title = f"{cell.id} timed session {len(timings) + 1}"
+        preds, clips = context.accuracy_predictions(), _timed_clips(context)
+        expected = expected_answers(preds, clips, limits.parity, context.smallest)
+        for number in itertools.count(1):
             timing, _ = run_in_child(
                 time_session,
-                *arguments,
-                heartbeat=bench.progress.heartbeat(title),
+                *(device, model, clips, settings, beside, expected),
+                heartbeat=bench.progress.heartbeat(f"{cell.id} timed session {number}"),
                 failure=RunError,
             )
-            timings.append(timing)
-            measurement = throughput_measurement(timings, cell.batch)
-            verdict = judge_throughput(measurement, limits, plan.sessions_min)
-            is_open = verdict.status is Status.INCONCLUSIVE or len(timings) < plan.sessions_min
-            if not is_open or len(timings) >= plan.sessions_max:
-                break
-    lines = "\n".join(timing.model_dump_json() for timing in timings)
-    return Found(measurement, verdict, {"latencies": (lines.encode(), ".jsonl")})
+            yield timing
 
 
 CHECK_FUNCTIONS = {
@@ -194,12 +222,14 @@ def _parity_inputs(context: Context) -> ParityInputs:
         clip_set = context.bench.clip_set(context.cell.model)
     except MissingInput:
         clip_set = motion8()
-    return parity_inputs(context.spec, clip_set, context.tier.inputs_for(context.cell))
+    store = CropStore(context.bench.site.cache_dir / "crops", context.spec.protocol, clip_set)
+    source = functools.partial(stored_samples, store, workers=0)
+    return parity_inputs(context.spec, clip_set, context.tier.inputs_for(context.cell), source)
 
 
 def _timed_clips(context: Context) -> tuple[Clip, ...]:
     try:
-        return context.bench.clip_set(context.cell.model).clips[:TIMED_CLIPS]
+        return context.clip_set.clips[:TIMED_CLIPS]
     except MissingInput:
         return motion8().clips[:TIMED_CLIPS]
 

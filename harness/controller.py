@@ -13,14 +13,22 @@ from harness import registry
 from harness.benchmark_json import write_benchmark_json
 from harness.environment import environment_facts
 from harness.errors import HarnessError, first_line
+<<<<<<< HEAD
 from harness.gate import ExitStatus, Problem, exit_status, left_out, problems
 from harness.history import History
+=======
+from harness.floor_lint import floor_warnings
+from harness.gate import ExitStatus, Problem, exit_status, left_out
+from harness.limits import Waiver
+from harness.ratios import speed_lines
+>>>>>>> main
 from harness.records import Record, RunDirectory, RunFacts, new_run_directory, run_folder
 from harness.scope import Scope, scope_from_options
 from harness.site import Site, load_site
 from harness.spec import Presence, Status
-from harness.summary import is_emulated, problem_lines, table_lines
+from harness.summary import decision_lines, is_emulated
 from harness.thresholds import thresholds_from_file
+from harness.waivers import Decision, decide
 
 SCOPE: pytest.StashKey[Scope] = pytest.StashKey()
 WORKER_RUN = "acceptance_run"
@@ -49,7 +57,7 @@ class Controller:
         self.run: RunDirectory | None = None
         self.records: list[Record] = []
         self.broken: dict[str, str] = {}
-        self.problems: list[Problem] = []
+        self.decision = Decision([], {})
         self.spared: list[Problem] = []
         self.history_line = ""
 
@@ -60,11 +68,15 @@ class Controller:
         if self.root is not None:
             self.run = _new_run(self.config, self.root)
 
-    def pytest_report_header(self) -> str:
-        """Say which contract applies; nothing is probed."""
+    def pytest_report_header(self) -> list[str]:
+        """Say which contract applies and which floors are within noise; nothing is probed."""
         scope = scope_from_config(self.config)
         contract = f"{scope.thresholds.path.name} {scope.thresholds.digest[:12]}"
-        return f"acceptance: tier {scope.tier}, {contract}, {len(scope.cells)} cells"
+        warnings = floor_warnings(scope.thresholds, scope.cells)
+        return [
+            f"acceptance: tier {scope.tier}, {contract}, {len(scope.cells)} cells",
+            *(f"acceptance: warning: {text}" for text in warnings),
+        ]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -81,7 +93,8 @@ class Controller:
         if record is not None:
             self._keep(self.run, record)
         # A test that fails beside a green record, or without any, is told by nothing else.
-        if report.failed and (record is None or record.verdict.status is Status.PASS):
+        # A pass that a waiver forbids is told by the review of the waivers.
+        if report.failed and (record is None or self._is_plain_pass(record)):
             self.broken[report.nodeid] = f"{report.when} failed: {_why_failed(report)}"
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -113,16 +126,24 @@ class Controller:
             terminalreporter.write_line(
                 "EMULATED: no device was there; this can never be signed off"
             )
-        lines = table_lines(self.records)
-        if self.problems:
-            lines += ["", *problem_lines(self.problems)]
-        if self.spared:
-            lines += ["", "Not required in this run:", *problem_lines(self.spared)]
+        lines = decision_lines(self.records, self.decision, self._waivers, self.spared)
+        references = scope_from_config(self.config).thresholds.references()
+        if compared := speed_lines(self.records, references):
+            lines += ["", *compared]
         for line in [*lines, ""]:
             terminalreporter.write_line(line)
         if self.history_line:
             terminalreporter.write_line(self.history_line)
         terminalreporter.write_line(f"run: {self.run.root}")
+
+    @property
+    def _waivers(self) -> tuple[Waiver, ...]:
+        return scope_from_config(self.config).thresholds.file.waivers
+
+    def _is_plain_pass(self, record: Record) -> bool:
+        names = {waiver.id for waiver in self._waivers}
+        is_waived = not record.is_emulated and record.id in names
+        return record.verdict.status is Status.PASS and not is_waived
 
     def _keep(self, run: RunDirectory, record: Record) -> None:
         if record.run_id != run.id:
@@ -140,13 +161,17 @@ class Controller:
             self.broken["benchmark.json"] = f"cannot be written: {first_line(error)}"
         facts = run.facts()
         facts = facts.model_copy(update={"excused": self._excused(facts.required), "is_over": True})
-        self.problems = problems(self.records, facts.must_pass, self.broken)
-        if ended and not self.problems:
+        self.decision = self._decide(facts)
+        if ended and not self.decision.problems:
             self.broken["pytest"] = f"ended with exit status {int(ended)}"
-            self.problems = problems(self.records, facts.must_pass, self.broken)
+            self.decision = self._decide(facts)
         self.spared = left_out(self.records, facts.must_pass)
         run.write_facts(facts.model_copy(update={"broken": self.broken}))
-        return exit_status(self.problems)
+        return exit_status(self.decision.problems)
+
+    def _decide(self, facts: RunFacts) -> Decision:
+        facts = facts.model_copy(update={"broken": self.broken})
+        return decide(self.records, facts, self._waivers, facts.started_on)
 
     def _remember(self, run: RunDirectory) -> bool:
         """Add the run to the history, where one is kept; False if it cannot be added."""
@@ -196,11 +221,10 @@ def scope_from_config(config: pytest.Config) -> Scope:
     """
     if SCOPE not in config.stash:
         option = config.getoption
-        path = option("--thresholds") or config.rootpath / "thresholds.toml"
         devices = [name.strip() for name in option("--require-devices").split(",") if name.strip()]
         with usage_errors():
             config.stash[SCOPE] = scope_from_options(
-                thresholds_from_file(path),
+                thresholds_from_file(thresholds_path(config)),
                 option("--tier"),
                 option("--model"),
                 option("--batch-size"),
@@ -208,6 +232,12 @@ def scope_from_config(config: pytest.Config) -> Scope:
                 devices,
             )
     return config.stash[SCOPE]
+
+
+def thresholds_path(config: pytest.Config) -> Path:
+    """Return the contract that the options name, or the one of the repository."""
+    named: Path | None = config.getoption("--thresholds")
+    return named or config.rootpath / "thresholds.toml"
 
 
 def _only_lists(config: pytest.Config) -> bool:

@@ -1,10 +1,12 @@
 """What a device says of a whole clip set, or of a shard of it: through the store, resumable."""
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -14,8 +16,59 @@ from harness.errors import ClipError
 from harness.resume import Work, journal_at, predict_resumed
 from harness.run import stream_from_session
 from harness.scores import FLOAT16_SMALLEST_NORMAL, FLOAT32_SMALLEST_NORMAL
-from harness.spec import Cell, Clip, ClipSet, Predictions, Session
+from harness.spec import (
+    Cell,
+    Clip,
+    ClipSet,
+    Device,
+    DeviceModel,
+    ModelSpec,
+    Predictions,
+    Session,
+    digest_from_json,
+)
 from harness.workbench import Workbench
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What the predictions of a cell are made from; another process can be given it.
+
+    Attributes:
+        clip_set: the whole set, by which decoded clips are stored.
+        wanted: the set, or the subset of it, that is predicted.
+        cache: folder of what is decoded and of the journals.
+        key: what decides about the predictions, beside the clips.
+        smallest: probability below which the device tells nothing.
+    """
+
+    cell: Cell
+    spec: ModelSpec
+    clip_set: ClipSet
+    wanted: ClipSet
+    cache: Path
+    key: Mapping[str, object]
+    smallest: float
+
+    def store(self) -> CropStore:
+        """Open the store of the decoded clips."""
+        return CropStore(self.cache / "crops", self.spec.protocol, self.clip_set)
+
+
+def plan_from_bench(
+    cell: Cell, bench: Workbench, smallest: float, subset: ClipSet | None = None
+) -> Plan:
+    """Return what the predictions of ``cell`` are made from; its device model is built."""
+    spec, clip_set = bench.model(cell.model), bench.clip_set(cell.model)
+    key = {
+        "cell": cell.id,
+        "device_model": bench.device_model(cell).artifact.sha256,
+        "facts": dict(bench.state(cell.device).facts),
+        "protocol": spec.protocol,
+        "clips": clip_set.digest,
+    }
+    wanted = clip_set if subset is None else subset
+    return Plan(cell, spec, clip_set, wanted, bench.site.cache_dir, key, smallest)
 
 
 def device_predictions(
@@ -24,6 +77,7 @@ def device_predictions(
     session: Session,
     smallest: float,
     shard: tuple[int, int] = (0, 1),
+    subset: ClipSet | None = None,
 ) -> Predictions:
     """Run a shard of the clip set of a cell; what a killed run did today is kept.
 
@@ -33,29 +87,31 @@ def device_predictions(
         session: of the device model of the cell.
         smallest: probability below which the device tells nothing.
         shard: its number, from 0, and how many there are.
+        subset: of its clip set, in place of the whole.
 
     Raises:
         RunError: the device failed.
         DecodeError: a process that decodes clips died.
     """
-    spec, clip_set, cache = (
-        bench.model(cell.model),
-        bench.clip_set(cell.model),
-        bench.site.cache_dir,
-    )
-    clips = shard_of_clips(clip_set.clips, *shard)
-    key = {
-        "cell": cell.id,
-        "device_model": bench.device_model(cell).artifact.sha256,
-        "facts": dict(bench.state(cell.device).facts),
-        "protocol": spec.protocol,
-        "clips": clip_set.digest,
-    }
-    samples = functools.partial(stored_samples, CropStore(cache / "crops", spec.protocol, clip_set))
-    progress = bench.progress.counter(f"{cell.id} accuracy", len(clips))
-    with journal_at(cache / "partial", key, spec, clips) as journal:
+    plan = plan_from_bench(cell, bench, smallest, subset)
+    count = len(shard_of_clips(plan.wanted.clips, *shard))
+    counter = bench.progress.counter(f"{cell.id} accuracy", count)
+    return shard_predictions(plan, session, shard, counter)
+
+
+def shard_predictions(
+    plan: Plan,
+    session: Session,
+    shard: tuple[int, int],
+    progress: Callable[[int], None] = lambda done: None,
+) -> Predictions:
+    """Run the clips of one shard of a plan; see ``device_predictions``."""
+    clips = shard_of_clips(plan.wanted.clips, *shard)
+    samples = functools.partial(stored_samples, plan.store(), ahead=plan.cell.batch)
+    with journal_at(plan.cache / "partial", plan.key, plan.spec, clips) as journal:
         work, stream = Work(clips, samples, journal), stream_from_session(session)
-        return predict_resumed(stream, spec, cell.batch, work, progress, smallest)
+        batch = plan.cell.batch
+        return predict_resumed(stream, plan.spec, batch, work, progress, plan.smallest)
 
 
 def shard_of_clips(clips: Sequence[Clip], index: int, count: int) -> tuple[Clip, ...]:
@@ -63,10 +119,30 @@ def shard_of_clips(clips: Sequence[Clip], index: int, count: int) -> tuple[Clip,
     return tuple(clip for clip in clips if shard_of_id(clip.id, count) == index)
 
 
+def subset_of_clips(clip_set: ClipSet, count: int | None) -> ClipSet:
+    """Return the ``count`` clips whose ids hash lowest, in their order; the whole set where None.
+
+    The same on every machine, and a smaller subset is part of a larger one.
+    """
+    if count is None or count >= len(clip_set.clips):
+        return clip_set
+    chosen = sorted((clip.id for clip in clip_set.clips), key=_hash_of_id)[:count]
+    kept = set(chosen)
+    return dataclasses.replace(
+        clip_set,
+        clips=tuple(clip for clip in clip_set.clips if clip.id in kept),
+        digest=digest_from_json({"subset of": clip_set.digest, "clips": sorted(chosen)}),
+        is_whole=False,
+    )
+
+
 def shard_of_id(clip_id: str, count: int) -> int:
     """Return the shard of a clip, by the sha256 of its id."""
-    digest = hashlib.sha256(clip_id.encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:8], "big") % count
+    return int.from_bytes(_hash_of_id(clip_id)[:8], "big") % count
+
+
+def _hash_of_id(clip_id: str) -> bytes:
+    return hashlib.sha256(clip_id.encode("utf-8", "surrogateescape")).digest()
 
 
 @contextlib.contextmanager
@@ -78,12 +154,18 @@ def open_session(cell: Cell, bench: Workbench) -> Iterator[Session]:
         RunError: the model cannot be loaded.
     """
     model = bench.device_model(cell)
-    with bench.chip(cell.device) as device:
-        session = device.open(model)
-        try:
-            yield session
-        finally:
-            session.close()
+    with bench.chip(cell.device) as device, session_on(device, model) as session:
+        yield session
+
+
+@contextlib.contextmanager
+def session_on(device: Device, model: DeviceModel) -> Iterator[Session]:
+    """Open a device model, and close it at the end of the block."""
+    session = device.open(model)
+    try:
+        yield session
+    finally:
+        session.close()
 
 
 def smallest_of(cell: Cell, bench: Workbench) -> float:
@@ -108,11 +190,8 @@ def merged(shards: Sequence[Predictions], clip_set: ClipSet) -> Predictions:
         if names:
             shown = ", ".join(sorted(names)[:5])
             raise ClipError(f"{len(names)} clips {what}: {shown}; name every shard once")
-    row = {
-        name: scores
-        for shard in shards
-        for name, scores in zip(shard.clip_ids, shard.scores, strict=True)
-    }
+    row = {name: row for row, name in enumerate(n for shard in shards for n in shard.clip_ids)}
     order = tuple(clip.id for clip in clip_set.clips if clip.id in row)
+    scores = np.concatenate([shard.scores for shard in shards])
     unreadable = {name: why for shard in shards for name, why in shard.unreadable.items()}
-    return Predictions(order, np.stack([row[name] for name in order]), unreadable)
+    return Predictions(order, scores[np.array([row[name] for name in order], int)], unreadable)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from types import MappingProxyType
 
@@ -35,6 +35,7 @@ def problems(
     records: Sequence[Record],
     required: Collection[str],
     broken: Mapping[str, str] = MappingProxyType({}),
+    waived: Collection[str] = (),
 ) -> list[Problem]:
     """List what is not green: required checks that did not run first, then what is red.
 
@@ -43,6 +44,8 @@ def problems(
         required: ids of the checks that must have passed. None at all is a problem: a gate that
             asks for nothing has seen nothing.
         broken: what went wrong outside of the records, with the reason.
+        waived: ids of the records whose own outcome is a known failure, as ``waivers.review`` says.
+            One that is missing, repeated or broken outside of its record stays a problem.
     """
     found = [
         *_missing(records, required),
@@ -51,10 +54,16 @@ def problems(
         *(
             Problem(record.id, record.verdict.status, record.verdict.reason)
             for record in records
-            if record.verdict.status in {*RED, Status.INCONCLUSIVE}
+            if (record.verdict.status in {*RED, Status.INCONCLUSIVE} and record.id not in waived)
             or (record.verdict.status is Status.NOT_RUN and record.id in required)
         ),
+        *_nothing_but_waivers(records, waived),
     ]
+    return in_order(found)
+
+
+def in_order(found: Iterable[Problem]) -> list[Problem]:
+    """Sort problems: what did not run first, then what is red, then what is open."""
     order = [Status.NOT_RUN, Status.ERROR, Status.INVALID, Status.FAIL, Status.INCONCLUSIVE]
     return sorted(found, key=lambda problem: order.index(problem.status))
 
@@ -76,6 +85,12 @@ def _missing(records: Sequence[Record], required: Collection[str]) -> Iterator[P
         if name not in seen:
             reason = "required, but it was not collected or was deselected"
             yield Problem(name, Status.NOT_RUN, reason)
+
+
+def _nothing_but_waivers(records: Sequence[Record], waived: Collection[str]) -> Iterator[Problem]:
+    if waived and not any(record.verdict.status is Status.PASS for record in records):
+        reason = "every check that ran is waived, so nothing was shown"
+        yield Problem("(nothing)", Status.NOT_RUN, reason)
 
 
 def _repeated(records: Sequence[Record]) -> Iterator[Problem]:

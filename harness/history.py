@@ -16,6 +16,7 @@ import math
 import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from harness.errors import HistoryError
 from harness.records import RECORDS, Record, RunDirectory, RunFacts
@@ -91,7 +92,7 @@ class History:
 
         Args:
             run: that is over.
-            now: time of the clock here; only tests give it.
+            now: what the clock here says.
 
         Raises:
             RecordError: the run cannot be read.
@@ -103,10 +104,9 @@ class History:
         self._refuse(facts, now)
         values = [_checked(record, self.path) for record in records]
         digest = _digest(run)
+        query = "SELECT digest, note FROM runs WHERE run_id = ?"
         with self._open(to_write=True) as file:
-            known = file.execute(
-                "SELECT digest, note FROM runs WHERE run_id = ?", (facts.run_id,)
-            ).fetchone()
+            known = file.execute(query, (facts.run_id,)).fetchone()
             if known is not None:
                 self._refuse_other(run, digest, known[0])
                 return Appended(is_new=False, note=known[1])
@@ -129,8 +129,8 @@ class History:
         Raises:
             HistoryError: the file is missing, damaged or foreign.
         """
-        # By the bare columns, which are quicker to look up than a key: there are many rows.
-        found: dict[tuple[object, ...], list[Point]] = {}
+        # By the bare columns: there are many rows.
+        found: dict[tuple[Any, ...], list[Point]] = {}
         with self._open() as file:
             facts = {
                 number: json.loads(text)

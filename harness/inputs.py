@@ -1,12 +1,13 @@
 """The inputs that parity is shown on: real clips first, then seeded noise and constants."""
 
+import contextlib
 import dataclasses
 import hashlib
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.loading import Unreadable, samples
+from harness.data.loading import Source, Unreadable, samples
 from harness.errors import ClipError
 from harness.parity import InputCounts
 from harness.spec import ClipSet, ModelSpec
@@ -27,7 +28,9 @@ class ParityInputs:
     digest: str
 
 
-def parity_inputs(spec: ModelSpec, clip_set: ClipSet, count: int) -> ParityInputs:
+def parity_inputs(
+    spec: ModelSpec, clip_set: ClipSet, count: int, source: Source | None = None
+) -> ParityInputs:
     """Prepare ``count`` inputs of a model.
 
     Args:
@@ -35,6 +38,7 @@ def parity_inputs(spec: ModelSpec, clip_set: ClipSet, count: int) -> ParityInput
         clip_set: of which the first clips are taken; of another data set where the model's own is
             not at hand, since any real clip shows parity.
         count: at least 3.
+        source: turns clips into samples; by default each is decoded.
 
     Raises:
         ClipError: a clip cannot be read, or there are too few.
@@ -43,10 +47,11 @@ def parity_inputs(spec: ModelSpec, clip_set: ClipSet, count: int) -> ParityInput
     noise_count = max(1, count // SHARE)
     clips = clip_set.clips[: count - noise_count - constant_count]
     tensors: dict[str, npt.NDArray[np.float32]] = {}
-    for item in samples(clips, spec.protocol):
-        if isinstance(item, Unreadable):
-            raise ClipError(f"parity needs clip {item.clip_id}: {item.reason}")
-        tensors[item.clip_id] = item.tensor
+    with contextlib.closing(source(clips) if source else samples(clips, spec.protocol)) as items:
+        for item in items:
+            if isinstance(item, Unreadable):
+                raise ClipError(f"parity needs clip {item.clip_id}: {item.reason}")
+            tensors[item.clip_id] = item.tensor
     if len(tensors) + noise_count + constant_count < count:
         raise ClipError(
             f"parity of {spec.name} wants {count} inputs, clip set {clip_set.name} has only "

@@ -3,6 +3,7 @@
 They know neither models nor devices, so that a judge may import them.
 """
 
+import datetime
 import fnmatch
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
@@ -16,6 +17,7 @@ Positive = Annotated[float, pydantic.Field(gt=0.0)]
 NotNegative = Annotated[float, pydantic.Field(ge=0.0)]
 Count = Annotated[int, pydantic.Field(ge=1)]
 Text = Annotated[str, pydantic.Field(min_length=1)]
+Filled = Annotated[str, pydantic.StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class Table(pydantic.BaseModel):
@@ -151,13 +153,19 @@ class Tier(Table):
 
     ``cells`` and ``required`` are shell patterns over ``model-device-bsN`` and
     ``model-device-bsN:check``. ``parity_inputs`` and ``timing`` are by ``model-device``, with a
-    ``default``.
+    ``default``. ``clips`` names, in the same way, how many clips of a set accuracy is measured on;
+    where it names none, that is the whole set, and nothing else can be signed off.
     """
 
     cells: Annotated[tuple[Text, ...], pydantic.Field(min_length=1, strict=False)]
     required: Annotated[tuple[Text, ...], pydantic.Field(min_length=1, strict=False)]
     parity_inputs: Mapping[str, Count]
     timing: Mapping[str, TimingPlan]
+    clips: Mapping[str, Count] = {}
+
+    def clips_for(self, cell: Cell) -> int | None:
+        """Number of clips that accuracy of a cell is measured on; None for the whole set."""
+        return self.clips.get(cell.pair, self.clips.get("default"))
 
     def inputs_for(self, cell: Cell) -> int:
         """Fewest inputs that parity of a cell is shown on."""
@@ -172,6 +180,33 @@ class Tier(Table):
         return matches(f"{cell.id}:{check}", self.required)
 
 
+class Waiver(Table):
+    """A known failure of one check that somebody answers for until a date.
+
+    Attributes:
+        cell: id of the cell, such as ``nonlocal_r50-ascend310p-bs4``; no pattern.
+        check: of that cell.
+        stage: that breaks, where the outcome is ``error``; none where the check runs to its end.
+        reason: what is known to be wrong.
+        issue: where it is being mended.
+        owner: who answers for it.
+        expires: last day on which it holds.
+    """
+
+    cell: Filled
+    check: Check
+    stage: Filled | None = None
+    reason: Filled
+    issue: Filled
+    owner: Filled
+    expires: datetime.date
+
+    @property
+    def id(self) -> str:
+        """Id of the check that is waived."""
+        return f"{self.cell}:{self.check}"
+
+
 class ThresholdsFile(Table):
     """The whole file."""
 
@@ -179,6 +214,7 @@ class ThresholdsFile(Table):
     clip_sets: Mapping[str, ClipSetTable]
     models: Annotated[Mapping[str, ModelTable], pydantic.Field(min_length=1)]
     tiers: Annotated[Mapping[str, Tier], pydantic.Field(min_length=1)]
+    waivers: Annotated[tuple[Waiver, ...], pydantic.Field(strict=False)] = ()
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:

@@ -82,6 +82,28 @@ def exclusive(
 
 
 @contextlib.contextmanager
+def try_exclusive(name: str, root: Path) -> Iterator[bool]:
+    """Hold the physical device ``name`` if nobody has it, nor waits for it, and say whether so.
+
+    Raises:
+        DeviceError: a lock file cannot be made or opened.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            _make_shared(root)
+            paths = root / f"{name}.door", root / f"{name}.lock"
+            is_mine = all(stack.enter_context(try_hold(path, _SHARED_FILE)) for path in paths)
+        except OSError as error:
+            raise DeviceError(
+                f"cannot lock {name} in {root}: {error}; make that folder writable for everybody "
+                "who uses the device, or name another one as lock_dir in site.toml"
+            ) from error
+        if not is_mine:
+            stack.close()
+        yield is_mine
+
+
+@contextlib.contextmanager
 def shared(name: str, root: Path, on_wait: OnWait | None = None) -> Iterator[None]:
     """Use the device ``name`` beside others, but not while somebody holds it exclusively.
 
@@ -126,13 +148,13 @@ def hold(path: Path, on_wait: OnWait, notice_s: float = NOTICE_S, mode: int = -1
 
 
 @contextlib.contextmanager
-def try_hold(path: Path) -> Iterator[bool]:
+def try_hold(path: Path, mode: int = -1) -> Iterator[bool]:
     """Hold the lock file ``path`` if it is free, and say whether it was.
 
     Raises:
         OSError: the lock file cannot be made or opened.
     """
-    lock = filelock.FileLock(path, thread_local=False)
+    lock = filelock.FileLock(path, mode=mode, thread_local=False)
     try:
         lock.acquire(blocking=False)
     except filelock.Timeout:

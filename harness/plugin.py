@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from harness import registry
-from harness.controller import WORKER_RUN, Controller, scope_from_config
-from harness.judge import Verdict
+from harness.controller import WORKER_RUN, Controller, scope_from_config, thresholds_path
 from harness.progress import Progress
 from harness.records import Record, RunDirectory
 from harness.site import load_site
 from harness.spec import CHECKS, Cell, Check, Status
 from harness.suite import Suite
+from harness.thresholds import tier_names
+from harness.waivers import WaiverReview, review
 from harness.workbench import Workbench
 
-TIERS = ("smoke", "nightly", "release", "emulated")
 RECORD: pytest.StashKey[Record] = pytest.StashKey()
 CONTROLLER = "acceptance-controller"
 
@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare every option of the suite."""
     group = parser.getgroup("acceptance", "acceptance of video models on a device")
     add = group.addoption
-    add("--tier", choices=TIERS, help="how much is run (default: as -m says, or nightly)")
+    add("--tier", metavar="NAME", help="how much is run (default: as -m says, or nightly)")
     add("--model", action="append", default=[], metavar="NAME", help="only this model; repeatable")
     add("--batch-size", action="append", type=int, default=[], metavar="N", help="only this one")
     add(
@@ -51,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{name}: cells on {description}")
     for check in CHECKS:
         config.addinivalue_line("markers", f"{check}: the {check} check of a cell")
-    for tier in TIERS:
+    for tier in tier_names(thresholds_path(config)):
         config.addinivalue_line("markers", f"{tier}: cells of the {tier} tier")
     if _asks_for_acceptance(config) and not hasattr(config, "workerinput"):
         controller = Controller(config)
@@ -89,7 +89,10 @@ def check(request: pytest.FixtureRequest, cell: Cell, acceptance_suite: Suite) -
         record = acceptance_suite.check(cell, name)
         request.node.stash[RECORD] = record
         request.node.user_properties.extend(_properties(record))
-        _end_test(record.verdict)
+        config = request.config
+        today = _run_directory(config).facts().started_on
+        waivers = scope_from_config(config).thresholds.file.waivers
+        _end_test(record, review([record], waivers, today))
 
     return run
 
@@ -145,7 +148,12 @@ def _properties(record: Record) -> list[tuple[str, object]]:
     return [("status", str(record.verdict.status)), ("reason", record.verdict.reason), *numbers]
 
 
-def _end_test(verdict: Verdict) -> None:
+def _end_test(record: Record, reviewed: WaiverReview) -> None:
+    verdict = record.verdict
+    if record.id in reviewed.waived:
+        pytest.xfail(f"{verdict.status}, waived: {reviewed.waived[record.id].reason}")
+    if verdict.status is Status.PASS and reviewed.problems:
+        pytest.fail(reviewed.problems[0].reason, pytrace=False)
     if verdict.status is Status.NOT_RUN:
         pytest.skip(verdict.reason)
     if verdict.status is not Status.PASS:

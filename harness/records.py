@@ -153,6 +153,11 @@ class RunFacts(Measurement):
     is_over: bool = False
 
     @property
+    def started_on(self) -> datetime.date:
+        """The day in UTC on which it was started, by which its waivers are reviewed."""
+        return datetime.datetime.fromisoformat(self.started).date()
+
+    @property
     def faults(self) -> Mapping[str, str]:
         """What stands against the run whatever its records say."""
         if self.is_over:

@@ -20,7 +20,8 @@ from harness.errors import RunError
 from harness.inputs import ParityInputs
 from harness.resume import Work, journal_at, predict_resumed
 from harness.run import run_tensors, stream_from_runner
-from harness.spec import ClipSet, ModelSpec, Predictions
+from harness.spec import Clip, ClipSet, ModelSpec, Predictions
+from harness.stages import keep_freed_memory
 
 REFERENCE_BATCH = 8
 
@@ -82,6 +83,7 @@ def write_torch_scores(
     target: Path,
 ) -> dict[str, Any]:
     """Compute the scores of both precisions; runs in a process of its own."""
+    keep_freed_memory()
     model = pytorch.torch_model_from_spec(spec, checkpoint)
     arrays = {}
     for name in ("fp32", "fp64"):
@@ -109,11 +111,12 @@ def write_torch_predictions(
         kept: the cache with what is decoded and predicted so far, and what shapes the predictions.
         target: gets the predictions.
     """
+    keep_freed_memory()
     model = pytorch.torch_model_from_spec(spec, checkpoint)
     stream = stream_from_runner(functools.partial(pytorch.run_torch, model, spec))
     cache, inputs = kept
     crops = CropStore(cache / "crops", spec.protocol, clip_set)
-    samples = functools.partial(stored_samples, crops)
+    samples = functools.partial(stored_samples, crops, ahead=REFERENCE_BATCH)
     with journal_at(cache / "partial", inputs, spec, clip_set.clips) as journal:
         work = Work(clip_set.clips, samples, journal)
         preds = predict_resumed(stream, spec, REFERENCE_BATCH, work)
@@ -132,6 +135,34 @@ def npz_from_predictions(preds: Predictions) -> bytes:
         unreadable_reasons=np.array(list(preds.unreadable.values()), dtype=str),
     )
     return buffer.getvalue()
+
+
+def npz_from_labels(clip_set: ClipSet) -> bytes:
+    """Return what predictions are scored against: clip ids, labels, classes, and of which set."""
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        name=np.array(clip_set.name),
+        digest=np.array(clip_set.digest),
+        is_whole=np.array(clip_set.is_whole),
+        clip_ids=np.array([clip.id for clip in clip_set.clips], dtype=str),
+        labels=np.array([clip.label for clip in clip_set.clips], dtype=np.int64),
+        class_names=np.array(clip_set.class_names, dtype=str),
+    )
+    return buffer.getvalue()
+
+
+def labels_from_npz(path: Path) -> ClipSet:
+    """Read what ``npz_from_labels`` wrote; the clips have no files, their paths are their ids."""
+    with np.load(path) as arrays:
+        pairs = zip(arrays["clip_ids"].tolist(), arrays["labels"].tolist(), strict=True)
+        return ClipSet(
+            name=str(arrays["name"]),
+            clips=tuple(Clip(name, Path(name), label) for name, label in pairs),
+            class_names=tuple(arrays["class_names"].tolist()),
+            digest=str(arrays["digest"]),
+            is_whole=bool(arrays["is_whole"]),
+        )
 
 
 def predictions_from_npz(path: Path) -> Predictions:

@@ -10,23 +10,21 @@ import dataclasses
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.loading import Unreadable
+from harness.data.loading import Source
 from harness.errors import RunError
 from harness.locks import try_hold
 from harness.run import Progress, Stream, readable_samples, scored_batches
 from harness.scores import FLOAT32_SMALLEST_NORMAL
-from harness.spec import Clip, ModelSpec, Predictions, Sample, digest_from_json
+from harness.spec import Clip, ModelSpec, Predictions, digest_from_json
 
 # What a device said yesterday is not resumed: it may not be the same device any more.
 MAX_AGE_S = 86400.0
-
-Source = Callable[[Sequence[Clip]], Generator[Sample | Unreadable, None, None]]
 
 
 class Journal:
@@ -133,10 +131,12 @@ def predict_resumed(
     unreadable: dict[str, str] = {}
     with contextlib.closing(work.samples(left)) as items:
         samples = readable_samples(items, unreadable)
-        for names, scores in scored_batches(stream, spec, batch, samples, smallest):
-            work.journal.append(names, scores)
-            done += len(names)
-            progress(done + len(unreadable))
+        # Closed before the items are: a thread may be at them.
+        with contextlib.closing(scored_batches(stream, spec, batch, samples, smallest)) as batches:
+            for names, scores in batches:
+                work.journal.append(names, scores)
+                done += len(names)
+                progress(done + len(unreadable))
     return _predictions(work, unreadable, spec)
 
 

@@ -1,9 +1,11 @@
 """Session x samples -> Predictions: clips in, scores by clip id out, decode ahead of the device."""
 
+import contextlib
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,7 @@ from harness.spec import Feed, ModelSpec, Predictions, Sample, Session
 
 Stream = Callable[[Iterable[Feed]], Iterable[Feed]]
 Progress = Callable[[int], None]
+Item = TypeVar("Item")
 
 
 def stream_from_runner(run: Callable[[Feed], Feed]) -> Stream:
@@ -69,7 +72,7 @@ def scored_batches(
     batch: int,
     samples: Iterable[Sample],
     smallest: float = FLOAT32_SMALLEST_NORMAL,
-) -> Iterator[tuple[list[str], npt.NDArray[Any]]]:
+) -> Generator[tuple[list[str], npt.NDArray[Any]], None, None]:
     """Yield the clip ids and scores of each batch as soon as the device gives them.
 
     Raises:
@@ -79,22 +82,42 @@ def scored_batches(
     done = 0
 
     def feeds() -> Iterator[Feed]:
-        waiting = iter(samples)
-        while part := list(itertools.islice(waiting, batch)):
-            sent.append([sample.clip_id for sample in part])
-            yield feed_from_tensors(spec, batch, [sample.tensor for sample in part])
+        for names, feed in prepared:
+            sent.append(names)
+            yield feed
 
-    given = feeds()
-    for output in stream(given):
-        if not sent:
-            raise RunError("the device gave an answer to no batch: whose clips it is of is unknown")
-        names = sent.popleft()
-        yield names, _scores(spec, batch, output, smallest)[: len(names)]
-        done += len(names)
-    if sent:
-        raise RunError(f"the device answered {len(sent)} batches less than it was given")
-    if next(given, None) is not None:
-        raise RunError(f"the device stopped after {done} clips and left others untouched")
+    with contextlib.closing(_one_ahead(_batches(spec, batch, samples))) as prepared:
+        given = feeds()
+        for output in stream(given):
+            if not sent:
+                raise RunError(
+                    "the device gave an answer to no batch: whose clips it is of is unknown"
+                )
+            names = sent.popleft()
+            yield names, _scores(spec, batch, output, smallest)[: len(names)]
+            done += len(names)
+        if sent:
+            raise RunError(f"the device answered {len(sent)} batches less than it was given")
+        if next(given, None) is not None:
+            raise RunError(f"the device stopped after {done} clips and left others untouched")
+
+
+def _batches(
+    spec: ModelSpec, batch: int, samples: Iterable[Sample]
+) -> Iterator[tuple[list[str], Feed]]:
+    waiting = iter(samples)
+    while part := list(itertools.islice(waiting, batch)):
+        feed = feed_from_tensors(spec, batch, [sample.tensor for sample in part])
+        yield [sample.clip_id for sample in part], feed
+
+
+def _one_ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
+    """Prepare the next item in a thread while the device is at the one before it."""
+    with ThreadPoolExecutor(1, thread_name_prefix="feed") as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
 
 
 def run_tensors(

@@ -226,12 +226,15 @@ class LoopTimes:
     """Times of one session that runs the same feed again and again, in milliseconds a query.
 
     ``device_ms`` is the compute alone, ``device_io_ms`` adds the copies to and from the device.
-    Warm-up queries are not in it. ``output`` is what the last timed query computed.
+    Warm-up queries are not in it. ``output`` is what the last timed query computed, ``problems``
+    are why the times do not count, and ``notes`` how the device was before and after.
     """
 
     device_ms: tuple[float, ...]
     device_io_ms: tuple[float, ...]
     output: Feed | None = None
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

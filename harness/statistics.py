@@ -7,6 +7,7 @@ the functions, because reading limits or records must stay cheap.
 import functools
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
 from harness.measurement import Measurement
 
@@ -25,9 +26,7 @@ class Interval(Measurement):
 
 def normal_quantile(probability: float) -> float:
     """Return the value that a standard normal variable stays under with ``probability``."""
-    from scipy.special import ndtri
-
-    return float(ndtri(probability))
+    return NormalDist().inv_cdf(probability)
 
 
 def wilson_interval(k: int, n: int, confidence: float = CONFIDENCE) -> Interval:

@@ -7,18 +7,21 @@ import json
 import time
 from collections.abc import Iterator
 
+from harness.accuracy import AccuracyMeasurement
 from harness.checks import CHECK_FUNCTIONS, Context, Found
 from harness.errors import (
     DeviceAbsent,
     HarnessError,
     InvalidMeasurement,
     MissingInput,
+    RecordError,
     StageError,
 )
 from harness.judge import Verdict
 from harness.locks import shared
-from harness.records import Record, RunDirectory, StageRecord
-from harness.spec import Cell, Check, Presence, Status, Weights
+from harness.records import RECORDS, Record, RunDirectory, StageRecord
+from harness.reference import predictions_from_npz
+from harness.spec import Cell, Check, Predictions, Presence, Status, Weights
 from harness.thresholds import Thresholds
 from harness.workbench import Workbench
 
@@ -35,7 +38,13 @@ class Suite:
     def check(self, cell: Cell, check: Check) -> Record:
         """Run one check and return its record; every HarnessError becomes an outcome."""
         tier = self.thresholds.tier(self.tier_name)
-        context = Context(cell, self.bench, tier, self.thresholds.limits(cell))
+        context = Context(
+            cell,
+            self.bench,
+            tier,
+            self.thresholds.limits(cell),
+            lambda: self._accuracy_predictions(cell),
+        )
         started, start_s = datetime.datetime.now(datetime.UTC), time.perf_counter()
         events = len(self.bench.workshop.store.events)
         found, verdict, stage = self._outcome(context, check)
@@ -52,18 +61,29 @@ class Suite:
             stage=stage,
             measurement=None if found is None else json.loads(found.measurement.model_dump_json()),
             weights=self._weights_kind(cell),
-            subjects=self._subjects(cell, verdict),
+            subjects=self._subjects(context, verdict),
             raw={name: self.run.keep(content, suffix) for name, (content, suffix) in raw.items()},
             stages=self._stages(events),
             device_facts=dict(state.facts),
             is_device_present=state.presence is Presence.PRESENT,
             is_emulated=state.emulated,
-            signoff_blockers=tuple(self._blockers(cell, verdict)),
+            signoff_blockers=tuple(self._blockers(cell, verdict, found)),
             inputs_min=tier.inputs_for(cell),
             sessions_min=tier.timing_for(cell).sessions_min,
             started=started.isoformat(timespec="seconds"),
             seconds=time.perf_counter() - start_s,
         )
+
+    def _accuracy_predictions(self, cell: Cell) -> Predictions | None:
+        """Return what the accuracy check of this run has kept; None if it has not run yet."""
+        for line in (self.run.root / RECORDS).read_bytes().splitlines():
+            # Another process may be writing the last line.
+            with contextlib.suppress(RecordError):
+                record = Record.from_json(line, RECORDS)
+                if record.id == f"{cell.id}:accuracy" and "predictions" in record.raw:
+                    name = f"{record.raw['predictions']}.npz"
+                    return predictions_from_npz(self.run.root / "raw" / name)
+        return None
 
     def _outcome(self, context: Context, check: Check) -> tuple[Found | None, Verdict, str | None]:
         try:
@@ -92,11 +112,11 @@ class Suite:
             return self.bench.weights(cell.model).kind
         return None
 
-    def _subjects(self, cell: Cell, verdict: Verdict) -> dict[str, str]:
+    def _subjects(self, context: Context, verdict: Verdict) -> dict[str, str]:
         """Name the digests of what was judged; nothing is built for it."""
         if verdict.status in (Status.NOT_RUN, Status.ERROR):
             return {}
-        bench = self.bench
+        bench, cell = self.bench, context.cell
         subjects = {
             "weights": bench.weights(cell.model).digest,
             "onnx": bench.exported(cell).artifact.sha256,
@@ -106,7 +126,7 @@ class Suite:
         with contextlib.suppress(HarnessError):
             subjects["device_model"] = bench.device_model(cell).artifact.sha256
         with contextlib.suppress(HarnessError):
-            subjects["clips"] = bench.clip_set(cell.model).digest
+            subjects["clips"] = context.clip_set.digest
         return subjects
 
     def _stages(self, since: int) -> tuple[StageRecord, ...]:
@@ -123,10 +143,13 @@ class Suite:
             for event in reversed(first.values())
         )
 
-    def _blockers(self, cell: Cell, verdict: Verdict) -> Iterator[str]:
+    def _blockers(self, cell: Cell, verdict: Verdict, found: Found | None) -> Iterator[str]:
         if verdict.status is not Status.PASS:
             yield f"the outcome is {verdict.status}"
         if self._weights_kind(cell) == "seeded":
             yield "seeded weights"
+        measured = None if found is None else found.measurement
+        if isinstance(measured, AccuracyMeasurement) and not measured.is_whole:
+            yield f"accuracy on a subset of {measured.clip_count} clips"
         if self.bench.state(cell.device).emulated:
             yield "an emulator answered in the device's place"

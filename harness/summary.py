@@ -1,17 +1,46 @@
 """The table at the end of a run: cells by checks with their margins, what was not run first."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from harness.gate import Problem
 from harness.judge import Finding
+from harness.limits import Waiver
 from harness.records import Record
 from harness.spec import CHECKS, Status
+from harness.waivers import Decision, corrected_toml, waived_lines
 
 WIDTH = 20
+PASTE = (
+    "To accept this as known, fill in issue, owner and expires, and put these in place of the",
+    "[[waivers]] tables of the thresholds file:",
+)
 
 
-def table_lines(records: Sequence[Record]) -> list[str]:
-    """Return a row a cell and a column a check; cells with something not run come first."""
+def decision_lines(
+    records: Sequence[Record],
+    decision: Decision,
+    waivers: Sequence[Waiver],
+    spared: Sequence[Problem] = (),
+) -> list[str]:
+    """Return the table, what is not green, what is waived or spared, and the waivers that fit."""
+    lines = table_lines(records, decision.waived)
+    if decision.problems:
+        lines += ["", *problem_lines(decision.problems)]
+    if decision.waived:
+        lines += ["", "Known failures, which are no pass:", *waived_lines(decision.waived)]
+    if spared:
+        lines += ["", "Not required in this run:", *problem_lines(spared)]
+    corrected = corrected_toml(records, waivers, decision)
+    if corrected is not None:
+        lines += ["", *PASTE, "", *corrected.splitlines()]
+    return lines
+
+
+def table_lines(records: Sequence[Record], waived: Collection[str] = ()) -> list[str]:
+    """Return a row a cell and a column a check; cells with something not run come first.
+
+    A check whose id is in ``waived`` shows as waived, with its margin.
+    """
     rows: dict[str, dict[str, Record]] = {}
     for record in records:
         rows.setdefault(record.cell.id, {})[record.check] = record
@@ -21,7 +50,9 @@ def table_lines(records: Sequence[Record]) -> list[str]:
     return [
         header.rstrip(),
         *(
-            (name.ljust(width) + "".join(_text(cell.get(check)) for check in CHECKS)).rstrip()
+            (
+                name.ljust(width) + "".join(_text(cell.get(check), waived) for check in CHECKS)
+            ).rstrip()
             for name, cell in ordered
         ),
     ]
@@ -70,10 +101,11 @@ def is_emulated(records: Iterable[Record]) -> bool:
     return any(record.is_emulated for record in records)
 
 
-def _text(record: Record | None) -> str:
+def _text(record: Record | None, waived: Collection[str]) -> str:
     if record is None:
         return "-".ljust(WIDTH)
-    return f"{record.verdict.status} {margin_text(record)}".strip().ljust(WIDTH)
+    outcome = "waived" if record.id in waived else record.verdict.status
+    return f"{outcome} {margin_text(record)}".strip().ljust(WIDTH)
 
 
 def _relative(finding: Finding) -> str:

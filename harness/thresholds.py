@@ -8,6 +8,7 @@ The layout, in which tables may be repeated for each model, device, batch size a
     [models.M.devices.D]                        accuracy floors on that device
     [models.M.devices.D.throughput.bs4]         throughput reference; each is a cell
     [tiers.T]                                   which cells it runs, what it requires, how long
+    [[waivers]]                                 a known failure, its owner, its last day
 
 Unknown keys, tables of unknown models or devices, patterns that match nothing, empty requirements,
 NaN, strings for numbers and numbers out of range are errors that name the key.
@@ -17,14 +18,23 @@ import dataclasses
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pydantic
 
 from harness import registry
 from harness.errors import InputError, ThresholdsError
-from harness.limits import AccuracyLimits, Limits, ModelTable, ThresholdsFile, Tier, matches
+from harness.limits import (
+    AccuracyLimits,
+    Limits,
+    ModelTable,
+    ThresholdsFile,
+    ThroughputReference,
+    Tier,
+    matches,
+)
 from harness.spec import CHECKS, Cell, ModelSpec
 
 
@@ -87,6 +97,10 @@ class Thresholds:
             throughput=device.throughput[f"bs{cell.batch}"],
         )
 
+    def references(self) -> Mapping[Cell, ThroughputReference]:
+        """Return the reference speed of every cell."""
+        return {cell: self.limits(cell).throughput for cell in self.cells()}
+
 
 def thresholds_from_file(path: Path) -> Thresholds:
     """Read and check a thresholds file.
@@ -116,6 +130,18 @@ def thresholds_from_file(path: Path) -> Thresholds:
     return thresholds
 
 
+def tier_names(path: Path) -> tuple[str, ...]:
+    """Return the names of the tiers, for the markers; none where the file cannot be read.
+
+    What is wrong with the file is told by ``thresholds_from_file``, once somebody needs it.
+    """
+    try:
+        tiers = tomllib.loads(path.read_text(encoding="utf-8")).get("tiers")
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return ()
+    return tuple(tiers) if isinstance(tiers, dict) else ()
+
+
 def _quoted_line(text: str, error: tomllib.TOMLDecodeError) -> str:
     # tomllib gives the place in its message alone, and does not name a key that is there twice.
     lines = text.rstrip().splitlines()
@@ -131,8 +157,11 @@ def _problems(thresholds: Thresholds) -> Iterable[str]:
         yield f"clip_sets.{name}: no model uses it"
     if not problems:
         for name, tier in file.tiers.items():
+            yield from _name_problems(name)
+            yield from _clips_problems(thresholds, name, tier)
             yield from _pattern_problems(thresholds, name, tier)
             yield from _plan_problems(thresholds, name, tier)
+        yield from _waiver_problems(thresholds)
 
 
 def _model_problems(file: ThresholdsFile, name: str) -> Iterable[str]:
@@ -177,6 +206,25 @@ def _pattern_problems(thresholds: Thresholds, name: str, tier: Tier) -> Iterable
             yield f"tiers.{name}.required: {pattern!r} matches no check of the tier's cells"
 
 
+def _name_problems(name: str) -> Iterable[str]:
+    if not re.fullmatch(r"[a-z]\w*", name) or name in {*registry.device_names(), *CHECKS}:
+        yield f"tiers.{name}: a tier is a pytest marker: a word that is no device and no check"
+
+
+def _clips_problems(thresholds: Thresholds, name: str, tier: Tier) -> Iterable[str]:
+    file, pairs = thresholds.file, {cell.pair for cell in thresholds.cells(name)}
+    for pair in sorted(tier.clips.keys() - pairs - {"default"}):
+        yield f"tiers.{name}.clips.{pair}: the tier has no such model-device"
+    for cell in thresholds.cells(name):
+        count, clip_set = tier.clips_for(cell), file.models[cell.model].clip_set
+        whole = file.clip_sets[clip_set].clip_count
+        if count is not None and count >= whole:
+            yield (
+                f"tiers.{name}.clips: {count} clips for {cell.id} are no subset of the {whole} of "
+                f"{clip_set}; name none to have them all"
+            )
+
+
 def _plan_problems(thresholds: Thresholds, name: str, tier: Tier) -> Iterable[str]:
     pairs = {cell.pair for cell in thresholds.cells(name)} | {"default"}
     for field, plans in (("parity_inputs", tier.parity_inputs), ("timing", tier.timing)):
@@ -188,3 +236,18 @@ def _plan_problems(thresholds: Thresholds, name: str, tier: Tier) -> Iterable[st
     for pair, plan in tier.timing.items():
         if plan.sessions_max < plan.sessions_min:
             yield f"tiers.{name}.timing.{pair}.sessions_max: below sessions_min"
+
+
+def _waiver_problems(thresholds: Thresholds) -> Iterable[str]:
+    every_cell = {cell.id for cell in thresholds.cells()}
+    run = {cell.id for tier in thresholds.file.tiers for cell in thresholds.cells(tier)}
+    counts = Counter(waiver.id for waiver in thresholds.file.waivers)
+    for number, waiver in enumerate(thresholds.file.waivers):
+        key = f"waivers.{number}.cell: {waiver.cell!r}"
+        if waiver.cell not in every_cell:
+            yield f"{key} is no cell; there are: {', '.join(sorted(every_cell))}"
+        elif waiver.cell not in run:
+            yield f"{key} is run by no tier, so the waiver could never be reviewed"
+    for name, count in counts.items():
+        if count > 1:
+            yield f"waivers: {name} is waived {count} times; keep one"

@@ -56,6 +56,10 @@ class SessionTiming(Measurement):
         nonfinite_count: times that were no numbers and are left out; any makes the run invalid.
         is_output_same: whether the timed queries computed what the accuracy run computed; None if
             nobody looked.
+        problems: why the times do not count: the device was hot, unhealthy or shared.
+        notes: how the device was before and after, and what its tools said.
+        clips_compared: whose timed answer was held against the one of the accuracy run.
+        differing_clips: those of them whose timed answer is another.
     """
 
     device_ms: Times = ()
@@ -64,6 +68,10 @@ class SessionTiming(Measurement):
     pytorch_ms: Times = ()
     nonfinite_count: int = 0
     is_output_same: bool | None = None
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    clips_compared: int = 0
+    differing_clips: tuple[str, ...] = ()
 
     def times_ms(self, definition: Definition) -> Times:
         """Return the times of one definition."""
@@ -105,7 +113,8 @@ class ThroughputMeasurement(Measurement):
     """The speed of one cell over its sessions; a definition that was not measured is None.
 
     ``unsteady_sessions`` counts sessions whose second half is over 10 % off the first: a note, not
-    a verdict. ``is_output_same`` is None where no session looked.
+    a verdict. ``is_output_same`` is None where no session looked. ``clips_compared`` are the clips
+    whose answer every session held against the one of the accuracy run.
     """
 
     batch: Annotated[int, pydantic.Field(ge=1)]
@@ -115,6 +124,7 @@ class ThroughputMeasurement(Measurement):
     e2e: Speed | None
     unsteady_sessions: int = 0
     is_output_same: bool | None = None
+    clips_compared: int = 0
     invalid_reasons: tuple[str, ...] = ()
 
     def speed(self, definition: Definition) -> Speed | None:
@@ -154,6 +164,7 @@ def throughput_measurement(sessions: Sequence[SessionTiming], batch: int) -> Thr
         e2e=speeds["e2e"],
         unsteady_sessions=sum(not _is_steady(session) for session in sessions),
         is_output_same=all(looks) if looks else None,
+        clips_compared=min((session.clips_compared for session in sessions), default=0),
         invalid_reasons=tuple(_invalid_reasons(sessions)),
     )
 
@@ -213,11 +224,17 @@ def _invalid_reasons(sessions: Sequence[SessionTiming]) -> list[str]:
 
 def _session_problems(session: SessionTiming, first: SessionTiming) -> list[str]:
     """Name what is wrong with one session; ``first`` says which times there should be."""
-    problems = []
+    problems = [*session.problems]
     if session.nonfinite_count:
         problems.append(f"{session.nonfinite_count} times are no numbers")
-    if session.is_output_same is False:
-        problems.append("the timed queries did not compute what the accuracy run computed")
+    if session.differing_clips:
+        count, names = len(session.differing_clips), ", ".join(session.differing_clips[:3])
+        problems.append(
+            "the timed queries did not compute what the accuracy run computed, "
+            f"of {count} of {session.clips_compared} clips: {names}"
+        )
+    elif session.is_output_same is False:
+        problems.append("the timed queries did not compute what untimed ones compute")
     for name in ("device_ms", "device_io_ms", "e2e_ms", "pytorch_ms"):
         times_ms: Times = getattr(session, name)
         bad = sum(time < SHORTEST_MS for time in times_ms)

@@ -1,24 +1,106 @@
 """One timed session: a process that opens a device model, times it by three definitions and ends."""
 
+import dataclasses
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from harness import pytorch
 from harness.data.loading import Unreadable, sample_from_clip
 from harness.errors import ClipError
+from harness.limits import ParityLimits
 from harness.run import declared_output, feed_from_tensors
+from harness.scores import FLOAT32_SMALLEST_NORMAL as SMALLEST
 from harness.scores import crop_mean, scores_from_output
-from harness.spec import Clip, Device, DeviceModel, Feed, LoopSettings, ModelSpec, Session
+from harness.spec import (
+    Clip,
+    Device,
+    DeviceModel,
+    Feed,
+    LoopSettings,
+    ModelSpec,
+    Predictions,
+    Session,
+)
+from harness.stages import keep_freed_memory
 from harness.throughput import SessionTiming, interleaved, measure_session, session_timing
+
+Scores = npt.NDArray[Any]
 
 # A device repeats itself up to the rounding of sums in another order.
 SAME_OUTPUT_RELATIVE = 1e-3
 # Queries from clip to class take longest and vary least.
 E2E_SHARE = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Expected:
+    """What the accuracy run said of clips, scores [crop, class] by id, and how near is the same.
+
+    A timed answer may be as far from it as ``limits`` let a stage of the chain be: ``relative_l2``
+    and ``max_abs_error``. ``smallest`` is the probability below which the device tells nothing.
+    """
+
+    scores: Mapping[str, Scores]
+    limits: ParityLimits
+    smallest: float
+
+    def allows(self, clip_id: str, actual: Scores) -> bool:
+        """Whether an answer is the expected one; one of another shape, or with NaN, is not."""
+        expected = self.scores[clip_id].astype(np.float64)
+        if actual.shape != expected.shape:
+            return False
+        error = actual - expected
+        size = float(np.linalg.norm(expected))
+        is_near = bool(np.abs(error).max() <= self.limits.max_abs_error)
+        return is_near and float(np.linalg.norm(error)) <= self.limits.relative_l2 * size
+
+
+def expected_answers(
+    preds: Predictions | None, clips: Sequence[Clip], limits: ParityLimits, smallest: float
+) -> Expected | None:
+    """Return what the accuracy run said of clips; None where it has not run."""
+    if preds is None:
+        return None
+    rows = {name: row for row, name in enumerate(preds.clip_ids)}
+    scores = {clip.id: preds.scores[rows[clip.id]] for clip in clips if clip.id in rows}
+    return Expected(scores, limits, smallest)
+
+
+class _KeepingLast:
+    """A query of one feed that keeps what the last one computed."""
+
+    def __init__(self, session: Session, feed: Feed) -> None:
+        self._session = session
+        self._feed = feed
+        self.output: Feed | None = None
+
+    def __call__(self) -> None:
+        self.output = self._session.run(self._feed)
+
+
+class _Answers:
+    """The latest timed scores [crop, class] of each clip."""
+
+    def __init__(self, spec: ModelSpec, batch: int, smallest: float) -> None:
+        self._spec = spec
+        self._batch = batch
+        self._smallest = smallest
+        self.scores: dict[str, Scores] = {}
+
+    def add(self, ids: Sequence[str], output: Feed) -> Scores:
+        """Keep the scores of a batch and return them, [clip, crop, class]."""
+        spec = self._spec
+        declared = declared_output(spec, self._batch, output)
+        scores = scores_from_output(declared, spec.softmax_in_graph, self._smallest)
+        rows = scores.reshape(-1, spec.crop_count, spec.class_count)
+        self.scores.update(zip(ids, rows, strict=True))
+        return rows
 
 
 def time_session(
@@ -27,6 +109,7 @@ def time_session(
     clips: Sequence[Clip],
     settings: LoopSettings,
     beside_pytorch: tuple[Path | None] | None,
+    expected: Expected | None = None,
 ) -> SessionTiming:
     """Time one session; runs in a process of its own.
 
@@ -36,56 +119,89 @@ def time_session(
         clips: inputs, taken in turn.
         settings: how long each definition is timed.
         beside_pytorch: the checkpoint, to time PyTorch in turns with the device; None for not.
+        expected: what the accuracy run said of the clips; None where it has not run.
 
     Raises:
         RunError: the device failed.
         ClipError: a clip cannot be read.
         InvalidMeasurement: the clock is broken.
     """
+    keep_freed_memory()
     spec, batch = model.onnx.spec, model.onnx.batch
     batches = _batches(spec, batch, clips)
-    feed = next(batches)
+    ids, feed = next(batches)
     session = device.open(model)
+    answers = _Answers(spec, batch, SMALLEST if expected is None else expected.smallest)
     try:
-        expected = session.run(feed)
+        untimed = session.run(feed)
         loop = session.loop(feed, settings)
+        last = loop.output
         device_io_ms, pytorch_ms = loop.device_io_ms, tuple[float, ...]()
         if beside_pytorch is not None:
+            io_query = _KeepingLast(session, feed)
             query = _pytorch_query(spec, beside_pytorch[0], feed)
             block = min(settings.min_queries, 5)
+            # The loop before has warmed the session.
             device_io_ms, pytorch_ms = interleaved(
-                lambda: session.run(feed), query, settings, block_queries=block
+                io_query, query, settings, block_queries=block, is_a_warm=True
             )
-        e2e_ms = measure_session(_e2e_query(session, spec, batch, batches), _fewer(settings))
+            last = io_query.output
+        e2e_ms = measure_session(_e2e_query(session, answers, batches), _fewer(settings))
     finally:
         session.close()
-    return session_timing(
-        loop.device_ms, device_io_ms, e2e_ms, pytorch_ms, _is_same(loop.output, expected)
-    )
+    looks = [_is_same(output, untimed) for output in (loop.output, last)]
+    if loop.output is not None and all(looks):
+        answers.add(ids, loop.output)
+    timing = session_timing(loop.device_ms, device_io_ms, e2e_ms, pytorch_ms, _all_known(looks))
+    timing = timing.model_copy(update={"problems": loop.problems, "notes": loop.notes})
+    return timing if expected is None else _held_against(timing, answers.scores, expected)
 
 
-def _batches(spec: ModelSpec, batch: int, clips: Sequence[Clip]) -> Iterator[Feed]:
+def _batches(
+    spec: ModelSpec, batch: int, clips: Sequence[Clip]
+) -> Iterator[tuple[tuple[str, ...], Feed]]:
     """Decode batch after batch, for ever, one clip after the other as a serving host would."""
     forever = itertools.cycle(clips)
     while True:
-        tensors = []
+        ids, tensors = [], []
         for clip in itertools.islice(forever, batch):
             item = sample_from_clip(clip, spec.protocol)
             if isinstance(item, Unreadable):
                 raise ClipError(f"timing needs clip {item.clip_id}: {item.reason}")
+            ids.append(clip.id)
             tensors.append(item.tensor)
-        yield feed_from_tensors(spec, batch, tensors)
+        yield tuple(ids), feed_from_tensors(spec, batch, tensors)
 
 
 def _e2e_query(
-    session: Session, spec: ModelSpec, batch: int, batches: Iterator[Feed]
+    session: Session, answers: _Answers, batches: Iterator[tuple[tuple[str, ...], Feed]]
 ) -> Callable[[], object]:
     def query() -> object:
-        output = declared_output(spec, batch, session.run(next(batches)))
-        scores = scores_from_output(output, spec.softmax_in_graph)
-        return crop_mean(scores.reshape(-1, spec.crop_count, spec.class_count)).argmax(axis=1)
+        ids, feed = next(batches)
+        return crop_mean(answers.add(ids, session.run(feed))).argmax(axis=1)
 
     return query
+
+
+def _held_against(
+    timing: SessionTiming, scores: Mapping[str, Scores], expected: Expected
+) -> SessionTiming:
+    """Say of which clips the timed answers are not those of the accuracy run."""
+    common = sorted(scores.keys() & expected.scores.keys())
+    differing = tuple(name for name in common if not expected.allows(name, scores[name]))
+    looks = [timing.is_output_same, not differing if common else None]
+    return timing.model_copy(
+        update={
+            "is_output_same": _all_known(looks),
+            "clips_compared": len(common),
+            "differing_clips": differing,
+        }
+    )
+
+
+def _all_known(looks: Sequence[bool | None]) -> bool | None:
+    known = [look for look in looks if look is not None]
+    return all(known) if known else None
 
 
 def _pytorch_query(spec: ModelSpec, checkpoint: Path | None, feed: Feed) -> Callable[[], object]:

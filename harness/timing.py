@@ -41,10 +41,13 @@ def interleaved(
     settings: LoopSettings,
     clock: Clock = time.perf_counter,
     block_queries: int = BLOCK_QUERIES,
+    *,
+    is_a_warm: bool = False,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Time two sessions in one process in alternating blocks, so that both see the same weather.
 
     The order changes every round (A B, B A, ...), so that a steady drift does not favour one.
+    Where ``is_a_warm``, A gets one untimed query instead of a warm-up, to fetch its data again.
 
     Returns:
         The latencies of A and of B in milliseconds, as many of one as of the other.
@@ -52,8 +55,11 @@ def interleaved(
     Raises:
         InvalidMeasurement: the clock stands still or goes backwards.
     """
-    warm_up(issue_a, settings, clock)
     warm_up(issue_b, settings, clock)
+    if is_a_warm:
+        issue_a()
+    else:
+        warm_up(issue_a, settings, clock)
     a, b = _Side(issue_a, clock), _Side(issue_b, clock)
     order = [a, b]
     while not (a.is_enough(settings) and b.is_enough(settings)):

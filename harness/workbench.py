@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from harness import registry
@@ -17,7 +17,7 @@ from harness.build import (
 )
 from harness.datasets import clip_set_from_site
 from harness.errors import DeviceAbsent, DeviceBroken, DeviceError
-from harness.locks import exclusive, free_one
+from harness.locks import exclusive, free_one, try_exclusive
 from harness.progress import Progress
 from harness.reference import rounding_facts
 from harness.runtimes.cann import CannDevice
@@ -115,6 +115,24 @@ class Workbench:
         unit = free_one(units, self.site.lock_dir)
         with exclusive(unit, self.site.lock_dir):
             yield device.on(unit) if isinstance(device, CannDevice) else device
+
+    @contextlib.contextmanager
+    def chips(self, name: str) -> Iterator[Mapping[str, Device]]:
+        """Hold every chip of a device that is free now, by its unit id; if none is, wait for one.
+
+        Raises:
+            DeviceError: the device is absent or broken, or a lock cannot be made.
+        """
+        device, units = self.present_device(name), self.state(name).unit_ids
+        with contextlib.ExitStack() as stack:
+            if isinstance(device, CannDevice):
+                held = {unit: try_exclusive(unit, self.site.lock_dir) for unit in units}
+                free = [unit for unit, lock in held.items() if stack.enter_context(lock)]
+                if free:
+                    yield {unit: device.on(unit) for unit in free}
+                    return
+            one = stack.enter_context(self.chip(name))
+            yield {getattr(one, "unit_id", None) or name: one}
 
     def _state(self, name: str) -> DeviceState:
         try:

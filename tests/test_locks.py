@@ -11,7 +11,16 @@ import pytest
 
 from harness import locks
 from harness.errors import DeviceError
-from harness.locks import Owner, exclusive, free_one, hold, read_owner, shared, try_hold
+from harness.locks import (
+    Owner,
+    exclusive,
+    free_one,
+    hold,
+    read_owner,
+    shared,
+    try_exclusive,
+    try_hold,
+)
 
 ROOT = Path(__file__).parents[1]
 HOLDER = """
@@ -239,3 +248,26 @@ def test_a_lock_folder_that_cannot_be_made_is_named(take, tmp_path):
         pass
     with pytest.raises(DeviceError, match="cannot lock cpu"):
         free_one(("cpu",), tmp_path / "file")
+
+
+def test_a_free_device_is_had_at_once_or_not_at_all(tmp_path, holder):
+    with try_exclusive("davinci0", tmp_path) as is_mine:
+        assert not is_mine
+    with try_exclusive("davinci1", tmp_path) as is_mine:
+        assert is_mine
+        with try_hold(tmp_path / "davinci1.lock") as is_free:
+            assert not is_free
+
+
+def test_a_device_that_somebody_waits_for_is_theirs(tmp_path):
+    with try_hold(tmp_path / "davinci0.door"), try_exclusive("davinci0", tmp_path) as is_mine:
+        assert not is_mine
+    with try_exclusive("davinci0", tmp_path) as is_mine:
+        assert is_mine
+
+
+def test_a_device_that_cannot_be_locked_says_how_to_help(tmp_path):
+    (tmp_path / "file").touch()
+    words = r"cannot lock davinci0 .*lock_dir in site.toml"
+    with pytest.raises(DeviceError, match=words), try_exclusive("davinci0", tmp_path / "file"):
+        pass

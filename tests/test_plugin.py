@@ -10,8 +10,10 @@ import pytest
 import harness
 from harness import registry
 from harness.__main__ import main
+from harness.errors import ThresholdsError
 from harness.records import RunDirectory
 from harness.spec import DeviceState, Presence, Status
+from harness.thresholds import thresholds_from_file
 
 pytest_plugins = ["pytester"]
 
@@ -323,6 +325,67 @@ def test_an_emulator_is_told(site):
     assert "EMULATED: no device was there; this can never be signed off" in summary(result)
 
 
+# Waivers
+
+WAIVER = """
+[[waivers]]
+cell = "nonlocal_tiny-cpu-bs1"
+check = "parity"
+reason = "overflows in fp16"
+issue = "NPU-17"
+owner = "mei"
+expires = 2100-01-01
+"""
+
+
+def waive(site, text=WAIVER):
+    path = site.root / "thresholds.toml"
+    path.write_text(path.read_text() + text)
+
+
+def test_a_known_failure_shows_as_waived(site, capsys):
+    waive(site)
+    site.outcomes(nonlocal_tiny_parity="fail")
+    result = site.run("-m", "cpu", "acceptance")
+    assert result.ret == 0
+    assert result.parseoutcomes() == {"passed": 15, "xfailed": 1, "deselected": 16}
+    text = summary(result)
+    assert re.search(r"nonlocal_tiny-cpu-bs1 +pass +waived +pass", text)
+    known = "    overflows in fp16 (NPU-17, owner mei, until 2100-01-01)"
+    assert f"WAIVED: nonlocal_tiny-cpu-bs1:parity\n{known}" in text
+    assert site.statuses["nonlocal_tiny-cpu-bs1:parity"] == "fail"
+
+
+def test_a_waived_check_that_passes_is_red_once(site):
+    waive(site)
+    result = site.run("-m", "cpu", "acceptance")
+    assert result.ret == 1
+    assert result.parseoutcomes() == {"passed": 15, "failed": 1, "deselected": 16}
+    assert summary(result).count("passes though it is waived: remove the waiver") == 1
+    assert "# no [[waivers]] is needed any more" in summary(result)
+    assert site.the_run.facts().broken == {}
+
+
+def test_an_expired_waiver_covers_nothing(site):
+    waive(site, WAIVER.replace("2100", "2020"))
+    site.outcomes(nonlocal_tiny_parity="fail")
+    result = site.run("-m", "cpu", "acceptance")
+    assert result.ret == 1
+    assert result.parseoutcomes() == {"passed": 15, "failed": 1, "deselected": 16}
+    assert "the waiver expired on 2020-01-01" in summary(result)
+
+
+def test_a_failing_run_prints_waivers_to_fill_in(site):
+    site.outcomes(nonlocal_tiny_parity="fail")
+    result = site.run("-m", "cpu", "acceptance")
+    assert result.ret == 1
+    text = summary(result)
+    table = text[text.index("[[waivers]]\n") : text.index("run: ")]
+    waive(site, table)
+    with pytest.raises(ThresholdsError, match=r"waivers\.0\.issue"):
+        thresholds_from_file(site.root / "thresholds.toml")
+
+
 # Ways to leave something out
 
 
@@ -569,7 +632,7 @@ def test_acceptance_tests_of_another_folder_do_not_run(site):
         (("--model", "resnet"), "*no model resnet; there are: *nonlocal_tiny*"),
         (("--batch-size", "3"), "*no batch size 3; there are: 1*"),
         (("--batch-size", "all"), "*--batch-size: invalid int value: 'all'*"),
-        (("--tier", "weekly"), "*--tier: invalid choice: 'weekly' (choose from *smoke*release*"),
+        (("--tier", "weekly"), "*no tier 'weekly'; there are: nightly, smoke*"),
         (("--tier", "release"), "*no tier 'release'; there are: nightly, smoke*"),
         (("--require-devices", "tpu"), "*no device is called 'tpu'; there are: ascend310,*"),
         (("-m", "cpu and"), "*wrong expression passed to -m*"),
@@ -607,6 +670,25 @@ def test_a_tier_is_chosen_by_option_or_marker(site):
         result = site.run(*arguments, "acceptance")
         assert result.ret == 0
         result.stdout.fnmatch_lines(["acceptance: tier smoke, thresholds.toml *, 2 cells"])
+
+
+def test_tiers_are_declared_in_the_thresholds_alone(site):
+    path = site.root / "thresholds.toml"
+    path.write_text(path.read_text().replace("[tiers.smoke", "[tiers.hourly"))
+    for arguments in (("--tier", "hourly"), ("-m", "hourly")):
+        result = site.run(*arguments, "acceptance")
+        assert result.ret == 0
+        result.stdout.fnmatch_lines(["acceptance: tier hourly, thresholds.toml *, 2 cells"])
+    result = site.run("--markers")
+    result.stdout.fnmatch_lines(["@pytest.mark.hourly: cells of the hourly tier"])
+    assert "smoke" not in result.stdout.str()
+
+
+def test_a_run_starts_with_the_floors_that_are_within_noise(site):
+    result = site.run("-m", "cpu", "acceptance")
+    warning = "acceptance: warning: models.nonlocal_r50.devices.cpu.top1: the floor of 14,174 of*"
+    result.stdout.fnmatch_lines([warning])
+    assert "warning: models" not in site.run("-m", "smoke", "acceptance").stdout.str()
 
 
 def test_a_run_folder_is_taken_once(site):

@@ -1,11 +1,13 @@
+import contextlib
 import dataclasses
 import itertools
+import threading
 
 import numpy as np
 import pytest
 
 from harness.data.loading import Unreadable
-from harness.errors import RunError
+from harness.errors import DecodeError, RunError
 from harness.registry import model_spec
 from harness.run import (
     feed_from_tensors,
@@ -195,3 +197,44 @@ def test_a_session_that_knows_a_faster_way_is_taken_at_its_word():
     assert list(stream_from_session(session)([{"x": 1}, {"x": 2}])) == [{"x": 1}, {"x": 2}]
     session.run_many = lambda feeds: ["many", *feeds]
     assert stream_from_session(session)(["feed"]) == ["many", "feed"]
+
+
+def test_the_next_batch_is_ready_while_the_device_is_at_one(logits_spec):
+    taken, ready = [], threading.Event()
+
+    def items():
+        for number in range(6):
+            taken.append(number)
+            if number == 3:
+                ready.set()
+            yield sample(number)
+
+    def run(feed):
+        assert ready.wait(10), "the second batch is not prepared before the first is answered"
+        # One batch ahead, and no more.
+        assert len(taken) <= 4 or feed["x"][0, 0] > 0
+        return ONES
+
+    preds = predict(stream_from_runner(run), logits_spec, 2, items())
+    assert preds.clip_ids == tuple(f"clip{number}" for number in range(6))
+
+
+def test_a_device_that_breaks_leaves_the_samples_closable(logits_spec):
+    def items():
+        yield from map(sample, range(100))
+
+    def unplugged(feed):
+        raise RunError("unplugged")
+
+    with contextlib.closing(items()) as given, pytest.raises(RunError, match="unplugged"):
+        predict(stream_from_runner(unplugged), logits_spec, 2, given)
+    assert not [one for one in threading.enumerate() if one.name.startswith("feed")]
+
+
+def test_an_error_of_the_samples_reaches_the_caller(logits_spec):
+    def items():
+        yield sample(0)
+        raise DecodeError("a process died")
+
+    with pytest.raises(DecodeError, match="died"):
+        predict(stream_from_runner(lambda feed: ONES), logits_spec, 2, items())

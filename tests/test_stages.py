@@ -258,3 +258,26 @@ def test_peak_bytes_of_a_process_that_tells_nothing(monkeypatch):
 
 def test_signal_name_of_an_unknown_number():
     assert stages._signal_name(999) == "signal 999"
+
+
+KEEPS = """
+import resource
+from harness.stages import keep_freed_memory
+keep_freed_memory()
+bytearray(64_000_000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    bytearray(64_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_freed_memory_is_kept_for_the_next_tensor(tmp_path):
+    log = tmp_path / "log"
+    run_in_child(exec, KEEPS, log=log)
+    kept_faults = int(log.read_text())
+    run_in_child(exec, KEEPS.replace("keep_freed_memory()", ""), log=log)
+    fresh_faults = int(log.read_text().split()[-1])
+    # 64 MB are 15,625 pages, fetched anew for each of the twenty.
+    assert kept_faults < 1_000
+    assert fresh_faults > 100_000

@@ -9,7 +9,7 @@ import pytest
 from harness import registry
 from harness.errors import InputError, ThresholdsError
 from harness.spec import Cell, DeviceSpec
-from harness.thresholds import thresholds_from_file
+from harness.thresholds import thresholds_from_file, tier_names
 
 MISSING = object()
 PARITY = {
@@ -376,3 +376,57 @@ def test_a_file_in_another_encoding(tmp_path):
     path.write_bytes('source = "Prüfung"'.encode("latin-1"))
     with pytest.raises(ThresholdsError, match=r"thresholds\.toml is not UTF-8"):
         thresholds_from_file(path)
+
+
+def test_a_waiver_that_no_tier_could_review_is_refused(read):
+    tables = changed("tiers.release.cells", ["*-bs1"])
+    tables["tiers"]["release"]["required"] = ["*:export"]
+    tail = """
+[[waivers]]
+cell = "nonlocal_r50-cpu-bs4"
+check = "parity"
+reason = "overflows"
+issue = "NPU-17"
+owner = "mei"
+expires = 2026-12-31
+"""
+    text = refusal(read, tables, tail)
+    assert "'nonlocal_r50-cpu-bs4' is run by no tier, so the waiver could never" in text
+    assert read(VALID, tail).file.waivers[0].owner == "mei"
+
+
+def test_a_tier_names_how_many_clips_by_cell(read):
+    cell = Cell("nonlocal_r50", "cpu", 1)
+    assert read(VALID).tier("smoke").clips_for(cell) is None
+    tier = read(changed("tiers.smoke.clips", {"default": 200})).tier("smoke")
+    assert tier.clips_for(cell) == 200
+    tier = read(changed("tiers.smoke.clips", {"nonlocal_r50-cpu": 100, "default": 200}))
+    assert tier.tier("smoke").clips_for(cell) == 100
+
+
+@pytest.mark.parametrize(
+    ("clips", "words"),
+    [
+        ({"default": 19796}, "tiers.smoke.clips: 19796 clips for nonlocal_r50-cpu-bs1 are no subs"),
+        ({"default": 0}, "tiers.smoke.clips.default: Input should be greater than or equal to 1"),
+        ({"nonlocal_r50": 9}, "tiers.smoke.clips.nonlocal_r50: the tier has no such model-device"),
+    ],
+)
+def test_a_subset_that_is_none_is_refused(read, clips, words):
+    assert words in refusal(read, changed("tiers.smoke.clips", clips))
+
+
+@pytest.mark.parametrize("name", ["cpu", "parity", "Smoke", "by-night"])
+def test_a_tier_that_is_no_marker_is_refused(read, name):
+    tables = changed("tiers.smoke", MISSING)
+    tables["tiers"][name] = VALID["tiers"]["smoke"]
+    assert f"tiers.{name}: a tier is a pytest marker" in refusal(read, tables)
+
+
+def test_the_names_of_tiers_are_read_from_any_file(read, tmp_path):
+    assert tier_names(read(VALID).path) == ("smoke", "release")
+    path = tmp_path / "other.toml"
+    assert tier_names(path) == ()
+    for content in (b"tiers = 3", b"[tiers", b"\xff", b""):
+        path.write_bytes(content)
+        assert tier_names(path) == ()

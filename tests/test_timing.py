@@ -90,6 +90,14 @@ def test_interleaved_alternates_blocks_and_their_order():
     assert "".join(seen) == "aabbbbaaaabb"
 
 
+def test_a_warm_side_is_not_warmed_again():
+    clock, seen = FakeClock(step_s=0.001), []
+    settings = LoopSettings(warmup_queries=2, min_queries=2, min_seconds=0.0)
+    a, b = (lambda: seen.append("a"), lambda: seen.append("b"))
+    interleaved(a, b, settings, clock, 1, is_a_warm=True)
+    assert "".join(seen) == "bb" + "a" + "abba"
+
+
 def test_interleaved_cancels_a_steady_drift():
     clock = FakeClock()
     slowing = iter(range(10_000))

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
@@ -31,6 +31,9 @@ class Unreadable:
 
     clip_id: str
     reason: str
+
+
+Source = Callable[[Sequence[Clip]], Generator[Sample | Unreadable, None, None]]
 
 
 def crops_from_clip(clip: Clip, protocol: InputProtocol) -> Crops:

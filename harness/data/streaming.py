@@ -33,34 +33,36 @@ Outcome = tuple[str, str]
 
 
 def stored_samples(
-    store: CropStore, clips: Sequence[Clip], workers: int | None = None
+    store: CropStore, clips: Sequence[Clip], workers: int | None = None, ahead: int = 0
 ) -> Generator[Item, None, None]:
     """Yield one item for every clip, in their order.
 
     Args:
         store: of the clip set that the clips are from.
         clips: what is wanted, in order.
-        workers: processes that decode; by default one for each processor.
+        workers: processes that decode; by default one for each processor. With 0 the threads of
+            this process decode, which is quicker for a few clips: no process has to start.
+        ahead: clips that are to be ready at once, beside those that the workers are at: a batch of
+            the device, so that it need not wait while its next one is decoded.
 
     Raises:
         DecodeError: a worker process died.
         ArtifactError: the store cannot be written.
     """
     with contextlib.ExitStack() as stack:
-        is_writer = _may_fill(store, stack)
-        missing = [clip for clip in clips if _is_missing(store, clip)] if is_writer else []
-        wanted = {clip.id for clip in missing}
-        decode = _Decoder(store, min(workers or usable_processors(), len(missing)))
+        loader = _Loader(store, stack.enter_context(contextlib.ExitStack()))
+        decode = _Decoder(store, usable_processors() if workers is None else workers)
         stack.callback(decode.close)
-        loader = _Loader(store, is_writer, stack)
         pool = ThreadPoolExecutor(LOADERS, thread_name_prefix="load")
         stack.callback(pool.shutdown, cancel_futures=True)
         stack.callback(loader.stopped.set)
-        window = decode.workers * QUEUE_PER_WORKER + LOADERS
+        window = decode.workers * QUEUE_PER_WORKER + LOADERS + ahead
         pending: deque[tuple[Clip, Future[Item]]] = deque()
         for clip in clips:
             with _explained(pending):
-                outcome = decode.submit(clip) if clip.id in wanted else None
+                # Who follows another process decodes nothing, until that one is gone.
+                is_ours = decode.workers > 0 and loader.is_writer and _is_missing(store, clip)
+                outcome = decode.submit(clip) if is_ours else None
                 pending.append((clip, pool.submit(loader.load, clip, outcome)))
                 if len(pending) < window:
                     continue
@@ -98,9 +100,9 @@ def _is_missing(store: CropStore, clip: Clip) -> bool:
     return entry is None or not entry.checksum
 
 
-def _may_fill(store: CropStore, stack: contextlib.ExitStack) -> bool:
+def _may_fill(store: CropStore, held: contextlib.ExitStack) -> bool:
     try:
-        return stack.enter_context(store.filling())
+        return held.enter_context(store.filling())
     except OSError as error:
         # What is there serves on a read-only disk too.
         _LOG.warning("decoded clips are not kept: %s", error)
@@ -109,19 +111,18 @@ def _may_fill(store: CropStore, stack: contextlib.ExitStack) -> bool:
 
 
 class _Decoder:
-    """Processes that decode clips into the store; none are started when nothing is missing."""
+    """Processes that decode clips into the store; they start with the first clip that is missing."""
 
     def __init__(self, store: CropStore, workers: int) -> None:
         self.workers = workers
         self._store = store
-        context = multiprocessing.get_context("spawn")
-        self._pool = (
-            ProcessPoolExecutor(workers, context, initializer=_start_worker) if workers else None
-        )
+        self._pool: ProcessPoolExecutor | None = None
 
     def submit(self, clip: Clip) -> Future[Outcome]:
         """Let a process decode a clip."""
-        assert self._pool is not None
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.workers, context, initializer=_start_worker)
         return self._pool.submit(decode_into, self._store.place(clip), clip, self._store.protocol)
 
     def close(self) -> None:
@@ -133,11 +134,11 @@ class _Decoder:
 class _Loader:
     """Takes clips from the store, in threads, waiting for whoever decodes them."""
 
-    def __init__(self, store: CropStore, is_writer: bool, stack: contextlib.ExitStack) -> None:
+    def __init__(self, store: CropStore, held: contextlib.ExitStack) -> None:
         self.stopped = threading.Event()
+        self.is_writer = _may_fill(store, held)
         self._store = store
-        self._is_writer = is_writer
-        self._stack = stack
+        self._held = held
         self._guard = threading.Lock()
 
     def load(self, clip: Clip, outcome: Future[Outcome] | None) -> Item:
@@ -167,16 +168,16 @@ class _Loader:
     def _may_decode(self) -> bool:
         """Whether nobody else will: the store is ours, or became so, or cannot be written."""
         with self._guard:
-            if not self._is_writer and self._store.is_writable:
-                self._is_writer = _may_fill(self._store, self._stack)
-            return self._is_writer or not self._store.is_writable
+            if not self.is_writer and self._store.is_writable:
+                self.is_writer = _may_fill(self._store, self._held)
+            return self.is_writer or not self._store.is_writable
 
     def _decoded_here(self, clip: Clip) -> Crops | Unreadable:
         try:
             crops = crops_from_clip(clip, self._store.protocol)
         except ClipError as error:
             return Unreadable(clip.id, str(error))
-        if self._is_writer:
+        if self.is_writer:
             self._store.commit(clip, self._store.place(clip).write(crops))
         return crops
 

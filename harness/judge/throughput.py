@@ -36,6 +36,9 @@ def judge_throughput(
         "mean speed", series.mean, reference.ceiling, reference.unit, "faster is cached or no work"
     )
     floor = _floor_finding(series, reference, sessions_min)
+    if measurement.clips_compared:
+        note = f"{floor.note}, answers as in the accuracy run on {measurement.clips_compared} clips"
+        floor = floor.model_copy(update={"note": note})
     findings = (floor, plausible)
     if not plausible.is_met:
         return fail(f"implausibly fast: {plausible.text}; check what was computed", findings)

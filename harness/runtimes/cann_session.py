@@ -49,11 +49,7 @@ class CannSession:
         Raises:
             RunError: it cannot be loaded.
         """
-        self.unit, self.notes, self.problems = (
-            unit,
-            [f"ais_bench of {bench.generation}"],
-            list[str](),
-        )
+        self.unit, self.notes = unit, [f"ais_bench of {bench.generation}"]
         self._onnx, self._bench, self._tools, self._look = model.onnx, bench, tools, look
         self._stream: InferStream | None = None
         self._is_streaming = tools.streaming
@@ -86,10 +82,11 @@ class CannSession:
     def loop(self, feed: "Feed", settings: LoopSettings) -> LoopTimes:
         """Measure as the guides do: pure inference, without the content of ``feed``.
 
+        A chip that was hot, unhealthy or shared is among the problems of what is returned.
+
         Raises:
             RunError: the device failed.
-            InvalidMeasurement: the chip was hot, unhealthy or shared, so that the times do not
-                count.
+            InvalidMeasurement: nobody can say how the chip was.
         """
         self._batch(feed)
         self._close_stream()  # nothing but the measured process may be on the chip
@@ -97,10 +94,15 @@ class CannSession:
         summary = self._timed(settings)
         after = self._looked("after")
         after = dataclasses.replace(after, processes=self._settled(after).processes)
-        if problems := chip_problems(before, after, self._tools.temperature_limit_c):
-            raise InvalidMeasurement("; ".join(problems))
+        problems = chip_problems(before, after, self._tools.temperature_limit_c)
+        looks = f"before: {before.id} {before.text}", f"after: {after.id} {after.text}"
         copies_ms = summary.h2d_ms + summary.d2h_ms
-        return LoopTimes(summary.times_ms, tuple(time + copies_ms for time in summary.times_ms))
+        return LoopTimes(
+            summary.times_ms,
+            tuple(time + copies_ms for time in summary.times_ms),
+            problems=tuple(problems),
+            notes=(*looks, *self.notes),
+        )
 
     def close(self) -> None:
         """Free the device and the files; safe to call twice."""

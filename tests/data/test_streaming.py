@@ -58,6 +58,27 @@ def test_processes_decode_what_threads_decode_and_once(store):
         assert_same(list(stored_samples(again, clips)), clips)
 
 
+def test_a_few_clips_need_no_process(store):
+    clips = motion8().clips[:3]
+    stream = stored_samples(store, clips, workers=0)
+    items = [next(stream)]
+    assert multiprocessing.active_children() == []
+    assert_same([*items, *stream], clips)
+    assert all(store.read(clip) is not None for clip in clips)
+
+
+def test_a_whole_batch_is_ready_before_it_is_asked_for(store):
+    clips = motion8().clips[:40]
+    with contextlib.closing(stored_samples(store, clips, workers=1, ahead=16)) as stream:
+        next(stream)
+        # 1 x 2 for the worker, 2 for the loaders, 16 ahead; they are decoded unasked.
+        deadline = time.monotonic() + 20
+        while not store.entry(clips[18]) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert store.entry(clips[18])
+        assert not store.entry(clips[20])
+
+
 def test_an_unreadable_clip_is_told_by_id_and_tried_again(tmp_path):
     path = tmp_path / "late.mp4"
     clips = (motion8().clips[0], Clip("late", path, 0))
@@ -153,6 +174,20 @@ def test_a_second_process_follows_the_first(store, tmp_path):
     assert next(stream).clip_id == clips[2].id
     stream.close()
     assert follower.entry(clips[2]).checksum
+
+
+def test_who_takes_over_decodes_in_processes(store):
+    clips = motion8().clips[:20]
+    follower = CropStore(store.folder.parent, PROTOCOL, motion8())
+    with contextlib.closing(stored_samples(follower, clips, workers=1)) as stream:
+        with store.filling():
+            crops = streaming.crops_from_clip(clips[0], PROTOCOL)
+            store.commit(clips[0], store.place(clips[0]).write(crops))
+            items = [next(stream)]
+            assert multiprocessing.active_children() == []
+        items += [next(stream) for _ in range(3)]
+        assert len(multiprocessing.active_children()) == 1
+        assert_same([*items, *stream], clips)
 
 
 def test_closing_a_follower_ends_its_wait(store):

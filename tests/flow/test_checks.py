@@ -8,8 +8,9 @@ import pytest
 from harness import checks
 from harness.checks import Context, check_throughput, rejudge
 from harness.datasets import motion8
-from harness.device_predictions import open_session
+from harness.device_predictions import open_session, subset_of_clips
 from harness.errors import InvalidMeasurement, MissingInput
+from harness.inputs import parity_inputs
 from harness.measurement import Measurement
 from harness.registry import device
 from harness.scores import FLOAT16_SMALLEST_NORMAL, FLOAT32_SMALLEST_NORMAL
@@ -58,6 +59,25 @@ def test_an_unknown_measurement_has_no_judge(clean, thresholds):
         rejudge(Measurement(), thresholds.limits(CELL), 1, 1)
 
 
+def test_a_subset_is_the_same_everywhere_and_part_of_a_larger_one(clip_set):
+    ids = [{clip.id for clip in subset_of_clips(clip_set, n).clips} for n in (3, 9, 15)]
+    assert ids[0] < ids[1] < ids[2] < {clip.id for clip in clip_set.clips}
+    assert [len(one) for one in ids] == [3, 9, 15]
+    shuffled = dataclasses.replace(clip_set, clips=clip_set.clips[::-1])
+    assert {clip.id for clip in subset_of_clips(shuffled, 9).clips} == ids[1]
+    subset = subset_of_clips(clip_set, 9)
+    assert subset.digest == subset_of_clips(shuffled, 9).digest != clip_set.digest
+    assert not subset.is_whole
+    assert subset_of_clips(clip_set, None) is subset_of_clips(clip_set, 16) is clip_set
+
+
+def test_a_set_that_is_not_the_contract_s_has_no_subset(context, make_suite, cache, clip_set):
+    fewer = dataclasses.replace(clip_set, clips=clip_set.clips[:15])
+    whole = context(bench=make_suite(cache, clips=fewer).bench)
+    tier = whole.tier.model_copy(update={"clips": {"default": 4}})
+    assert dataclasses.replace(whole, tier=tier).clip_set is fewer
+
+
 def test_what_a_device_can_tell_rests_on_its_precision(context, clean, make_suite, cache):
     assert context().smallest == FLOAT32_SMALLEST_NORMAL
     half = dataclasses.replace(CELL, device="ascend310p")
@@ -82,6 +102,15 @@ def test_without_its_own_clips_a_model_is_shown_those_of_motion8(
     assert checks._timed_clips(context(bench=bench)) == motion8().clips[: checks.TIMED_CLIPS]
     inputs = checks._parity_inputs(context(bench=bench))
     assert inputs.ids[:6] == tuple(clip.id for clip in motion8().clips[:6])
+
+
+def test_parity_reads_the_clips_that_the_accuracy_run_decoded(context, clean, monkeypatch):
+    monkeypatch.setattr("harness.data.loading.decode_frames", None)
+    stored = checks._parity_inputs(context())
+    monkeypatch.undo()
+    bench, count = context().bench, stored.counts.total
+    decoded = parity_inputs(context().spec, bench.clip_set(CELL.model), count)
+    assert stored.digest == decoded.digest
 
 
 class Held:

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from harness import simplify
+from harness.accuracy import accuracy_measurement
 from harness.data.loading import sample_from_clip
 from harness.errors import BuildError, DeviceAbsent, DeviceError, RunError
 from harness.records import RunDirectory, RunFacts
-from harness.reference import predictions_from_npz
+from harness.reference import labels_from_npz, npz_from_predictions, predictions_from_npz
 from harness.registry import device
 from harness.spec import CHECKS, Cell, DeviceState, Presence, Status
 from harness.testing import FakeDevice, FaultyDevice
@@ -271,7 +272,77 @@ def test_timed_queries_that_compute_something_else_do_not_count(
 ):
     faulty = FaultyDevice(double(latency_s=0.04), Drifting)
     record = make_suite(cache, {"cuda": faulty}).check(CUDA, "throughput")
-    assert_red(record, Status.INVALID, "did not compute what the accuracy run computed")
+    assert_red(record, Status.INVALID, "did not compute what untimed ones compute")
+
+
+@pytest.fixture
+def after_accuracy(clean, make_suite, cache, in_process):
+    """Return what times a cell of the processor after its accuracy check, both in one run."""
+
+    def time_it(fault=None):
+        suite = make_suite(cache)
+        accuracy = suite.check(CELL, "accuracy")
+        path = suite.run.root / "raw" / f"{accuracy.raw['predictions']}.npz"
+        preds = predictions_from_npz(path)
+        raw = dict(accuracy.raw)
+        if fault is not None:
+            spoiled = dataclasses.replace(preds, scores=fault(preds.scores))
+            raw["predictions"] = suite.run.keep(npz_from_predictions(spoiled), ".npz")
+        suite.run.append(accuracy.model_copy(update={"raw": raw}))
+        with (suite.run.root / "records.jsonl").open("a") as file:
+            file.write('{"half a ')
+        return suite.check(CELL, "throughput")
+
+    return time_it
+
+
+def test_timed_answers_are_held_against_the_accuracy_run(after_accuracy):
+    record = after_accuracy()
+    assert record.verdict.status is Status.PASS, record.verdict.reason
+    assert record.measurement["clips_compared"] == 12
+    assert "answers as in the accuracy run on 12 clips" in record.verdict.reason
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [lambda scores: np.roll(scores, 1, axis=0), lambda scores: scores + np.float32(0.01)],
+    ids=["of another clip", "off by more than the contract allows"],
+)
+def test_timed_answers_that_differ_from_the_accuracy_run_do_not_count(after_accuracy, fault):
+    record = after_accuracy(fault)
+    assert_red(record, Status.INVALID, "did not compute what the accuracy run computed, of 12 of")
+
+
+def test_accuracy_keeps_all_that_its_verdict_rests_on(clean, clip_set):
+    suite, records = clean
+    raw = {
+        what: suite.run.root / "raw" / f"{digest}.npz"
+        for what, digest in records["accuracy"].raw.items()
+    }
+    assert raw.keys() == {"predictions", "reference", "labels"}
+    labels = labels_from_npz(raw["labels"])
+    assert [clip.id for clip in labels.clips] == [clip.id for clip in clip_set.clips]
+    again = accuracy_measurement(
+        predictions_from_npz(raw["predictions"]), labels, predictions_from_npz(raw["reference"])
+    )
+    assert again == records["accuracy"].measured()
+
+
+def test_a_tier_may_measure_accuracy_on_a_subset(make_suite, cache, clean, in_process, thresholds):
+    suite = make_suite(cache)
+    tier = thresholds.tier("nightly").model_copy(update={"clips": {"nonlocal_tiny-cpu": 12}})
+    tiers = {**thresholds.file.tiers, "nightly": tier}
+    file = thresholds.file.model_copy(update={"tiers": tiers})
+    suite = dataclasses.replace(suite, thresholds=dataclasses.replace(thresholds, file=file))
+    record = suite.check(CELL, "accuracy")
+    measured = record.measured()
+    assert (measured.is_whole, measured.clip_count, measured.top1.k) == (False, 12, 12)
+    # Twelve of twelve bound the share at 76 %, below the floor of 90 %.
+    assert record.verdict.status is Status.INCONCLUSIVE
+    assert "12 clips do not decide" in record.verdict.reason
+    assert "accuracy on a subset of 12 clips" in record.signoff_blockers
+    assert record.subjects["clips"] == measured.clip_set_digest
+    assert record.subjects["clips"] != clean[1]["accuracy"].subjects["clips"]
 
 
 @pytest.mark.parametrize("check", CHECKS)

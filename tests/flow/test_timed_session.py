@@ -5,10 +5,11 @@ import pytest
 
 from harness import timed_session, timing
 from harness.errors import ClipError, RunError
+from harness.limits import ParityLimits
 from harness.registry import device
-from harness.spec import Artifact, DeviceModel, LoopSettings, LoopTimes, OnnxModel
+from harness.spec import Artifact, DeviceModel, LoopSettings, LoopTimes, OnnxModel, Predictions
 from harness.testing import FakeClock, FakeDevice, FakeSession
-from harness.timed_session import time_session
+from harness.timed_session import expected_answers, time_session
 
 SETTINGS = LoopSettings(warmup_queries=2, min_queries=8, min_seconds=0.0)
 LOOP = LoopTimes(device_ms=(10.0,) * 8, device_io_ms=(12.0,) * 8)
@@ -61,9 +62,9 @@ def run(narrow_spec, clip_set, tmp_path, monkeypatch):
     model = DeviceModel(OnnxModel(narrow_spec, 3, "seeded", artifact), "cpu", artifact)
     double = FakeDevice(device("cpu").spec, uniform)
 
-    def time_it(session, beside=None, clips=clip_set.clips[:4], settings=SETTINGS):
+    def time_it(session, beside=None, clips=clip_set.clips[:4], settings=SETTINGS, expected=None):
         monkeypatch.setattr(double, "open", lambda _: session)
-        return time_session(double, model, clips, settings, beside)
+        return time_session(double, model, clips, settings, beside, expected)
 
     return time_it
 
@@ -137,6 +138,68 @@ OUTPUTS = [
 def test_timed_queries_must_compute_the_same(run, clock, output, is_same):
     loop = dataclasses.replace(LOOP, output=output)
     assert run(Session(clock, loop)).is_output_same is is_same
+
+
+LIMITS = ParityLimits(
+    fp64_factor=1.0,
+    fp64_atol=0.0,
+    max_abs_error=0.05,
+    p999_abs_error=0.0,
+    relative_l2=0.01,
+    cosine=1.0,
+    top1_agreement=1.0,
+    top5_overlap=1.0,
+    source="test",
+)
+
+
+def expected_of(clips, scores):
+    ids = tuple(clip.id for clip in clips)
+    preds = Predictions(ids, np.stack([scores] * len(ids)).astype(np.float32))
+    return expected_answers(preds, clips, LIMITS, 1e-38)
+
+
+EVEN = np.full((1, 8), np.log(0.125))
+
+
+@pytest.mark.parametrize(
+    ("scores", "is_same"),
+    [
+        (EVEN, True),
+        (EVEN + 0.02, True),
+        (EVEN + 0.06, False),
+        (EVEN + 0.04, False),
+        (EVEN * np.nan, False),
+        (np.full((2, 8), np.log(0.125)), False),
+    ],
+    ids=["same", "near", "too far", "near each, far in all", "NaN", "of another shape"],
+)
+def test_every_timed_answer_must_be_that_of_the_accuracy_run(run, clock, clip_set, scores, is_same):
+    clips = clip_set.clips[:4]
+    times = run(Session(clock), expected=expected_of(clips, scores))
+    assert times.is_output_same is is_same
+    assert times.clips_compared == 4
+    assert times.differing_clips == (() if is_same else tuple(sorted(c.id for c in clips)))
+
+
+def test_clips_that_the_accuracy_run_has_not_are_not_held_against_it(run, clock, clip_set):
+    times = run(Session(clock), expected=expected_of(clip_set.clips[10:12], EVEN))
+    assert (times.is_output_same, times.clips_compared) == (True, 0)
+    assert expected_answers(None, clip_set.clips, LIMITS, 1e-38) is None
+
+
+def test_the_last_query_beside_pytorch_is_looked_at_too(run, clock, monkeypatch, torch):
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    monkeypatch.setattr("harness.pytorch.torch_model_from_spec", lambda *_: None)
+    monkeypatch.setattr("harness.pytorch.run_torch", lambda *_: clock.advance(0.06))
+
+    def tiring(feed):
+        # The first query is the untimed one.
+        tiring.count += 1
+        return uniform(feed) if tiring.count == 1 else {"class": uniform(feed)["class"] * 1.01}
+
+    tiring.count = 0
+    assert run(Session(clock, function=tiring), beside=(None,)).is_output_same is False
 
 
 def test_an_unreadable_clip_is_named_and_closes_nothing_that_is_not_open(

@@ -10,8 +10,8 @@ import stat
 import sys
 from pathlib import Path
 
-from emulated.faults import hang, has_fault
-from emulated.host import chip_names
+from emulated.faults import hang, has_fault, has_fault_on
+from emulated.host import visible_chips
 from emulated.om import read_om
 from emulated.output import say
 
@@ -73,7 +73,8 @@ class Model:
 
     def _open_device(self, device):
         info("acl init success")
-        if has_fault("bench_device_busy") or device >= len(chip_names()):
+        chips = visible_chips()
+        if device >= len(chips) or has_fault_on("bench_device_busy", chips[device][1]):
             say(BUSY.format(device))
             raise acl_error(507033, "ACL: create context failed")
         info(f"open device {device} success")
@@ -81,7 +82,7 @@ class Model:
             info("create new context")
 
     def _load(self, path):
-        chip = chip_names()[self.device]
+        chip, self.number = visible_chips()[self.device]
         try:
             head, self._onnx = read_om(path)
         except (OSError, ValueError):
@@ -114,12 +115,13 @@ class Model:
         """Compute once, and report the time of ``loop`` executions."""
         import numpy as np
 
-        if has_fault("bench_hang"):
+        late = has_fault_on("bench_hang_late", self.number) and self.run_count
+        if late or has_fault_on("bench_hang", self.number):
             hang()
-        if has_fault("bench_device_error"):
+        if has_fault_on("bench_device_error", self.number):
             info("aclmdlExecute failed, ret 507011", "ERROR")
             raise acl_error(507011, "ACL: model execute failed")
-        if has_fault("bench_crash") and self.run_count:
+        if has_fault_on("bench_crash", self.number) and self.run_count:
             os.kill(os.getpid(), signal.SIGSEGV)
         feeds = {}
         for index, (tensor, array) in enumerate(zip(self.inputs, arrays, strict=True)):

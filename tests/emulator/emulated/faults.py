@@ -46,6 +46,7 @@ AIS_BENCH = {
     "bench_opp": "E19999: the model is of another OPP",
     "bench_crash": "SIGSEGV after the first batch",
     "bench_hang": "hangs in the first batch",
+    "bench_hang_late": "hangs after the first batch",
     "bench_device_error": "the device fails in the first batch",
     "bench_disk_full": "no space for the outputs",
     "bench_missing_output": "rc 0, an output is not there",
@@ -73,6 +74,11 @@ def has_fault(name):
     if unknown:
         sys.exit(f"emulator: unknown EMULATOR_FAULT {unknown[0]}; known: {', '.join(KNOWN)}")
     return name in asked
+
+
+def has_fault_on(name, number):
+    """Whether the chip ``number`` of the host has it; EMULATOR_FAULT_CHIP names a single one."""
+    return has_fault(name) and os.environ.get("EMULATOR_FAULT_CHIP", str(number)) == str(number)
 
 
 def hang():

@@ -10,6 +10,14 @@ def chip_names():
     return [names[number % len(names)] for number in range(count)]
 
 
+def visible_chips():
+    """Name and number of each chip that a process sees, which numbers them from 0."""
+    names = chip_names()
+    visible = os.environ.get("ASCEND_RT_VISIBLE_DEVICES")
+    numbers = range(len(names)) if visible is None else map(int, visible.split(","))
+    return [(names[number], number) for number in numbers]
+
+
 def places(names):
     """NPU id and chip id of each chip: two to a card, or one where the chips differ."""
     if len(set(names)) > 1:
