@@ -16,33 +16,21 @@ from harness.data.loading import samples
 from harness.dataset_commands import add_commands
 from harness.datasets import clip_set_from_site
 from harness.doctor import doctor_lines
-<<<<<<< HEAD
 from harness.errors import HarnessError
-from harness.gate import exit_status, problems
+from harness.gate import exit_status
 from harness.nightly_commands import add_nightly_commands
 from harness.progress import Progress
-from harness.records import RunDirectory
-=======
-from harness.errors import HarnessError, RecordError
-from harness.gate import exit_status
-from harness.progress import Progress
 from harness.ratios import speed_lines
-from harness.records import Record, RunDirectory
->>>>>>> main
+from harness.records import RunDirectory
 from harness.reference import npz_from_predictions
 from harness.rejudge import rejudged
 from harness.run import predict, stream_from_session
 from harness.scores import best_classes, crop_mean
 from harness.site import Site, load_site
 from harness.spec import Cell, ClipSet
-<<<<<<< HEAD
-from harness.summary import problem_lines, table_lines
-from harness.thresholds import thresholds_from_file
-=======
 from harness.summary import decision_lines
-from harness.thresholds import Thresholds, thresholds_from_file
+from harness.thresholds import thresholds_from_file
 from harness.waivers import decide
->>>>>>> main
 from harness.workbench import Workbench
 
 THRESHOLDS = FIXTURES.parent / "thresholds.toml"
@@ -105,11 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     cache.add_argument("--kind", action="append", metavar="KIND", help="only this kind; repeatable")
     cache.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     add_commands(commands)
-<<<<<<< HEAD
-    add_nightly_commands(commands)
-=======
     contract_commands.add_commands(commands)
->>>>>>> main
+    add_nightly_commands(commands)
     return parser
 
 
@@ -179,20 +164,13 @@ def _judge(options: argparse.Namespace) -> int:
     facts, thresholds = run.facts(), thresholds_from_file(options.thresholds)
     if thresholds.digest != facts.thresholds_digest:
         print(f"judged by {thresholds.path}, which is not what the run was judged by then")
-<<<<<<< HEAD
     records = [rejudged(record, thresholds) for record in run.records()]
-    found = problems(records, facts.must_pass, facts.faults)
-    print("\n".join([*table_lines(records), "", *problem_lines(found)]))
-    return exit_status(found)
-=======
-    records = [_rejudged(record, thresholds) for record in run.records()]
     today = datetime.datetime.now(datetime.UTC).date()
     decision = decide(records, facts, thresholds.file.waivers, today)
     speeds = speed_lines(records, thresholds.references())
     lines = decision_lines(records, decision, thresholds.file.waivers)
     print("\n".join([*lines, *speeds]))
     return exit_status(decision.problems)
->>>>>>> main
 
 
 def _cache(options: argparse.Namespace) -> int:

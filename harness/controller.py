@@ -13,15 +13,11 @@ from harness import registry
 from harness.benchmark_json import write_benchmark_json
 from harness.environment import environment_facts
 from harness.errors import HarnessError, first_line
-<<<<<<< HEAD
-from harness.gate import ExitStatus, Problem, exit_status, left_out, problems
-from harness.history import History
-=======
 from harness.floor_lint import floor_warnings
 from harness.gate import ExitStatus, Problem, exit_status, left_out
+from harness.history import History
 from harness.limits import Waiver
 from harness.ratios import speed_lines
->>>>>>> main
 from harness.records import Record, RunDirectory, RunFacts, new_run_directory, run_folder
 from harness.scope import Scope, scope_from_options
 from harness.site import Site, load_site

@@ -6,24 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
+from harness.absences import gaps, missing_cells, missing_night, without_baseline
 from harness.baseline import read_baseline, refuse_foreign
 from harness.errors import HistoryError, InputError
-from harness.gate import ExitStatus, Problem, exit_status, problems
+from harness.gate import ExitStatus, Problem, exit_status
 from harness.history import History, Night
-from harness.night import (
-    Kind,
-    Notice,
-    against_baseline,
-    changed_levels,
-    gaps,
-    missing_cells,
-    missing_night,
-    pasts,
-    without_baseline,
-)
+from harness.night import Kind, Notice, against_baseline, changed_levels, pasts
 from harness.records import RunDirectory, RunFacts
 from harness.rejudge import rejudged
 from harness.thresholds import Thresholds
+from harness.waivers import decide, said
 
 GAP_HOURS = 36.0
 
@@ -85,17 +77,17 @@ def gate_run(
     """
     facts = run.facts()
     records = [rejudged(record, thresholds) for record in run.records()]
-    floors = [
-        Notice(Kind.CONTRACT, one.id, one.status, one.reason)
-        for one in problems(records, facts.must_pass, facts.faults)
-    ]
+    today = datetime.datetime.now(datetime.UTC).date()
+    decision = decide(records, facts, thresholds.file.waivers, today)
+    floors = [Notice(Kind.CONTRACT, one.id, one.status, one.reason) for one in decision.problems]
     if not facts.is_over:
         return GateReport(facts.run_id, tuple(floors), ("it is not over: not in the history",))
     added = history.append(run)
     notes = [added.note] if added.note else []
+    notes += [f"waived: {name} ({said(waiver)})" for name, waiver in decision.waived.items()]
     series, earlier = history.series(tier=facts.tier), _earlier(history, facts)
     frozen = None if baseline is None else read_baseline(baseline)
-    found = pasts(series, facts.run_id, frozen)
+    found = pasts(series, facts.run_id, frozen, decision.waived)
     if not has_baseline:
         notes.append("the ratio to a frozen baseline was left out, as asked")
     if frozen is not None and baseline is not None:

@@ -1,3 +1,4 @@
+import dataclasses
 import datetime
 import json
 import random
@@ -9,9 +10,11 @@ import pytest
 
 import harness
 from harness.__main__ import main
+from harness.absences import gaps, missing_night
 from harness.gate import ExitStatus
 from harness.history import History
-from harness.night import Kind, gaps, missing_night
+from harness.limits import Waiver
+from harness.night import Kind
 from harness.nightly_gate import GateReport, gate_run, report_lines
 from harness.simulated import START, SimulatedNight, simulated_run
 from harness.spec import Cell, Status
@@ -20,6 +23,7 @@ from harness.thresholds import thresholds_from_file
 ROOT = Path(harness.__file__).parent.parent
 THRESHOLDS = thresholds_from_file(ROOT / "thresholds.toml")
 CELL, OTHER = Cell("nonlocal_tiny", "cpu", 1), Cell("timesformer_tiny", "cpu", 1)
+FAR = datetime.date(2100, 1, 1)
 NAME = "nonlocal_tiny-cpu-bs1:throughput"
 
 
@@ -140,6 +144,21 @@ def test_a_run_that_was_stopped_is_red_and_not_in_the_history(settled):
     assert [notice.id for notice in report.notices] == ["(run)"]
     assert report.status is ExitStatus.FAILED
     assert len(settled.history.nights()) == 20
+
+
+def test_a_waived_check_is_not_compared_and_shows_as_waived(settled):
+    waiver = Waiver(
+        cell=CELL.id, check="throughput", reason="slow", issue="#1", owner="O", expires=FAR
+    )
+    file = THRESHOLDS.file.model_copy(update={"waivers": (waiver,)})
+    waiving = dataclasses.replace(THRESHOLDS, file=file)
+    run = settled.run(speed=0.2)
+    told = {one.kind for one in settled.gate(run).notices if one.id.startswith(NAME)}
+    assert told >= {Kind.CONTRACT, Kind.CLIFF}
+    report = gate_run(run, waiving, settled.history, Path("baseline.json"))
+    # Of a run in which everything is waived nothing was shown, and it is not green.
+    assert [one.id for one in report.notices] == ["(nothing)"]
+    assert any(note.startswith(f"waived: {NAME} (#1, owner O") for note in report.notes)
 
 
 # Worse than the baseline
