@@ -11,6 +11,7 @@ from pathlib import Path
 from harness import contract_commands, registry
 from harness.artifacts import ArtifactStore
 from harness.build import FIXTURES
+from harness.channels.commands import add_commands as add_channel_commands
 from harness.checks import rejudge
 from harness.data.kinetics import clip_set_from_list
 from harness.data.loading import samples
@@ -23,8 +24,10 @@ from harness.progress import Progress
 from harness.ratios import speed_lines
 from harness.records import Record, RunDirectory
 from harness.reference import npz_from_predictions
+from harness.report.commands import add_command as add_report
 from harness.run import predict, stream_from_session
 from harness.scores import best_classes, crop_mean
+from harness.signing.commands import add_commands as add_signing_commands
 from harness.site import Site, load_site
 from harness.spec import Cell, ClipSet
 from harness.summary import decision_lines
@@ -92,6 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     cache.add_argument("--kind", action="append", metavar="KIND", help="only this kind; repeatable")
     cache.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     add_commands(commands)
+    add_channel_commands(commands)
+    add_signing_commands(commands)
+    add_report(commands, THRESHOLDS)
     contract_commands.add_commands(commands)
     return parser
 

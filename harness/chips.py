@@ -10,7 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from harness.data.streaming import Item, stored_samples
 from harness.device_predictions import (
     Plan,
-    merged,
     plan_from_bench,
     session_on,
     shard_of_clips,
@@ -18,6 +17,7 @@ from harness.device_predictions import (
 )
 from harness.errors import DeviceError, HarnessError, InvalidMeasurement, RunError
 from harness.progress import Counter, Heartbeat
+from harness.reference import merged
 from harness.runtimes.cann import CannDevice
 from harness.spec import Cell, Clip, ClipSet, Device, DeviceModel, Predictions
 from harness.stages import run_in_child

@@ -6,7 +6,9 @@ HarnessError
 │   ├── SiteError            site.toml, an option or an environment variable
 │   ├── CheckpointError      a checkpoint is missing, damaged, foreign or does not fit its model
 │   ├── ClipError            a clip or a clip list cannot be used
-│   └── RecordError          a stored run cannot be read
+│   ├── RecordError          a stored run cannot be read
+│   ├── KeyFileError         a key cannot be used: damaged, foreign, expired, or open to others
+│   └── SignatureError       what is signed cannot be verified
 ├── MissingInput             weights or data that this machine does not have: *not run*, never a pass
 ├── DeviceError              a device cannot be used
 │   ├── DeviceAbsent         it is not there: *not run*
@@ -51,6 +53,14 @@ class ClipError(InputError):
 
 class RecordError(InputError):
     """A stored run cannot be read or does not fit what was asked."""
+
+
+class KeyFileError(InputError):
+    """A key cannot be used: it is missing, damaged, foreign, expired, or open to others."""
+
+
+class SignatureError(InputError):
+    """A signed statement is missing, damaged, or signed by nobody who is trusted."""
 
 
 class MissingInput(HarnessError):

@@ -15,8 +15,8 @@ from harness.build import (
     simplified_from_onnx,
     weights_from_site,
 )
-from harness.datasets import clip_set_from_site
-from harness.errors import DeviceAbsent, DeviceBroken, DeviceError
+from harness.datasets import clip_set_from_site, motion8
+from harness.errors import DeviceAbsent, DeviceBroken, DeviceError, MissingInput
 from harness.locks import OnWait, exclusive, free_one, try_exclusive, wait_teller
 from harness.progress import Progress
 from harness.reference import rounding_facts
@@ -133,6 +133,14 @@ class Workbench:
                     return
             one = stack.enter_context(self.chip(name))
             yield {getattr(one, "unit_id", None) or name: one}
+
+    def clips_at_hand(self, model: str) -> tuple[ClipSet, Path]:
+        """Return the clips of a model, else motion8's, and the folder of the decoded ones."""
+        root = self.site.cache_dir / "crops"
+        try:
+            return self.clip_set(model), root
+        except MissingInput:
+            return motion8(), root
 
     def on_wait(self, name: str) -> OnWait:
         """Return what tells a person for whom a lock is waited."""
