@@ -210,8 +210,8 @@ def _preprocess(options: argparse.Namespace) -> int:
     print(f"labels {options.out / INFO}, clip names {options.out / CLIPS}")
     if written.padding:
         print(f"the last file ends with {written.padding} samples of zeros that are no clips")
-    for clip_id in written.unreadable:
-        print(f"unreadable: {clip_id}")
+    for line in written.unreadable:
+        print(f"unreadable: {line}")
     return 1 if written.unreadable else 0
 
 
