@@ -23,9 +23,7 @@ CLIPS = "k400.clips"
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """What was written: files, clips, how many samples of the last file are filling, and what could
-    not be read, with the reason.
-    """
+    """What was written: files, clips, filling samples of the last file, and what is unreadable."""
 
     files: int
     clips: int
