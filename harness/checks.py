@@ -33,6 +33,7 @@ from harness.run import feed_from_tensors, run_tensors, stream_from_session
 from harness.runtimes.ort import OrtSession, ort_errors, ort_session
 from harness.spec import Cell, ClipSet, LoopSettings, ModelSpec, Predictions, Session, Status
 from harness.stages import run_in_child
+from harness.strips import raw_strips
 from harness.throughput import SessionTiming, ThroughputMeasurement, throughput_measurement
 from harness.timed_session import TimedClips, expected_answers, time_session
 from harness.workbench import Workbench
@@ -143,6 +144,7 @@ def check_accuracy(context: Context) -> Found:
         "reference": (npz_from_predictions(reference), ".npz"),
         "labels": (npz_labels(clip_set), ".npz"),
     }
+    raw |= raw_strips(measurement.paired, clip_set, spec.protocol, (preds, reference))
     if notes:
         raw["notes"] = "\n".join(notes).encode(), ".txt"
     return Found(measurement, judge_accuracy(measurement, context.limits.accuracy), raw)
@@ -166,7 +168,7 @@ def check_throughput(context: Context) -> Found:
 def timed_sessions(context: Context) -> Generator[SessionTiming, None, None]:
     """Time session after session, each a process of its own, alone on its chip until closed."""
     cell, bench, limits = context.cell, context.bench, context.limits
-    with shared("cpu", bench.site.lock_dir):
+    with shared("cpu", bench.site.lock_dir, bench.on_wait("cpu")):
         model = bench.device_model(cell)
     plan = context.tier.timing_for(cell)
     settings = LoopSettings(plan.warmup_queries, plan.min_queries, plan.min_seconds)

@@ -15,11 +15,13 @@ from harness.environment import environment_facts
 from harness.errors import HarnessError, first_line
 from harness.floor_lint import floor_warnings
 from harness.gate import ExitStatus, Problem, exit_status, left_out
+from harness.history import History
 from harness.limits import Waiver
 from harness.ratios import speed_lines
 from harness.records import Record, RunDirectory, RunFacts, new_run_directory, run_folder
+from harness.report.write import report_lines
 from harness.scope import Scope, scope_from_options
-from harness.site import load_site
+from harness.site import Site, load_site
 from harness.spec import Presence, Status
 from harness.summary import decision_lines, is_emulated
 from harness.thresholds import thresholds_from_file
@@ -43,12 +45,18 @@ class Controller:
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
-        self.root = None if _only_lists(config) else _run_folder(config)
+        self.root: Path | None = None
+        self.site_history: Path | None = None
+        if not _only_lists(config):
+            with usage_errors():
+                site = load_site(config.getoption("--site"), os.environ)
+            self.root, self.site_history = _run_folder(config, site), site.history
         self.run: RunDirectory | None = None
         self.records: list[Record] = []
         self.broken: dict[str, str] = {}
         self.decision = Decision([], {})
         self.spared: list[Problem] = []
+        self.history_line = ""
 
     # Before the header is shown and before xdist starts its workers.
     @pytest.hookimpl(tryfirst=True)
@@ -97,6 +105,8 @@ class Controller:
         if self.run is None or session.exitstatus not in _JUDGED:
             return (yield)
         status = self._conclude(self.run, session.exitstatus)
+        if not self._remember(self.run):
+            status = ExitStatus.FAILED
         if session.exitstatus in _DECIDED:
             session.exitstatus = status
         result = yield
@@ -119,7 +129,19 @@ class Controller:
             lines += ["", *compared]
         for line in [*lines, ""]:
             terminalreporter.write_line(line)
+        if self.history_line:
+            terminalreporter.write_line(self.history_line)
         terminalreporter.write_line(f"run: {self.run.root}")
+
+    # After pytest's own last line, so that the path of the report is the last thing to be read.
+    @pytest.hookimpl(trylast=True)
+    def pytest_unconfigure(self, config: pytest.Config) -> None:
+        """Make the report of the run, where it was asked for, and say where it lies."""
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        if self.run is None or reporter is None or not config.getoption("--signoff"):
+            return
+        for line in report_lines(self.run, scope_from_config(config).thresholds):
+            reporter.write_line(line)
 
     @property
     def _waivers(self) -> tuple[Waiver, ...]:
@@ -145,7 +167,13 @@ class Controller:
         except (HarnessError, OSError) as error:
             self.broken["benchmark.json"] = f"cannot be written: {first_line(error)}"
         facts = run.facts()
-        facts = facts.model_copy(update={"excused": self._excused(facts.required), "is_over": True})
+        facts = facts.model_copy(
+            update={
+                "excused": self._excused(facts.required),
+                "environment_after": environment_facts(_repo(self.config)),
+                "is_over": True,
+            }
+        )
         self.decision = self._decide(facts)
         if ended and not self.decision.problems:
             self.broken["pytest"] = f"ended with exit status {int(ended)}"
@@ -157,6 +185,19 @@ class Controller:
     def _decide(self, facts: RunFacts) -> Decision:
         facts = facts.model_copy(update={"broken": self.broken})
         return decide(self.records, facts, self._waivers, facts.started_on)
+
+    def _remember(self, run: RunDirectory) -> bool:
+        """Add the run to the history, where one is kept; False if it cannot be added."""
+        path = self.config.getoption("--history") or self.site_history
+        if path is None:
+            return True
+        try:
+            added = History(path).append(run)
+        except HarnessError as error:
+            self.history_line = f"NOT IN THE HISTORY: {error}"
+            return False
+        self.history_line = f"history: {path}" + (f"; {added.note}" if added.note else "")
+        return True
 
     def _excused(self, required: tuple[str, ...]) -> tuple[str, ...]:
         """Ids that need not have passed: of absent devices that nobody asked for.
@@ -218,10 +259,8 @@ def _only_lists(config: pytest.Config) -> bool:
     return any(config.getoption(name, None) for name in shown)
 
 
-def _run_folder(config: pytest.Config) -> Path:
+def _run_folder(config: pytest.Config, site: Site) -> Path:
     """Choose the folder of the run, for pytest's JUnit file too; nothing is made yet."""
-    with usage_errors():
-        site = load_site(config.getoption("--site"), os.environ)
     root = run_folder(site.run_root, config.getoption("--run-dir"))
     config.option.xmlpath = getattr(config.option, "xmlpath", None) or str(root / "junit.xml")
     return root
@@ -238,12 +277,16 @@ def _new_run(config: pytest.Config, root: Path) -> RunDirectory:
             started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             command=tuple(sys.argv),
             thresholds_digest=scope.thresholds.digest,
-            environment=environment_facts(scope.thresholds.path.parent),
+            environment=environment_facts(_repo(config)),
             required=scope.required(),
         )
     )
     (run.root / "thresholds.toml").write_bytes(scope.thresholds.path.read_bytes())
     return run
+
+
+def _repo(config: pytest.Config) -> Path:
+    return scope_from_config(config).thresholds.path.parent
 
 
 def _why_failed(report: pytest.TestReport | pytest.CollectReport) -> str:
