@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import io
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -151,9 +152,10 @@ def write_torch_predictions(
     stream = stream_from_runner(functools.partial(pytorch.run_torch, model, spec))
     cache, inputs, whole = kept
     crops = CropStore(cache / "crops", spec.protocol, whole)
-    samples = functools.partial(stored_samples, crops, ahead=REFERENCE_BATCH)
+    stopped = threading.Event()
+    samples = functools.partial(stored_samples, crops, ahead=REFERENCE_BATCH, stopped=stopped)
     with journal_at(cache / "partial", inputs, spec, clip_set.clips) as journal:
-        work = Work(clip_set.clips, samples, journal)
+        work = Work(clip_set.clips, samples, journal, stopped.set)
         preds = predict_resumed(stream, spec, REFERENCE_BATCH, work)
     target.write_bytes(npz_from_predictions(preds))
     return {"clips": len(preds.clip_ids), "unreadable": len(preds.unreadable)}
