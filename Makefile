@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: acceptance test lint coverage smoke emulate clean
+.PHONY: acceptance test lint coverage browser smoke emulate clean
 
 acceptance: $(READY)
-	$(BIN)/pytest -m cpu acceptance/
+	$(BIN)/pytest --signoff -m cpu acceptance/
 
 test: lint coverage smoke
 
@@ -16,7 +16,16 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-coverage: $(READY)
+# The tests of the sign-off page run in it; without it they skip, and say so.
+browser:
+	@if command -v chromium >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get install --yes --quiet --no-install-recommends chromium \
+	  || { apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends chromium; } \
+	  || echo "NO CHROMIUM: it could not be installed; the tests of the sign-off page will skip"; \
+	else echo "NO CHROMIUM: install it (Debian: apt-get install chromium); the tests of the sign-off page will skip"; fi
+
+coverage: $(READY) browser
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -q tests
 	$(BIN)/coverage combine -q

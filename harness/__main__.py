@@ -11,6 +11,7 @@ from pathlib import Path
 from harness import contract_commands, registry
 from harness.artifacts import ArtifactStore
 from harness.build import FIXTURES
+from harness.channels.commands import add_commands as add_channel_commands
 from harness.data.kinetics import clip_set_from_list
 from harness.data.loading import samples
 from harness.dataset_commands import add_commands
@@ -24,8 +25,10 @@ from harness.ratios import speed_lines
 from harness.records import RunDirectory
 from harness.reference import npz_from_predictions
 from harness.rejudge import rejudged
+from harness.report.commands import add_command as add_report
 from harness.run import predict, stream_from_session
 from harness.scores import best_classes, crop_mean
+from harness.signing.commands import add_commands as add_signing_commands
 from harness.site import Site, load_site
 from harness.spec import Cell, ClipSet
 from harness.summary import decision_lines
@@ -93,6 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     cache.add_argument("--kind", action="append", metavar="KIND", help="only this kind; repeatable")
     cache.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     add_commands(commands)
+    add_channel_commands(commands)
+    add_signing_commands(commands)
+    add_report(commands, THRESHOLDS)
     contract_commands.add_commands(commands)
     add_nightly_commands(commands)
     return parser

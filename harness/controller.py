@@ -19,6 +19,7 @@ from harness.history import History
 from harness.limits import Waiver
 from harness.ratios import speed_lines
 from harness.records import Record, RunDirectory, RunFacts, new_run_directory, run_folder
+from harness.report.write import report_lines
 from harness.scope import Scope, scope_from_options
 from harness.site import Site, load_site
 from harness.spec import Presence, Status
@@ -132,6 +133,16 @@ class Controller:
             terminalreporter.write_line(self.history_line)
         terminalreporter.write_line(f"run: {self.run.root}")
 
+    # After pytest's own last line, so that the path of the report is the last thing to be read.
+    @pytest.hookimpl(trylast=True)
+    def pytest_unconfigure(self, config: pytest.Config) -> None:
+        """Make the report of the run, where it was asked for, and say where it lies."""
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        if self.run is None or reporter is None or not config.getoption("--signoff"):
+            return
+        for line in report_lines(self.run, scope_from_config(config).thresholds):
+            reporter.write_line(line)
+
     @property
     def _waivers(self) -> tuple[Waiver, ...]:
         return scope_from_config(self.config).thresholds.file.waivers
@@ -156,7 +167,13 @@ class Controller:
         except (HarnessError, OSError) as error:
             self.broken["benchmark.json"] = f"cannot be written: {first_line(error)}"
         facts = run.facts()
-        facts = facts.model_copy(update={"excused": self._excused(facts.required), "is_over": True})
+        facts = facts.model_copy(
+            update={
+                "excused": self._excused(facts.required),
+                "environment_after": environment_facts(_repo(self.config)),
+                "is_over": True,
+            }
+        )
         self.decision = self._decide(facts)
         if ended and not self.decision.problems:
             self.broken["pytest"] = f"ended with exit status {int(ended)}"
@@ -260,12 +277,16 @@ def _new_run(config: pytest.Config, root: Path) -> RunDirectory:
             started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             command=tuple(sys.argv),
             thresholds_digest=scope.thresholds.digest,
-            environment=environment_facts(scope.thresholds.path.parent),
+            environment=environment_facts(_repo(config)),
             required=scope.required(),
         )
     )
     (run.root / "thresholds.toml").write_bytes(scope.thresholds.path.read_bytes())
     return run
+
+
+def _repo(config: pytest.Config) -> Path:
+    return scope_from_config(config).thresholds.path.parent
 
 
 def _why_failed(report: pytest.TestReport | pytest.CollectReport) -> str:

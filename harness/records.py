@@ -133,6 +133,7 @@ class RunFacts(Measurement):
         command: that was typed.
         thresholds_digest: sha256 of the contract.
         environment: the facts of the machine.
+        environment_after: the same once the run is over; empty before.
         required: ids of the checks that had to pass.
         excused: those of them that need not, as their device is absent and nobody named it; known
             when the run is over.
@@ -147,6 +148,7 @@ class RunFacts(Measurement):
     command: tuple[str, ...]
     thresholds_digest: str
     environment: Mapping[str, str]
+    environment_after: Mapping[str, str] = {}
     required: tuple[str, ...] = ()
     excused: tuple[str, ...] = ()
     broken: Mapping[str, str] = {}

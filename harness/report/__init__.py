@@ -1,0 +1,1 @@
+"""The sign-off: runs of several devices and hosts merged into one decision and one page."""

@@ -1,0 +1,114 @@
+"""What lies below a line of the report: the measurement and the raw files behind it."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from harness.accuracy import AccuracyMeasurement
+from harness.benchmark_json import session_timings
+from harness.export_facts import ExportMeasurement
+from harness.parity import ParityMeasurement
+from harness.records import Record, RunDirectory
+from harness.strips import Strips
+from harness.throughput import SessionTiming, ThroughputMeasurement
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """Of one cell; what was not measured is None, or empty."""
+
+    export: ExportMeasurement | None = None
+    parity: ParityMeasurement | None = None
+    accuracy: AccuracyMeasurement | None = None
+    throughput: ThroughputMeasurement | None = None
+    sessions: tuple[SessionTiming, ...] = ()
+    strips: Strips | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Mover:
+    """A class whose count of right clips differs between device and PyTorch."""
+
+    label: int
+    clips: int
+    reference_right: int
+    device_right: int
+
+    @property
+    def change(self) -> int:
+        """Clips that the device gains, negative where it loses."""
+        return self.device_right - self.reference_right
+
+
+def evidence_from_records(
+    records: Iterable[Record], runs: Sequence[RunDirectory]
+) -> dict[str, Evidence]:
+    """Return the evidence by cell.
+
+    Raises:
+        RecordError: a measurement or a raw file is not what its check leaves.
+    """
+    by_id = {run.facts().run_id: run for run in runs}
+    found: dict[str, Evidence] = {}
+    for record in records:
+        known = found.get(record.cell.id, Evidence())
+        found[record.cell.id] = _with(known, record, by_id[record.run_id])
+    return found
+
+
+def _with(known: Evidence, record: Record, run: RunDirectory) -> Evidence:
+    match record.measured():
+        case ExportMeasurement() as export:
+            return dataclasses.replace(known, export=export)
+        case ParityMeasurement() as parity:
+            return dataclasses.replace(known, parity=parity)
+        case AccuracyMeasurement() as accuracy:
+            strips = _strips(record, run)
+            return dataclasses.replace(known, accuracy=accuracy, strips=strips)
+        case ThroughputMeasurement() as throughput:
+            sessions = tuple(session_timings(run, record))
+            return dataclasses.replace(known, throughput=throughput, sessions=sessions)
+        case _:
+            return known
+
+
+def _strips(record: Record, run: RunDirectory) -> Strips | None:
+    digest = record.raw.get("strips")
+    if digest is None:
+        return None
+    path = run.root / "raw" / f"{digest}.json"
+    return Strips.from_json(path.read_bytes(), path)
+
+
+def movers(measured: AccuracyMeasurement) -> tuple[Mover, ...]:
+    """Return the classes that gain or lose right clips against PyTorch, the worst first."""
+    if measured.paired is None:
+        return ()
+    right: Counter[int] = Counter()
+    clips: Counter[int] = Counter()
+    for label, best, count in measured.confusion:
+        clips[label] += count
+        right[label] += count if label == best else 0
+    change: Counter[int] = Counter()
+    for flip in measured.paired.flips:
+        change[flip.label] += flip.device_class == flip.label
+        change[flip.label] -= flip.reference_class == flip.label
+    found = [
+        Mover(label, clips[label], right[label] - delta, right[label])
+        for label, delta in change.items()
+        if delta
+    ]
+    return tuple(sorted(found, key=lambda mover: (mover.change, mover.label)))
+
+
+def confused(measured: AccuracyMeasurement, most: int = 12) -> tuple[tuple[int, int, int], ...]:
+    """Return the largest entries off the diagonal: label, best class, clips."""
+    wrong = [entry for entry in measured.confusion if entry[0] != entry[1]]
+    return tuple(sorted(wrong, key=lambda entry: (-entry[2], entry[0], entry[1]))[:most])
+
+
+def class_name(number: int, names: Mapping[str, str]) -> str:
+    """Return the name of a class, with its number."""
+    if number < 0:
+        return "no answer or a tie"
+    return f"{names[str(number)]} ({number})" if str(number) in names else f"class {number}"

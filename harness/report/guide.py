@@ -1,0 +1,176 @@
+"""The tables that the two guides print as their last section, filled from what was measured."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from harness.accuracy import AccuracyMeasurement
+from harness.environment import UNKNOWN
+from harness.limits import ThroughputReference
+from harness.ratios import (
+    GUIDE_NAMES,
+    BestBatch,
+    CellSpeed,
+    Ratio,
+    best_batches,
+    ratios,
+    speeds_from_records,
+)
+from harness.records import Record
+from harness.report.table_values import (
+    AccuracyRow,
+    GuideTables,
+    RatioFigure,
+    SpeedFigure,
+    ThroughputRow,
+    VersionRow,
+)
+from harness.report.values import RunLine
+from harness.spec import Cell
+from harness.thresholds import Thresholds
+
+
+def guide_tables(
+    records: Sequence[Record], runs: Sequence[RunLine], thresholds: Thresholds
+) -> GuideTables:
+    """Fill the tables; a device that was not there has no row."""
+    seen = [record for record in records if record.is_device_present]
+    return GuideTables(
+        versions=tuple(_version_rows(seen, {run.run_id: run for run in runs})),
+        accuracy=tuple(_accuracy_rows(seen, thresholds)),
+        throughput=tuple(_throughput_rows(seen, thresholds)),
+    )
+
+
+def _version_rows(records: Iterable[Record], runs: Mapping[str, RunLine]) -> Iterator[VersionRow]:
+    first = {(record.run_id, record.device): record for record in reversed(list(records))}
+    for run_id, device in sorted(first):
+        facts, run = first[run_id, device].device_facts, runs[run_id]
+        environment = run.environment
+        # What a device does not have is not unknown.
+        missing = UNKNOWN if device.startswith("ascend") else "none"
+        yield VersionRow(
+            run_id=run_id,
+            host=run.host,
+            device=device,
+            chip=facts.get(
+                "chip", environment.get("cpu.model", UNKNOWN) if device == "cpu" else UNKNOWN
+            ),
+            driver=facts.get("driver", "none" if device == "cpu" else UNKNOWN),
+            firmware=facts.get("firmware", missing),
+            cann=facts.get("cann", missing),
+            runtime=_runtime(facts),
+            python=environment.get("python", UNKNOWN),
+            torch=environment.get("package.torch", UNKNOWN),
+            os=environment.get("os", UNKNOWN),
+        )
+
+
+def _runtime(facts: Mapping[str, str]) -> str:
+    if "onnxruntime" in facts:
+        return f"ONNX Runtime {facts['onnxruntime']}"
+    return f"CANN {facts['cann']}" if "cann" in facts else UNKNOWN
+
+
+def _accuracy_rows(records: Sequence[Record], thresholds: Thresholds) -> Iterator[AccuracyRow]:
+    rows: dict[tuple[str, str], AccuracyRow] = {}
+    for record in records:
+        measured = record.measured()
+        if not isinstance(measured, AccuracyMeasurement) or not measured.clip_count:
+            continue
+        row = _accuracy_row(record, measured, thresholds)
+        known = rows.get((row.model, row.device))
+        if known is None or row.top1 < known.top1:
+            rows[row.model, row.device] = row
+    yield from rows.values()
+
+
+def _accuracy_row(
+    record: Record, measured: AccuracyMeasurement, thresholds: Thresholds
+) -> AccuracyRow:
+    top1, top5 = measured.top1.k / measured.clip_count, measured.top5.k / measured.clip_count
+    guide1, guide5, notes = None, None, list(_doubts(record, measured))
+    if record.cell in thresholds.cells():
+        limits = thresholds.limits(record.cell).accuracy
+        guide1, guide5 = limits.top1.golden, limits.top5.golden
+        # Where the guide gives no figure of a device, the contract takes the model zoo's.
+        if guide1 is not None and "golden: its" not in limits.top1.source:
+            notes.append("beside mmaction2's model zoo")
+    return AccuracyRow(
+        model=record.model,
+        device=record.device,
+        batch=record.batch,
+        clip_count=measured.clip_count,
+        top1=top1,
+        top5=top5,
+        guide_top1=guide1,
+        guide_top5=guide5,
+        deviation_top1=None if guide1 is None else 100 * (top1 - guide1),
+        deviation_top5=None if guide5 is None else 100 * (top5 - guide5),
+        note=", ".join(notes),
+    )
+
+
+def _doubts(record: Record, measured: AccuracyMeasurement) -> Iterator[str]:
+    if not measured.is_whole:
+        yield "a subset"
+    if record.is_emulated:
+        yield "emulated"
+
+
+def _throughput_rows(records: Sequence[Record], thresholds: Thresholds) -> Iterator[ThroughputRow]:
+    references = {cell: thresholds.limits(cell).throughput for cell in thresholds.cells()}
+    speeds = speeds_from_records(records, references)
+    best = {(one.model, one.device): one for one in best_batches(speeds)}
+    compared = ratios(speeds)
+    for model in dict.fromkeys(speed.cell.model for speed in speeds):
+        own = [speed for speed in speeds if speed.cell.model == model]
+        top = [speed for speed in own if _is_best(speed, best)]
+        batches = sorted({speed.cell.batch for speed in own})
+        for batch in (*batches, *([None] if top else [])):
+            shown = top if batch is None else [one for one in own if one.cell.batch == batch]
+            yield ThroughputRow(
+                model=model,
+                batch=batch,
+                speeds={one.cell.device: _figure(one, references, best) for one in shown},
+                ratios=tuple(
+                    _ratio_figure(ratio)
+                    for ratio in compared
+                    if ratio.model == model and _is_of(ratio, batch)
+                ),
+            )
+
+
+def _is_best(speed: CellSpeed, best: Mapping[tuple[str, str], BestBatch]) -> bool:
+    found = best.get((speed.cell.model, speed.cell.device))
+    return found is not None and found.batch == speed.cell.batch
+
+
+def _is_of(ratio: Ratio, batch: int | None) -> bool:
+    return ratio.is_best if batch is None else not ratio.is_best and ratio.batches[0] == batch
+
+
+def _ratio_figure(ratio: Ratio) -> RatioFigure:
+    return RatioFigure(
+        name="/".join(GUIDE_NAMES[device] for device in ratio.devices),
+        value=ratio.value,
+        scopes=ratio.scopes,
+        guide=ratio.guide,
+        guide_scopes=ratio.guide_scopes,
+    )
+
+
+def _figure(
+    speed: CellSpeed,
+    references: Mapping[Cell, ThroughputReference],
+    best: Mapping[tuple[str, str], BestBatch],
+) -> SpeedFigure:
+    # A golden that is no guide's is a floor of ours.
+    guide = speed.golden if "guide" in references[speed.cell].source else None
+    is_alike = speed.scope == speed.golden_scope
+    return SpeedFigure(
+        per_s=speed.per_s,
+        scope=speed.scope,
+        guide=guide,
+        guide_scope=None if guide is None else speed.golden_scope,
+        deviation=speed.per_s / guide - 1.0 if guide is not None and is_alike else None,
+        is_best=_is_best(speed, best),
+    )

@@ -1,0 +1,136 @@
+"""A record as a line of the report: its outcome, its margins with their intervals, its blockers."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Literal
+
+from harness.accuracy import AccuracyMeasurement
+from harness.judge import Finding
+from harness.limits import Limits
+from harness.measurement import Measurement
+from harness.records import Record
+from harness.report.values import CheckLine, MarginLine, Outcome
+from harness.spec import Cell, Check, Status
+from harness.statistics import Interval, tango_bounds
+from harness.summary import margin_text
+from harness.throughput import ThroughputMeasurement
+
+SEEDED = "seeded weights"
+EMULATED = "an emulator answered in the device's place"
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What a release asks of a check: ``tier`` is None where it asks for nothing."""
+
+    cell: Cell
+    check: Check
+    tier: str | None
+    limits: Limits | None
+
+
+def line_from_record(record: Record, asked: Asked, *, is_waived: bool) -> CheckLine:
+    """Return the line of a check that left a record."""
+    measured = record.measured()
+    outcome: Outcome = "waived" if is_waived else record.verdict.status.value
+    return CheckLine(
+        id=record.id,
+        check=record.check,
+        run_id=record.run_id,
+        is_required=asked.tier is not None,
+        outcome=outcome,
+        reason=record.verdict.reason,
+        margin=margin_text(record),
+        findings=tuple(
+            _margin_line(one, measured, asked.limits) for one in record.verdict.findings
+        ),
+        blockers=tuple(_blockers(record, asked.tier)),
+        stage=record.stage,
+        subjects=record.subjects,
+        raw=record.raw,
+        device_facts=record.device_facts,
+        started=record.started,
+        seconds=record.seconds,
+    )
+
+
+def line_of_nothing(asked: Asked) -> CheckLine:
+    """Return the line of a check without any record."""
+    return CheckLine(
+        id=f"{asked.cell.id}:{asked.check}",
+        check=asked.check,
+        is_required=asked.tier is not None,
+        outcome="not run",
+        reason="no run that was given has a record of it",
+    )
+
+
+def blocker_kind(text: str) -> Literal["seeded", "emulated", "partial"]:
+    """Return the kind of what blocks a check whatever its outcome."""
+    if text == SEEDED:
+        return "seeded"
+    return "emulated" if text == EMULATED else "partial"
+
+
+def _blockers(record: Record, tier: str | None) -> Iterator[str]:
+    """Say why a check can not be signed off whatever its outcome."""
+    if record.weights == "seeded":
+        yield SEEDED
+    if record.is_emulated:
+        yield EMULATED
+    measured, subset = record.measured(), ""
+    if isinstance(measured, AccuracyMeasurement) and not measured.is_whole:
+        subset = f"accuracy on a subset of {measured.clip_count} clips"
+        yield subset
+    if tier not in (None, record.tier) and is_run(record):
+        yield (
+            f"run in the {record.tier} tier, on fewer inputs or for less time than the {tier} "
+            "tier asks for"
+        )
+    told = {SEEDED, EMULATED, subset, f"the outcome is {record.verdict.status}"}
+    yield from (text for text in record.signoff_blockers if text not in told)
+
+
+def _margin_line(
+    finding: Finding, measured: Measurement | None, limits: Limits | None
+) -> MarginLine:
+    interval = None if measured is None else interval_of(finding, measured, limits)
+    return MarginLine(**finding.model_dump(), interval=interval)
+
+
+def interval_of(finding: Finding, measured: Measurement, limits: Limits | None) -> Interval | None:
+    """Return the interval of a finding in the finding's own unit; None where there is none."""
+    match measured:
+        case AccuracyMeasurement():
+            return _accuracy_interval(finding, measured)
+        case ThroughputMeasurement() if limits is not None:
+            reference = limits.throughput
+            speed = measured.speed(reference.definition)
+            if speed is None:
+                return None
+            series = speed.x_pytorch if reference.against == "pytorch" else speed.per_s
+            return None if series is None else series.bounds
+        case _:
+            return None
+
+
+def _accuracy_interval(finding: Finding, measured: AccuracyMeasurement) -> Interval | None:
+    counts = {"top-1": measured.top1, "top-5": measured.top5}
+    if finding.name in counts and finding.unit == "clips":
+        count = counts[finding.name]
+        return _scaled(count.interval, count.n)
+    paired = measured.paired
+    if paired is None or finding.unit != "points":
+        return None
+    return _scaled(tango_bounds(paired.b, paired.c, paired.n, paired.bounds.confidence), 100.0)
+
+
+def _scaled(interval: Interval, factor: float) -> Interval:
+    return interval.model_copy(
+        update={"low": factor * interval.low, "high": factor * interval.high}
+    )
+
+
+def is_run(record: Record) -> bool:
+    """Whether anything was tried."""
+    return record.verdict.status is not Status.NOT_RUN

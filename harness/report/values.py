@@ -1,0 +1,217 @@
+"""What a release rests on, as values; their JSON form is ``signoff.json``.
+
+The published schema, docs/signoff.schema.json, is made from these classes.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, Self
+
+import pydantic
+
+from harness.judge import Finding
+from harness.measurement import Measurement
+from harness.report.table_values import GuideTables
+from harness.spec import Check
+from harness.statistics import Interval
+
+Outcome = Literal["pass", "fail", "inconclusive", "invalid", "error", "not run", "waived"]
+Decision = Literal["SHIP", "DO NOT SHIP"]
+ReasonKind = Literal[
+    "not run",
+    "fail",
+    "error",
+    "invalid",
+    "inconclusive",
+    "stopped run",
+    "broken run",
+    "suite commit",
+    "thresholds",
+    "repeated",
+    "unfounded",
+    "seeded",
+    "emulated",
+    "partial",
+    "waiver",
+]
+
+
+class Reason(Measurement):
+    """One reason against shipping: a sentence, and the checks or runs that it is about."""
+
+    kind: ReasonKind
+    text: str
+    ids: tuple[str, ...] = ()
+
+
+class MarginLine(Finding):
+    """A comparison with its limit; ``interval`` is in the unit of the comparison, if there is one."""
+
+    interval: Interval | None = None
+
+
+class RunLine(Measurement):
+    """One merged run.
+
+    Attributes:
+        run_id: of the run.
+        tier: that was run.
+        started: UTC, ISO 8601.
+        command: that was typed.
+        host: where it ran.
+        commit: of the suite; ``unknown`` outside of a checkout.
+        is_dirty: whether the checkout had changes; None if that is not known.
+        thresholds: sha256 of the contract that it was judged by.
+        is_over: whether it came to its end.
+        faults: what stands against it outside of its records, by test.
+        record_count: lines of its ``records.jsonl``.
+        records_sha256, facts_sha256: of ``records.jsonl`` and of ``run.json``.
+        environment: facts of the machine when it began.
+        environment_after: the same when it ended; empty if nobody looked.
+    """
+
+    run_id: str
+    tier: str
+    started: str
+    command: tuple[str, ...]
+    host: str
+    commit: str
+    is_dirty: bool | None
+    thresholds: str
+    is_over: bool
+    faults: Mapping[str, str]
+    record_count: int
+    records_sha256: str
+    facts_sha256: str
+    environment: Mapping[str, str]
+    environment_after: Mapping[str, str] = {}
+
+
+class CheckLine(Measurement):
+    """One check of a cell.
+
+    Attributes:
+        id: ``model-device-bsN:check``.
+        check: export, parity, accuracy or throughput.
+        run_id: of the run whose record this is; None if there is no record.
+        is_required: whether the release rests on it.
+        outcome: of the check; ``waived`` where an owner has taken a red outcome upon himself.
+        reason: one sentence.
+        margin: distance to the nearest limit, in words; empty if nothing was compared.
+        findings: every comparison with its limit.
+        blockers: why it can not be signed off, whatever its outcome.
+        stage: that broke, for an error.
+        subjects: digests of what was judged.
+        raw: digests of the raw files.
+        device_facts: chip, driver and versions.
+        started: UTC, ISO 8601; empty without a record.
+        seconds: that the check took.
+    """
+
+    id: str
+    check: Check
+    run_id: str | None = None
+    is_required: bool
+    outcome: Outcome
+    reason: str
+    margin: str = ""
+    findings: tuple[MarginLine, ...] = ()
+    blockers: tuple[str, ...] = ()
+    stage: str | None = None
+    subjects: Mapping[str, str] = {}
+    raw: Mapping[str, str] = {}
+    device_facts: Mapping[str, str] = {}
+    started: str = ""
+    seconds: float = 0.0
+
+
+class CellLine(Measurement):
+    """One cell: its checks in their order, and the command that runs it again."""
+
+    id: str
+    model: str
+    device: str
+    batch: int
+    is_required: bool
+    checks: tuple[CheckLine, ...]
+    reproduce: str
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether a check that the release rests on was not run."""
+        return any(line.is_required and line.outcome == "not run" for line in self.checks)
+
+
+class WaiverLine(Measurement):
+    """A waiver of the contract; ``problem`` says why it does not count, or is empty."""
+
+    cell: str
+    check: str
+    stage: str | None
+    reason: str
+    issue: str
+    owner: str
+    expires: str
+    covers: tuple[str, ...]
+    problem: str = ""
+
+
+class Coverage(Measurement):
+    """Required cells against those of which every required check was run."""
+
+    required_cells: int
+    run_cells: int
+    required_checks: int
+    run_checks: int
+    passed_checks: int
+    waived_checks: int
+
+
+class Release(Measurement):
+    """The decision on a release with everything that it rests on.
+
+    SHIP with a reason against it, with a required check that has not passed, or of nothing, cannot
+    be built.
+
+    Attributes:
+        decision: SHIP or DO NOT SHIP.
+        reasons: against shipping, what did not run first.
+        made: day of the decision, ISO 8601.
+        tier: whose requirements were applied.
+        thresholds: sha256 of the contract.
+        commit: of the suite that made every run; None where they differ.
+        runs: that were merged.
+        coverage: required against run.
+        cells: of the release and whatever else was run, cells with a gap first.
+        waivers: of the contract.
+        tables: of the guides.
+    """
+
+    schema_version: Literal[1] = 1
+    decision: Decision
+    reasons: tuple[Reason, ...]
+    made: str
+    tier: str
+    thresholds: str
+    commit: str | None
+    runs: tuple[RunLine, ...]
+    coverage: Coverage
+    cells: tuple[CellLine, ...]
+    waivers: tuple[WaiverLine, ...] = ()
+    tables: GuideTables = GuideTables()
+
+    @pydantic.model_validator(mode="after")
+    def _has_seen_what_it_ships(self) -> Self:
+        if self.decision == "DO NOT SHIP":
+            if not self.reasons:
+                raise ValueError("DO NOT SHIP needs a reason")
+            return self
+        required = [line for line in self.check_lines if line.is_required]
+        is_green = all(line.outcome in ("pass", "waived") for line in required)
+        if self.reasons or not is_green or not any(line.outcome == "pass" for line in required):
+            raise ValueError("SHIP needs every required check passed and no reason against it")
+        return self
+
+    @property
+    def check_lines(self) -> tuple[CheckLine, ...]:
+        """The checks of all cells."""
+        return tuple(line for cell in self.cells for line in cell.checks)
