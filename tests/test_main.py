@@ -36,7 +36,10 @@ from harness.throughput import session_timing, throughput_measurement
 
 ROOT = Path(harness.__file__).parent.parent
 CELL = Cell("nonlocal_tiny", "cpu", 1)
-COMMANDS = ("doctor", "models", "export", "build", "run", "judge", "cache")
+COMMANDS = (
+    *("doctor", "models", "export", "build", "run", "judge", "cache"),
+    *("history", "baseline", "gate", "bisect"),
+)
 
 
 @pytest.fixture(autouse=True)
