@@ -385,3 +385,8 @@ def site(tmp_path_factory, thresholds, release_cells, strips_of):
 @pytest.fixture(scope="session")
 def hostile():
     return HOSTILE
+
+
+@pytest.fixture(scope="session")
+def today():
+    return TODAY
