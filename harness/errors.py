@@ -6,7 +6,11 @@ HarnessError
 │   ├── SiteError            site.toml, an option or an environment variable
 │   ├── CheckpointError      a checkpoint is missing, damaged, foreign or does not fit its model
 │   ├── ClipError            a clip or a clip list cannot be used
-│   └── RecordError          a stored run cannot be read
+│   ├── RecordError          a stored run cannot be read
+│   ├── KeyFileError         a key cannot be used: damaged, foreign, expired, or open to others
+│   ├── SignatureError       what is signed cannot be verified
+│   ├── HistoryError         the history cannot be read, or does not take a run
+│   └── BaselineError        a baseline cannot be made, read or compared with
 ├── MissingInput             weights or data that this machine does not have: *not run*, never a pass
 ├── DeviceError              a device cannot be used
 │   ├── DeviceAbsent         it is not there: *not run*
@@ -51,6 +55,22 @@ class ClipError(InputError):
 
 class RecordError(InputError):
     """A stored run cannot be read or does not fit what was asked."""
+
+
+class KeyFileError(InputError):
+    """A key cannot be used: it is missing, damaged, foreign, expired, or open to others."""
+
+
+class SignatureError(InputError):
+    """A signed statement is missing, damaged, or signed by nobody who is trusted."""
+
+
+class HistoryError(InputError):
+    """The history cannot be read, or does not take a run."""
+
+
+class BaselineError(InputError):
+    """A baseline cannot be made, read or compared with."""
 
 
 class MissingInput(HarnessError):

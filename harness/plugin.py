@@ -10,6 +10,7 @@ from harness import registry
 from harness.controller import WORKER_RUN, Controller, scope_from_config, thresholds_path
 from harness.progress import Progress
 from harness.records import Record, RunDirectory
+from harness.reproduce import reproduce_check
 from harness.site import load_site
 from harness.spec import CHECKS, Cell, Check, Status
 from harness.suite import Suite
@@ -40,6 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--site", type=Path, metavar="FILE", help="where this machine keeps checkpoints and data")
     add("--signoff", action="store_true", help="make the sign-off report of this run at its end")
     add("--run-dir", type=Path, metavar="DIR", help="folder of this run; by default a new one")
+    add("--history", type=Path, metavar="FILE", help="add this run to the nightly history")
 
 
 # First, so that the JUnit file of pytest itself lands in the folder of the run.
@@ -143,9 +145,15 @@ def _marks(names: tuple[str, ...]) -> list[pytest.MarkDecorator]:
 
 
 def _properties(record: Record) -> list[tuple[str, object]]:
-    """Return what JUnit shows of a record: the outcome and every number."""
+    """Return what JUnit shows of a record: the outcome, every number, and how to repeat it."""
     numbers = [(finding.name, finding.measured) for finding in record.verdict.findings]
-    return [("status", str(record.verdict.status)), ("reason", record.verdict.reason), *numbers]
+    return [
+        ("status", str(record.verdict.status)),
+        ("reason", record.verdict.reason),
+        *numbers,
+        *([("emulated", "yes")] if record.is_emulated else []),
+        ("reproduce", reproduce_check(record.cell, record.check, record.tier)),
+    ]
 
 
 def _end_test(record: Record, reviewed: WaiverReview) -> None:
@@ -157,4 +165,5 @@ def _end_test(record: Record, reviewed: WaiverReview) -> None:
     if verdict.status is Status.NOT_RUN:
         pytest.skip(verdict.reason)
     if verdict.status is not Status.PASS:
-        pytest.fail(f"{verdict.status}: {verdict.reason}", pytrace=False)
+        reproduce = reproduce_check(record.cell, record.check, record.tier)
+        pytest.fail(f"{verdict.status}: {verdict.reason}\nReproduce: {reproduce}", pytrace=False)

@@ -8,6 +8,7 @@ from statsmodels.stats.proportion import proportion_confint
 from harness.statistics import (
     early_stopping_count,
     early_stopping_percentile,
+    look_confidence,
     mcnemar_midp,
     median,
     minimum_detectable_loss,
@@ -184,6 +185,13 @@ def test_session_bound_errs_as_often_as_it_says():
     runs = rng.normal(100.0, 3.0, size=(2000, 4))
     passes = [bounds.low >= 100.0 for run in runs if (bounds := session_bounds(run.tolist()))]
     assert 0.035 < np.mean(passes) < 0.065
+
+
+def test_all_looks_together_spend_the_doubt_and_no_more():
+    spent = [1.0 - look_confidence(look) for look in range(1, 20001)]
+    assert spent == sorted(spent, reverse=True)
+    assert 0.0499 < sum(spent) < 0.05
+    assert look_confidence(1) == pytest.approx(0.969604, abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from harness.judge.verdict import (
     undecided,
 )
 from harness.limits import ThroughputReference
+from harness.statistics import look_confidence, session_bounds
 from harness.throughput import SpeedSeries, ThroughputMeasurement
 
 
@@ -22,7 +23,9 @@ def judge_throughput(
     """Judge the speed by the definition that the reference names.
 
     The lower bound over sessions has to reach the floor; a floor between the bounds decides
-    nothing. One session has no bounds: its own value decides where ``sessions_min`` is 1.
+    nothing. Sessions are added until they decide, so each look after ``sessions_min`` takes wider
+    bounds, and all of them together err in at most 5 % of runs. One session has no bounds: its own
+    value decides where ``sessions_min`` is 1.
     """
     if measurement.invalid_reasons:
         return invalid(f"the timing does not count: {listed(measurement.invalid_reasons)}")
@@ -58,12 +61,14 @@ def _floor_finding(
     series: SpeedSeries, reference: ThroughputReference, sessions_min: int
 ) -> Finding:
     """Compare the lower bound with the floor; None as an answer where the bounds straddle it."""
-    count, bounds = len(series.per_session), series.bounds
+    count = len(series.per_session)
+    confidence = look_confidence(max(1, count - max(2, sessions_min) + 1))
+    bounds = session_bounds(series.per_session, confidence)
     low, high = (series.mean, series.mean) if bounds is None else (bounds.low, bounds.high)
     note = f"mean {series.mean:.4g}, {count} session(s)"
     if bounds is not None:
-        note += f", 95 % bounds {low:.4g} and {high:.4g}"
-    name = f"{reference.definition} speed" + ("" if bounds is None else " (lower 95 % bound)")
+        note += f", {100 * confidence:.3g} % bounds {low:.4g} and {high:.4g}"
+    name = f"{reference.definition} speed" + ("" if bounds is None else " (lower bound)")
     finding = at_least(name, low, reference.floor, reference.unit, note)
     is_decided = count >= sessions_min and (low >= reference.floor or high < reference.floor)
     return finding if is_decided else undecided(finding)

@@ -23,6 +23,7 @@ from harness.report.values import (
     RunLine,
     WaiverLine,
 )
+from harness.reproduce import reproduce_cell
 from harness.spec import CHECKS, Cell, Check
 from harness.thresholds import Thresholds
 from harness.waivers import review
@@ -160,8 +161,7 @@ def _check_line(record: Record | None, asked: Asked, waived: set[str]) -> CheckL
 def reproduce_command(cell: Cell, merged: Merged) -> str:
     """Return the command line that runs a cell again, at the commit that was run."""
     tiers = [record.tier for record in merged.records.values() if record.cell == cell]
-    words = ["pytest", "acceptance", "-m", cell.device, "--tier", (tiers or [RELEASE_TIER])[0]]
-    command = shlex.join([*words, "--model", cell.model, "--batch-size", str(cell.batch)])
+    command = reproduce_cell(cell, (tiers or [RELEASE_TIER])[0])
     commits = [commit for commit in merged.commits if commit != UNKNOWN]
     return f"git checkout {shlex.quote(commits[0])} && {command}" if len(commits) == 1 else command
 

@@ -1,0 +1,154 @@
+"""Verify a signed bundle on any machine: signature, every byte, and that the verdicts follow."""
+
+import dataclasses
+import datetime
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from harness.errors import HarnessError, SignatureError
+from harness.report.values import Release
+from harness.signing.bundle import Bundle, changed_files
+from harness.signing.envelope import opened_envelope
+from harness.signing.evidence import evidence_problems
+from harness.signing.keys import PublicKey
+from harness.signing.sign import Derived, decision_problems
+from harness.signing.statements import (
+    SUMMARY_TYPE,
+    TEST_RESULT_TYPE,
+    artifacts_of,
+    files_of,
+    test_result,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification:
+    """What verifying found.
+
+    Attributes:
+        problems: everything that does not hold; none, and the bundle is what was signed.
+        key: that signed it; None if none that was given did.
+        signed_at: when, by the signer's own word; empty if that could not be read.
+        file_count: files that were signed.
+        release: the decision, as it follows from the raw files; None if that broke.
+        recomputed: ids of the checks whose verdict was recomputed from raw files.
+        carried: ids of those whose measurement stands as recorded, as no raw file holds it.
+    """
+
+    problems: tuple[str, ...]
+    key: PublicKey | None = None
+    signed_at: str = ""
+    file_count: int = 0
+    release: Release | None = None
+    recomputed: tuple[str, ...] = ()
+    carried: tuple[str, ...] = ()
+
+
+def verify(bundle: Bundle, keys: Sequence[PublicKey], day: datetime.date) -> Verification:
+    """Verify a bundle against trusted keys, as of a day.
+
+    Raises:
+        KeyFileError: no key is valid on that day, or one is damaged.
+    """
+    try:
+        statement, key = _opened(bundle, keys, day)
+    except SignatureError as error:
+        return Verification((str(error),))
+    try:
+        signed = files_of(statement)
+        problems = changed_files(signed, bundle.digests())
+    except HarnessError as error:
+        return Verification((str(error),), key)
+    summary, summary_problems = _summary(bundle, keys, day)
+    found, founding = _founding_problems(bundle)
+    problems += [*summary_problems, *founding]
+    if found is not None:
+        problems += _statement_problems(bundle, statement, found)
+        problems += _summary_problems(bundle, summary, statement, found.release)
+    records = [] if found is None else found.records
+    measured = [record for record in records if record.measurement is not None]
+    return Verification(
+        tuple(dict.fromkeys(problems)),
+        key,
+        str(summary.get("predicate", {}).get("timeVerified", "")),
+        len(signed),
+        None if found is None else found.release,
+        tuple(record.id for record in measured if record.check != "export"),
+        tuple(record.id for record in measured if record.check == "export"),
+    )
+
+
+def _opened(
+    bundle: Bundle, keys: Sequence[PublicKey], day: datetime.date
+) -> tuple[Mapping[str, Any], PublicKey]:
+    """Return the test result and its key, which has to count on that day."""
+    statement, key = opened_envelope(bundle.test_result, keys)
+    key.require_valid_on(day)
+    if statement.get("predicateType") != TEST_RESULT_TYPE:
+        raise SignatureError(f"{bundle.test_result} is no signed test result")
+    return statement, key
+
+
+def _summary(
+    bundle: Bundle, keys: Sequence[PublicKey], day: datetime.date
+) -> tuple[Mapping[str, Any], list[str]]:
+    """Return the verification summary, or nothing and what is wrong with it."""
+    try:
+        statement, key = opened_envelope(bundle.summary, keys)
+        if statement.get("predicateType") != SUMMARY_TYPE:
+            return {}, [f"{bundle.summary} is no signed verification summary"]
+        made = datetime.datetime.fromisoformat(statement["predicate"]["timeVerified"]).date()
+    except SignatureError as error:
+        return {}, [str(error)]
+    except (KeyError, ValueError) as error:
+        return {}, [f"{bundle.summary} does not say when it was made: {error}"]
+    if made > key.last_day:
+        return statement, [f"it was signed on {made}, after its key expired on {key.expires}"]
+    # Clocks of two machines may stand on either side of midnight.
+    if made > day + datetime.timedelta(days=1):
+        return statement, [f"it says that it was signed on {made}, which is after {day}"]
+    return statement, []
+
+
+def _founding_problems(bundle: Bundle) -> tuple[Derived | None, list[str]]:
+    """Recompute every verdict from raw files and the decision from the records."""
+    try:
+        problems = [problem for run in bundle.runs() for problem in evidence_problems(run)]
+        found, more = decision_problems(bundle)
+    except HarnessError as error:
+        return None, [str(error)]
+    return found, [*problems, *more]
+
+
+def _statement_problems(
+    bundle: Bundle, statement: Mapping[str, Any], found: Derived
+) -> Iterator[str]:
+    """Name what the signed statement says and the records do not."""
+    expected = test_result(bundle, found.release, found.records)
+    if artifacts_of(statement) != artifacts_of(expected):
+        yield "the artifacts that were signed are not those of the records"
+    for name in sorted({*expected["predicate"], *statement["predicate"]}):
+        ours, theirs = (one["predicate"].get(name) for one in (expected, statement))
+        if ours != theirs:
+            yield f"the signed {name} does not follow from the records: {theirs}, comes to {ours}"
+
+
+def _summary_problems(
+    bundle: Bundle, summary: Mapping[str, Any], statement: Mapping[str, Any], release: Release
+) -> Iterator[str]:
+    """Name what the verification summary says otherwise than the test result."""
+    if not summary:
+        return
+    content, predicate = bundle.test_result.read_bytes(), summary["predicate"]
+    inputs = [one["digest"]["sha256"] for one in predicate.get("inputAttestations", [])]
+    if inputs != [hashlib.sha256(content).hexdigest()]:
+        yield "the verification summary was made of another test result"
+    expected = "PASSED" if release.decision == "SHIP" else "FAILED"
+    if predicate.get("verificationResult") != expected:
+        yield f"the verification summary says {predicate.get('verificationResult')}, not {expected}"
+    if predicate.get("policy", {}).get("digest") != {"sha256": release.thresholds}:
+        yield "the verification summary is of other thresholds"
+    artifacts = artifacts_of(statement)
+    if artifacts and artifacts_of(summary) != artifacts:
+        yield "the verification summary is of other artifacts than the test result"
