@@ -94,7 +94,7 @@ def test_sessions_are_drawn_with_bounds_and_floor():
     bounds = Interval(low=9.0, high=11.0, confidence=0.95)
     root = parsed(sessions_chart([9.5, 10.5], bounds, 8.0))
     assert len([one for one in root if one.get("class") == "dot"]) == 2
-    assert "95 % bounds 9 and 11, floor 8" in root.get("aria-label")
+    assert "bounds 9 and 11, floor 8" in root.get("aria-label")
     assert "bounds" not in parsed(sessions_chart([8.0], None, 8.0)).get("aria-label")
 
 
