@@ -42,7 +42,8 @@ def line_from_record(record: Record, asked: Asked, *, is_waived: bool) -> CheckL
         reason=record.verdict.reason,
         margin=margin_text(record),
         findings=tuple(
-            _margin_line(one, measured, asked.limits) for one in record.verdict.findings
+            _margin_line(one, measured, asked, record.sessions_min)
+            for one in record.verdict.findings
         ),
         blockers=tuple(_blockers(record, asked.tier)),
         stage=record.stage,
