@@ -12,18 +12,19 @@ from harness import contract_commands, registry
 from harness.artifacts import ArtifactStore
 from harness.build import FIXTURES
 from harness.channels.commands import add_commands as add_channel_commands
-from harness.checks import rejudge
 from harness.data.kinetics import clip_set_from_list
 from harness.data.loading import samples
 from harness.dataset_commands import add_commands
 from harness.datasets import clip_set_from_site
 from harness.doctor import doctor_lines
-from harness.errors import HarnessError, RecordError
+from harness.errors import HarnessError
 from harness.gate import exit_status
+from harness.nightly_commands import add_nightly_commands
 from harness.progress import Progress
 from harness.ratios import speed_lines
-from harness.records import Record, RunDirectory
+from harness.records import RunDirectory
 from harness.reference import npz_from_predictions
+from harness.rejudge import rejudged
 from harness.report.commands import add_command as add_report
 from harness.run import predict, stream_from_session
 from harness.scores import best_classes, crop_mean
@@ -31,7 +32,7 @@ from harness.signing.commands import add_commands as add_signing_commands
 from harness.site import Site, load_site
 from harness.spec import Cell, ClipSet
 from harness.summary import decision_lines
-from harness.thresholds import Thresholds, thresholds_from_file
+from harness.thresholds import thresholds_from_file
 from harness.waivers import decide
 from harness.workbench import Workbench
 
@@ -42,8 +43,8 @@ USAGE_ERROR = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status.
 
-    0 done, 1 no, 2 unusable input, 130 Ctrl-C; ``judge`` ends like the run: 6 incomplete and 7
-    inconclusive.
+    0 done, 1 no, 2 unusable input, 130 Ctrl-C; ``judge`` and ``gate`` end like the run: 6
+    incomplete and 7 inconclusive.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -99,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     add_signing_commands(commands)
     add_report(commands, THRESHOLDS)
     contract_commands.add_commands(commands)
+    add_nightly_commands(commands)
     return parser
 
 
@@ -168,26 +170,13 @@ def _judge(options: argparse.Namespace) -> int:
     facts, thresholds = run.facts(), thresholds_from_file(options.thresholds)
     if thresholds.digest != facts.thresholds_digest:
         print(f"judged by {thresholds.path}, which is not what the run was judged by then")
-    records = [_rejudged(record, thresholds) for record in run.records()]
+    records = [rejudged(record, thresholds) for record in run.records()]
     today = datetime.datetime.now(datetime.UTC).date()
     decision = decide(records, facts, thresholds.file.waivers, today)
     speeds = speed_lines(records, thresholds.references())
     lines = decision_lines(records, decision, thresholds.file.waivers)
     print("\n".join([*lines, *speeds]))
     return exit_status(decision.problems)
-
-
-def _rejudged(record: Record, thresholds: Thresholds) -> Record:
-    measured = record.measured()
-    if measured is None:
-        return record
-    if record.cell not in thresholds.cells():
-        raise RecordError(f"{thresholds.path} has no limits for {record.cell.id}, which was run")
-    limits, tier = thresholds.limits(record.cell), thresholds.tier(record.tier)
-    inputs_min = tier.inputs_for(record.cell)
-    sessions_min = tier.timing_for(record.cell).sessions_min
-    verdict = rejudge(measured, limits, inputs_min, sessions_min)
-    return record.model_copy(update={"verdict": verdict})
 
 
 def _cache(options: argparse.Namespace) -> int:

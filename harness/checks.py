@@ -14,7 +14,6 @@ from harness.accuracy import AccuracyMeasurement, accuracy_measurement
 from harness.chips import chip_predictions
 from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
-from harness.datasets import motion8
 from harness.device_predictions import open_session, smallest_of, subset_of_clips
 from harness.divergence import first_divergent_node
 from harness.errors import ExportError, HarnessError, MissingInput, RunError, first_line
@@ -31,11 +30,11 @@ from harness.reference import npz_from_arrays, npz_from_predictions, torch_predi
 from harness.reference import npz_from_labels as npz_labels
 from harness.run import feed_from_tensors, run_tensors, stream_from_session
 from harness.runtimes.ort import OrtSession, ort_errors, ort_session
-from harness.spec import Cell, Clip, ClipSet, LoopSettings, ModelSpec, Predictions, Session, Status
+from harness.spec import Cell, ClipSet, LoopSettings, ModelSpec, Predictions, Session, Status
 from harness.stages import run_in_child
-from harness.strips import strips_from_flips
+from harness.strips import raw_strips
 from harness.throughput import SessionTiming, ThroughputMeasurement, throughput_measurement
-from harness.timed_session import expected_answers, time_session
+from harness.timed_session import TimedClips, expected_answers, time_session
 from harness.workbench import Workbench
 
 TIMED_CLIPS = 16
@@ -135,8 +134,8 @@ def check_accuracy(context: Context) -> Found:
             f"checkpoint {spec.checkpoint} is not on this machine; put it into a folder that "
             "site.toml names in checkpoints: the accuracy of seeded weights says nothing"
         )
-    clip_set = context.clip_set
-    reference = torch_predictions(spec, weights, clip_set, bench.workshop)
+    whole, clip_set = bench.clip_set(cell.model), context.clip_set
+    reference = torch_predictions(spec, weights, clip_set, bench.workshop, whole)
     preds, notes = chip_predictions(cell, bench, context.smallest, clip_set)
     measurement = accuracy_measurement(preds, clip_set, reference)
     raw = {
@@ -144,10 +143,7 @@ def check_accuracy(context: Context) -> Found:
         "reference": (npz_from_predictions(reference), ".npz"),
         "labels": (npz_labels(clip_set), ".npz"),
     }
-    if measurement.paired is not None and measurement.paired.flips:
-        flips = measurement.paired.flips
-        strips = strips_from_flips(flips, clip_set, spec.protocol, preds, reference)
-        raw["strips"] = (strips.model_dump_json().encode(), ".json")
+    raw |= raw_strips(measurement.paired, clip_set, spec.protocol, (preds, reference))
     if notes:
         raw["notes"] = "\n".join(notes).encode(), ".txt"
     return Found(measurement, judge_accuracy(measurement, context.limits.accuracy), raw)
@@ -171,19 +167,19 @@ def check_throughput(context: Context) -> Found:
 def timed_sessions(context: Context) -> Generator[SessionTiming, None, None]:
     """Time session after session, each a process of its own, alone on its chip until closed."""
     cell, bench, limits = context.cell, context.bench, context.limits
-    with shared("cpu", bench.site.lock_dir):
+    with shared("cpu", bench.site.lock_dir, bench.on_wait("cpu")):
         model = bench.device_model(cell)
     plan = context.tier.timing_for(cell)
     settings = LoopSettings(plan.warmup_queries, plan.min_queries, plan.min_seconds)
     against = limits.throughput.against
     beside = (bench.weights(cell.model).path,) if against == "pytorch" else None
     with bench.chip(cell.device, is_alone=True) as device:
-        preds, clips = context.accuracy_predictions(), _timed_clips(context)
-        expected = expected_answers(preds, clips, limits.parity, context.smallest)
+        preds, timed = context.accuracy_predictions(), _timed_clips(context)
+        expected = expected_answers(preds, timed.clips, limits.parity, context.smallest)
         for number in itertools.count(1):
             timing, _ = run_in_child(
                 time_session,
-                *(device, model, clips, settings, beside, expected),
+                *(device, model, timed, settings, beside, expected),
                 heartbeat=bench.progress.heartbeat(f"{cell.id} timed session {number}"),
                 failure=RunError,
             )
@@ -221,21 +217,19 @@ def _judge_parity(context: Context, measurement: ParityMeasurement) -> Verdict:
 
 
 def _parity_inputs(context: Context) -> ParityInputs:
-    """Take the model's own clips; where they are not at hand, motion8's, at the model's size."""
-    try:
-        clip_set = context.bench.clip_set(context.cell.model)
-    except MissingInput:
-        clip_set = motion8()
-    store = CropStore(context.bench.site.cache_dir / "crops", context.spec.protocol, clip_set)
+    clip_set, root = context.bench.clips_at_hand(context.cell.model)
+    store = CropStore(root, context.spec.protocol, clip_set)
     source = functools.partial(stored_samples, store, workers=0)
     return parity_inputs(context.spec, clip_set, context.tier.inputs_for(context.cell), source)
 
 
-def _timed_clips(context: Context) -> tuple[Clip, ...]:
+def _timed_clips(context: Context) -> TimedClips:
+    clip_set, root = context.bench.clips_at_hand(context.cell.model)
     try:
-        return context.clip_set.clips[:TIMED_CLIPS]
+        clips = context.clip_set.clips
     except MissingInput:
-        return motion8().clips[:TIMED_CLIPS]
+        clips = clip_set.clips
+    return TimedClips(clips[:TIMED_CLIPS], clip_set, root)
 
 
 def _floor(context: Context) -> float:

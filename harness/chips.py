@@ -10,7 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from harness.data.streaming import Item, stored_samples
 from harness.device_predictions import (
     Plan,
-    merged,
     plan_from_bench,
     session_on,
     shard_of_clips,
@@ -18,6 +17,7 @@ from harness.device_predictions import (
 )
 from harness.errors import DeviceError, HarnessError, InvalidMeasurement, RunError
 from harness.progress import Counter, Heartbeat
+from harness.reference import merged
 from harness.runtimes.cann import CannDevice
 from harness.spec import Cell, Clip, ClipSet, Device, DeviceModel, Predictions
 from harness.stages import run_in_child
@@ -31,7 +31,7 @@ Part = tuple[Predictions, tuple[str, ...]]
 def chip_predictions(
     cell: Cell, bench: Workbench, smallest: float, subset: ClipSet | None = None
 ) -> Part:
-    """Run the clip set of a cell, or a subset of it, on every chip that is free, or on the one that there is.
+    """Run the clip set of a cell, or a subset of it, on every chip that is free.
 
     There are as many shards as chips, whether these are free or not, so that a run that was killed
     finds what it did whoever is on the chips by then.
@@ -84,18 +84,18 @@ def _watched(device: Device, notes: list[str]) -> Iterator[None]:
     """Note what npu-smi says of a chip before and after the block."""
     notes += _look(device, "before")
     yield
-    notes += _look(device, "after")
+    try:
+        notes += _look(device, "after")
+    except DeviceError as error:
+        raise InvalidMeasurement(
+            f"after the run: {error}; what the chip computed does not count"
+        ) from error
 
 
 def _look(device: Device, when: str) -> list[str]:
     if not isinstance(device, CannDevice):
         return []
-    try:
-        unit = device.unit()
-    except DeviceError as error:
-        raise InvalidMeasurement(
-            f"{device.unit_id} {when} the run: {error}; what it computed does not count"
-        ) from error
+    unit = device.unit()
     return [f"{unit.id} {when}: {unit.text}"]
 
 
@@ -167,7 +167,7 @@ class _Crew:
 def _of_chip(unit_id: str, error: HarnessError) -> HarnessError:
     """Name the chip: what has to be looked at is that one, not the model."""
     if isinstance(error, InvalidMeasurement):
-        return error
+        return InvalidMeasurement(f"on {unit_id}: {error}")
     return RunError(f"on {unit_id}: {error}; the other chips were stopped, and a rerun continues")
 
 

@@ -15,12 +15,13 @@ from harness.environment import environment_facts
 from harness.errors import HarnessError, first_line
 from harness.floor_lint import floor_warnings
 from harness.gate import ExitStatus, Problem, exit_status, left_out
+from harness.history import History
 from harness.limits import Waiver
 from harness.ratios import speed_lines
 from harness.records import Record, RunDirectory, RunFacts, new_run_directory, run_folder
 from harness.report.write import report_lines
 from harness.scope import Scope, scope_from_options
-from harness.site import load_site
+from harness.site import Site, load_site
 from harness.spec import Presence, Status
 from harness.summary import decision_lines, is_emulated
 from harness.thresholds import thresholds_from_file
@@ -44,12 +45,18 @@ class Controller:
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
-        self.root = None if _only_lists(config) else _run_folder(config)
+        self.root: Path | None = None
+        self.site_history: Path | None = None
+        if not _only_lists(config):
+            with usage_errors():
+                site = load_site(config.getoption("--site"), os.environ)
+            self.root, self.site_history = _run_folder(config, site), site.history
         self.run: RunDirectory | None = None
         self.records: list[Record] = []
         self.broken: dict[str, str] = {}
         self.decision = Decision([], {})
         self.spared: list[Problem] = []
+        self.history_line = ""
 
     # Before the header is shown and before xdist starts its workers.
     @pytest.hookimpl(tryfirst=True)
@@ -98,6 +105,8 @@ class Controller:
         if self.run is None or session.exitstatus not in _JUDGED:
             return (yield)
         status = self._conclude(self.run, session.exitstatus)
+        if not self._remember(self.run):
+            status = ExitStatus.FAILED
         if session.exitstatus in _DECIDED:
             session.exitstatus = status
         result = yield
@@ -120,6 +129,8 @@ class Controller:
             lines += ["", *compared]
         for line in [*lines, ""]:
             terminalreporter.write_line(line)
+        if self.history_line:
+            terminalreporter.write_line(self.history_line)
         terminalreporter.write_line(f"run: {self.run.root}")
 
     # After pytest's own last line, so that the path of the report is the last thing to be read.
@@ -174,6 +185,19 @@ class Controller:
     def _decide(self, facts: RunFacts) -> Decision:
         facts = facts.model_copy(update={"broken": self.broken})
         return decide(self.records, facts, self._waivers, facts.started_on)
+
+    def _remember(self, run: RunDirectory) -> bool:
+        """Add the run to the history, where one is kept; False if it cannot be added."""
+        path = self.config.getoption("--history") or self.site_history
+        if path is None:
+            return True
+        try:
+            added = History(path).append(run)
+        except HarnessError as error:
+            self.history_line = f"NOT IN THE HISTORY: {error}"
+            return False
+        self.history_line = f"history: {path}" + (f"; {added.note}" if added.note else "")
+        return True
 
     def _excused(self, required: tuple[str, ...]) -> tuple[str, ...]:
         """Ids that need not have passed: of absent devices that nobody asked for.
@@ -235,10 +259,8 @@ def _only_lists(config: pytest.Config) -> bool:
     return any(config.getoption(name, None) for name in shown)
 
 
-def _run_folder(config: pytest.Config) -> Path:
+def _run_folder(config: pytest.Config, site: Site) -> Path:
     """Choose the folder of the run, for pytest's JUnit file too; nothing is made yet."""
-    with usage_errors():
-        site = load_site(config.getoption("--site"), os.environ)
     root = run_folder(site.run_root, config.getoption("--run-dir"))
     config.option.xmlpath = getattr(config.option, "xmlpath", None) or str(root / "junit.xml")
     return root

@@ -2,9 +2,11 @@
 
 import argparse
 import contextlib
+import hashlib
 import os
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,10 @@ from harness.data.scan import Source, scan
 from harness.data.store import CropStore
 from harness.data.store_list import kept_stores
 from harness.data.streaming import stored_samples
-from harness.device_predictions import device_predictions, merged, open_session, smallest_of
+from harness.device_predictions import device_predictions, open_session, smallest_of
+from harness.errors import ClipError, first_line
 from harness.progress import Progress
-from harness.reference import npz_from_predictions, predictions_from_npz
+from harness.reference import merged, npz_from_predictions, predictions_from_npz
 from harness.site import load_site
 from harness.spec import Cell, Predictions
 from harness.workbench import Workbench
@@ -73,7 +76,13 @@ def _add_rawframes(actions: Any) -> None:
     added.set_defaults(function=_rawframes)
     added.add_argument("manifest", type=Path)
     added.add_argument("out", type=Path, help="folder of the raw frames")
-    added.add_argument("--short-side", type=int, default=SHORT_SIDE, metavar="PIXELS")
+    added.add_argument(
+        "--short-side",
+        type=_pixels,
+        default=SHORT_SIDE,
+        metavar="PIXELS",
+        help=f"of the frames, as the guides have them: {SHORT_SIDE}; 0 keeps the size of the video",
+    )
     added.add_argument("--workers", type=positive, default=1, metavar="N")
 
 
@@ -160,23 +169,26 @@ def _rawframes(options: argparse.Namespace) -> int:
 def _predict(options: argparse.Namespace) -> int:
     bench = _bench(options)
     cell = Cell(options.model, options.device, options.batch_size)
+    # What hours have predicted shall not be lost for want of a folder.
+    _require_writable(options.output)
     with open_session(cell, bench) as session:
         preds = device_predictions(cell, bench, session, smallest_of(cell, bench), options.shard)
-    options.output.write_bytes(npz_from_predictions(preds))
     index, count = options.shard
-    print(f"shard {index + 1} of {count}: {len(preds.clip_ids)} clips in {options.output}")
+    print(f"shard {index + 1} of {count}: {len(preds.clip_ids)} clips")
+    _write_predictions(options.output, preds)
     return _print_unreadable(preds)
 
 
 def _merge(options: argparse.Namespace) -> int:
     clip_set = _bench(options).clip_set(options.model)
-    preds = merged([predictions_from_npz(path) for path in options.shards], clip_set)
-    options.output.write_bytes(npz_from_predictions(preds))
+    _require_writable(options.output)
+    preds = merged([_predictions_of(path) for path in options.shards], clip_set)
     found = accuracy_measurement(preds, clip_set)
     for name, count in (("top-1", found.top1), ("top-5", found.top5)):
         low, high = (100 * edge for edge in (count.interval.low, count.interval.high))
         print(f"{name}: {count.k} of {count.n} clips, 95 % interval {low:.2f} to {high:.2f} %")
-    print(f"predictions {options.output}, clip set {clip_set.digest}")
+    _write_predictions(options.output, preds)
+    print(f"clip set {clip_set.digest}")
     return _print_unreadable(preds)
 
 
@@ -212,6 +224,32 @@ def _store(options: argparse.Namespace) -> int:
     return 0
 
 
+def _require_writable(path: Path) -> None:
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK) or path.is_dir():
+        raise ClipError(
+            f"cannot write predictions to {path}: make its folder {path.parent}, or name another"
+        )
+
+
+def _write_predictions(path: Path, preds: Predictions) -> None:
+    content = npz_from_predictions(preds)
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise ClipError(f"cannot write predictions to {path}: {error.strerror}") from error
+    print(f"predictions {path}, sha256 {hashlib.sha256(content).hexdigest()}")
+
+
+def _predictions_of(path: Path) -> Predictions:
+    try:
+        return predictions_from_npz(path)
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ClipError(
+            f"cannot read predictions {path}: {first_line(error)}; name files that `harness dataset "
+            "predict` wrote"
+        ) from error
+
+
 def _print_unreadable(preds: Predictions) -> int:
     for name, reason in preds.unreadable.items():
         print(f"unreadable: {name}: {reason}")
@@ -223,6 +261,10 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
     return int(text)
+
+
+def _pixels(text: str) -> int:
+    return 0 if text == "0" else positive(text)
 
 
 def _shard(text: str) -> tuple[int, int]:

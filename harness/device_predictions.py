@@ -4,15 +4,11 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
-from harness.errors import ClipError
 from harness.resume import Work, journal_at, predict_resumed
 from harness.run import stream_from_session
 from harness.scores import FLOAT16_SMALLEST_NORMAL, FLOAT32_SMALLEST_NORMAL
@@ -172,26 +168,3 @@ def smallest_of(cell: Cell, bench: Workbench) -> float:
     """Return the probability below which the device of a cell tells nothing."""
     is_half = bench.device(cell.device).spec.precision == "fp16"
     return FLOAT16_SMALLEST_NORMAL if is_half else FLOAT32_SMALLEST_NORMAL
-
-
-def merged(shards: Sequence[Predictions], clip_set: ClipSet) -> Predictions:
-    """Join the predictions of shards, in the order of the clip set.
-
-    Raises:
-        ClipError: together they are not the clip set: clips are missing, foreign or there twice.
-    """
-    ids = [name for shard in shards for name in (*shard.clip_ids, *shard.unreadable)]
-    wanted = {clip.id for clip in clip_set.clips}
-    for names, what in (
-        (wanted - set(ids), "are in none of the shards"),
-        (set(ids) - wanted, "are not in the data set"),
-        ({name for name, count in Counter(ids).items() if count > 1}, "are in two shards"),
-    ):
-        if names:
-            shown = ", ".join(sorted(names)[:5])
-            raise ClipError(f"{len(names)} clips {what}: {shown}; name every shard once")
-    row = {name: row for row, name in enumerate(n for shard in shards for n in shard.clip_ids)}
-    order = tuple(clip.id for clip in clip_set.clips if clip.id in row)
-    scores = np.concatenate([shard.scores for shard in shards])
-    unreadable = {name: why for shard in shards for name, why in shard.unreadable.items()}
-    return Predictions(order, scores[np.array([row[name] for name in order], int)], unreadable)

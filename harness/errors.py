@@ -8,7 +8,9 @@ HarnessError
 │   ├── ClipError            a clip or a clip list cannot be used
 │   ├── RecordError          a stored run cannot be read
 │   ├── KeyFileError         a key cannot be used: damaged, foreign, expired, or open to others
-│   └── SignatureError       what is signed cannot be verified
+│   ├── SignatureError       what is signed cannot be verified
+│   ├── HistoryError         the history cannot be read, or does not take a run
+│   └── BaselineError        a baseline cannot be made, read or compared with
 ├── MissingInput             weights or data that this machine does not have: *not run*, never a pass
 ├── DeviceError              a device cannot be used
 │   ├── DeviceAbsent         it is not there: *not run*
@@ -61,6 +63,14 @@ class KeyFileError(InputError):
 
 class SignatureError(InputError):
     """A signed statement is missing, damaged, or signed by nobody who is trusted."""
+
+
+class HistoryError(InputError):
+    """The history cannot be read, or does not take a run."""
+
+
+class BaselineError(InputError):
+    """A baseline cannot be made, read or compared with."""
 
 
 class MissingInput(HarnessError):

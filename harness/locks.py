@@ -117,6 +117,8 @@ def shared(name: str, root: Path, on_wait: OnWait | None = None) -> Iterator[Non
         _make_shared(root)
         with hold(root / f"{name}.door", on_wait or _wait_logger(name), mode=_SHARED_FILE):
             file = os.open(path, os.O_RDWR | os.O_CREAT, _SHARED_FILE)
+            with contextlib.suppress(OSError):  # it is somebody else's, who has done so
+                os.fchmod(file, _SHARED_FILE)
             fcntl.flock(file, fcntl.LOCK_SH)
     except OSError as error:
         raise DeviceError(
@@ -174,7 +176,7 @@ def free_one(names: Sequence[str], root: Path) -> str:
         path = root / f"{name}.lock"
         try:
             _make_shared(root)
-            with try_hold(path) as is_free:
+            with try_hold(path, _SHARED_FILE) as is_free:
                 if is_free:
                     return name
         except OSError as error:
@@ -229,11 +231,17 @@ class _Waiting:
         return False
 
 
-def _wait_logger(name: str) -> OnWait:
-    def log(owner: Owner | None, waited_s: float) -> None:
-        _LOG.warning("waiting for %s for %.0f s: %s has it", name, waited_s, owner or "a process")
+def wait_teller(name: str, say: Callable[[str], None]) -> OnWait:
+    """Return what tells through ``say`` how long ``name`` has been waited for, and who has it."""
 
-    return log
+    def tell(owner: Owner | None, waited_s: float) -> None:
+        say(f"waiting for {name} for {waited_s:.0f} s: {owner or 'a process'} has it")
+
+    return tell
+
+
+def _wait_logger(name: str) -> OnWait:
+    return wait_teller(name, lambda text: _LOG.warning("%s", text))
 
 
 def _make_shared(root: Path) -> None:

@@ -41,6 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--site", type=Path, metavar="FILE", help="where this machine keeps checkpoints and data")
     add("--signoff", action="store_true", help="make the sign-off report of this run at its end")
     add("--run-dir", type=Path, metavar="DIR", help="folder of this run; by default a new one")
+    add("--history", type=Path, metavar="FILE", help="add this run to the nightly history")
 
 
 # First, so that the JUnit file of pytest itself lands in the folder of the run.

@@ -1,7 +1,10 @@
 """Progress of long stages, drawn by tqdm where a person watches and silent elsewhere."""
 
+import logging
 from collections.abc import Callable
 from typing import TextIO
+
+_LOG = logging.getLogger(__name__)
 
 Heartbeat = Callable[[float], None]
 Counter = Callable[[int], None]
@@ -20,6 +23,15 @@ class Progress:
     def is_drawn(self) -> bool:
         """Whether a person watches."""
         return self._stream is not None and self._stream.isatty()
+
+    def say(self, text: str) -> None:
+        """Write a line that belongs into the log of a night too, such as the reason of a wait."""
+        if self._stream is None:
+            _LOG.warning("%s", text)
+            return
+        self._before()
+        self._stream.write(f"{text}\n")
+        self._stream.flush()
 
     def heartbeat(self, title: str) -> Heartbeat:
         """Return what shows how long a stage has taken; it erases itself with each call."""

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,15 @@ import numpy.typing as npt
 from harness import narrow_tsm, pytorch, scores
 from harness.build import WeightsFile, Workshop, code_digest, package_versions
 from harness.data import loading, rawframes, sampling, skipping, transforms, video
+from harness.data.loading import sample_from_clip
 from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
 from harness.environment import environment_facts
-from harness.errors import RunError
+from harness.errors import ClipError, RunError
 from harness.inputs import ParityInputs
 from harness.resume import Work, journal_at, predict_resumed
 from harness.run import run_tensors, stream_from_runner
-from harness.spec import Clip, ClipSet, ModelSpec, Predictions
+from harness.spec import Clip, ClipSet, ModelSpec, Predictions, Sample, digest_from_json
 from harness.stages import keep_freed_memory
 
 REFERENCE_BATCH = 8
@@ -54,9 +56,41 @@ def torch_scores(
 
 
 def torch_predictions(
-    spec: ModelSpec, weights: WeightsFile, clip_set: ClipSet, workshop: Workshop
+    spec: ModelSpec,
+    weights: WeightsFile,
+    clip_set: ClipSet,
+    workshop: Workshop,
+    whole: ClipSet | None = None,
 ) -> Predictions:
-    """Run PyTorch in float32 on a whole clip set; what a killed run did is kept."""
+    """Run PyTorch in float32 on a clip set; what a killed run did is kept.
+
+    A clip that could not be read then and can be now is predicted now: a disk that was not there
+    one night shall not spoil the reference of all others.
+
+    Args:
+        spec: the model.
+        weights: of the model.
+        clip_set: what it is run on.
+        workshop: keeps the predictions.
+        whole: the set that ``clip_set`` is part of, by which decoded clips are kept.
+    """
+    whole = whole or clip_set
+    preds = _kept_predictions(spec, weights, (clip_set, whole), workshop)
+    back = [clip for clip in clip_set.clips if clip.id in preds.unreadable and _reads(clip, spec)]
+    if not back:
+        return preds
+    digest = digest_from_json({"of": clip_set.digest, "read later": [clip.id for clip in back]})
+    rest = dataclasses.replace(clip_set, clips=tuple(back), digest=digest)
+    later = torch_predictions(spec, weights, rest, workshop, whole)
+    returned = {clip.id for clip in back}
+    still = {name: why for name, why in preds.unreadable.items() if name not in returned}
+    return merged([dataclasses.replace(preds, unreadable=still), later], clip_set)
+
+
+def _kept_predictions(
+    spec: ModelSpec, weights: WeightsFile, clips: tuple[ClipSet, ClipSet], workshop: Workshop
+) -> Predictions:
+    clip_set, whole = clips
     inputs = {
         **_inputs(spec, weights),
         "clips": clip_set.digest,
@@ -70,7 +104,7 @@ def torch_predictions(
             f"pytorch predictions {spec.name}",
             RunError,
             write_torch_predictions,
-            *(spec, weights.path, clip_set, (workshop.store.root, inputs), target),
+            *(spec, weights.path, clip_set, (workshop.store.root, inputs, whole), target),
         ),
     )
     return predictions_from_npz(artifact.path)
@@ -99,7 +133,7 @@ def write_torch_predictions(
     spec: ModelSpec,
     checkpoint: Path | None,
     clip_set: ClipSet,
-    kept: tuple[Path, Mapping[str, object]],
+    kept: tuple[Path, Mapping[str, object], ClipSet],
     target: Path,
 ) -> dict[str, Any]:
     """Compute the predictions; runs in a process of its own.
@@ -108,14 +142,15 @@ def write_torch_predictions(
         spec: the model.
         checkpoint: its weights.
         clip_set: what it is run on.
-        kept: the cache with what is decoded and predicted so far, and what shapes the predictions.
+        kept: the cache with what is decoded and predicted so far, what shapes the predictions, and
+            the set by which decoded clips are kept.
         target: gets the predictions.
     """
     keep_freed_memory()
     model = pytorch.torch_model_from_spec(spec, checkpoint)
     stream = stream_from_runner(functools.partial(pytorch.run_torch, model, spec))
-    cache, inputs = kept
-    crops = CropStore(cache / "crops", spec.protocol, clip_set)
+    cache, inputs, whole = kept
+    crops = CropStore(cache / "crops", spec.protocol, whole)
     samples = functools.partial(stored_samples, crops, ahead=REFERENCE_BATCH)
     with journal_at(cache / "partial", inputs, spec, clip_set.clips) as journal:
         work = Work(clip_set.clips, samples, journal)
@@ -129,6 +164,33 @@ def npz_from_arrays(**arrays: npt.NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
+
+
+def merged(shards: Sequence[Predictions], clip_set: ClipSet) -> Predictions:
+    """Join the predictions of shards, in the order of the clip set.
+
+    Raises:
+        ClipError: together they are not the clip set: clips are missing, foreign or there twice.
+    """
+    ids = [name for shard in shards for name in (*shard.clip_ids, *shard.unreadable)]
+    wanted = {clip.id for clip in clip_set.clips}
+    for names, what in (
+        (wanted - set(ids), "are in none of the shards"),
+        (set(ids) - wanted, "are not in the data set"),
+        ({name for name, count in Counter(ids).items() if count > 1}, "are in two shards"),
+    ):
+        if names:
+            shown = ", ".join(sorted(names)[:5])
+            raise ClipError(f"{len(names)} clips {what}: {shown}; name every shard once")
+    row = {name: row for row, name in enumerate(n for shard in shards for n in shard.clip_ids)}
+    order = tuple(clip.id for clip in clip_set.clips if clip.id in row)
+    scores = np.concatenate([shard.scores for shard in shards])
+    unreadable = {name: why for shard in shards for name, why in shard.unreadable.items()}
+    return Predictions(order, scores[np.array([row[name] for name in order], int)], unreadable)
+
+
+def _reads(clip: Clip, spec: ModelSpec) -> bool:
+    return isinstance(sample_from_clip(clip, spec.protocol), Sample)
 
 
 def npz_from_predictions(preds: Predictions) -> bytes:

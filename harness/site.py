@@ -57,6 +57,12 @@ def _existing_file(path: Path) -> Path:
     return path
 
 
+def _possible_file(path: Path) -> Path:
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a file")
+    return path
+
+
 def _possible_folder(path: Path) -> Path:
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path} is not a folder")
@@ -66,6 +72,7 @@ def _possible_folder(path: Path) -> Path:
 AnyPath = Annotated[Path, pydantic.BeforeValidator(_path)]
 Folder = Annotated[AnyPath, pydantic.AfterValidator(_existing_folder)]
 File = Annotated[AnyPath, pydantic.AfterValidator(_existing_file)]
+NewFile = Annotated[AnyPath, pydantic.AfterValidator(_possible_file)]
 NewFolder = Annotated[AnyPath, pydantic.AfterValidator(_possible_folder)]
 Folders = Annotated[tuple[Folder, ...], pydantic.BeforeValidator(_tuple)]
 DeviceId = Annotated[int, pydantic.Field(ge=0)]
@@ -129,6 +136,8 @@ class SiteFile(SiteTable):
         cache_dir: of the artifact store and the decoded clips.
         run_root: folder that gets a folder for each run.
         lock_dir: locks of the devices; every user of a device must name the same folder.
+        history: file that every run is added to at its end; None: no history is kept.
+        baseline: frozen release that `harness gate` compares with.
         checkpoints: folders in which weights are looked for, in this order.
         datasets: data sets by name.
         ascend: the Ascend tools.
@@ -137,6 +146,8 @@ class SiteFile(SiteTable):
     cache_dir: NewFolder
     run_root: NewFolder
     lock_dir: NewFolder
+    history: NewFile | None = None
+    baseline: File | None = None
     checkpoints: Folders = ()
     datasets: Mapping[str, DatasetSite] = {}
     ascend: AscendSite = AscendSite()

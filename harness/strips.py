@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from harness.accuracy import ClassFlip
+from harness.accuracy import ClassFlip, PairedComparison
 from harness.data.loading import crops_from_clip
 from harness.errors import ClipError
 from harness.measurement import Measurement
@@ -50,12 +50,31 @@ class Strips(Measurement):
     strips: tuple[Strip, ...]
 
 
+def raw_strips(
+    paired: PairedComparison | None,
+    clip_set: ClipSet,
+    protocol: InputProtocol,
+    both: tuple[Predictions, Predictions],
+) -> dict[str, tuple[bytes, str]]:
+    """Return the raw file ``strips`` of an accuracy check; none where no clip has flipped.
+
+    Args:
+        paired: the comparison with PyTorch.
+        clip_set: that was compared.
+        protocol: by which the model sees its clips.
+        both: predictions of the device and of PyTorch.
+    """
+    if paired is None or not paired.flips:
+        return {}
+    strips = strips_from_flips(paired.flips, clip_set, protocol, both)
+    return {"strips": (strips.model_dump_json().encode(), ".json")}
+
+
 def strips_from_flips(
     flips: tuple[ClassFlip, ...],
     clip_set: ClipSet,
     protocol: InputProtocol,
-    preds: Predictions,
-    reference: Predictions,
+    both: tuple[Predictions, Predictions],
 ) -> Strips:
     """Take the frames of at most ``STRIPS_MAX`` flipped clips."""
     clips = {clip.id: clip for clip in clip_set.clips}
@@ -65,9 +84,7 @@ def strips_from_flips(
     return Strips(
         flip_count=len(flips),
         class_names={str(one): names[one] for one in sorted(ids & names.keys())},
-        strips=tuple(
-            _strip(flip, clips[flip.clip_id], protocol, (preds, reference)) for flip in shown
-        ),
+        strips=tuple(_strip(flip, clips[flip.clip_id], protocol, both) for flip in shown),
     )
 
 

@@ -104,7 +104,7 @@ class Suite:
         if check == "throughput":
             yield
             return
-        with shared("cpu", self.bench.site.lock_dir):
+        with shared("cpu", self.bench.site.lock_dir, self.bench.on_wait("cpu")):
             yield
 
     def _weights_kind(self, cell: Cell) -> Weights | None:

@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from harness import pytorch
-from harness.data.loading import Unreadable, sample_from_clip
+from harness.data.loading import Unreadable, crops_from_clip, sample_from_clip
+from harness.data.store import CropStore
+from harness.data.transforms import Crops
 from harness.errors import ClipError
 from harness.limits import ParityLimits
 from harness.run import declared_output, feed_from_tensors
@@ -19,9 +21,11 @@ from harness.scores import FLOAT32_SMALLEST_NORMAL as SMALLEST
 from harness.scores import crop_mean, scores_from_output
 from harness.spec import (
     Clip,
+    ClipSet,
     Device,
     DeviceModel,
     Feed,
+    InputProtocol,
     LoopSettings,
     ModelSpec,
     Predictions,
@@ -36,6 +40,15 @@ Scores = npt.NDArray[Any]
 SAME_OUTPUT_RELATIVE = 1e-3
 # Queries from clip to class take longest and vary least.
 E2E_SHARE = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class TimedClips:
+    """Clips to time on, taken in turn, the set that they are from, and where it may be decoded."""
+
+    clips: tuple[Clip, ...]
+    clip_set: ClipSet
+    store_root: Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +119,7 @@ class _Answers:
 def time_session(
     device: Device,
     model: DeviceModel,
-    clips: Sequence[Clip],
+    timed: TimedClips,
     settings: LoopSettings,
     beside_pytorch: tuple[Path | None] | None,
     expected: Expected | None = None,
@@ -116,7 +129,8 @@ def time_session(
     Args:
         device: where it runs.
         model: what runs.
-        clips: inputs, taken in turn.
+        timed: inputs. One batch serves the device alone and with copies, and comes from the tensor
+            store where it is; from clip to class, each is decoded from its file.
         settings: how long each definition is timed.
         beside_pytorch: the checkpoint, to time PyTorch in turns with the device; None for not.
         expected: what the accuracy run said of the clips; None where it has not run.
@@ -128,7 +142,7 @@ def time_session(
     """
     keep_freed_memory()
     spec, batch = model.onnx.spec, model.onnx.batch
-    batches = _batches(spec, batch, clips)
+    batches = _batches(spec, batch, timed)
     ids, feed = next(batches)
     session = device.open(model)
     answers = _Answers(spec, batch, SMALLEST if expected is None else expected.smallest)
@@ -158,14 +172,20 @@ def time_session(
 
 
 def _batches(
-    spec: ModelSpec, batch: int, clips: Sequence[Clip]
+    spec: ModelSpec, batch: int, timed: TimedClips
 ) -> Iterator[tuple[tuple[str, ...], Feed]]:
-    """Decode batch after batch, for ever, one clip after the other as a serving host would."""
-    forever = itertools.cycle(clips)
-    while True:
+    """Yield batches for ever; all but the first are decoded, clip after clip as a host serves."""
+    store = CropStore(timed.store_root, spec.protocol, timed.clip_set)
+
+    def stored(clip: Clip, protocol: InputProtocol) -> Crops:
+        crops = store.read(clip)
+        return crops_from_clip(clip, protocol) if crops is None else crops
+
+    forever = itertools.cycle(timed.clips)
+    for read in itertools.chain([stored], itertools.repeat(crops_from_clip)):
         ids, tensors = [], []
         for clip in itertools.islice(forever, batch):
-            item = sample_from_clip(clip, spec.protocol)
+            item = sample_from_clip(clip, spec.protocol, read)
             if isinstance(item, Unreadable):
                 raise ClipError(f"timing needs clip {item.clip_id}: {item.reason}")
             ids.append(clip.id)

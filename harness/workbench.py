@@ -15,9 +15,9 @@ from harness.build import (
     simplified_from_onnx,
     weights_from_site,
 )
-from harness.datasets import clip_set_from_site
-from harness.errors import DeviceAbsent, DeviceBroken, DeviceError
-from harness.locks import exclusive, free_one, try_exclusive
+from harness.datasets import clip_set_from_site, motion8
+from harness.errors import DeviceAbsent, DeviceBroken, DeviceError, MissingInput
+from harness.locks import OnWait, exclusive, free_one, try_exclusive, wait_teller
 from harness.progress import Progress
 from harness.reference import rounding_facts
 from harness.runtimes.cann import CannDevice
@@ -113,7 +113,7 @@ class Workbench:
             yield device
             return
         unit = free_one(units, self.site.lock_dir)
-        with exclusive(unit, self.site.lock_dir):
+        with exclusive(unit, self.site.lock_dir, self.on_wait(unit)):
             yield device.on(unit) if isinstance(device, CannDevice) else device
 
     @contextlib.contextmanager
@@ -133,6 +133,18 @@ class Workbench:
                     return
             one = stack.enter_context(self.chip(name))
             yield {getattr(one, "unit_id", None) or name: one}
+
+    def clips_at_hand(self, model: str) -> tuple[ClipSet, Path]:
+        """Return the clips of a model, else motion8's, and the folder of the decoded ones."""
+        root = self.site.cache_dir / "crops"
+        try:
+            return self.clip_set(model), root
+        except MissingInput:
+            return motion8(), root
+
+    def on_wait(self, name: str) -> OnWait:
+        """Return what tells a person for whom a lock is waited."""
+        return wait_teller(name, self.progress.say)
 
     def _state(self, name: str) -> DeviceState:
         try:

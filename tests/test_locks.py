@@ -271,3 +271,11 @@ def test_a_device_that_cannot_be_locked_says_how_to_help(tmp_path):
     words = r"cannot lock davinci0 .*lock_dir in site.toml"
     with pytest.raises(DeviceError, match=words), try_exclusive("davinci0", tmp_path / "file"):
         pass
+
+
+def test_whoever_comes_first_leaves_locks_that_every_user_may_take(tmp_path):
+    free_one(("davinci0",), tmp_path)
+    with shared("cpu", tmp_path), try_exclusive("davinci1", tmp_path):
+        pass
+    for name in ("davinci0", "cpu", "davinci1"):
+        assert (tmp_path / f"{name}.lock").stat().st_mode & 0o777 == 0o666

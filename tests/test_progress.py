@@ -48,3 +48,11 @@ def test_a_counter_told_too_much_stops_at_its_total():
     count(7)
     count(7)
     assert "7/2" not in screen.getvalue()
+
+
+def test_what_is_said_stays_even_in_a_file(caplog):
+    file, calls = io.StringIO(), []
+    Progress(file, before=lambda: calls.append("before")).say("waiting for npu1-chip0")
+    assert (file.getvalue(), calls) == ("waiting for npu1-chip0\n", ["before"])
+    Progress().say("waiting for npu1-chip1")
+    assert caplog.messages == ["waiting for npu1-chip1"]

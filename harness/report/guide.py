@@ -5,22 +5,27 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from harness.accuracy import AccuracyMeasurement
 from harness.environment import UNKNOWN
 from harness.limits import ThroughputReference
+from harness.ratios import (
+    GUIDE_NAMES,
+    BestBatch,
+    CellSpeed,
+    Ratio,
+    best_batches,
+    ratios,
+    speeds_from_records,
+)
 from harness.records import Record
-from harness.report.values import (
+from harness.report.table_values import (
     AccuracyRow,
     GuideTables,
-    RunLine,
+    RatioFigure,
     SpeedFigure,
     ThroughputRow,
     VersionRow,
 )
+from harness.report.values import RunLine
+from harness.spec import Cell
 from harness.thresholds import Thresholds
-from harness.throughput import ThroughputMeasurement
-
-# The guide's column 310 is of a card with four chips; a session here has one chip.
-CHIPS_PER_CARD = {"ascend310": 4}
-RATIOS = {"310P/310": ("ascend310p", "ascend310"), "310P/T4": ("ascend310p", "cuda")}
-SCOPES = {"ascend310": "chip", "ascend310p": "chip", "cuda": "card", "cpu": "host"}
 
 
 def guide_tables(
@@ -112,77 +117,60 @@ def _doubts(record: Record, measured: AccuracyMeasurement) -> Iterator[str]:
 
 
 def _throughput_rows(records: Sequence[Record], thresholds: Thresholds) -> Iterator[ThroughputRow]:
-    speeds: dict[str, dict[int, dict[str, SpeedFigure]]] = {}
-    for record in records:
-        figure = _speed_figure(record, thresholds)
-        if figure is not None:
-            batches = speeds.setdefault(record.model, {})
-            batches.setdefault(record.batch, {})[record.device] = figure
-    for model, batches in speeds.items():
-        best = _best(batches)
-        for batch in sorted(batches):
-            marked = {
-                device: figure.model_copy(update={"is_best": best[device] is figure})
-                for device, figure in batches[batch].items()
-            }
-            yield _row(model, batch, marked)
-        if len(batches) > 1:
-            yield _row(model, None, best)
+    references = {cell: thresholds.limits(cell).throughput for cell in thresholds.cells()}
+    speeds = speeds_from_records(records, references)
+    best = {(one.model, one.device): one for one in best_batches(speeds)}
+    compared = ratios(speeds)
+    for model in dict.fromkeys(speed.cell.model for speed in speeds):
+        own = [speed for speed in speeds if speed.cell.model == model]
+        top = [speed for speed in own if _is_best(speed, best)]
+        batches = sorted({speed.cell.batch for speed in own})
+        for batch in (*batches, *([None] if top else [])):
+            shown = top if batch is None else [one for one in own if one.cell.batch == batch]
+            yield ThroughputRow(
+                model=model,
+                batch=batch,
+                speeds={one.cell.device: _figure(one, references, best) for one in shown},
+                ratios=tuple(
+                    _ratio_figure(ratio)
+                    for ratio in compared
+                    if ratio.model == model and _is_of(ratio, batch)
+                ),
+            )
 
 
-def _best(batches: Mapping[int, Mapping[str, SpeedFigure]]) -> dict[str, SpeedFigure]:
-    best: dict[str, SpeedFigure] = {}
-    for figures in batches.values():
-        for device, figure in figures.items():
-            if device not in best or figure.per_s > best[device].per_s:
-                best[device] = figure
-    return best
+def _is_best(speed: CellSpeed, best: Mapping[tuple[str, str], BestBatch]) -> bool:
+    found = best.get((speed.cell.model, speed.cell.device))
+    return found is not None and found.batch == speed.cell.batch
 
 
-def _row(model: str, batch: int | None, speeds: Mapping[str, SpeedFigure]) -> ThroughputRow:
-    return ThroughputRow(
-        model=model,
-        batch=batch,
-        speeds=speeds,
-        ratios=_ratios({name: _in_guide_scope(name, one) for name, one in speeds.items()}),
-        guide_ratios=_ratios({name: one.guide for name, one in speeds.items() if one.guide}),
+def _is_of(ratio: Ratio, batch: int | None) -> bool:
+    return ratio.is_best if batch is None else not ratio.is_best and ratio.batches[0] == batch
+
+
+def _ratio_figure(ratio: Ratio) -> RatioFigure:
+    return RatioFigure(
+        name="/".join(GUIDE_NAMES[device] for device in ratio.devices),
+        value=ratio.value,
+        scopes=ratio.scopes,
+        guide=ratio.guide,
+        guide_scopes=ratio.guide_scopes,
     )
 
 
-def _ratios(per_s: Mapping[str, float]) -> dict[str, float]:
-    return {
-        name: per_s[over] / per_s[under]
-        for name, (over, under) in RATIOS.items()
-        if over in per_s and under in per_s
-    }
-
-
-def _in_guide_scope(device: str, figure: SpeedFigure) -> float:
-    is_card = figure.guide_scope == "card" and figure.scope == "chip"
-    return figure.per_s * (CHIPS_PER_CARD.get(device, 1) if is_card else 1)
-
-
-def _speed_figure(record: Record, thresholds: Thresholds) -> SpeedFigure | None:
-    measured = record.measured()
-    if not isinstance(measured, ThroughputMeasurement) or record.cell not in thresholds.cells():
-        return None
-    reference = thresholds.limits(record.cell).throughput
-    speed = measured.speed(reference.definition)
-    if speed is None:
-        return None
-    figure = SpeedFigure(
-        per_s=speed.per_s.mean,
-        scope=SCOPES.get(record.device, "host"),
-        guide=reference.golden if _is_of_guide(reference) else None,
-        guide_scope=reference.scope if _is_of_guide(reference) else None,
+def _figure(
+    speed: CellSpeed,
+    references: Mapping[Cell, ThroughputReference],
+    best: Mapping[tuple[str, str], BestBatch],
+) -> SpeedFigure:
+    # A golden that is no guide's is a floor of ours.
+    guide = speed.golden if "guide" in references[speed.cell].source else None
+    is_alike = speed.scope == speed.golden_scope
+    return SpeedFigure(
+        per_s=speed.per_s,
+        scope=speed.scope,
+        guide=guide,
+        guide_scope=None if guide is None else speed.golden_scope,
+        deviation=speed.per_s / guide - 1.0 if guide is not None and is_alike else None,
+        is_best=_is_best(speed, best),
     )
-    if figure.guide is None:
-        return figure
-    compared = _in_guide_scope(record.device, figure)
-    note = "" if compared == figure.per_s else f"{compared:.4g} clips/s per card of four chips"
-    return figure.model_copy(update={"deviation": compared / figure.guide - 1.0, "note": note})
-
-
-def _is_of_guide(reference: ThroughputReference) -> bool:
-    """Whether a golden is the guide's own figure and no floor of ours."""
-    return reference.unit == "clips/s" and "guide" in reference.source

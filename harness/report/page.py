@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, get_args
 from harness.report import charts
 from harness.report.evidence import Evidence, class_name, confused, movers
 from harness.report.lines import blocker_kind
+from harness.report.table_values import ThroughputRow
 from harness.report.values import (
     CellLine,
     CheckLine,
     Outcome,
     ReasonKind,
     Release,
-    ThroughputRow,
 )
 from harness.spec import CHECKS
 

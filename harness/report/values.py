@@ -10,6 +10,7 @@ import pydantic
 
 from harness.judge import Finding
 from harness.measurement import Measurement
+from harness.report.table_values import GuideTables
 from harness.spec import Check
 from harness.statistics import Interval
 
@@ -163,85 +164,6 @@ class Coverage(Measurement):
     run_checks: int
     passed_checks: int
     waived_checks: int
-
-
-class VersionRow(Measurement):
-    """The versions under which a device was run; ``unknown`` is what nobody could find out."""
-
-    run_id: str
-    host: str
-    device: str
-    chip: str
-    driver: str
-    firmware: str
-    cann: str
-    runtime: str
-    python: str
-    torch: str
-    os: str
-
-
-class AccuracyRow(Measurement):
-    """Top-1 and top-5 of a model on a device, as shares, beside the guide's own figures.
-
-    The worst batch size stands for the device. A deviation is measured less guide, in points.
-    """
-
-    model: str
-    device: str
-    batch: int
-    clip_count: int
-    top1: float
-    top5: float
-    guide_top1: float | None
-    guide_top5: float | None
-    deviation_top1: float | None
-    deviation_top5: float | None
-    note: str = ""
-
-
-class SpeedFigure(Measurement):
-    """Speed of one device at one batch size, beside the guide's own figure.
-
-    Attributes:
-        per_s: clips a second, measured by the definition of the contract.
-        scope: what was measured: a chip, a card or a host.
-        guide: clips a second that the guide prints; None where it prints none.
-        guide_scope: what the guide measured.
-        deviation: measured over guide, less one, both in the guide's scope.
-        note: how the one was brought to the scope of the other.
-        is_best: whether this is the best batch size of the device.
-    """
-
-    per_s: float
-    scope: str
-    guide: float | None = None
-    guide_scope: str | None = None
-    deviation: float | None = None
-    note: str = ""
-    is_best: bool = False
-
-
-class ThroughputRow(Measurement):
-    """Speeds at one batch size by device, and the guides' ratios of two devices.
-
-    ``ratios`` holds ``310P/310`` and ``310P/T4`` in the scopes of the guide, ``guide_ratios`` the
-    guide's own. A row without a batch size compares the best ones.
-    """
-
-    model: str
-    batch: int | None
-    speeds: Mapping[str, SpeedFigure]
-    ratios: Mapping[str, float]
-    guide_ratios: Mapping[str, float]
-
-
-class GuideTables(Measurement):
-    """What the two guides print as their last section."""
-
-    versions: tuple[VersionRow, ...] = ()
-    accuracy: tuple[AccuracyRow, ...] = ()
-    throughput: tuple[ThroughputRow, ...] = ()
 
 
 class Release(Measurement):

@@ -99,7 +99,9 @@ def test_without_its_own_clips_a_model_is_shown_those_of_motion8(
         raise MissingInput("kinetics400 is not on this machine")
 
     bench.clip_set = missing
-    assert checks._timed_clips(context(bench=bench)) == motion8().clips[: checks.TIMED_CLIPS]
+    timed = checks._timed_clips(context(bench=bench))
+    assert timed.clips == motion8().clips[: checks.TIMED_CLIPS]
+    assert timed.clip_set == motion8()
     inputs = checks._parity_inputs(context(bench=bench))
     assert inputs.ids[:6] == tuple(clip.id for clip in motion8().clips[:6])
 

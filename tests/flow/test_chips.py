@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import logging
 import os
 import pickle
 import shutil
@@ -14,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.chips import _look, predict_shard
+from harness.chips import _of_chip, _watched, predict_shard
 from harness.device_predictions import plan_from_bench, shard_of_clips, smallest_of
-from harness.errors import DecodeError, InvalidMeasurement, RunError
+from harness.errors import DecodeError, DeviceBroken, InvalidMeasurement, RunError
 from harness.locks import exclusive
 from harness.registry import device
 from harness.spec import Cell, Status
@@ -135,10 +134,16 @@ def test_a_decoder_that_dies_stops_the_chips(suite, monkeypatch):
 
 def test_a_chip_that_is_not_healthy_afterwards_computed_nothing_that_counts(two_chips, monkeypatch):
     bound = dataclasses.replace(device("ascend310p"), unit_id=CHIPS[1])
-    assert _look(bound, "before")[0].startswith("npu1-chip1 before: 310P3, health OK")
-    monkeypatch.setenv("EMULATOR_FAULT", "smi_alarm")
-    with pytest.raises(InvalidMeasurement, match=r"npu1-chip1 after the run: .*Alarm.*not count"):
-        _look(bound, "after")
+    notes = []
+    words = r"after the run: .*Alarm.*not count"
+    with pytest.raises(InvalidMeasurement, match=words), _watched(bound, notes):
+        monkeypatch.setenv("EMULATOR_FAULT", "smi_alarm")
+    assert notes[0].startswith("npu1-chip1 before: 310P3, health OK")
+    named = _of_chip(CHIPS[1], InvalidMeasurement("after the run: hot"))
+    assert (type(named), str(named)) == (InvalidMeasurement, "on npu1-chip1: after the run: hot")
+    # Before the run nothing was measured yet: the chip is just not there.
+    with pytest.raises(DeviceBroken, match="Alarm"), _watched(bound, notes):
+        pass
 
 
 def test_shards_are_the_same_everywhere(clip_set):
@@ -147,8 +152,8 @@ def test_shards_are_the_same_everywhere(clip_set):
     assert all(parts)
 
 
-def test_a_second_run_waits_for_a_chip_and_says_for_whom(suite, caplog):
-    locks = suite.bench.site.lock_dir
+def test_a_second_run_waits_for_a_chip_and_says_for_whom(suite, monkeypatch):
+    locks, said = suite.bench.site.lock_dir, []
     pipe = subprocess.PIPE
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(locks)], stdin=pipe, stdout=pipe, cwd=ROOT
@@ -156,18 +161,14 @@ def test_a_second_run_waits_for_a_chip_and_says_for_whom(suite, caplog):
         assert first.stdout is not None
         assert first.stdout.readline() == b"held\n"
 
-        class Ending(logging.Handler):
-            def emit(self, record):
-                if "waiting for npu1-chip" in record.getMessage():
-                    first.stdin.close()
+        def say(text):
+            said.append(text)
+            first.stdin.close()
 
-        handler = Ending()
-        logging.getLogger("harness.locks").addHandler(handler)
+        monkeypatch.setattr(suite.bench.progress, "say", say)
         with suite.bench.chips("ascend310p") as chips:
             assert list(chips) == [CHIPS[0]]
-        logging.getLogger("harness.locks").removeHandler(handler)
-    assert "waiting for npu1-chip0 for 3 s: process" in caplog.text
-    assert f"process {first.pid} on" in caplog.text
+    assert said[0].startswith(f"waiting for npu1-chip0 for 3 s: process {first.pid} on")
 
 
 def test_a_run_that_is_killed_leaves_no_orphan_and_keeps_what_it_did(suite, monkeypatch, tmp_path):

@@ -1,6 +1,7 @@
 """From what a user has on disk to a verdict: videos, and raw frames of the same clips."""
 
 import dataclasses
+import hashlib
 import shutil
 
 import numpy as np
@@ -11,7 +12,7 @@ from harness.__main__ import main
 from harness.data.manifest import clip_set_from_manifest, read_manifest
 from harness.datasets import motion8
 from harness.errors import ClipError, RunError
-from harness.reference import predictions_from_npz
+from harness.reference import merged, predictions_from_npz
 from harness.spec import Cell, Predictions, Status
 
 CELL = Cell("nonlocal_tiny", "cpu", 4)
@@ -93,6 +94,8 @@ def test_a_clip_that_cannot_be_read_makes_the_cell_invalid(suite, tmp_path, layo
 def test_shards_join_to_what_one_run_says(bench, tmp_path, capsys):
     whole = ["dataset", "predict", CELL.model, "--batch-size", "4", "--output"]
     assert main([*whole, str(tmp_path / "whole.npz")]) == 0
+    digest = hashlib.sha256((tmp_path / "whole.npz").read_bytes()).hexdigest()
+    assert f"sha256 {digest}" in capsys.readouterr().out
     shards = [str(tmp_path / f"{number}.npz") for number in (1, 2, 3)]
     for number, path in enumerate(shards, start=1):
         assert main([*whole, path, "--shard", f"{number}/3"]) == 0
@@ -109,6 +112,31 @@ def test_shards_join_to_what_one_run_says(bench, tmp_path, capsys):
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
     assert main([*merge, *shards[:2]]) == 2
     assert "are in none of the shards" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [None, b"junk", b"other", b""])
+def test_what_holds_no_predictions_is_refused(bench, tmp_path, capsys, content):
+    path = tmp_path / "shard.npz"
+    if content == b"other":
+        np.savez(path, another=np.zeros(1))
+    elif content is not None:
+        path.write_bytes(content)
+    command = ["dataset", "merge", CELL.model, str(path), "--output", str(tmp_path / "all.npz")]
+    assert main(command) == 2
+    assert f"cannot read predictions {path}" in capsys.readouterr().err
+
+
+def test_an_output_without_a_folder_is_refused_before_the_work(bench, tmp_path, capsys):
+    path = tmp_path / "gone" / "p.npz"
+    bench.device_model = None
+    assert main(["dataset", "predict", CELL.model, "--output", str(path)]) == 2
+    assert f"make its folder {path.parent}" in capsys.readouterr().err
+
+
+def test_a_disk_that_does_not_take_the_predictions_is_said(tmp_path):
+    preds = Predictions((), np.zeros((0, 1, 8), np.float32), {})
+    with pytest.raises(ClipError, match="cannot write predictions"):
+        dataset_commands._write_predictions(tmp_path, preds)
 
 
 def test_a_killed_run_repeats_no_batch(bench, layout):
@@ -171,6 +199,12 @@ def test_what_is_no_shard_is_refused(shard, capsys):
     assert "is no shard" in capsys.readouterr().err
 
 
+def test_what_is_no_size_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["dataset", "rawframes", "m", "out", "--short-side", "-3"])
+    assert "is no whole number" in capsys.readouterr().err
+
+
 def test_what_is_no_count_is_refused(capsys):
     with pytest.raises(SystemExit):
         main(["preprocess", "nonlocal_tiny", "x", "--batch-size", "0"])
@@ -183,9 +217,9 @@ def test_shards_that_are_not_of_the_set_are_refused(clip_set):
 
     ids = tuple(clip.id for clip in clip_set.clips)
     with pytest.raises(ClipError, match="in two shards"):
-        device_predictions.merged([preds(*ids), preds(ids[0])], clip_set)
+        merged([preds(*ids), preds(ids[0])], clip_set)
     with pytest.raises(ClipError, match="not in the data set"):
-        device_predictions.merged([preds(*ids, "other")], clip_set)
+        merged([preds(*ids, "other")], clip_set)
 
 
 def test_the_commands_find_their_site(tmp_path):

@@ -16,6 +16,7 @@ from harness.reference import (
 from harness.spec import Predictions
 
 SEEDED = WeightsFile("seeded", "seed:1")
+NOTHING = Predictions((), np.empty((0, 1, 8), np.float32), {})
 
 
 @pytest.fixture
@@ -59,6 +60,31 @@ def test_predictions_of_a_clip_set(fitted, weights, clip_set, workshop, in_proce
     assert torch_predictions(spec, weights, clips, workshop).clip_ids == preds.clip_ids
 
 
+def test_a_clip_that_can_be_read_again_gets_its_prediction(
+    fitted, weights, clip_set, workshop, in_process, tmp_path
+):
+    spec, _ = fitted
+    late = tmp_path / "late.mp4"
+    absent = [dataclasses.replace(clip_set.clips[n], path=late) for n in (0, 2)]
+    gone = dataclasses.replace(clip_set.clips[3], path=tmp_path / "gone.mp4")
+    clips = dataclasses.replace(clip_set, clips=(absent[0], clip_set.clips[1], absent[1], gone))
+
+    def predicted():
+        return torch_predictions(spec, weights, clips, workshop)
+
+    assert predicted().unreadable.keys() == {absent[0].id, absent[1].id, gone.id}
+    late.write_bytes(clip_set.clips[0].path.read_bytes())
+    preds = predicted()
+    assert preds.clip_ids == tuple(clip.id for clip in clips.clips[:3])
+    assert preds.unreadable.keys() == {gone.id}
+    assert preds.scores[0, 0].argmax() == clip_set.clips[0].label
+    np.testing.assert_allclose(preds.scores[2], preds.scores[0], atol=1e-4)
+    # Kept like the rest: nothing is predicted a third time.
+    count = len(workshop.store.events)
+    np.testing.assert_array_equal(predicted().scores, preds.scores)
+    assert all(event.hit for event in workshop.store.events[count:])
+
+
 def test_a_checkpoint_that_does_not_fit_reaches_the_caller(
     fitted, inputs, workshop, in_process, weights
 ):
@@ -96,7 +122,7 @@ def keys(monkeypatch, workshop, narrow_spec, inputs, clip_set):
         return {}
 
     monkeypatch.setattr(build.Workshop, "run", write)
-    monkeypatch.setattr(reference, "predictions_from_npz", lambda path: None)
+    monkeypatch.setattr(reference, "predictions_from_npz", lambda path: NOTHING)
 
     def of(spec=narrow_spec, weights=SEEDED, inputs=inputs, clips=clip_set):
         torch_scores(spec, weights, inputs, workshop)

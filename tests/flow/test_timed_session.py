@@ -1,15 +1,19 @@
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
 
 from harness import timed_session, timing
+from harness.data.loading import crops_from_clip
+from harness.data.store import CropStore
+from harness.data.streaming import stored_samples
 from harness.errors import ClipError, RunError
 from harness.limits import ParityLimits
 from harness.registry import device
 from harness.spec import Artifact, DeviceModel, LoopSettings, LoopTimes, OnnxModel, Predictions
 from harness.testing import FakeClock, FakeDevice, FakeSession
-from harness.timed_session import expected_answers, time_session
+from harness.timed_session import TimedClips, expected_answers, time_session
 
 SETTINGS = LoopSettings(warmup_queries=2, min_queries=8, min_seconds=0.0)
 LOOP = LoopTimes(device_ms=(10.0,) * 8, device_io_ms=(12.0,) * 8)
@@ -64,7 +68,8 @@ def run(narrow_spec, clip_set, tmp_path, monkeypatch):
 
     def time_it(session, beside=None, clips=clip_set.clips[:4], settings=SETTINGS, expected=None):
         monkeypatch.setattr(double, "open", lambda _: session)
-        return time_session(double, model, clips, settings, beside, expected)
+        timed = TimedClips(tuple(clips), clip_set, tmp_path / "crops")
+        return time_session(double, model, timed, settings, beside, expected)
 
     return time_it
 
@@ -91,6 +96,29 @@ def test_queries_from_the_file_are_fewer_and_take_clips_in_turn(run, clock):
     # Four clips in batches of three: the second begins with the last clip, then the first again.
     np.testing.assert_array_equal(second[1], first[0])
     assert not np.array_equal(second[0], first[0])
+
+
+def test_the_first_batch_is_read_where_it_is_decoded_and_the_others_never(
+    run, clock, monkeypatch, narrow_spec, clip_set, tmp_path
+):
+    store = CropStore(tmp_path / "crops", narrow_spec.protocol, clip_set)
+    list(stored_samples(store, clip_set.clips[:3], workers=0))
+    decoded = []
+
+    def decode(clip, protocol):
+        decoded.append(clip.id)
+        return crops_from_clip(clip, protocol)
+
+    monkeypatch.setattr(timed_session, "crops_from_clip", decode)
+    stored, ids = Session(clock), [clip.id for clip in clip_set.clips[:4]]
+    run(stored)
+    assert decoded[:4] == [ids[3], *ids[:3]]
+    shutil.rmtree(store.folder)
+    decoded.clear()
+    fresh = Session(clock)
+    run(fresh)
+    assert decoded[:4] == ids
+    np.testing.assert_array_equal(stored.batches[0], fresh.batches[0])
 
 
 def test_pytorch_is_timed_in_turns_where_it_is_asked_for(run, clock, monkeypatch, torch):

@@ -53,7 +53,7 @@ def test_the_first_screen_says_it_all(open_page):
 
 def test_what_did_not_run_is_first_in_the_matrix(open_page):
     rows = open_page().locator(".matrix tbody tr").all_inner_texts()
-    gaps = ["not run" in row for row in rows]
+    gaps = ["not run" in row for row in rows if "yes" in row.split()]
     assert any(gaps)
     assert not all(gaps)
     assert gaps == sorted(gaps, reverse=True)

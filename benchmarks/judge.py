@@ -1,0 +1,166 @@
+"""How long it takes to judge again: a stored release run of the guides, and a long history.
+
+The run has every cell of both guides with all four checks, over 19,796 clips; its raw files are as
+large as real ones. The history has 1,000 nights of 50 series, and a frozen baseline.
+"""
+
+import contextlib
+import io
+import sqlite3
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from measured import finish
+
+from harness.__main__ import main as harness
+from harness.accuracy import accuracy_measurement
+from harness.baseline import freeze, write_baseline
+from harness.build import FIXTURES
+from harness.export_facts import ExportMeasurement
+from harness.history import History
+from harness.parity import ChainScores, InputCounts, parity_measurement
+from harness.records import Record, new_run_directory
+from harness.simulated import (
+    START,
+    SimulatedNight,
+    run_facts,
+    simulated_record,
+    simulated_run,
+    simulated_throughput,
+)
+from harness.spec import CHECKS, Clip, ClipSet, Predictions
+from harness.thresholds import thresholds_from_file
+
+CLIPS, CLASSES = 19796, 400
+NIGHTS, SERIES = 1000, 50
+GOAL_S = 5.0
+PATH = FIXTURES.parent / "thresholds.toml"
+THRESHOLDS = thresholds_from_file(PATH)
+GUIDES = [
+    cell
+    for cell in THRESHOLDS.cells()
+    if cell.model in ("nonlocal_r50", "timesformer") and cell.device.startswith("ascend")
+]
+
+
+def release_run(folder: Path) -> Path:
+    """Write a run with every cell of the guides."""
+    night = SimulatedNight(0, tier="release")
+    run = new_run_directory(folder / night.run_id)
+    run.write_facts(run_facts(THRESHOLDS, GUIDES, night, CHECKS))
+    measured = measurements()
+    for cell in GUIDES:
+        for check in CHECKS:
+            value = measured.get(check) or simulated_throughput(THRESHOLDS, cell, 1.0)
+            raw = {}
+            if check == "accuracy":
+                content = np.random.default_rng(cell.batch).bytes(4 * CLIPS * CLASSES)
+                raw = {"predictions": run.keep(content, ".npz")}
+            run.append(simulated_record(THRESHOLDS, cell, check, value, night, raw))
+    return run.root
+
+
+def measurements():
+    """Return an export, a parity and an accuracy of the size of Kinetics-400."""
+    rng = np.random.default_rng(3)
+    scores = rng.normal(size=(64, CLASSES))
+    near = scores + 1e-7 * rng.normal(size=scores.shape)
+    chain = ChainScores(exact=scores, torch=near, onnx=near, simplified=near, device=near)
+    ids = [f"c{number}" for number in range(64)]
+    labels = rng.integers(0, CLASSES, size=CLIPS)
+    logits = rng.uniform(size=(CLIPS, 1, CLASSES)).astype(np.float32)
+    is_right = rng.uniform(size=CLIPS) < 0.8
+    best = np.where(is_right, labels, rng.integers(0, CLASSES, size=CLIPS))
+    logits[np.arange(CLIPS), 0, best] += 3.0
+    names = tuple(f"c{number:05d}" for number in range(CLIPS))
+    clips = tuple(
+        Clip(name, Path(name), int(label)) for name, label in zip(names, labels, strict=True)
+    )
+    clip_set = ClipSet("kinetics400", clips, tuple(map(str, range(CLASSES))), "d" * 64)
+    preds = Predictions(names, logits)
+    export = ExportMeasurement(
+        problems=(), ops_checked=3, opset=11, op_counts={}, inputs=(), outputs=(), onnx_bytes=10
+    )
+    return {
+        "export": export,
+        "parity": parity_measurement(chain, ids, InputCounts(clip=48, noise=12, constant=4)),
+        "accuracy": accuracy_measurement(preds, clip_set, preds),
+    }
+
+
+def long_history(folder: Path) -> tuple[Path, Path, Path]:
+    """Write a history of many nights by SQL, a baseline of its first run, and its last run."""
+    others = [cell for cell in THRESHOLDS.cells() if cell.device in ("cuda", "cpu")]
+    cells = [*GUIDES, *others[: (SERIES - 2 * len(GUIDES)) // 2]]
+    first = simulated_run(folder, THRESHOLDS, cells, SimulatedNight(0))
+    baseline = folder / "baseline.json"
+    write_baseline(freeze([first], "*", "R", "1.0", START.date()), baseline)
+    history = History(folder / "history.sqlite")
+    history.append(first)
+    wanted = [one.key for one in history.series()]
+    rng = np.random.default_rng(1)
+    file = sqlite3.connect(history.path)
+    checks = file.execute("SELECT * FROM checks").fetchall()
+    metrics = file.execute("SELECT * FROM metrics").fetchall()
+    (run,) = file.execute("SELECT * FROM runs").fetchall()
+    step = max(row[0] for row in checks)
+    for number in range(1, NIGHTS - 1):
+        night = SimulatedNight(number)
+        file.execute(
+            "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (night.run_id, run[1], run[2], night.started, *run[4:]),
+        )
+        file.executemany(
+            f"INSERT INTO checks VALUES ({', '.join('?' * 12)})",
+            [(row[0] + number * step, night.run_id, *row[2:]) for row in checks],
+        )
+        noise = rng.normal(1.0, 0.02, len(metrics))
+        file.executemany(
+            "INSERT INTO metrics VALUES (?, ?, ?, ?, ?)",
+            [
+                (row[0] + number * step, row[1], row[2] * factor, *row[3:])
+                for row, factor in zip(metrics, noise, strict=True)
+            ],
+        )
+    file.commit()
+    file.close()
+    last = simulated_run(folder, THRESHOLDS, cells, SimulatedNight(NIGHTS - 1))
+    assert len(wanted) >= SERIES, len(wanted)
+    return last.root, history.path, baseline
+
+
+def timed(words: list[str]) -> tuple[float, int, str]:
+    """Run a command of the harness and return its seconds, exit status and first line."""
+    out = io.StringIO()
+    started = time.perf_counter()
+    with contextlib.redirect_stdout(out):
+        status = harness(words)
+    return time.perf_counter() - started, status, out.getvalue().splitlines()[0]
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory(prefix="judge-") as name:
+        folder = Path(name)
+        run = release_run(folder / "release")
+        records = [Record.from_json(line) for line in (run / "records.jsonl").open()]
+        size = sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
+        seconds = {}
+        seconds["judge"], status, _ = timed(["judge", str(run)])
+        print(f"  release run: {len(GUIDES)} cells, {len(records)} records, {size / 1e6:.0f} MB")
+        print(f"  harness judge: {seconds['judge']:.2f} s, exit status {status}")
+        last, history, baseline = long_history(folder / "nights")
+        words = ["gate", str(last), "--history", str(history), "--baseline", str(baseline)]
+        seconds["gate"], status, line = timed(words)
+        count = len(History(history).series())
+        print(f"  history: {NIGHTS} nights, {count} series, {history.stat().st_size / 1e6:.0f} MB")
+        print(f"  harness gate: {seconds['gate']:.2f} s, exit status {status}: {line}")
+    return finish(
+        "judge", max(seconds.values()), GOAL_S, at_least=False, note="seconds, the slower"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

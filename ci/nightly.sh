@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# One night: run the suite on a device, add the run to the history, judge it, leave the reports.
+#
+#   ci/nightly.sh ascend310p
+#
+# From cron:
+#   17 1 * * * cd /opt/acceptance && OUT=/var/acceptance/out ci/nightly.sh ascend310p
+#
+# Environment:
+#   OUT              folder of the reports; default: nightly-out
+#   TIER             tier that is run; default: nightly
+#   HISTORY          file of the history; default: as site.toml says
+#   BASELINE         file of the frozen baseline; default: as site.toml says
+#   ACCEPTANCE_SITE  site.toml of this machine
+#   PYTHON           interpreter; default: .venv/bin/python
+#
+# Exit status, of the gate: 0 green, 1 red, 6 something is missing, 7 inconclusive, 2 unusable input.
+# Whatever it is, only 0 is green: a suite that could not run is never hidden by a gate that did.
+set -euo pipefail
+
+device=${1:?usage: ci/nightly.sh DEVICE}
+cd "$(dirname "$0")/.."
+out=${OUT:-nightly-out}
+tier=${TIER:-nightly}
+python=${PYTHON:-.venv/bin/python}
+stamp=$(date -u +%Y%m%dT%H%M%SZ)
+run=$out/runs/$stamp-$$
+
+mkdir -p "$out/runs"
+# Reports of the night before must not be taken for those of this one.
+rm -f "$out/summary.md" "$out/gate.xml" "$out/junit.xml"
+
+history=()
+if [ -n "${HISTORY:-}" ]; then history=(--history "$HISTORY"); fi
+baseline=()
+if [ -n "${BASELINE:-}" ]; then baseline=(--baseline "$BASELINE"); fi
+
+# The run's own exit status is in its records, and the gate reads them; it is kept all the same.
+suite=0
+"$python" -m pytest -m "$device" acceptance/ --tier "$tier" --run-dir "$run" \
+  "${history[@]}" || suite=$?
+
+if [ ! -f "$run/run.json" ]; then
+  printf '## The night broke: the suite ended with status %s and left no run\n' "$suite" \
+    > "$out/summary.md"
+  echo "nightly: the suite left no run in $run (exit status $suite)" >&2
+  exit $((suite == 0 ? 6 : suite))
+fi
+if [ -f "$run/junit.xml" ]; then cp "$run/junit.xml" "$out/junit.xml"; fi
+
+gate=0
+"$python" -m harness gate "$run" "${history[@]}" "${baseline[@]}" \
+  --markdown "$out/summary.md" --junit "$out/gate.xml" || gate=$?
+
+# A gate that saw nothing wrong beside a suite that ended badly has not seen everything.
+if [ "$gate" -eq 0 ] && [ "$suite" -ne 0 ]; then
+  printf '\nThe suite ended with status %s, although the gate found nothing.\n' "$suite" \
+    >> "$out/summary.md"
+  gate=$suite
+fi
+echo "nightly: suite $suite, gate $gate, reports in $out"
+exit "$gate"
