@@ -186,6 +186,7 @@ def test_a_verdict_edited_to_pass_is_not_signed(
     error = refused(root, keys, capsys)
     assert f"nonlocal_tiny-cpu-bs1:{check}: the record does not follow from its raw files" in error
     assert 'verdict.status is "pass", comes to "fail"' in error
+    assert f"{root}: made by suite {'a' * 40}; one of another commit may judge otherwise" in error
 
 
 @pytest.mark.parametrize(
