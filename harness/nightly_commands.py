@@ -7,8 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from harness.baseline import freeze, read_baseline, write_baseline
-from harness.errors import HistoryError
+from harness.bisect import (
+    RunCheck,
+    broken_checks,
+    common_record,
+    difference_lines,
+    differences,
+    trial_lines,
+    trials,
+)
+from harness.checks import CHECK_FUNCTIONS, Context
+from harness.errors import HistoryError, RecordError
 from harness.history import History
+from harness.judge import Verdict
+from harness.measurement import Measurement
 from harness.nightly_gate import (
     GateReport,
     gate_run,
@@ -21,8 +33,10 @@ from harness.nightly_gate import (
 )
 from harness.records import RunDirectory
 from harness.site import Site, load_site
-from harness.thresholds import thresholds_from_file
+from harness.spec import Cell, Check
+from harness.thresholds import Thresholds, thresholds_from_file
 from harness.trend import draw, trend_lines
+from harness.workbench import Workbench
 
 NIGHT_HOURS = 26.0
 THRESHOLDS = Path(__file__).parent.parent / "thresholds.toml"
@@ -33,6 +47,7 @@ def add_nightly_commands(commands: Any) -> None:
     _add_history(commands)
     _add_baseline(commands)
     _add_gate(commands)
+    _add_bisect(commands)
 
 
 def _add_history(commands: Any) -> None:
@@ -92,6 +107,20 @@ def _add_gate(commands: Any) -> None:
     )
     added.add_argument("--markdown", type=Path, metavar="FILE", help="add the report, as Markdown")
     added.add_argument("--junit", type=Path, metavar="FILE", help="write the report as JUnit XML")
+
+
+def _add_bisect(commands: Any) -> None:
+    text = (
+        "say which recorded inputs changed between a good and a bad run, and run the check again "
+        "with each stage of the good run that the artifact store still has"
+    )
+    added = commands.add_parser("bisect", help="find which input changed", description=text)
+    added.set_defaults(function=_bisect)
+    added.add_argument("good", type=Path, metavar="GOOD", help="folder of a run")
+    added.add_argument("bad", type=Path, metavar="BAD", help="folder of a run")
+    added.add_argument("--check", metavar="ID", help="such as nonlocal_r50-cpu-bs1:accuracy")
+    added.add_argument("--no-run", action="store_true", help="only say what changed")
+    added.add_argument("--thresholds", type=Path, default=THRESHOLDS, metavar="FILE")
 
 
 def _add_history_option(parser: argparse.ArgumentParser) -> None:
@@ -165,6 +194,32 @@ def _report(options: argparse.Namespace) -> GateReport:
     baseline = (options.baseline or site.baseline) if has_baseline else None
     thresholds = thresholds_from_file(options.thresholds)
     return gate_run(run, thresholds, history, baseline, has_baseline=has_baseline)
+
+
+def _bisect(options: argparse.Namespace) -> int:
+    good, bad = RunDirectory(options.good.resolve()), RunDirectory(options.bad.resolve())
+    names = [options.check] if options.check else broken_checks(good, bad)
+    if not names:
+        raise RecordError("no check passed in GOOD and not in BAD; name one with --check")
+    for name in names:
+        found = differences(good, bad, name)
+        print("\n".join([name, *difference_lines(found)]))
+        if options.no_run:
+            continue
+        before, after = common_record(good, name), common_record(bad, name)
+        thresholds = thresholds_from_file(options.thresholds)
+        tried = list(trials(before, found, _site(options), _check_runner(thresholds, before.tier)))
+        print("\n".join(trial_lines(before, after, tried)))
+    return 0
+
+
+def _check_runner(thresholds: Thresholds, tier: str) -> RunCheck:
+    def run_check(bench: Workbench, cell: Cell, check: Check) -> tuple[Measurement, Verdict]:
+        context = Context(cell, bench, thresholds.tier(tier), thresholds.limits(cell))
+        found = CHECK_FUNCTIONS[check](context)
+        return found.measurement, found.verdict
+
+    return run_check
 
 
 def _site(options: argparse.Namespace) -> Site:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from harness.accuracy import AccuracyMeasurement
+from harness.measurement import Measurement
 from harness.parity import ParityMeasurement
 from harness.records import Record
 from harness.spec import Cell, Check, Status
@@ -98,7 +99,12 @@ def values_from_record(record: Record) -> list[Value]:
     """
     if record.verdict.status not in MEASURED:
         return []
-    match record.measured():
+    return values_from_measurement(record.measured())
+
+
+def values_from_measurement(measurement: Measurement | None) -> list[Value]:
+    """Return the numbers of a measurement that series keep."""
+    match measurement:
         case ThroughputMeasurement() as measured:
             return list(_speeds(measured))
         case AccuracyMeasurement() as measured:

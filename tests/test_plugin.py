@@ -11,6 +11,7 @@ import harness
 from harness import registry
 from harness.__main__ import main
 from harness.errors import ThresholdsError
+from harness.history import History
 from harness.records import RunDirectory
 from harness.spec import DeviceState, Presence, Status
 from harness.thresholds import thresholds_from_file
@@ -691,6 +692,31 @@ def test_a_run_starts_with_the_floors_that_are_within_noise(site):
     assert "warning: models" not in site.run("-m", "smoke", "acceptance").stdout.str()
 
 
+# Exports alone: the stand-in measures nothing else by its schema.
+@pytest.mark.parametrize(("outcome", "status"), [("pass", 0), ("fail", 1)])
+def test_every_run_is_added_to_the_history_where_one_is_kept(site, outcome, status):
+    site.outcomes(nonlocal_tiny_export=outcome)
+    words = ("-m", "cpu and export", "--history", "h.sqlite", "--run-dir", "r1", "acceptance")
+    result = site.run(*words)
+    assert result.ret == status
+    assert "history: h.sqlite" in summary(result)
+    (night,) = History(site.root / "h.sqlite").nights()
+    assert night.run_id == "r1"
+
+
+def test_the_site_may_name_the_history(site):
+    (site.root / "site.toml").write_text('history = "kept.sqlite"\n')
+    site.run("-m", "cpu and export", "acceptance")
+    assert len(History(site.root / "kept.sqlite").nights()) == 1
+
+
+def test_a_run_that_the_history_does_not_take_is_red(site):
+    (site.root / "h.sqlite").write_bytes(b"something else" * 100)
+    result = site.run("-m", "cpu and export", "--history", "h.sqlite", "acceptance")
+    assert result.ret == 1
+    assert "NOT IN THE HISTORY: the history h.sqlite cannot be used" in summary(result)
+
+
 def test_a_run_folder_is_taken_once(site):
     arguments = ("-m", "cpu", "--run-dir", "mine/run", "acceptance")
     assert site.run(*arguments).ret == 0
@@ -786,8 +812,14 @@ def test_junit_has_the_numbers(site):
     site.run("-m", "cpu", "acceptance")
     case = junit_case(site.the_run.root / "junit.xml", "test_parity[nonlocal_tiny-cpu-bs1]")
     properties = {one.get("name"): one.get("value") for one in case.iter("property")}
-    assert properties == {"status": "fail", "reason": "told so for parity", "x": "2.0"}
-    assert case.find("failure").get("message") == "Failed: fail: told so for parity"
+    command = (
+        "pytest 'acceptance/test_parity.py::test_parity[nonlocal_tiny-cpu-bs1]' "
+        "-m 'cpu and parity' --tier nightly --model nonlocal_tiny --batch-size 1"
+    )
+    told = {"status": "fail", "reason": "told so for parity", "x": "2.0", "reproduce": command}
+    assert properties == told
+    message = f"Failed: fail: told so for parity\nReproduce: {command}"
+    assert case.find("failure").get("message") == message
 
 
 def test_junit_goes_where_it_is_asked_to(site):
