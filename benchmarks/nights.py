@@ -25,7 +25,7 @@ CVS = (0.01, 0.02, 0.03, 0.05)
 DROPS = (0.02, 0.03, 0.05, 0.10)
 DRIFT = 0.005
 OUTLIER = 0.15
-FALSE_SERIES, CHANGED_SERIES = 150, 60
+FALSE_SERIES, CHANGED_SERIES = 300, 60
 RULES_OF_ONE = dataclasses.replace(RULES, family_p=RULES.family_p / MATRIX)
 KEY = SeriesKey("m", "cpu", 1, "throughput", "device_io.x_pytorch", "simulated")
 
