@@ -27,7 +27,7 @@ browser:
 
 coverage: $(READY) browser
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -q tests
+	$(BIN)/coverage run -m pytest -q -n auto tests
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import io
 import itertools
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
@@ -27,8 +26,8 @@ from harness.measurement import Measurement
 from harness.module_divergence import first_divergent_module
 from harness.onnx_check import measure_export
 from harness.parity import ChainScores, ParityMeasurement, parity_measurement
+from harness.reference import npz_from_arrays, npz_from_predictions, torch_predictions, torch_scores
 from harness.reference import npz_from_labels as npz_labels
-from harness.reference import npz_from_predictions, torch_predictions, torch_scores
 from harness.run import feed_from_tensors, run_tensors, stream_from_session
 from harness.runtimes.ort import OrtSession, ort_errors, ort_session
 from harness.spec import Cell, ClipSet, LoopSettings, ModelSpec, Predictions, Session, Status
@@ -121,7 +120,7 @@ def check_parity(context: Context) -> Found:
         node = _divergence(context, scores, inputs)
         measurement = measurement.model_copy(update={"first_divergent_node": node})
         verdict = _judge_parity(context, measurement)
-    raw = {"scores": (_npz(**dataclasses.asdict(scores)), ".npz")}
+    raw = {"scores": (npz_from_arrays(**dataclasses.asdict(scores)), ".npz")}
     return Found(measurement, verdict, raw)
 
 
@@ -288,9 +287,3 @@ def _divergent_node(context: Context, tensor: npt.NDArray[np.float32]) -> str | 
         built = bench.device_model(cell).artifact.path
         node = first_divergent_node(simplified, built, feed, allowed)
     return node
-
-
-def _npz(**arrays: npt.NDArray[np.float64]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()

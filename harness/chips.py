@@ -46,15 +46,16 @@ def chip_predictions(
         DecodeError: a process that decodes clips died.
     """
     plan, model = plan_from_bench(cell, bench, smallest, subset), bench.device_model(cell)
-    count = len(bench.state(cell.device).unit_ids)
+    units = bench.state(cell.device).unit_ids
     title = f"{cell.id} accuracy"
     with bench.chips(cell.device) as chips:
-        if count == 1:
+        # A device that cannot be told which of its units to use is one, however many it has.
+        if len(units) == 1 or not chips.keys() <= set(units):
             (device,) = chips.values()
             counter = bench.progress.counter(title, len(plan.wanted.clips))
             return predict_shard(plan, device, model, (0, 1), counter)
         beat = bench.progress.heartbeat(f"{title} on {', '.join(chips)}")
-        parts = _Crew(plan, model, count, beat).parts(chips)
+        parts = _Crew(plan, model, len(units), beat).parts(chips)
     preds = merged([preds for preds, _ in parts], plan.wanted)
     return preds, tuple(dict.fromkeys(note for _, notes in parts for note in notes))
 

@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,10 @@ from harness.data.rawframes import SHORT_SIDE, extract, write_listing
 from harness.data.scan import Source, scan
 from harness.data.store import CropStore
 from harness.data.store_list import kept_stores
-from harness.data.streaming import stored_samples
+from harness.data.streaming import Item, stored_samples
 from harness.device_predictions import device_predictions, open_session, smallest_of
 from harness.errors import ClipError, first_line
-from harness.progress import Progress
+from harness.progress import Counter, Progress
 from harness.reference import merged, npz_from_predictions, predictions_from_npz
 from harness.site import load_site
 from harness.spec import Cell, Predictions
@@ -201,14 +202,16 @@ def _preprocess(options: argparse.Namespace) -> int:
         clip_set = clip_set_from_manifest(read_manifest(options.manifest))
     store = CropStore(bench.site.cache_dir / "crops", spec.protocol, clip_set)
     with contextlib.closing(stored_samples(store, clip_set.clips)) as items:
-        written = write_bins(options.out, spec, options.batch_size, clip_set.clips, items)
+        count = bench.progress.counter("preprocess", len(clip_set.clips))
+        counted = _counted(items, count)
+        written = write_bins(options.out, spec, options.batch_size, clip_set.clips, counted)
     shape = list(spec.input.batched(options.batch_size).shape)
     print(f"{written.files} files of float32 {shape}, {written.clips} clips, in {options.out}")
     print(f"labels {options.out / INFO}, clip names {options.out / CLIPS}")
     if written.padding:
         print(f"the last file ends with {written.padding} samples of zeros that are no clips")
-    for clip_id in written.unreadable:
-        print(f"unreadable: {clip_id}")
+    for line in written.unreadable:
+        print(f"unreadable: {line}")
     return 1 if written.unreadable else 0
 
 
@@ -222,6 +225,12 @@ def _store(options: argparse.Namespace) -> int:
         size = f"{kept.nbytes / 1e6:.1f} MB"
         print(f"{verb}{kept.folder.name[:12]}  {kept.done} clips, {size}, set {kept.clips[:12]}")
     return 0
+
+
+def _counted(items: Iterable[Item], count: Counter) -> Iterator[Item]:
+    for done, item in enumerate(items, start=1):
+        count(done)
+        yield item
 
 
 def _require_writable(path: Path) -> None:

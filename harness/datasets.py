@@ -18,9 +18,9 @@ def clip_set_from_site(dataset: str, site: Site) -> ClipSet:
         MissingInput: this machine does not have it.
         ClipError: its list cannot be used.
     """
-    if dataset == "motion8":
-        return motion8()
     place = site.datasets.get(dataset)
+    if place is None and dataset == "motion8":
+        return motion8()
     if place is None:
         raise MissingInput(
             f"data set {dataset} is not on this machine; name its list and root as "

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -103,10 +104,11 @@ def shard_predictions(
 ) -> Predictions:
     """Run the clips of one shard of a plan; see ``device_predictions``."""
     clips = shard_of_clips(plan.wanted.clips, *shard)
-    samples = functools.partial(stored_samples, plan.store(), ahead=plan.cell.batch)
+    batch, stopped = plan.cell.batch, threading.Event()
+    samples = functools.partial(stored_samples, plan.store(), ahead=batch, stopped=stopped)
     with journal_at(plan.cache / "partial", plan.key, plan.spec, clips) as journal:
-        work, stream = Work(clips, samples, journal), stream_from_session(session)
-        batch = plan.cell.batch
+        work = Work(clips, samples, journal, stopped.set)
+        stream = stream_from_session(session)
         return predict_resumed(stream, plan.spec, batch, work, progress, plan.smallest)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import io
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -151,12 +152,20 @@ def write_torch_predictions(
     stream = stream_from_runner(functools.partial(pytorch.run_torch, model, spec))
     cache, inputs, whole = kept
     crops = CropStore(cache / "crops", spec.protocol, whole)
-    samples = functools.partial(stored_samples, crops, ahead=REFERENCE_BATCH)
+    stopped = threading.Event()
+    samples = functools.partial(stored_samples, crops, ahead=REFERENCE_BATCH, stopped=stopped)
     with journal_at(cache / "partial", inputs, spec, clip_set.clips) as journal:
-        work = Work(clip_set.clips, samples, journal)
+        work = Work(clip_set.clips, samples, journal, stopped.set)
         preds = predict_resumed(stream, spec, REFERENCE_BATCH, work)
     target.write_bytes(npz_from_predictions(preds))
     return {"clips": len(preds.clip_ids), "unreadable": len(preds.unreadable)}
+
+
+def npz_from_arrays(**arrays: npt.NDArray[Any]) -> bytes:
+    """Return arrays as one compressed file."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
 
 
 def merged(shards: Sequence[Predictions], clip_set: ClipSet) -> Predictions:
@@ -188,22 +197,17 @@ def _reads(clip: Clip, spec: ModelSpec) -> bool:
 
 def npz_from_predictions(preds: Predictions) -> bytes:
     """Return predictions as one compressed file."""
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
+    return npz_from_arrays(
         clip_ids=np.array(preds.clip_ids, dtype=str),
         scores=preds.scores,
         unreadable_ids=np.array(list(preds.unreadable), dtype=str),
         unreadable_reasons=np.array(list(preds.unreadable.values()), dtype=str),
     )
-    return buffer.getvalue()
 
 
 def npz_from_labels(clip_set: ClipSet) -> bytes:
     """Return what predictions are scored against: clip ids, labels, classes, and of which set."""
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
+    return npz_from_arrays(
         name=np.array(clip_set.name),
         digest=np.array(clip_set.digest),
         is_whole=np.array(clip_set.is_whole),
@@ -211,7 +215,6 @@ def npz_from_labels(clip_set: ClipSet) -> bytes:
         labels=np.array([clip.label for clip in clip_set.clips], dtype=np.int64),
         class_names=np.array(clip_set.class_names, dtype=str),
     )
-    return buffer.getvalue()
 
 
 def labels_from_npz(path: Path) -> ClipSet:

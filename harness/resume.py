@@ -10,7 +10,7 @@ import dataclasses
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -105,11 +105,15 @@ def journal_at(
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """The clips, what turns some of them into samples, and the journal that gets each batch."""
+    """The clips, what turns some of them into samples, and the journal that gets each batch.
+
+    ``stop`` makes the samples end early.
+    """
 
     clips: Sequence[Clip]
     samples: Source
     journal: Journal
+    stop: Callable[[], None] = lambda: None
 
 
 def predict_resumed(
@@ -132,7 +136,8 @@ def predict_resumed(
     with contextlib.closing(work.samples(left)) as items:
         samples = readable_samples(items, unreadable)
         # Closed before the items are: a thread may be at them.
-        with contextlib.closing(scored_batches(stream, spec, batch, samples, smallest)) as batches:
+        scored = scored_batches(stream, spec, batch, samples, smallest, work.stop)
+        with contextlib.closing(scored) as batches:
             for names, scores in batches:
                 work.journal.append(names, scores)
                 done += len(names)

@@ -72,8 +72,12 @@ def scored_batches(
     batch: int,
     samples: Iterable[Sample],
     smallest: float = FLOAT32_SMALLEST_NORMAL,
+    stop: Callable[[], None] = lambda: None,
 ) -> Generator[tuple[list[str], npt.NDArray[Any]], None, None]:
     """Yield the clip ids and scores of each batch as soon as the device gives them.
+
+    The samples are taken in a thread. Where the run ends early, ``stop`` is to make them end, so
+    that nobody has to wait for the clip that they are at.
 
     Raises:
         RunError: the device failed, or its output is not the declared one.
@@ -86,7 +90,7 @@ def scored_batches(
             sent.append(names)
             yield feed
 
-    with contextlib.closing(_one_ahead(_batches(spec, batch, samples))) as prepared:
+    with contextlib.closing(_one_ahead(_batches(spec, batch, samples), stop)) as prepared:
         given = feeds()
         for output in stream(given):
             if not sent:
@@ -111,13 +115,17 @@ def _batches(
         yield [sample.clip_id for sample in part], feed
 
 
-def _one_ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
+def _one_ahead(items: Iterator[Item], stop: Callable[[], None]) -> Generator[Item, None, None]:
     """Prepare the next item in a thread while the device is at the one before it."""
     with ThreadPoolExecutor(1, thread_name_prefix="feed") as pool:
-        coming = pool.submit(next, items, None)
-        while (item := coming.result()) is not None:
+        try:
             coming = pool.submit(next, items, None)
-            yield item
+            while (item := coming.result()) is not None:
+                coming = pool.submit(next, items, None)
+                yield item
+        except BaseException:
+            stop()
+            raise
 
 
 def run_tensors(

@@ -423,6 +423,19 @@ def test_a_stored_run_gets_the_same_verdict(capsys, run):
     shown = capsys.readouterr().out
     assert re.search(r"nonlocal_tiny-cpu-bs1 +pass +pass \d+ % of limit +pass \+10 clips", shown)
     assert "which is not what the run was judged by" not in shown
+    assert "Speed by batch size" not in shown
+
+
+def test_a_run_of_several_batch_sizes_names_the_best(capsys, run, verdicts):
+    measured, verdict = verdicts["throughput"]
+    content = json.loads(measured.model_dump_json()) | {"batch": 4}
+    for series in (content["device"]["per_s"], content["device_io"]["per_s"]):
+        series["mean"] *= 4
+    run.append(record("throughput", verdict, content).model_copy(update={"batch": 4}))
+    assert judge(run) == 0
+    shown = capsys.readouterr().out
+    assert "Speed by batch size in clips/s" in shown
+    assert "nonlocal_tiny cpu, by host: bs1 100  bs4 400; best bs4" in shown
 
 
 @pytest.mark.parametrize(

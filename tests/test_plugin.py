@@ -812,8 +812,14 @@ def test_junit_has_the_numbers(site):
     site.run("-m", "cpu", "acceptance")
     case = junit_case(site.the_run.root / "junit.xml", "test_parity[nonlocal_tiny-cpu-bs1]")
     properties = {one.get("name"): one.get("value") for one in case.iter("property")}
-    assert properties == {"status": "fail", "reason": "told so for parity", "x": "2.0"}
-    assert case.find("failure").get("message") == "Failed: fail: told so for parity"
+    command = (
+        "pytest 'acceptance/test_parity.py::test_parity[nonlocal_tiny-cpu-bs1]' "
+        "-m 'cpu and parity' --tier nightly --model nonlocal_tiny --batch-size 1"
+    )
+    told = {"status": "fail", "reason": "told so for parity", "x": "2.0", "reproduce": command}
+    assert properties == told
+    message = f"Failed: fail: told so for parity\nReproduce: {command}"
+    assert case.find("failure").get("message") == message
 
 
 def test_junit_goes_where_it_is_asked_to(site):

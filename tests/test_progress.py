@@ -3,6 +3,7 @@ import io
 import pytest
 
 from harness.progress import Progress
+from harness.testing import FakeClock
 
 
 class Terminal(io.StringIO):
@@ -40,6 +41,16 @@ def test_a_counter_starts_a_line_counts_and_leaves_nothing():
     assert "parity" in text
     assert "4" in text
     assert text.endswith("\r")
+
+
+def test_a_counter_shows_rate_and_time_left(monkeypatch):
+    clock = FakeClock()
+    monkeypatch.setattr("tqdm.std.time", clock)
+    screen = Terminal()
+    count = Progress(screen).counter("accuracy", 400)
+    clock.advance(10.0)
+    count(100)
+    assert "100/400 [00:10<00:30, 10.00clip/s]" in screen.getvalue()
 
 
 def test_a_counter_told_too_much_stops_at_its_total():

@@ -23,7 +23,7 @@ CLIPS = "k400.clips"
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """What was written: files, clips, and how many samples of the last file are filling."""
+    """What was written: files, clips, filling samples of the last file, and what is unreadable."""
 
     files: int
     clips: int
@@ -59,7 +59,7 @@ def write_bins(
         _require_empty(out)
         for item in items:
             if isinstance(item, Unreadable):
-                unreadable.append(item.clip_id)
+                unreadable.append(f"{item.clip_id}: {item.reason}")
                 continue
             ids.append(item.clip_id)
             waiting.append(item.tensor.reshape(spec.input.shape))

@@ -40,7 +40,9 @@ def kept_stores(root: Path) -> Iterator[KeptStore]:
     for about in sorted(root.glob("*/about.json")):
         folder = about.parent
         journal = folder / JOURNAL
-        done = journal.read_bytes().count(b"\n") if journal.exists() else 0
+        # A clip that could not be read has a line for each time that it was tried.
+        lines = journal.read_bytes().split(b"\n")[:-1] if journal.exists() else []
+        done = len({json.loads(line)["slot"] for line in lines})
         nbytes = sum(path.stat().st_blocks * 512 for path in folder.iterdir())
         clips = json.loads(about.read_text(encoding="utf-8"))["clips"]
         yield KeptStore(folder, clips, done, nbytes)

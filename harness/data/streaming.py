@@ -33,7 +33,11 @@ Outcome = tuple[str, str]
 
 
 def stored_samples(
-    store: CropStore, clips: Sequence[Clip], workers: int | None = None, ahead: int = 0
+    store: CropStore,
+    clips: Sequence[Clip],
+    workers: int | None = None,
+    ahead: int = 0,
+    stopped: threading.Event | None = None,
 ) -> Generator[Item, None, None]:
     """Yield one item for every clip, in their order.
 
@@ -44,13 +48,15 @@ def stored_samples(
             this process decode, which is quicker for a few clips: no process has to start.
         ahead: clips that are to be ready at once, beside those that the workers are at: a batch of
             the device, so that it need not wait while its next one is decoded.
+        stopped: once it is set, from any thread, the items end.
 
     Raises:
         DecodeError: a worker process died.
         ArtifactError: the store cannot be written.
     """
     with contextlib.ExitStack() as stack:
-        loader = _Loader(store, stack.enter_context(contextlib.ExitStack()))
+        held = stack.enter_context(contextlib.ExitStack())
+        loader = _Loader(store, held, stopped or threading.Event())
         decode = _Decoder(store, usable_processors() if workers is None else workers)
         stack.callback(decode.close)
         pool = ThreadPoolExecutor(LOADERS, thread_name_prefix="load")
@@ -59,6 +65,8 @@ def stored_samples(
         window = decode.workers * QUEUE_PER_WORKER + LOADERS + ahead
         pending: deque[tuple[Clip, Future[Item]]] = deque()
         for clip in clips:
+            if loader.stopped.is_set():
+                return
             with _explained(pending):
                 # Who follows another process decodes nothing, until that one is gone.
                 is_ours = decode.workers > 0 and loader.is_writer and _is_missing(store, clip)
@@ -134,8 +142,10 @@ class _Decoder:
 class _Loader:
     """Takes clips from the store, in threads, waiting for whoever decodes them."""
 
-    def __init__(self, store: CropStore, held: contextlib.ExitStack) -> None:
-        self.stopped = threading.Event()
+    def __init__(
+        self, store: CropStore, held: contextlib.ExitStack, stopped: threading.Event
+    ) -> None:
+        self.stopped = stopped
         self.is_writer = _may_fill(store, held)
         self._store = store
         self._held = held

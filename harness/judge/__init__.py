@@ -7,7 +7,7 @@ met by ``measured >= limit`` alone, so that an undefined number meets none.
 from harness.judge.accuracy import floor_count, judge_accuracy
 from harness.judge.export import judge_export
 from harness.judge.parity import judge_parity
-from harness.judge.throughput import judge_throughput
+from harness.judge.throughput import judge_throughput, speed_bounds
 from harness.judge.verdict import Finding, Verdict
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "judge_export",
     "judge_parity",
     "judge_throughput",
+    "speed_bounds",
 ]

@@ -13,7 +13,7 @@ from harness.judge.verdict import (
     undecided,
 )
 from harness.limits import ThroughputReference
-from harness.statistics import look_confidence, session_bounds
+from harness.statistics import Interval, look_confidence, session_bounds
 from harness.throughput import SpeedSeries, ThroughputMeasurement
 
 
@@ -48,6 +48,13 @@ def judge_throughput(
     return _verdict(floor, findings, series, reference, sessions_min)
 
 
+def speed_bounds(series: SpeedSeries, sessions_min: int) -> Interval | None:
+    """Return the bounds that a speed is judged by, wider after each look; None of one session."""
+    count = len(series.per_session)
+    confidence = look_confidence(max(1, count - max(2, sessions_min) + 1))
+    return session_bounds(series.per_session, confidence)
+
+
 def _series(
     measurement: ThroughputMeasurement, reference: ThroughputReference
 ) -> SpeedSeries | None:
@@ -61,13 +68,11 @@ def _floor_finding(
     series: SpeedSeries, reference: ThroughputReference, sessions_min: int
 ) -> Finding:
     """Compare the lower bound with the floor; None as an answer where the bounds straddle it."""
-    count = len(series.per_session)
-    confidence = look_confidence(max(1, count - max(2, sessions_min) + 1))
-    bounds = session_bounds(series.per_session, confidence)
+    count, bounds = len(series.per_session), speed_bounds(series, sessions_min)
     low, high = (series.mean, series.mean) if bounds is None else (bounds.low, bounds.high)
     note = f"mean {series.mean:.4g}, {count} session(s)"
     if bounds is not None:
-        note += f", {100 * confidence:.3g} % bounds {low:.4g} and {high:.4g}"
+        note += f", {100 * bounds.confidence:.3g} % bounds {low:.4g} and {high:.4g}"
     name = f"{reference.definition} speed" + ("" if bounds is None else " (lower bound)")
     finding = at_least(name, low, reference.floor, reference.unit, note)
     is_decided = count >= sessions_min and (low >= reference.floor or high < reference.floor)

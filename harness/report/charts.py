@@ -154,7 +154,7 @@ def sessions_chart(values: Sequence[float], bounds: Interval | None, floor: floa
     if bounds is not None:
         parts += _whisker(x(bounds.low), x(bounds.high), y)
     parts += [mark(x(value), y, 0, "dot") for value in values]
-    between = "" if bounds is None else f", 95 % bounds {bounds.low:.4g} and {bounds.high:.4g}"
+    between = "" if bounds is None else f", bounds {bounds.low:.4g} and {bounds.high:.4g}"
     label = f"Speed of {len(values)} sessions: {', '.join(f'{v:.4g}' for v in values)}"
     return drawing(width, height, f"{label}{between}, floor {floor:.4g}", parts)
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from harness.history import History
 from harness.records import RunDirectory
 from harness.report.page import headline
 from harness.report.write import PAGE, write_report
@@ -23,13 +24,17 @@ def add_command(commands: Any, thresholds: Path) -> None:
     added.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run")
     added.add_argument("--output", type=Path, required=True, metavar="DIR")
     added.add_argument("--thresholds", type=Path, default=thresholds, metavar="FILE")
+    added.add_argument(
+        "--history", type=Path, metavar="FILE", help="nightly series, for the trends"
+    )
 
 
 def _report(options: argparse.Namespace) -> int:
     runs = [RunDirectory(path) for path in options.runs]
     today = datetime.datetime.now(datetime.UTC).date()
     thresholds = thresholds_from_file(options.thresholds)
-    release, problems = write_report(runs, thresholds, options.output, today)
+    history = None if options.history is None else History(options.history)
+    release, problems = write_report(runs, thresholds, options.output, today, history)
     for problem in problems:
         print(problem, file=sys.stderr)
     print(f"{release.decision}: {headline(release)}")

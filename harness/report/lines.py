@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from harness.accuracy import AccuracyMeasurement
-from harness.judge import Finding
+from harness.judge import Finding, speed_bounds
 from harness.limits import Limits
 from harness.measurement import Measurement
 from harness.records import Record
@@ -42,7 +42,8 @@ def line_from_record(record: Record, asked: Asked, *, is_waived: bool) -> CheckL
         reason=record.verdict.reason,
         margin=margin_text(record),
         findings=tuple(
-            _margin_line(one, measured, asked.limits) for one in record.verdict.findings
+            _margin_line(one, measured, asked, record.sessions_min)
+            for one in record.verdict.findings
         ),
         blockers=tuple(_blockers(record, asked.tier)),
         stage=record.stage,
@@ -92,29 +93,35 @@ def _blockers(record: Record, tier: str | None) -> Iterator[str]:
 
 
 def _margin_line(
-    finding: Finding, measured: Measurement | None, limits: Limits | None
+    finding: Finding, measured: Measurement | None, asked: Asked, sessions_min: int
 ) -> MarginLine:
-    interval = None if measured is None else interval_of(finding, measured, limits)
+    interval = None
+    if asked.limits is not None:
+        interval = _interval(finding, measured, asked.limits, sessions_min)
     return MarginLine(**finding.model_dump(), interval=interval)
 
 
-def interval_of(finding: Finding, measured: Measurement, limits: Limits | None) -> Interval | None:
-    """Return the interval of a finding in the finding's own unit; None where there is none."""
+def _interval(
+    finding: Finding, measured: Measurement | None, limits: Limits, sessions_min: int
+) -> Interval | None:
+    """Return the interval that a finding is judged by, in its own unit; None where there is none."""
     match measured:
         case AccuracyMeasurement():
-            return _accuracy_interval(finding, measured)
-        case ThroughputMeasurement() if limits is not None:
+            return _accuracy_interval(finding, measured, limits.accuracy.paired.confidence)
+        case ThroughputMeasurement():
             reference = limits.throughput
             speed = measured.speed(reference.definition)
             if speed is None:
                 return None
             series = speed.x_pytorch if reference.against == "pytorch" else speed.per_s
-            return None if series is None else series.bounds
+            return None if series is None else speed_bounds(series, sessions_min)
         case _:
             return None
 
 
-def _accuracy_interval(finding: Finding, measured: AccuracyMeasurement) -> Interval | None:
+def _accuracy_interval(
+    finding: Finding, measured: AccuracyMeasurement, confidence: float
+) -> Interval | None:
     counts = {"top-1": measured.top1, "top-5": measured.top5}
     if finding.name in counts and finding.unit == "clips":
         count = counts[finding.name]
@@ -122,7 +129,7 @@ def _accuracy_interval(finding: Finding, measured: AccuracyMeasurement) -> Inter
     paired = measured.paired
     if paired is None or finding.unit != "points":
         return None
-    return _scaled(tango_bounds(paired.b, paired.c, paired.n, paired.bounds.confidence), 100.0)
+    return _scaled(tango_bounds(paired.b, paired.c, paired.n, confidence), 100.0)
 
 
 def _scaled(interval: Interval, factor: float) -> Interval:

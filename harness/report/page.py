@@ -1,7 +1,6 @@
 """The page: one HTML file that needs neither a network nor a server, and its Markdown summary."""
 
 import base64
-import dataclasses
 import hashlib
 import html
 import re
@@ -12,6 +11,7 @@ from harness.report import charts
 from harness.report.evidence import Evidence, class_name, confused, movers
 from harness.report.lines import blocker_kind
 from harness.report.table_values import ThroughputRow
+from harness.report.trends import Trend
 from harness.report.values import (
     CellLine,
     CheckLine,
@@ -43,20 +43,6 @@ SYMBOLS: Mapping[Outcome, str] = {
     "not run": "○",
     "waived": "~",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Trend:
-    """A nightly series: ``changes`` are places in ``values`` at which the level changed."""
-
-    title: str
-    model: str
-    device: str
-    unit: str
-    days: tuple[str, ...]
-    values: tuple[float, ...]
-    changes: tuple[int, ...]
-    notes: tuple[str, ...]
 
 
 def page_from_release(

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import HarnessError, RecordError, first_line
+from harness.history import History
 from harness.records import RunDirectory
 from harness.report.evidence import evidence_from_records
 from harness.report.merge import merged_runs
-from harness.report.page import Trend, headline, markdown_from_release, page_from_release
+from harness.report.page import headline, markdown_from_release, page_from_release
 from harness.report.pdf import pdf_from_page
 from harness.report.release import release_from_merged
+from harness.report.trends import trends_from_series
 from harness.report.values import Release
 from harness.thresholds import Thresholds
 
@@ -23,15 +25,20 @@ def write_report(
     thresholds: Thresholds,
     output: Path,
     today: datetime.date,
-    trends: Sequence[Trend] = (),
+    history: History | None = None,
 ) -> tuple[Release, tuple[str, ...]]:
     """Write the four files into ``output`` and return the decision and what could not be made.
 
+    Trends are drawn where a ``history`` is given.
+
     Raises:
         RecordError: a run cannot be read, or the folder cannot be written.
+        HistoryError: the history cannot be read.
     """
     merged = merged_runs(runs)
     release = release_from_merged(merged, thresholds, today)
+    cells = {cell.id for cell in release.cells}
+    trends = () if history is None else trends_from_series(history.series(), cells)
     evidence = evidence_from_records(merged.records.values(), runs)
     page = page_from_release(release, evidence, trends)
     texts = {

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import KeyFileError, RecordError
+from harness.judge.verdict import listed
 from harness.report.release import RELEASE_TIER
-from harness.report.values import Release
+from harness.report.values import Reason, Release
 from harness.signing.bundle import Bundle, with_runs
 from harness.signing.keys import read_public_key, write_key_pair
 from harness.signing.sign import sign
@@ -133,7 +134,12 @@ def _lines(found: Verification) -> list[str]:
 
 def _decision_lines(release: Release) -> list[str]:
     lines = [f"decision  {release.decision} ({result_of(release)}), tier {release.tier}"]
-    return [*lines, *(f"          {reason.text}" for reason in release.reasons)]
+    return [*lines, *(f"          {_reason(reason)}" for reason in release.reasons)]
+
+
+def _reason(reason: Reason) -> str:
+    about = f" ({listed(reason.ids, ', ')})" if reason.ids else ""
+    return f"{reason.kind.upper()}: {reason.text}{about}"
 
 
 def _password(options: argparse.Namespace) -> bytes | None:

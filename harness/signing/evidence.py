@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pydantic
 
 from harness.checks import rejudge
+from harness.environment import UNKNOWN
 from harness.errors import HarnessError, RecordError
 from harness.measurement import Measurement
 from harness.recompute import measurement_from_raw
@@ -19,6 +20,7 @@ RELATIVE = 1e-9
 ABSOLUTE = 1e-12
 # What a check may come to without having measured anything.
 UNMEASURED = frozenset({Status.NOT_RUN, Status.ERROR, Status.INVALID})
+DOES_NOT_FOLLOW = "the record does not follow from its raw files"
 
 
 def kept_thresholds(run: RunDirectory) -> Thresholds:
@@ -41,10 +43,13 @@ def evidence_problems(run: RunDirectory) -> list[str]:
         thresholds, facts, records = kept_thresholds(run), run.facts(), run.records()
     except HarnessError as error:
         return [str(error)]
-    return [
-        *(problem for record in records for problem in _problems(record, run, facts, thresholds)),
-        *_mixed_subjects(records),
-    ]
+    found = [problem for record in records for problem in _problems(record, run, facts, thresholds)]
+    if any(DOES_NOT_FOLLOW in problem for problem in found):
+        commit = facts.environment.get("suite.commit", UNKNOWN)
+        found.append(
+            f"{run.root}: made by suite {commit}; one of another commit may judge otherwise"
+        )
+    return [*found, *_mixed_subjects(records)]
 
 
 def _problems(
@@ -64,7 +69,7 @@ def _problems(
     for place, ours in (("measurement", measurement), ("verdict", verdict)):
         theirs = record.measurement if place == "measurement" else plain(record.verdict)
         for difference in differences(plain(ours), theirs, place):
-            yield f"{record.id}: the record does not follow from its raw files: {difference}"
+            yield f"{record.id}: {DOES_NOT_FOLLOW}: {difference}"
 
 
 def _verdict(record: Record, measurement: Measurement, thresholds: Thresholds) -> Measurement:

@@ -50,7 +50,7 @@ def test_a_file_is_a_batch_and_the_last_is_filled_up(tmp_path, spec, batch, file
 
 def test_an_unreadable_clip_has_no_number(tmp_path, spec):
     written = write_bins(tmp_path / "o", spec, 2, CLIPS, items(spec, skip=1))
-    assert (written.files, written.clips, written.unreadable) == (2, 4, ("clip 1",))
+    assert (written.files, written.clips, written.unreadable) == (2, 4, ("clip 1: broken",))
     assert (tmp_path / "o/k400.info").read_text() == "0 10\n1 12\n2 13\n3 14\n"
 
 

@@ -143,6 +143,8 @@ def test_a_disk_that_takes_nothing_is_said(tmp_path, protocol, clip_set, monkeyp
 def test_stores_are_listed_and_removed(tmp_path, protocol, clip_set, monkeypatch, capsys):
     monkeypatch.setenv("ACCEPTANCE_CACHE_DIR", str(tmp_path))
     store = CropStore(tmp_path / "crops", protocol, clip_set)
+    with store.filling():
+        store.commit(clip_set.clips[0], "", "not yet")
     fill(store, protocol, clip_set.clips)
     key = store.folder.name
     assert main(["dataset", "store"]) == 0

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from harness.data.loading import Unreadable, samples
 from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
 from harness.datasets import motion8
-from harness.errors import DecodeError
+from harness.errors import DecodeError, RunError
 from harness.registry import model_spec
+from harness.run import readable_samples, scored_batches, stream_from_runner
 from harness.spec import Clip
 
 ROOT = Path(__file__).parents[2]
@@ -188,6 +190,26 @@ def test_who_takes_over_decodes_in_processes(store):
         items += [next(stream) for _ in range(3)]
         assert len(multiprocessing.active_children()) == 1
         assert_same([*items, *stream], clips)
+
+
+def test_a_run_that_breaks_does_not_wait_for_who_fills_the_store(store):
+    """The device breaks while the next batch waits for a clip that another process never decodes."""
+    clips, stopped = motion8().clips[:4], threading.Event()
+    follower = CropStore(store.folder.parent, PROTOCOL, motion8())
+
+    def unplugged(feed):
+        raise RunError("unplugged")
+
+    with store.filling():
+        store.commit(
+            clips[0], store.place(clips[0]).write(streaming.crops_from_clip(clips[0], PROTOCOL))
+        )
+        with contextlib.closing(stored_samples(follower, clips, stopped=stopped)) as items:
+            samples_of = readable_samples(items, {})
+            spec = model_spec("nonlocal_tiny")
+            stream = stream_from_runner(unplugged)
+            with pytest.raises(RunError, match="unplugged"):
+                list(scored_batches(stream, spec, 1, samples_of, stop=stopped.set))
 
 
 def test_closing_a_follower_ends_its_wait(store):

@@ -122,7 +122,7 @@ class Held:
         self.held, self.seen = [], []
         monkeypatch.setattr("harness.workbench.exclusive", self)
 
-    def __call__(self, unit, root):
+    def __call__(self, unit, root, on_wait):
         self.unit = unit
         return self
 

@@ -45,6 +45,18 @@ def test_motion8_is_always_there(environ):
     assert clip_set.is_whole
 
 
+def test_motion8_may_be_another_copy(tmp_path, environ):
+    folder = motion8().clips[0].path.parent
+    listing = tmp_path / "list"
+    listing.write_text("".join(f"{clip.path.name} {clip.label}\n" for clip in motion8().clips[:9]))
+    manifest = scan(Source(folder, motion8().class_names, "motion8", listing=listing))
+    write_manifest(manifest, tmp_path / "m")
+    (tmp_path / "site.toml").write_text('[datasets.motion8]\nmanifest = "m"\n')
+    clip_set = clip_set_from_site("motion8", load_site(tmp_path / "site.toml", environ))
+    assert clip_set.digest == manifest.digest
+    assert [clip.path for clip in clip_set.clips] == [clip.path for clip in motion8().clips[:9]]
+
+
 def test_a_data_set_that_is_not_here_says_where_to_name_it(environ):
     with pytest.raises(MissingInput, match=r"\[datasets.kinetics400\] in site.toml"):
         clip_set_from_site("kinetics400", load_site(None, environ))

@@ -20,9 +20,10 @@ from harness.parity import ChainScores, InputCounts, parity_measurement
 from harness.records import Record, RunDirectory, RunFacts
 from harness.report.evidence import evidence_from_records
 from harness.report.merge import merged_runs
-from harness.report.page import Trend, markdown_from_release, page_from_release
+from harness.report.page import markdown_from_release, page_from_release
 from harness.report.pdf import browser_arguments
 from harness.report.release import release_from_merged, release_from_runs
+from harness.report.trends import Trend
 from harness.spec import CHECKS, Cell, Status
 from harness.statistics import (
     mcnemar_midp,
@@ -385,3 +386,8 @@ def site(tmp_path_factory, thresholds, release_cells, strips_of):
 @pytest.fixture(scope="session")
 def hostile():
     return HOSTILE
+
+
+@pytest.fixture(scope="session")
+def today():
+    return TODAY

@@ -191,6 +191,16 @@ class TestWaivers:
         assert release.waivers[0].problem
 
 
+def test_margins_carry_the_interval_that_they_were_judged_by(whole, decide):
+    lines = {line.id: line for line in decide(whole()).check_lines}
+    speed = lines["nonlocal_r50-ascend310p-bs4:throughput"].findings[0]
+    assert speed.interval.low == pytest.approx(speed.measured)
+    top1, _, loss = lines["nonlocal_r50-ascend310p-bs4:accuracy"].findings
+    assert top1.interval.low < top1.measured < top1.interval.high
+    assert loss.interval.high == pytest.approx(loss.measured)
+    assert lines["nonlocal_r50-ascend310p-bs4:parity"].findings[0].interval is None
+
+
 class TestBadInput:
     def test_no_run(self, decide):
         with pytest.raises(RecordError, match="no run was given"):

@@ -143,13 +143,17 @@ FOUND = {"export": export, "parity": parity, "accuracy": accuracy, "throughput":
 
 @pytest.fixture(scope="session")
 def make_run():
-    """Return what makes a run folder; ``found`` replaces what a check found, ``more`` its fields."""
+    """Return what makes a run folder.
 
-    def make(root, found=(), **more):
+    ``found`` replaces what a check found, ``contract`` is added to the thresholds, ``more`` are
+    fields of the records.
+    """
+
+    def make(root, found=(), contract="", **more):
         run = new_run_directory(root)
         text = (ROOT / "thresholds.toml").read_text()
         path = run.root / "thresholds.toml"
-        path.write_text(text[: text.index("[tiers.")] + TIER)
+        path.write_text(text[: text.index("[tiers.")] + TIER + contract)
         thresholds = thresholds_from_file(path)
         run.write_facts(facts_of(run, thresholds))
         for check, one in ({name: make() for name, make in FOUND.items()} | dict(found)).items():

@@ -8,6 +8,8 @@ import pytest
 
 from harness.__main__ import main
 from harness.records import RunDirectory
+from harness.signing.envelope import signed_envelope
+from harness.signing.keys import signer_from_file
 
 NOW = "2026-03-02"
 
@@ -63,7 +65,7 @@ def test_any_edited_file_is_found_and_named(signed, keys, capsys):
 def test_any_edited_byte_of_a_signature_file_is_found_and_named(signed, keys, name, capsys):
     path = signed / "attestation" / name
     content = path.read_bytes()
-    for place in range(0, len(content), max(1, len(content) // 60)):
+    for place in range(0, len(content), max(1, len(content) // 25)):
         flip(path, place)
         assert verify(signed, keys) == 1
         assert str(path) in capsys.readouterr().out
@@ -184,6 +186,7 @@ def test_a_verdict_edited_to_pass_is_not_signed(
     error = refused(root, keys, capsys)
     assert f"nonlocal_tiny-cpu-bs1:{check}: the record does not follow from its raw files" in error
     assert 'verdict.status is "pass", comes to "fail"' in error
+    assert f"{root}: made by suite {'a' * 40}; one of another commit may judge otherwise" in error
 
 
 @pytest.mark.parametrize(
@@ -417,3 +420,145 @@ def test_a_folder_that_is_none_is_refused(tmp_path, keys, capsys):
     assert "is no folder" in capsys.readouterr().err
     assert verify(tmp_path, keys) == 1
     assert "was it signed (harness sign)?" in capsys.readouterr().out
+
+
+def test_the_report_that_a_run_holds_is_the_decision(signed, run_root, keys, capsys):
+    stored = json.loads((signed / "signoff.json").read_text())
+    (run_root / "report").mkdir()
+    path = run_root / "report" / "signoff.json"
+    path.write_text(json.dumps({**stored, "made": "2026-02-02"}))
+    assert sign_now(run_root, keys) == 0
+    assert not (run_root / "signoff.json").exists()
+    assert verify_today(run_root, keys, "--require-ship") == 0
+
+
+def test_a_decision_by_thresholds_that_no_run_keeps_is_not_signed(signed, run_root, keys, capsys):
+    stored = json.loads((signed / "signoff.json").read_text())
+    (run_root / "signoff.json").write_text(json.dumps({**stored, "thresholds": "7" * 64}))
+    assert "which no run was judged by" in refused(run_root, keys, capsys)
+    (run_root / "signoff.json").write_text("{}")
+    assert "signoff.json is no Release" in refused(run_root, keys, capsys)
+
+
+def test_statements_that_were_swapped_are_refused(signed, keys, capsys):
+    folder = signed / "attestation"
+    one, other = folder / "test-result.dsse.json", folder / "verification-summary.dsse.json"
+    first, second = one.read_bytes(), other.read_bytes()
+    one.write_bytes(second)
+    assert verify(signed, keys) == 1
+    assert "is no signed test result" in capsys.readouterr().out
+    one.write_bytes(first)
+    other.write_bytes(first)
+    assert verify(signed, keys) == 1
+    assert "is no signed verification summary" in capsys.readouterr().out
+
+
+def sign_statement(root, keys, name, change):
+    """Sign what ``change`` makes of a statement: the signer himself lies."""
+    statement = payload(root, name)
+    change(statement)
+    signer, _ = signer_from_file(keys / "ours")
+    (root / "attestation" / name).write_bytes(signed_envelope(statement, signer))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        (
+            "test-result.dsse.json",
+            lambda one: one["predicate"].update(result="WARNED"),
+            "test result: its result does not follow from the records: WARNED, comes to PASSED",
+        ),
+        (
+            "test-result.dsse.json",
+            lambda one: one["predicate"]["passedTests"].pop(),
+            "test result: its passedTests does not follow",
+        ),
+        (
+            "test-result.dsse.json",
+            lambda one: one["subject"][-1]["digest"].update(sha256="0" * 64),
+            "test result: its artifacts are not those of the records",
+        ),
+        (
+            "verification-summary.dsse.json",
+            lambda one: one["predicate"].update(verificationResult="FAILED"),
+            "verification summary: its verificationResult does not follow from the records: FAILED",
+        ),
+        (
+            "verification-summary.dsse.json",
+            lambda one: one["predicate"].update(verifiedLevels=["SLSA_BUILD_LEVEL_3"]),
+            "verification summary: its verifiedLevels does not follow",
+        ),
+        (
+            "verification-summary.dsse.json",
+            lambda one: one["predicate"].update(policy={}),
+            "verification summary: its policy does not follow",
+        ),
+        (
+            "verification-summary.dsse.json",
+            lambda one: one["predicate"].update(inputAttestations=[]),
+            "verification summary: its inputAttestations does not follow",
+        ),
+        (
+            "verification-summary.dsse.json",
+            lambda one: one["subject"].pop(),
+            "verification summary: its subjects are not those of the records",
+        ),
+        (
+            "verification-summary.dsse.json",
+            lambda one: one["predicate"].update(timeVerified="2027-01-02T00:00:00Z"),
+            "it was signed on 2027-01-02, after its key expired on 2027-01-01",
+        ),
+        (
+            "verification-summary.dsse.json",
+            lambda one: one["predicate"].pop("timeVerified"),
+            "does not say when it was made",
+        ),
+    ],
+)
+def test_a_statement_that_its_own_signer_bent_is_found(signed, keys, capsys, name, change, reason):
+    sign_statement(signed, keys, name, change)
+    assert verify(signed, keys) == 1
+    assert reason in capsys.readouterr().out
+
+
+def test_a_run_of_nothing_is_signed_as_failed(make_run, tmp_path, keys, capsys):
+    root = make_run(tmp_path / "run").root
+    (root / "records.jsonl").write_text("")
+    assert sign_now(root, keys) == 0
+    assert "DO NOT SHIP (FAILED)" in capsys.readouterr().out
+    summary = payload(root, "verification-summary.dsse.json")
+    assert [one["name"] for one in summary["subject"]] == ["run/run.json"]
+    assert verify_today(root, keys) == 0
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[]", b"\xff", b'{"payload": 1, "payloadType": "x", "signatures": []}']
+)
+def test_an_envelope_that_is_none_is_refused(signed, keys, capsys, content):
+    (signed / "attestation" / "test-result.dsse.json").write_bytes(content)
+    assert verify(signed, keys) == 1
+    assert "is no DSSE envelope, or was edited" in capsys.readouterr().out
+
+
+WAIVER = """
+[[waivers]]
+cell = "nonlocal_tiny-cpu-bs1"
+check = "throughput"
+reason = "the host is shared"
+issue = "https://example.org/7"
+owner = "Ann"
+expires = 2099-01-01
+"""
+
+
+def test_a_waived_check_is_warned_of_and_never_passed(make_run, found, tmp_path, keys, capsys):
+    slow = {"throughput": found["throughput"](1.1)}
+    root = make_run(tmp_path / "run", slow, contract=WAIVER).root
+    assert sign_now(root, keys) == 0
+    assert "SHIP (WARNED)" in capsys.readouterr().out
+    predicate = payload(root, "test-result.dsse.json")["predicate"]
+    assert predicate["result"] == "WARNED"
+    assert predicate["warnedTests"] == ["nonlocal_tiny-cpu-bs1:throughput"]
+    assert len(predicate["passedTests"]) == 3
+    assert verify_today(root, keys, "--require-ship") == 0

@@ -1,0 +1,126 @@
+import json
+import stat
+
+import pytest
+
+from harness.__main__ import main
+from harness.errors import MissingInput, RecordError, RunError
+from harness.report import pdf
+from harness.report.pdf import browser, browser_arguments, pdf_from_page
+from harness.report.values import Release
+from harness.report.write import report_lines, write_report
+
+FILES = {"signoff.html", "signoff.md", "signoff.json", "signoff.pdf"}
+
+
+@pytest.fixture
+def run(make_run, release_cells):
+    return make_run("run", release_cells[:2])
+
+
+@pytest.fixture
+def no_browser(monkeypatch):
+    monkeypatch.setattr(pdf.shutil, "which", lambda name: None)
+
+
+def program(folder, text):
+    path = folder / "chromium"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+@pytest.fixture
+def printer(tmp_path, monkeypatch):
+    """Stand in for the browser, which takes seconds: it prints its last argument."""
+    print_it = 'for a in "$@"; do case $a in --print-to-pdf=*) echo "%PDF" > "${a#*=}";; esac; done'
+    path = program(tmp_path, print_it)
+    monkeypatch.setattr(pdf.shutil, "which", lambda name: str(path))
+    return path
+
+
+def test_writes_the_four_files(run, thresholds, tmp_path, today, printer):
+    release, problems = write_report([run], thresholds, tmp_path / "a" / "b", today)
+    assert problems == ()
+    assert {path.name for path in (tmp_path / "a" / "b").iterdir()} == FILES
+    stored = (tmp_path / "a" / "b" / "signoff.json").read_text("utf-8")
+    assert Release.from_json(stored) == release
+
+
+def test_without_a_browser_there_is_no_pdf_and_it_says_so(
+    run, thresholds, tmp_path, today, no_browser
+):
+    (tmp_path / "signoff.pdf").write_text("of another decision")
+    _, problems = write_report([run], thresholds, tmp_path, today)
+    assert problems[0].startswith("no PDF, as none of chromium")
+    assert not (tmp_path / "signoff.pdf").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(run, thresholds, tmp_path, today):
+    (tmp_path / "file").touch()
+    with pytest.raises(RecordError, match="cannot write the report into"):
+        write_report([run], thresholds, tmp_path / "file", today)
+
+
+class TestPdf:
+    def test_the_browser_prints_the_page(self, browser, site, tmp_path):
+        page = (site / "signoff.html").read_text("utf-8")
+        pdf_from_page(page, tmp_path / "page.pdf")
+        assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+
+    def test_no_browser(self, no_browser):
+        with pytest.raises(MissingInput, match="install chromium"):
+            browser()
+
+    @pytest.mark.parametrize(
+        ("text", "said"), [("exit 1", "did not print"), ("exit 0", "wrote no file")]
+    )
+    def test_a_browser_that_does_not_print(self, tmp_path, text, said):
+        with pytest.raises(RunError, match=said):
+            pdf_from_page("", tmp_path / "page.pdf", program(tmp_path, text))
+
+    def test_root_has_no_sandbox(self, monkeypatch):
+        monkeypatch.setattr(pdf.os, "geteuid", lambda: 0)
+        assert "--no-sandbox" in browser_arguments()
+        monkeypatch.setattr(pdf.os, "geteuid", lambda: 1000)
+        assert "--no-sandbox" not in browser_arguments()
+
+
+class TestCommand:
+    def test_says_no_and_why(self, run, thresholds, tmp_path, capsys, no_browser):
+        assert main(["report", str(run.root), "--output", str(tmp_path / "out")]) == 1
+        told = capsys.readouterr()
+        assert "no PDF" in told.err
+        lines = told.out.splitlines()
+        assert lines[0] == "DO NOT SHIP: 76 × not run"
+        assert lines[-1] == str(tmp_path / "out" / "signoff.html")
+
+    def test_ships(self, make_run, release_cells, tmp_path, capsys, printer):
+        run = make_run("whole", release_cells)
+        assert main(["report", str(run.root), "--output", str(tmp_path / "out")]) == 0
+        assert "SHIP: 84 of 84 required checks passed" in capsys.readouterr().out
+
+    def test_refuses_what_is_no_run(self, tmp_path, capsys):
+        assert main(["report", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
+        assert "is it a run folder?" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+
+
+class TestAtTheEndOfARun:
+    def test_the_last_line_is_the_path(self, run, thresholds, no_browser):
+        lines = report_lines(run, thresholds)
+        assert lines[-1] == str(run.root / "report" / "signoff.html")
+        assert lines[-2].startswith("DO NOT SHIP: ")
+
+    def test_a_run_that_cannot_be_read_takes_nothing_from_the_run(self, run, thresholds):
+        (run.root / "records.jsonl").write_text("{")
+        (line,) = report_lines(run, thresholds)
+        assert line.startswith("no sign-off report: ")
+        assert "truncated or damaged" in line
+
+
+def test_the_json_is_what_the_schema_describes(run, thresholds, tmp_path, today, no_browser):
+    write_report([run], thresholds, tmp_path, today)
+    stored = json.loads((tmp_path / "signoff.json").read_text("utf-8"))
+    assert stored["decision"] == "DO NOT SHIP"
+    assert set(stored) == set(Release.model_fields)
