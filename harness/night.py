@@ -16,7 +16,9 @@ from harness.change_points import ChangePoint, change_points
 from harness.regression import (
     Loss,
     Noise,
+    Reference,
     Rules,
+    Values,
     clearest_loss,
     holm,
     noise_from_nights,
@@ -137,9 +139,8 @@ def _loss(past: Past, rules: Rules) -> Loss | None:
     is_higher = past.key.is_higher_better
     values = scaled(past.series.values, is_higher)
     reference = reference_from_values(scaled(past.entry.values, is_higher))
-    # Tonight's own step is what is tested.
-    noise = noise_from_nights(values[:-1], rules.nights_min)
-    return clearest_loss(values[len(values) - past.fresh :], reference, noise, rules, past.least)
+    nights = values[len(values) - past.fresh :]
+    return clearest_loss(nights, reference, _noise(past, rules), rules, past.least)
 
 
 def _notice(kind: Kind, past: Past, loss: Loss, status: Status) -> Notice:
@@ -169,16 +170,42 @@ def changed_levels(found: Sequence[Past], rules: Rules = RULES) -> tuple[list[No
         points = level_changes(past, rules)
         if not points:
             continue
-        start = past.level if past.entry is not None else points[0].before
-        level = scaled([start], past.key.is_higher_better)[0]
-        now = scaled(past.series.values[points[-1].index :], past.key.is_higher_better)
         losses = [point for point in points if _is_loss(past.key, point)]
-        if losses and max(now.mean(), without_worst(now).mean()) - level <= -past.least:
+        now = scaled(past.series.values[points[-1].index :], past.key.is_higher_better)
+        reference = _reference(past, points[0])
+        gain = float(now.mean()) - reference.level
+        if losses and _is_still_lost(past, now, reference, rules):
             notices.append(_level_notice(past, losses))
-        elif now.mean() - level >= past.least:
+        elif gain >= past.least:
             night = past.series.points[points[-1].index]
             notes.append(f"{past.key.id} is better since {night.started[:10]}")
     return notices, notes
+
+
+def _reference(past: Past, first: ChangePoint) -> Reference:
+    """Return the level that counts: the baseline's, else that before the first change."""
+    values = [first.before] if past.entry is None else past.entry.values
+    level = reference_from_values(scaled(values, past.key.is_higher_better))
+    return level if past.entry is not None else Reference(level.level, max(1, first.index))
+
+
+def _is_still_lost(past: Past, now: Values, reference: Reference, rules: Rules) -> bool:
+    """Whether the nights since the last change are below the reference, beyond their noise.
+
+    So must be the last of them, and all without their worst one.
+    """
+    means = (now.mean(), without_worst(now).mean(), now[-max(rules.looks) :].mean())
+    if max(means) - reference.level > -past.least:
+        return False
+    noise = _noise(past, rules)
+    error = math.sqrt(1.0 / len(now) + 1.0 / reference.count) * (noise.sd if noise else 0.0)
+    return bool(now.mean() - reference.level <= -rules.level_errors * error)
+
+
+def _noise(past: Past, rules: Rules) -> Noise | None:
+    """Return the noise between nights; tonight's own step is what is tested."""
+    values = scaled(past.series.values[:-1], past.key.is_higher_better)
+    return noise_from_nights(values, rules.nights_min)
 
 
 def level_changes(past: Past, rules: Rules = RULES) -> list[ChangePoint]:
@@ -190,7 +217,7 @@ def level_changes(past: Past, rules: Rules = RULES) -> list[ChangePoint]:
     values = past.series.values
     points = change_points(values, window=rules.window, max_p=rules.point_p, min_magnitude=minimum)
     first = 0 if past.entry is None else len(values) - past.fresh
-    noise = noise_from_nights(scaled(values[:-1], is_higher_better=True), rules.nights_min)
+    noise = _noise(past, rules)
     edges = [0, *(point.index for point in points), len(values)]
     return [
         point

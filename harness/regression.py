@@ -37,6 +37,7 @@ class Rules:
         point_p: largest p-value of a change point.
         point_errors: how many standard errors, by the noise between nights, a change point has to
             be: the p-value alone is that of the best of many places.
+        level_errors: how many of them the level since the change has to be below the baseline.
     """
 
     family_p: float = 0.02
@@ -47,6 +48,7 @@ class Rules:
     window: int = 50
     point_p: float = 0.001
     point_errors: float = 4.0
+    level_errors: float = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
