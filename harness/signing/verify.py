@@ -102,6 +102,7 @@ def _summary(
     """Return the verification summary, or nothing and what is wrong with it."""
     try:
         statement, key = opened_envelope(bundle.summary, keys)
+        key.require_valid_on(day)
         if statement.get("predicateType") != SUMMARY_TYPE:
             return {}, [f"{bundle.summary} is no signed verification summary"]
         made = datetime.datetime.fromisoformat(statement["predicate"]["timeVerified"]).date()

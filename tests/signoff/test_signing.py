@@ -9,7 +9,7 @@ import pytest
 from harness.__main__ import main
 from harness.records import RunDirectory
 from harness.signing.envelope import signed_envelope
-from harness.signing.keys import signer_from_file
+from harness.signing.keys import signer_from_file, write_key_pair
 
 NOW = "2026-03-02"
 
@@ -594,3 +594,15 @@ def test_a_report_of_two_runs_given_in_any_order(make_run, tmp_path, keys, capsy
     assert sign_now(report, keys, "--run", str(first), "--run", str(second)) == 0
     assert verify_today(report, keys) == 0
     assert "REPEATED: run 2 times, in b, a" in capsys.readouterr().out
+
+
+def test_each_statement_needs_a_key_that_counts(signed, keys, tmp_path, capsys):
+    old = write_key_pair(tmp_path / "old", "old", datetime.date(2026, 3, 1))
+    statement = payload(signed, "verification-summary.dsse.json")
+    signer, _ = signer_from_file(tmp_path / "old")
+    path = signed / "attestation" / "verification-summary.dsse.json"
+    path.write_bytes(signed_envelope(statement, signer))
+    assert verify(signed, keys) == 1
+    assert f"{path} is signed by" in capsys.readouterr().out
+    assert verify(signed, keys, "--key", str(old)) == 2
+    assert "of old expired on 2026-03-01" in capsys.readouterr().err
