@@ -91,7 +91,7 @@ def calibration_toml(
     """
     if found.tolerance is None:
         raise InvalidMeasurement(
-            f"{cell.id}: no tolerance below 1 lets all {found.run_count} A/A runs pass (spread "
+            f"no tolerance below 1 lets all {found.run_count} A/A runs pass (spread "
             f"{100 * found.spread:.1f} %); time longer sessions, or more, on a quiet machine"
         )
     source = (

@@ -15,7 +15,7 @@ from harness.build import FIXTURES
 from harness.calibrate import calibration_from_runs, calibration_toml
 from harness.checks import Context, timed_sessions
 from harness.environment import environment_facts
-from harness.errors import InputError
+from harness.errors import InputError, InvalidMeasurement
 from harness.floor_lint import floor_warnings
 from harness.limits import matches
 from harness.progress import Progress
@@ -44,7 +44,8 @@ def add_commands(commands: Any) -> None:
     added.set_defaults(function=_calibrate)
     added.add_argument("cells", nargs="+", metavar="CELL", help="id or pattern, as '*-cpu-bs1'")
     added.add_argument("--runs", type=_several, default=10, metavar="N", help="default: 10")
-    added.add_argument("--sessions", type=_several, metavar="N", help="a run; default: the tier's")
+    text = "of a run, at least the tier's sessions_min; default: its sessions_max"
+    added.add_argument("--sessions", type=_several, metavar="N", help=text)
     added.add_argument("--tier", default=DEFAULT_TIER, help=f"default: {DEFAULT_TIER}")
     _add_file(added)
 
@@ -75,10 +76,16 @@ def _calibrate(options: argparse.Namespace) -> int:
     thresholds = thresholds_from_file(options.thresholds)
     site = load_site(options.site, os.environ)
     bench = Workbench(site, Path(tempfile.mkdtemp(prefix="harness-logs-")), Progress(sys.stderr))
+    status = 0
     for cell in _cells(thresholds, options.tier, options.cells):
         context = Context(cell, bench, thresholds.tier(options.tier), thresholds.limits(cell))
-        print(_calibrated(context, options.runs, options.sessions), end="\n\n", flush=True)
-    return 0
+        try:
+            text = _calibrated(context, options.runs, options.sessions)
+        except InvalidMeasurement as error:
+            # A comment, so that the tables of the other cells can still be pasted.
+            text, status = f"# {cell.id}: {error}", 1
+        print(text, end="\n\n", flush=True)
+    return status
 
 
 def _cells(thresholds: Thresholds, tier: str, patterns: Sequence[str]) -> tuple[Cell, ...]:
@@ -93,10 +100,10 @@ def _cells(thresholds: Thresholds, tier: str, patterns: Sequence[str]) -> tuple[
 def _calibrated(context: Context, run_count: int, session_count: int | None) -> str:
     """Time the A/A runs of one cell and return its table."""
     cell, plan = context.cell, context.tier.timing_for(context.cell)
-    runs = []
+    count, runs = max(2, plan.sessions_min, session_count or plan.sessions_max), []
     for _ in range(run_count):
         with contextlib.closing(timed_sessions(context)) as sessions:
-            runs.append(list(itertools.islice(sessions, session_count or plan.sessions_max)))
+            runs.append(list(itertools.islice(sessions, count)))
     reference = context.limits.throughput
     found = calibration_from_runs(runs, cell.batch, reference, plan.sessions_min)
     cpu = environment_facts(None)["cpu.model"]

@@ -175,6 +175,24 @@ def test_calibrate_times_as_the_tier_says(timed, capsys):
     assert "in 2 A/A runs" in capsys.readouterr().out
 
 
+def test_a_cell_that_is_too_noisy_takes_nothing_from_the_others(timed, capsys, monkeypatch):
+    noise = iter([1.0, 3.9, 2.0, 0.4, 3.0, 0.5])
+
+    def timed_sessions(context):
+        while True:
+            yield session(next(noise) if context.cell.batch == 1 else 2.0)
+
+    monkeypatch.setattr(contract_commands, "timed_sessions", timed_sessions)
+    cells = ["nonlocal_tiny-cpu-bs1", "nonlocal_tiny-cpu-bs4"]
+    assert main(["calibrate", *cells, "--runs", "2", "--sessions", "2", "--tier", "nightly"]) == 1
+    shown = capsys.readouterr().out
+    assert "# nonlocal_tiny-cpu-bs1: no tolerance below 1 lets all 2 A/A runs pass" in shown
+    # Three sessions a run, the fewest that the tier lets decide.
+    assert "median of 6 sessions in 2 A/A runs" in shown
+    speeds = tomllib.loads(shown)["models"]["nonlocal_tiny"]["devices"]["cpu"]["throughput"]
+    assert speeds.keys() == {"bs4"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
