@@ -2,19 +2,18 @@
 
 import dataclasses
 import datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pydantic
-
 from harness.errors import RecordError
-from harness.records import Record
+from harness.records import Record, RunDirectory
 from harness.report.release import release_from_runs
 from harness.report.values import Release
-from harness.signing.bundle import ATTESTATION, Bundle
+from harness.signing.bundle import ATTESTATION, SIGNOFF, Bundle, changed_files
 from harness.signing.envelope import signed_envelope
 from harness.signing.evidence import differences, evidence_problems, kept_thresholds, plain
 from harness.signing.keys import signer_from_file
-from harness.signing.statements import test_result, verification_summary
+from harness.signing.statements import files_of, test_result, verification_summary
 from harness.thresholds import Thresholds
 
 SHOWN = 20
@@ -28,13 +27,14 @@ class Derived:
     records: tuple[Record, ...]
 
 
-def derived(bundle: Bundle, contract: Thresholds, tier: str, day: datetime.date) -> Derived:
-    """Decide on the runs of a bundle, from their records.
+def derived(
+    runs: Sequence[RunDirectory], contract: Thresholds, tier: str, day: datetime.date
+) -> Derived:
+    """Decide on runs, from their records.
 
     Raises:
         RecordError: a run cannot be read.
     """
-    runs = bundle.runs()
     release = release_from_runs(runs, contract, day, tier)
     return Derived(release, tuple(record for run in runs for record in run.records()))
 
@@ -56,11 +56,13 @@ def sign(
     if bundle.test_result.exists() or bundle.summary.exists():
         folder = bundle.root / ATTESTATION
         raise RecordError(f"{bundle.root} is signed already; to sign again remove {folder}")
+    before = bundle.digests()
     problems = [problem for run in bundle.runs() for problem in evidence_problems(run)]
     if problems:
         raise RecordError(refusal(f"{bundle.root} is not signed, as it does not hold", problems))
     found = _decided(bundle, tier, now.date())
     statement = test_result(bundle, found.release, found.records)
+    _require_unchanged(bundle, before, files_of(statement))
     content = signed_envelope(statement, signer)
     summary = verification_summary(found.release, found.records, content, now)
     bundle.test_result.parent.mkdir(exist_ok=True)
@@ -88,19 +90,23 @@ def decision_problems(bundle: Bundle) -> tuple[Derived, list[str]]:
     Raises:
         RecordError: it, or a run, cannot be read.
     """
-    stored = signed_release(bundle)
-    contracts = {one.digest: one for one in map(kept_thresholds, bundle.runs())}
+    stored, name = signed_release(bundle), bundle.signoff.name
+    order = [run.run_id for run in stored.runs]
+    runs = sorted(bundle.runs(), key=lambda run: _place(run.facts().run_id, order))
+    contracts = {one.digest: one for one in map(kept_thresholds, runs)}
     if stored.thresholds not in contracts:
         raise RecordError(
             f"{bundle.signoff} was decided by thresholds {stored.thresholds}, which no run was "
             "judged by; make the report with the thresholds of its runs"
         )
-    day = datetime.date.fromisoformat(stored.made)
-    found = derived(bundle, contracts[stored.thresholds], stored.tier, day)
-    name = bundle.signoff.name
+    try:
+        day = datetime.date.fromisoformat(stored.made)
+    except ValueError as error:
+        raise RecordError(f"{bundle.signoff}: made: {error}") from error
+    found = derived(runs, contracts[stored.thresholds], stored.tier, day)
     return found, [
         f"{name} does not follow from the records: {difference}"
-        for difference in differences(_in_order(found.release), _in_order(stored), "release")
+        for difference in differences(plain(found.release), plain(stored), "release")
     ]
 
 
@@ -114,7 +120,8 @@ def refusal(title: str, problems: list[str]) -> str:
 def _decided(bundle: Bundle, tier: str, day: datetime.date) -> Derived:
     """Take the decision that is there, if it follows from the records, or else decide."""
     if not bundle.signoff.exists():
-        found = derived(bundle, kept_thresholds(bundle.runs()[0]), tier, day)
+        runs = bundle.runs()
+        found = derived(runs, kept_thresholds(runs[0]), tier, day)
         bundle.signoff.write_text(found.release.model_dump_json(indent=1) + "\n", encoding="utf-8")
         return found
     found, problems = decision_problems(bundle)
@@ -123,7 +130,15 @@ def _decided(bundle: Bundle, tier: str, day: datetime.date) -> Derived:
     return found
 
 
-def _in_order(release: Release) -> pydantic.JsonValue:
-    """Return a release with its runs in the order of their names, as folders are listed."""
-    runs = tuple(sorted(release.runs, key=lambda run: run.run_id))
-    return plain(release.model_copy(update={"runs": runs}))
+def _place(run_id: str, order: Sequence[str]) -> int:
+    return order.index(run_id) if run_id in order else len(order)
+
+
+def _require_unchanged(
+    bundle: Bundle, before: Mapping[str, str], signed: Mapping[str, str]
+) -> None:
+    """Refuse to sign other bytes than those that were looked at."""
+    made = {name: digest for name, digest in signed.items() if name == SIGNOFF}
+    changed = changed_files({**made, **before}, signed)
+    if changed:
+        raise RecordError(refusal(f"{bundle.root} is not signed, as it is being written", changed))

@@ -63,6 +63,10 @@ def verify(bundle: Bundle, keys: Sequence[PublicKey], day: datetime.date) -> Ver
         problems = changed_files(signed, bundle.digests())
     except HarnessError as error:
         return Verification((str(error),), key)
+    except (KeyError, TypeError) as error:
+        return Verification(
+            (f"{bundle.test_result} is a test result of another kind: {error!r}",), key
+        )
     summary, summary_problems = _summary(bundle, keys, day)
     found, founding = _founding_problems(bundle)
     problems += [*summary_problems, *founding]
@@ -98,6 +102,7 @@ def _summary(
     """Return the verification summary, or nothing and what is wrong with it."""
     try:
         statement, key = opened_envelope(bundle.summary, keys)
+        key.require_valid_on(day)
         if statement.get("predicateType") != SUMMARY_TYPE:
             return {}, [f"{bundle.summary} is no signed verification summary"]
         made = datetime.datetime.fromisoformat(statement["predicate"]["timeVerified"]).date()

@@ -9,7 +9,7 @@ import pytest
 from harness.__main__ import main
 from harness.records import RunDirectory
 from harness.signing.envelope import signed_envelope
-from harness.signing.keys import signer_from_file
+from harness.signing.keys import signer_from_file, write_key_pair
 
 NOW = "2026-03-02"
 
@@ -436,6 +436,8 @@ def test_a_decision_by_thresholds_that_no_run_keeps_is_not_signed(signed, run_ro
     stored = json.loads((signed / "signoff.json").read_text())
     (run_root / "signoff.json").write_text(json.dumps({**stored, "thresholds": "7" * 64}))
     assert "which no run was judged by" in refused(run_root, keys, capsys)
+    (run_root / "signoff.json").write_text(json.dumps({**stored, "made": "today"}))
+    assert "signoff.json: made: Invalid isoformat" in refused(run_root, keys, capsys)
     (run_root / "signoff.json").write_text("{}")
     assert "signoff.json is no Release" in refused(run_root, keys, capsys)
 
@@ -478,6 +480,11 @@ def sign_statement(root, keys, name, change):
             "test-result.dsse.json",
             lambda one: one["subject"][-1]["digest"].update(sha256="0" * 64),
             "test result: its artifacts are not those of the records",
+        ),
+        (
+            "test-result.dsse.json",
+            lambda one: one.update(subject=[{"uri": "urn:x"}]),
+            "is a test result of another kind: KeyError('name')",
         ),
         (
             "verification-summary.dsse.json",
@@ -562,3 +569,40 @@ def test_a_waived_check_is_warned_of_and_never_passed(make_run, found, tmp_path,
     assert predicate["warnedTests"] == ["nonlocal_tiny-cpu-bs1:throughput"]
     assert len(predicate["passedTests"]) == 3
     assert verify_today(root, keys, "--require-ship") == 0
+
+
+def test_a_folder_that_is_still_written_to_is_not_signed(run_root, keys, capsys, monkeypatch):
+    from harness.signing import sign as signing
+
+    def late(*arguments):
+        (run_root / "late.txt").write_text("late")
+        return test_result(*arguments)
+
+    test_result = signing.test_result
+    monkeypatch.setattr(signing, "test_result", late)
+    error = refused(run_root, keys, capsys)
+    assert "as it is being written" in error
+    assert "late.txt was added" in error
+
+
+def test_a_report_of_two_runs_given_in_any_order(make_run, tmp_path, keys, capsys):
+    first, second = (make_run(tmp_path / name).root for name in ("b", "a"))
+    report = tmp_path / "report"
+    contract = str(first / "thresholds.toml")
+    command = ["report", str(first), str(second), "--output", str(report)]
+    assert main([*command, "--thresholds", contract]) == 1
+    assert sign_now(report, keys, "--run", str(first), "--run", str(second)) == 0
+    assert verify_today(report, keys) == 0
+    assert "REPEATED: run 2 times, in b, a" in capsys.readouterr().out
+
+
+def test_each_statement_needs_a_key_that_counts(signed, keys, tmp_path, capsys):
+    old = write_key_pair(tmp_path / "old", "old", datetime.date(2026, 3, 1))
+    statement = payload(signed, "verification-summary.dsse.json")
+    signer, _ = signer_from_file(tmp_path / "old")
+    path = signed / "attestation" / "verification-summary.dsse.json"
+    path.write_bytes(signed_envelope(statement, signer))
+    assert verify(signed, keys) == 1
+    assert f"{path} is signed by" in capsys.readouterr().out
+    assert verify(signed, keys, "--key", str(old)) == 2
+    assert "of old expired on 2026-03-01" in capsys.readouterr().err
