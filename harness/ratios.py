@@ -115,7 +115,7 @@ def speed_lines(
     if not best and not compared:
         return []
     groups = _by_model_and_device(speeds)
-    lines = ["Speed by batch size in clips/s (the guide's number in brackets):"]
+    lines = ["Speed by batch size in clips/s (the golden in brackets):"]
     lines += [_group_line(group, best) for group in groups.values()]
     if any(record.is_emulated for record in records):
         lines.append("    EMULATED times: they say nothing about a chip")
@@ -162,7 +162,8 @@ def _best(group: Sequence[CellSpeed]) -> BestBatch:
         best.cell.batch,
         best.per_s,
         tuple(speed.cell.batch for speed in group if speed is not best and _overlap(speed, best)),
-        -max(published)[1] if published else None,
+        # The goldens of the embedded models are all alike: none of them is the best.
+        -max(published)[1] if len({golden for golden, _ in published}) > 1 else None,
     )
 
 
