@@ -6,7 +6,7 @@ They know neither models nor devices, so that a judge may import them.
 import datetime
 import fnmatch
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import pydantic
 
@@ -66,7 +66,8 @@ class PairedLimits(Table):
 class ThroughputReference(Table):
     """A published or measured speed and how much slower is still acceptable.
 
-    ``scope`` says whether the number is of one chip or of a card with several; ``against`` whether
+    ``scope`` says whether the number is of one chip or of a card, with up to ``chips`` on it that
+    made it together; a session has one chip. ``against`` says whether
     it is absolute or the ratio to PyTorch measured in the same run, interleaved.
     """
 
@@ -76,14 +77,26 @@ class ThroughputReference(Table):
     unit: Literal["clips/s", "x PyTorch"]
     definition: Literal["device", "device_io", "e2e"]
     scope: Literal["chip", "card", "host"]
+    chips: Count = 1
     against: Literal["absolute", "pytorch"] = "absolute"
     implausible: Annotated[float, pydantic.Field(gt=1.0)] = 3.0
     source: Text
+
+    @pydantic.model_validator(mode="after")
+    def _chips_are_of_a_card(self) -> Self:
+        if self.chips > 1 and self.scope != "card":
+            raise ValueError(f"chips = {self.chips} needs scope = 'card', not {self.scope!r}")
+        return self
 
     @property
     def floor(self) -> float:
         """Slowest acceptable speed."""
         return self.golden * (1.0 - self.tolerance)
+
+    @property
+    def floor_of_a_share(self) -> float:
+        """Slowest acceptable speed of one chip, if all chips of the card made the golden."""
+        return self.floor / self.chips
 
     @property
     def ceiling(self) -> float:

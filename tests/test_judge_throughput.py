@@ -151,3 +151,31 @@ def test_adding_sessions_until_they_decide_errs_in_at_most_5_percent_of_runs(
 def test_a_true_slowdown_is_found():
     statuses = list(simulated(90.0, 1.0, 5, 200))
     assert statuses.count(Status.FAIL) / 200 > 0.97
+
+
+CARD = {"scope": "card", "chips": 4}
+
+
+@pytest.mark.parametrize(
+    ("speed", "status"),
+    [
+        (100.0, Status.PASS),
+        (30.0, Status.INCONCLUSIVE),
+        (24.0, Status.INCONCLUSIVE),
+        (20.0, Status.FAIL),
+    ],
+)
+def test_one_chip_against_a_golden_that_may_be_of_four(speed, status):
+    verdict = judge_throughput(speeds(speed, speed * 1.001, speed * 0.999), reference(**CARD))
+    assert verdict.status is status
+
+
+def test_a_share_of_a_card_is_told_with_what_to_do():
+    verdict = judge_throughput(speeds(30.0, 30.1, 29.9), reference(**CARD))
+    assert "may be of a card with 4 chips" in verdict.reason
+    assert verdict.reason.endswith("put a golden of one chip into the contract")
+
+
+def test_only_a_card_has_several_chips():
+    with pytest.raises(ValueError, match="chips = 4 needs scope = 'card'"):
+        reference(chips=4)
