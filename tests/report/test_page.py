@@ -29,6 +29,16 @@ def open_page(browser, site):
         yield opened
 
 
+def after_hashchange(page, act):
+    """Do what follows a link, and wait until the page has followed it."""
+    page.evaluate(
+        "void (window.followed = new Promise("
+        "(done) => addEventListener('hashchange', () => setTimeout(done), { once: true })))"
+    )
+    act()
+    page.evaluate("window.followed")
+
+
 def shown(page):
     return page.locator("details.cell:visible").count()
 
@@ -118,7 +128,7 @@ def test_the_matrix_leads_to_the_check(open_page):
     page = open_page()
     link = page.locator(".matrix").get_by_role("link", name="inconclusive")
     target = link.get_attribute("href").removeprefix("#")
-    link.click()
+    after_hashchange(page, link.click)
     assert page.locator(f"[id='{target}']").is_visible()
     assert page.evaluate("document.activeElement.id") == target
 
@@ -127,7 +137,7 @@ def test_works_by_keyboard(open_page):
     page = open_page()
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
-    page.keyboard.press("Enter")
+    after_hashchange(page, lambda: page.keyboard.press("Enter"))
     assert page.evaluate("document.activeElement.id") == "cells"
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.tagName") == "SUMMARY"
@@ -204,7 +214,7 @@ class TestHostileNames:
     def test_a_cell_of_a_hostile_model_has_a_link_that_works(self, open_page, hostile):
         page = open_page()
         link = page.locator(".matrix").get_by_role("link", name=hostile[0])
-        link.click()
+        after_hashchange(page, link.click)
         assert page.locator("details.cell[open]").count() == 1
 
     def test_they_do_not_break_the_summary(self, site):
