@@ -119,7 +119,10 @@ def test_home_is_expanded(write, folder, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("chekpoints = []", "chekpoints: unknown key; known are ascend, baseline, cache_dir, checkpoints"),
+        (
+            "chekpoints = []",
+            "chekpoints: unknown key; known are ascend, baseline, cache_dir, checkpoints",
+        ),
         ("source = 'x'", "source: unknown key"),
         ("[ascend]\nset_evn = ''", "ascend.set_evn: unknown key; known are .*set_env"),
         (
