@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pydantic
 
-from harness.checks import rejudge
 from harness.environment import UNKNOWN
 from harness.errors import HarnessError, RecordError
 from harness.measurement import Measurement
 from harness.recompute import measurement_from_raw
 from harness.records import Record, RunDirectory, RunFacts
+from harness.rejudge import verdict_on
 from harness.spec import Status
 from harness.thresholds import Thresholds, thresholds_from_file
 
@@ -62,7 +62,7 @@ def _problems(
         return
     try:
         measurement = measurement_from_raw(record, run)
-        verdict = _verdict(record, measurement, thresholds)
+        verdict = verdict_on(record, measurement, thresholds)
     except (HarnessError, ValueError) as error:
         yield str(error) if record.id in str(error) else f"{record.id}: {error}"
         return
@@ -70,16 +70,6 @@ def _problems(
         theirs = record.measurement if place == "measurement" else plain(record.verdict)
         for difference in differences(plain(ours), theirs, place):
             yield f"{record.id}: {DOES_NOT_FOLLOW}: {difference}"
-
-
-def _verdict(record: Record, measurement: Measurement, thresholds: Thresholds) -> Measurement:
-    tier = thresholds.tier(record.tier)
-    return rejudge(
-        measurement,
-        thresholds.limits(record.cell),
-        tier.inputs_for(record.cell),
-        tier.timing_for(record.cell).sessions_min,
-    )
 
 
 def _context_problems(record: Record, facts: RunFacts, thresholds: Thresholds) -> Iterator[str]:
