@@ -20,7 +20,7 @@ from measured import finish
 
 from harness.data.loading import crops_from_clip
 from harness.data.store import CropStore
-from harness.data.transforms import tensor_from_crops
+from harness.data.transforms import batch_rows, tensor_from_crops
 from harness.registry import model_spec
 from harness.run import feed_from_tensors
 from harness.spec import Clip, ClipSet
@@ -81,10 +81,13 @@ def read_once(store: CropStore, clips: tuple[Clip, ...], batch: int) -> float:
     """Read every clip, checked and normalised, into feeds of a batch size."""
     start_s = time.process_time()
     for part in chunked(clips, batch):
-        crops = [store.read(clip) for clip in part]
-        feed_from_tensors(
-            SPEC, batch, [tensor_from_crops(one, SPEC.protocol) for one in crops if one is not None]
-        )
+        pairs = zip(map(store.read, part), batch_rows(SPEC.protocol, batch), strict=False)
+        tensors = [
+            tensor_from_crops(crops, SPEC.protocol, row)
+            for crops, row in pairs
+            if crops is not None
+        ]
+        feed_from_tensors(SPEC, batch, tensors)
     return time.process_time() - start_s
 
 

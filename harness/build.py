@@ -15,6 +15,7 @@ from typing import Any
 from harness import export, narrow_tsm, pytorch, simplify
 from harness.artifacts import ArtifactStore
 from harness.errors import BuildError, ExportError, SimplifyError, StageError
+from harness.progress import Heartbeat, Progress
 from harness.provenance import sha256_from_file
 from harness.runtimes import atc, cann, ort
 from harness.site import Site, find_checkpoint
@@ -24,8 +25,6 @@ from harness.stages import run_in_child
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 # What writes the device model of each runtime.
 RUNTIME_CODE = {"ort": (ort,), "cann": (cann, atc)}
-
-Heartbeat = Callable[[float], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,17 +42,22 @@ class Workshop:
 
     store: ArtifactStore
     log_dir: Path
-    heartbeat: Callable[[str], Heartbeat]
+    progress: Progress
 
     def run(
-        self, title: str, failure: type[StageError], function: Callable[..., Any], *args: Any
+        self,
+        title: str,
+        failure: type[StageError],
+        function: Callable[..., Any],
+        *args: Any,
+        heartbeat: Heartbeat | None = None,
     ) -> dict[str, Any]:
         """Run a stage in a process of its own and add what it took to its facts."""
         self.log_dir.mkdir(parents=True, exist_ok=True)
         facts, cost = run_in_child(
             function,
             *args,
-            heartbeat=self.heartbeat(title),
+            heartbeat=heartbeat or self.progress.heartbeat(title),
             log=self.log_dir / f"{title.replace(' ', '-')}.log",
             failure=failure,
         )

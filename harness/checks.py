@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Generator, Mapping
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +15,9 @@ from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
 from harness.device_predictions import open_session, smallest_of, subset_of_clips
 from harness.divergence import first_divergent_node
-from harness.errors import ExportError, HarnessError, MissingInput, RunError, first_line
+from harness.errors import ExportError, HarnessError, MissingInput, RunError
 from harness.export_facts import ExportMeasurement
+from harness.host_scores import onnx_scores
 from harness.inputs import ParityInputs, parity_inputs
 from harness.judge import Verdict, judge_accuracy, judge_export, judge_parity, judge_throughput
 from harness.limits import Limits, Tier
@@ -29,7 +29,6 @@ from harness.parity import ChainScores, ParityMeasurement, parity_measurement
 from harness.reference import npz_from_arrays, npz_from_predictions, torch_predictions, torch_scores
 from harness.reference import npz_from_labels as npz_labels
 from harness.run import feed_from_tensors, run_tensors, stream_from_session
-from harness.runtimes.ort import OrtSession, ort_errors, ort_session
 from harness.spec import Cell, ClipSet, LoopSettings, ModelSpec, Predictions, Session, Status
 from harness.stages import run_in_child
 from harness.strips import raw_strips
@@ -110,8 +109,8 @@ def check_parity(context: Context) -> Found:
     scores = ChainScores(
         exact=np.maximum(torch.fp64, _floor(context)),
         torch=np.maximum(torch.fp32, _floor(context)),
-        onnx=_onnx_scores(context, bench.exported(cell).artifact.path, inputs),
-        simplified=_onnx_scores(context, bench.simplified(cell).artifact.path, inputs),
+        onnx=onnx_scores(bench.exported(cell), inputs, context.smallest, bench.workshop),
+        simplified=onnx_scores(bench.simplified(cell), inputs, context.smallest, bench.workshop),
         device=_device_scores(context, inputs),
     )
     measurement = parity_measurement(scores, inputs.ids, inputs.counts)
@@ -235,15 +234,6 @@ def _timed_clips(context: Context) -> TimedClips:
 def _floor(context: Context) -> float:
     """Lowest score that any stage can tell: of log-probabilities; none for logits."""
     return float(np.log(context.smallest)) if context.spec.softmax_in_graph else -np.inf
-
-
-def _onnx_scores(context: Context, path: Path, inputs: ParityInputs) -> npt.NDArray[np.float64]:
-    # Unoptimised, so that each edge shows what its own stage did.
-    try:
-        session = OrtSession(ort_session(path, level="none"))
-    except ort_errors() as error:
-        raise RunError(f"ONNX Runtime cannot load {path}: {first_line(error)}") from error
-    return _scores(context, session, inputs)
 
 
 def _device_scores(context: Context, inputs: ParityInputs) -> npt.NDArray[np.float64]:

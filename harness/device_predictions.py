@@ -105,7 +105,7 @@ def shard_predictions(
     """Run the clips of one shard of a plan; see ``device_predictions``."""
     clips = shard_of_clips(plan.wanted.clips, *shard)
     batch, stopped = plan.cell.batch, threading.Event()
-    samples = functools.partial(stored_samples, plan.store(), ahead=batch, stopped=stopped)
+    samples = functools.partial(stored_samples, plan.store(), batch=batch, stopped=stopped)
     with journal_at(plan.cache / "partial", plan.key, plan.spec, clips) as journal:
         work = Work(clips, samples, journal, stopped.set)
         stream = stream_from_session(session)

@@ -21,7 +21,7 @@ from harness.data.streaming import stored_samples
 from harness.environment import environment_facts
 from harness.errors import ClipError, RunError
 from harness.inputs import ParityInputs
-from harness.resume import Work, journal_at, predict_resumed
+from harness.resume import Journal, Work, journal_at, journal_path, predict_resumed
 from harness.run import run_tensors, stream_from_runner
 from harness.spec import Clip, ClipSet, ModelSpec, Predictions, Sample, digest_from_json
 from harness.stages import keep_freed_memory
@@ -97,17 +97,23 @@ def _kept_predictions(
         "clips": clip_set.digest,
         "decoding": _decoding_inputs(),
     }
-    artifact = workshop.store.get_or_build(
-        "torch-predictions",
-        f"{spec.name}.npz",
-        inputs,
-        lambda target: workshop.run(
-            f"pytorch predictions {spec.name}",
+
+    def build(target: Path) -> dict[str, Any]:
+        title, total = f"pytorch predictions {spec.name}", len(clip_set.clips)
+        path = journal_path(workshop.store.root / "partial", inputs, clip_set.clips)
+        journal = Journal(path, spec, clip_set.clips)
+        count = workshop.progress.counter(title, total)
+        facts = workshop.run(
+            title,
             RunError,
             write_torch_predictions,
             *(spec, weights.path, clip_set, (workshop.store.root, inputs, whole), target),
-        ),
-    )
+            heartbeat=lambda _: count(journal.count()),
+        )
+        count(total)
+        return facts
+
+    artifact = workshop.store.get_or_build("torch-predictions", f"{spec.name}.npz", inputs, build)
     return predictions_from_npz(artifact.path)
 
 
@@ -153,7 +159,7 @@ def write_torch_predictions(
     cache, inputs, whole = kept
     crops = CropStore(cache / "crops", spec.protocol, whole)
     stopped = threading.Event()
-    samples = functools.partial(stored_samples, crops, ahead=REFERENCE_BATCH, stopped=stopped)
+    samples = functools.partial(stored_samples, crops, batch=REFERENCE_BATCH, stopped=stopped)
     with journal_at(cache / "partial", inputs, spec, clip_set.clips) as journal:
         work = Work(clip_set.clips, samples, journal, stopped.set)
         preds = predict_resumed(stream, spec, REFERENCE_BATCH, work)

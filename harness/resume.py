@@ -60,6 +60,10 @@ class Journal:
                 "another cache as cache_dir in site.toml; what was predicted is kept"
             ) from error
 
+    def count(self) -> int:
+        """Return how many records there are, whole or damaged: quick, for a look from outside."""
+        return self.path.stat().st_size // self._record.itemsize if self.path.exists() else 0
+
     def cut(self) -> None:
         """Cut the record that a killed process left half written; drop what is too old."""
         if not self.path.exists():
@@ -77,6 +81,12 @@ class Journal:
         return np.frombuffer(data, self._record, count=len(data) // self._record.itemsize)
 
 
+def journal_path(folder: Path, key: Mapping[str, object], clips: Sequence[Clip]) -> Path:
+    """Return where the journal of what ``key`` describes is kept."""
+    ids = sorted(clip.id for clip in clips)
+    return folder / f"{digest_from_json({**key, 'ids': ids})}.scores"
+
+
 @contextlib.contextmanager
 def journal_at(
     folder: Path, key: Mapping[str, object], spec: ModelSpec, clips: Sequence[Clip]
@@ -86,8 +96,7 @@ def journal_at(
     Where the folder cannot be written, or another process is at the same predictions, it is a
     passing one.
     """
-    ids = sorted(clip.id for clip in clips)
-    path = folder / f"{digest_from_json({**key, 'ids': ids})}.scores"
+    path = journal_path(folder, key, clips)
     with contextlib.ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

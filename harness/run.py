@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -57,7 +58,9 @@ def predict(
     clip_ids: list[str] = []
     rows: list[npt.NDArray[Any]] = []
     unreadable: dict[str, str] = {}
-    readable = readable_samples(items, unreadable)
+    readable: Iterable[Sample] = readable_samples(items, unreadable)
+    if isinstance(items, Sequence):
+        readable = list(readable)
     for names, scores in scored_batches(stream, spec, batch, readable, smallest):
         clip_ids.extend(names)
         rows.append(scores)
@@ -76,7 +79,7 @@ def scored_batches(
 ) -> Generator[tuple[list[str], npt.NDArray[Any]], None, None]:
     """Yield the clip ids and scores of each batch as soon as the device gives them.
 
-    The samples are taken in a thread. Where the run ends early, ``stop`` is to make them end, so
+    Samples that are not in memory yet are taken in a thread. Where the run ends early, ``stop`` is to make them end, so
     that nobody has to wait for the clip that they are at.
 
     Raises:
@@ -90,7 +93,10 @@ def scored_batches(
             sent.append(names)
             yield feed
 
-    with contextlib.closing(_one_ahead(_batches(spec, batch, samples), stop)) as prepared:
+    batches = _batches(spec, batch, samples)
+    # What is in memory already needs no thread beside the device.
+    ahead = batches if isinstance(samples, Sequence) else _one_ahead(batches, stop)
+    with contextlib.closing(ahead) as prepared:
         given = feeds()
         for output in stream(given):
             if not sent:
@@ -108,7 +114,7 @@ def scored_batches(
 
 def _batches(
     spec: ModelSpec, batch: int, samples: Iterable[Sample]
-) -> Iterator[tuple[list[str], Feed]]:
+) -> Generator[tuple[list[str], Feed], None, None]:
     waiting = iter(samples)
     while part := list(itertools.islice(waiting, batch)):
         feed = feed_from_tensors(spec, batch, [sample.tensor for sample in part])
@@ -141,7 +147,7 @@ def run_tensors(
     Raises:
         RunError: the device failed, or its output is not the declared one.
     """
-    samples = (Sample(str(number), tensor) for number, tensor in enumerate(tensors))
+    samples = [Sample(str(number), tensor) for number, tensor in enumerate(tensors)]
     preds = predict(stream, spec, batch, samples, progress, smallest)
     return np.asarray(preds.scores.reshape(-1, spec.class_count), np.float64)
 
@@ -160,10 +166,31 @@ def readable_samples(
 def feed_from_tensors(
     spec: ModelSpec, batch: int, tensors: Sequence[npt.NDArray[np.float32]]
 ) -> Feed:
-    """Stack single-sample tensors into one full batch, repeating the first where they are few."""
+    """Join single-sample tensors to one full batch, repeating the first where they are few.
+
+    Where they are the rows of a batch already, in order, that is given, without a copy.
+    """
+    shape = spec.input.batched(batch).shape
+    whole = tensors[0].base
+    if isinstance(whole, np.ndarray) and _is_made_of(whole, shape, tensors):
+        return {spec.input.name: whole.reshape(shape)}
     full = [*tensors, *[tensors[0]] * (batch - len(tensors))]
-    stacked = np.concatenate([tensor.reshape(spec.input.shape) for tensor in full])
-    return {spec.input.name: np.ascontiguousarray(stacked)}
+    return {spec.input.name: np.concatenate([tensor.reshape(spec.input.shape) for tensor in full])}
+
+
+def _is_made_of(
+    whole: npt.NDArray[Any], shape: tuple[int, ...], rows: Sequence[npt.NDArray[Any]]
+) -> bool:
+    """Whether ``whole`` is a batch of ``shape`` and the rows are all of it, in order."""
+    if whole.size != math.prod(shape) or not whole.flags.c_contiguous:
+        return False
+    start, size = whole.ctypes.data, whole.nbytes // len(rows)
+    return all(
+        row.base is whole
+        and row.ctypes.data == start + number * size
+        and (row.nbytes, row.dtype, row.flags.c_contiguous) == (size, whole.dtype, True)
+        for number, row in enumerate(rows)
+    )
 
 
 def declared_output(spec: ModelSpec, batch: int, outputs: Feed) -> npt.NDArray[Any]:

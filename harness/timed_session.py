@@ -13,7 +13,7 @@ import numpy.typing as npt
 from harness import pytorch
 from harness.data.loading import Unreadable, crops_from_clip, sample_from_clip
 from harness.data.store import CropStore
-from harness.data.transforms import Crops
+from harness.data.transforms import Crops, batch_rows
 from harness.errors import ClipError
 from harness.limits import ParityLimits
 from harness.run import declared_output, feed_from_tensors
@@ -181,11 +181,11 @@ def _batches(
         crops = store.read(clip)
         return crops_from_clip(clip, protocol) if crops is None else crops
 
-    forever = itertools.cycle(timed.clips)
+    forever, rows = itertools.cycle(timed.clips), batch_rows(spec.protocol, batch)
     for read in itertools.chain([stored], itertools.repeat(crops_from_clip)):
         ids, tensors = [], []
-        for clip in itertools.islice(forever, batch):
-            item = sample_from_clip(clip, spec.protocol, read)
+        for clip, row in zip(itertools.islice(forever, batch), rows, strict=False):
+            item = sample_from_clip(clip, spec.protocol, read, row)
             if isinstance(item, Unreadable):
                 raise ClipError(f"timing needs clip {item.clip_id}: {item.reason}")
             ids.append(clip.id)

@@ -51,7 +51,7 @@ class Workbench:
     ) -> None:
         self.site = site
         self.progress = progress
-        self.workshop = Workshop(ArtifactStore(site.cache_dir), log_dir, progress.heartbeat)
+        self.workshop = Workshop(ArtifactStore(site.cache_dir), log_dir, progress)
         self.model = find_model
         self._find_device = find_device
         self.state = functools.cache(self._state)

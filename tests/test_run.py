@@ -238,3 +238,31 @@ def test_an_error_of_the_samples_reaches_the_caller(logits_spec):
 
     with pytest.raises(DecodeError, match="died"):
         predict(stream_from_runner(lambda feed: ONES), logits_spec, 2, items())
+
+
+def test_the_rows_of_a_batch_are_not_copied(logits_spec):
+    rows = np.array([[1, -1], [2, -2], [3, -3]], np.float32)
+    feed = feed_from_tensors(logits_spec, 3, list(rows))
+    assert np.shares_memory(feed["x"], rows)
+    np.testing.assert_array_equal(feed["x"], rows)
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [[1, 0, 2], [0, 0, 2], [0, 1], [1, 2], [0]],
+    ids=["in another order", "one twice", "one too few", "not the first", "one"],
+)
+def test_rows_that_are_not_a_whole_batch_are_copied(logits_spec, chosen):
+    rows = np.array([[1, -1], [2, -2], [3, -3]], np.float32)
+    feed = feed_from_tensors(logits_spec, 3, [rows[number] for number in chosen])
+    assert not np.shares_memory(feed["x"], rows)
+    padded = [*chosen, *[chosen[0]] * (3 - len(chosen))]
+    np.testing.assert_array_equal(feed["x"], rows[padded])
+
+
+def test_rows_of_another_memory_layout_are_copied(logits_spec):
+    columns = np.asfortranarray([[1, -1], [2, -2], [3, -3]], np.float32)
+    whole = np.arange(12, dtype=np.float32).reshape(3, 4)
+    np.testing.assert_array_equal(feed_from_tensors(logits_spec, 3, list(columns))["x"], columns)
+    parts = [row[:2] for row in whole]
+    np.testing.assert_array_equal(feed_from_tensors(logits_spec, 3, parts)["x"], whole[:, :2])

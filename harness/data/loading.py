@@ -11,6 +11,7 @@ from harness.data.sampling import frame_indices
 from harness.data.transforms import (
     Crops,
     Frame,
+    Tensor,
     crops_from_frames,
     jpeg_round_trip,
     tensor_from_crops,
@@ -56,14 +57,24 @@ def _frames(clip: Clip, protocol: InputProtocol) -> list[Frame]:
 
 
 def sample_from_clip(
-    clip: Clip, protocol: InputProtocol, read: CropReader = crops_from_clip
+    clip: Clip,
+    protocol: InputProtocol,
+    read: CropReader = crops_from_clip,
+    place: Tensor | None = None,
 ) -> Sample | Unreadable:
-    """Return a clip as the model's input, or the reason why it cannot be read."""
+    """Return a clip as the model's input, or the reason why it cannot be read.
+
+    Args:
+        clip: what is read.
+        protocol: of the model.
+        read: where the crops come from.
+        place: where the tensor is written; by default memory of its own.
+    """
     try:
         crops = read(clip, protocol)
     except ClipError as error:
         return Unreadable(clip.id, str(error))
-    return Sample(clip.id, tensor_from_crops(crops, protocol))
+    return Sample(clip.id, tensor_from_crops(crops, protocol, place))
 
 
 def samples(

@@ -18,7 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 from harness.data.loading import QUEUE_PER_WORKER, Unreadable, crops_from_clip
 from harness.data.store import CropStore, Place
-from harness.data.transforms import Crops, tensor_from_crops
+from harness.data.transforms import Crops, Tensor, batch_rows, tensor_from_crops
 from harness.errors import ClipError, DecodeError
 from harness.spec import Clip, InputProtocol, Sample
 from harness.stages import follow_parent
@@ -36,18 +36,20 @@ def stored_samples(
     store: CropStore,
     clips: Sequence[Clip],
     workers: int | None = None,
-    ahead: int = 0,
+    batch: int = 1,
     stopped: threading.Event | None = None,
 ) -> Generator[Item, None, None]:
     """Yield one item for every clip, in their order.
+
+    The tensors of a batch are the rows of one array, so that ``feed_from_tensors`` need not copy.
 
     Args:
         store: of the clip set that the clips are from.
         clips: what is wanted, in order.
         workers: processes that decode; by default one for each processor. With 0 the threads of
             this process decode, which is quicker for a few clips: no process has to start.
-        ahead: clips that are to be ready at once, beside those that the workers are at: a batch of
-            the device, so that it need not wait while its next one is decoded.
+        batch: clips that the device takes at once. As many are made ready beside those that the
+            workers are at, so that it need not wait while its next batch is decoded.
         stopped: once it is set, from any thread, the items end.
 
     Raises:
@@ -62,16 +64,17 @@ def stored_samples(
         pool = ThreadPoolExecutor(LOADERS, thread_name_prefix="load")
         stack.callback(pool.shutdown, cancel_futures=True)
         stack.callback(loader.stopped.set)
-        window = decode.workers * QUEUE_PER_WORKER + LOADERS + ahead
+        window = decode.workers * QUEUE_PER_WORKER + LOADERS + batch
         pending: deque[tuple[Clip, Future[Item]]] = deque()
-        for clip in clips:
+        rows = batch_rows(store.protocol, batch)
+        for clip, row in zip(clips, rows, strict=False):
             if loader.stopped.is_set():
                 return
             with _explained(pending):
                 # Who follows another process decodes nothing, until that one is gone.
                 is_ours = decode.workers > 0 and loader.is_writer and _is_missing(store, clip)
                 outcome = decode.submit(clip) if is_ours else None
-                pending.append((clip, pool.submit(loader.load, clip, outcome)))
+                pending.append((clip, pool.submit(loader.load, clip, row, outcome)))
                 if len(pending) < window:
                     continue
                 item = pending[0][1].result()
@@ -151,14 +154,14 @@ class _Loader:
         self._held = held
         self._guard = threading.Lock()
 
-    def load(self, clip: Clip, outcome: Future[Outcome] | None) -> Item:
-        """Return a clip as the model's input, or why there is none."""
+    def load(self, clip: Clip, row: Tensor, outcome: Future[Outcome] | None) -> Item:
+        """Return a clip as the model's input, written to ``row``, or why there is none."""
         if outcome is not None:
             self._store.commit(clip, *outcome.result())
         crops = self._crops(clip)
         if isinstance(crops, Unreadable):
             return crops
-        return Sample(clip.id, tensor_from_crops(crops, self._store.protocol))
+        return Sample(clip.id, tensor_from_crops(crops, self._store.protocol, row))
 
     def _crops(self, clip: Clip) -> Crops | Unreadable:
         while not self.stopped.is_set():

@@ -6,7 +6,7 @@ mmaction2's pipeline computes, to the last bit.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -75,10 +75,20 @@ def crops_from_frames(frames: Sequence[Frame], protocol: InputProtocol) -> Crops
     return crops
 
 
-def tensor_from_crops(crops: Crops, protocol: InputProtocol) -> Tensor:
+def batch_rows(protocol: InputProtocol, batch: int) -> Iterator[Tensor]:
+    """Yield places for the tensors of samples, without end; those of a batch lie side by side."""
+    side, crops = protocol.crop_size, protocol.crop_count
+    is_joined = protocol.layout == "TCHW"
+    outer = (crops * protocol.frame_count, 3) if is_joined else (crops, 3, protocol.frame_count)
+    while True:
+        yield from np.empty((batch, *outer, side, side), np.float32)
+
+
+def tensor_from_crops(crops: Crops, protocol: InputProtocol, place: Tensor | None = None) -> Tensor:
     """Return the normalised float32 tensor of one sample, in the layout of the protocol.
 
-    ``TCHW`` joins the frames of all crops; ``MCTHW`` keeps the crops apart.
+    ``TCHW`` joins the frames of all crops; ``MCTHW`` keeps the crops apart. It is written to
+    ``place`` where one is given.
     """
     import cv2
 
@@ -86,11 +96,12 @@ def tensor_from_crops(crops: Crops, protocol: InputProtocol) -> Tensor:
     crop_count, frame_count, height, width = crops.shape[:4]
     is_joined = protocol.layout == "TCHW"
     inner = (frame_count, 3) if is_joined else (3, frame_count)
-    tensor = np.empty((crop_count, *inner, height, width), np.float32)
+    shape = (crop_count, *inner, height, width)
+    tensor = np.empty(shape, np.float32) if place is None else place.reshape(shape)
     for crop, frame in np.ndindex(crop_count, frame_count):
         for channel, plane in enumerate(cv2.split(crops[crop, frame])):
-            place = (crop, frame, channel) if is_joined else (crop, channel, frame)
-            cv2.LUT(plane, tables[channel], tensor[place])
+            at = (crop, frame, channel) if is_joined else (crop, channel, frame)
+            cv2.LUT(plane, tables[channel], tensor[at])
     return tensor.reshape(-1, *tensor.shape[2:]) if is_joined else tensor
 
 

@@ -200,3 +200,27 @@ def test_the_older_front_end_takes_more_and_says_other_things(work):
 def test_an_unknown_fault_is_refused(work):
     done = run(["--model", "models/tsm_nl_bs1.om"], EMULATOR_FAULT="typo")
     assert "unknown EMULATOR_FAULT typo" in done.stderr
+
+
+def test_what_was_computed_once_is_kept_where_it_is_asked_for(work, monkeypatch):
+    (work / "memory").mkdir()
+    monkeypatch.setenv("EMULATOR_MEMORY", str(work / "memory"))
+
+    def outputs(name, model="tsm_nl_bs1", **env):
+        words = ["--model", f"models/{model}.om", "--input", "in5", "--output", name]
+        assert run([*words, "--output_dirname", "r", "--outfmt", "NPY"], **env).returncode == 0
+        return [np.load(path) for path in sorted((work / name / "r").glob("*.npy"))]
+
+    plain_outputs = outputs("plain", EMULATOR_MEMORY="")
+    assert not list((work / "memory").iterdir())
+    first, second = outputs("first"), outputs("second", EMULATOR_GENERATION="2023")
+    np.testing.assert_array_equal(first, plain_outputs)
+    np.testing.assert_array_equal(second, plain_outputs)
+    kept = list((work / "memory").iterdir())
+    assert len(kept) == SIZES["in5"]
+    # It is what was kept that comes back, and another model has answers of its own.
+    for path in kept:
+        np.savez(path, np.full((1, plain_outputs[0].shape[-1]), 7.0, np.float32))
+    assert all((output == 7.0).all() for output in outputs("third"))
+    outputs("fourth", model="tsm_nl_bs4")
+    assert len(list((work / "memory").iterdir())) == SIZES["in5"] + 2

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 import os
 import shutil
 
@@ -10,6 +11,7 @@ from harness.__main__ import main
 from harness.data.store import CropStore, about, record_shape
 from harness.data.store_list import kept_stores
 from harness.errors import ArtifactError
+from harness.registry import model_spec
 from harness.spec import Clip, ClipSet
 
 
@@ -45,6 +47,15 @@ def test_what_was_written_is_read_by_another(tmp_path, protocol, clip_set):
         np.testing.assert_array_equal(crops, crops_of(protocol, clip))
     whole = len(clip_set.clips) * np.prod(record_shape(protocol))
     assert sum(path.stat().st_size for path in store.folder.glob("*.u8")) == whole
+
+
+def test_the_disk_holds_little_more_than_the_crops(tmp_path, clip_set):
+    protocol = model_spec("nonlocal_tiny").protocol
+    store = CropStore(tmp_path / "s", protocol, clip_set)
+    fill(store, protocol, clip_set.clips)
+    crops = len(clip_set.clips) * math.prod(record_shape(protocol))
+    # The journal and about.json take a block each, however small the clips are.
+    assert crops <= store.nbytes() <= 1.02 * crops
 
 
 def test_shards_are_of_bounded_size(tmp_path, protocol, clip_set, monkeypatch):

@@ -71,7 +71,7 @@ def test_a_few_clips_need_no_process(store):
 
 def test_a_whole_batch_is_ready_before_it_is_asked_for(store):
     clips = motion8().clips[:40]
-    with contextlib.closing(stored_samples(store, clips, workers=1, ahead=16)) as stream:
+    with contextlib.closing(stored_samples(store, clips, workers=1, batch=16)) as stream:
         next(stream)
         # 1 x 2 for the worker, 2 for the loaders, 16 ahead; they are decoded unasked.
         deadline = time.monotonic() + 20

@@ -122,7 +122,7 @@ def in_process(monkeypatch):
 @pytest.fixture
 def workshop(tmp_path):
     """An empty store in which stages run."""
-    return Workshop(ArtifactStore(tmp_path / "cache"), tmp_path / "logs", Progress().heartbeat)
+    return Workshop(ArtifactStore(tmp_path / "cache"), tmp_path / "logs", Progress())
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,17 @@ from harness import build, reference
 from harness.build import WeightsFile
 from harness.errors import CheckpointError
 from harness.inputs import parity_inputs
+from harness.progress import Progress
 from harness.reference import (
+    REFERENCE_BATCH,
     npz_from_predictions,
     predictions_from_npz,
     torch_predictions,
     torch_scores,
 )
+from harness.resume import Journal
 from harness.spec import Predictions
+from harness.stages import StageCost
 
 SEEDED = WeightsFile("seeded", "seed:1")
 NOTHING = Predictions((), np.empty((0, 1, 8), np.float32), {})
@@ -85,6 +89,33 @@ def test_a_clip_that_can_be_read_again_gets_its_prediction(
     assert all(event.hit for event in workshop.store.events[count:])
 
 
+def test_the_predictions_tell_how_many_are_done(fitted, weights, clip_set, workshop, monkeypatch):
+    clips, told = dataclasses.replace(clip_set, clips=clip_set.clips[:11]), []
+    beats = []
+
+    def counter(progress, title, total):
+        told.append(f"{title}: {total}")
+        return told.append
+
+    def run(function, *args, heartbeat, log, failure):
+        beats.append(heartbeat)
+        return function(*args), StageCost(0.25, 4096)
+
+    def append(journal, clip_ids, scores, kept=Journal.append):
+        kept(journal, clip_ids, scores)
+        beats[0](1.0)
+
+    monkeypatch.setattr(Progress, "counter", counter)
+    monkeypatch.setattr("harness.build.run_in_child", run)
+    monkeypatch.setattr(Journal, "append", append)
+    torch_predictions(fitted[0], weights, clips, workshop)
+    title = f"pytorch predictions {fitted[0].name}: 11"
+    done = [*range(REFERENCE_BATCH, 11, REFERENCE_BATCH), 11, 11]
+    assert told == [title, *done]
+    torch_predictions(fitted[0], weights, clips, workshop)
+    assert told == [title, *done]
+
+
 def test_a_checkpoint_that_does_not_fit_reaches_the_caller(
     fitted, inputs, workshop, in_process, weights
 ):
@@ -117,7 +148,7 @@ def test_predictions_come_back_from_a_file(preds, tmp_path):
 def keys(monkeypatch, workshop, narrow_spec, inputs, clip_set):
     """Return the keys of both references; nothing is computed."""
 
-    def write(workshop, title, failure, function, *args):
+    def write(workshop, title, failure, function, *args, heartbeat=None):
         np.savez(args[-1], fp32=np.zeros((1, 1)), fp64=np.zeros((1, 1)))
         return {}
 

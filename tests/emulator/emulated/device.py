@@ -3,6 +3,7 @@
 It prints and raises what aclruntime does, in both generations.
 """
 
+import hashlib
 import importlib.util
 import os
 import signal
@@ -85,6 +86,7 @@ class Model:
         chip, self.number = visible_chips()[self.device]
         try:
             head, self._onnx = read_om(path)
+            self._digest = hashlib.blake2b(self._onnx)
         except (OSError, ValueError):
             raise self._load_failed(path, 1, "ACL: invalid parameter") from None
         if head["soc_version"] != f"Ascend{chip}" or has_fault("bench_soc"):
@@ -129,7 +131,7 @@ class Model:
             self.check_size(index, data.nbytes)
             feeds[tensor.name] = data.view(np.uint8).reshape(-1).view(tensor.datatype)
             feeds[tensor.name] = feeds[tensor.name].reshape(tensor.shape)
-        outputs = self._session().run(None, feeds)
+        outputs = remembered(self._digest, feeds, lambda: self._session().run(None, feeds))
         times = [self._time_ms() for _ in range(loop)]
         self._say_times(times)
         self.times_ms += times
@@ -172,6 +174,31 @@ class Model:
             info("end to destroy context")
         info(f"end to reset device {'' if is_new() else 'is '}{self.device}")
         info("end to finalize acl")
+
+
+def remembered(model_digest, feeds, compute):
+    """Return what ``compute`` gives, out of the folder EMULATOR_MEMORY where it once did.
+
+    The same model computes the same of the same input: a chip does it in no time, a processor
+    need not do it for each of a hundred queries.
+    """
+    import numpy as np
+
+    if not os.environ.get("EMULATOR_MEMORY"):
+        return compute()
+    digest = model_digest.copy()
+    for name, array in sorted(feeds.items()):
+        digest.update(name.encode() + np.ascontiguousarray(array).data.cast("B"))
+    path = Path(os.environ["EMULATOR_MEMORY"], f"{digest.hexdigest()[:40]}.npz")
+    if path.exists():
+        with np.load(path) as arrays:
+            return [arrays[name] for name in arrays.files]
+    outputs = compute()
+    part = path.with_suffix(f".{os.getpid()}")
+    with part.open("wb") as file:
+        np.savez(file, *outputs)
+    part.replace(path)
+    return outputs
 
 
 def is_writable_by_others(path):
