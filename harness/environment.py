@@ -96,6 +96,20 @@ def cpu_state(root: Path = Path("/")) -> CpuState:
     )
 
 
+def cpu_note(before: CpuState, after: CpuState) -> str:
+    """Say in one line how the CPUs were around a timed run; empty where nothing is known."""
+    parts = []
+    if before.load_1min is not None and after.load_1min is not None:
+        parts.append(f"load {before.load_1min:.2f} before, {after.load_1min:.2f} after")
+    if before.steal_s is not None and after.steal_s is not None:
+        parts.append(f"{after.steal_s - before.steal_s:.1f} s taken by other virtual machines")
+    if before.throttled_s is not None and after.throttled_s is not None:
+        parts.append(f"{after.throttled_s - before.throttled_s:.1f} s stopped by its quota")
+    if after.governor is not None:
+        parts.append(f"governor {after.governor}")
+    return f"host: {', '.join(parts)}" if parts else ""
+
+
 def _suite_facts(repo: Path | None) -> dict[str, str]:
     status = None if repo is None else _git(repo, "status", "--porcelain")
     commit = None if repo is None else _git(repo, "rev-parse", "HEAD")

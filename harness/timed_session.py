@@ -14,6 +14,7 @@ from harness import pytorch
 from harness.data.loading import Unreadable, crops_from_clip, sample_from_clip
 from harness.data.store import CropStore
 from harness.data.transforms import Crops, batch_rows
+from harness.environment import cpu_note, cpu_state
 from harness.errors import ClipError
 from harness.limits import ParityLimits
 from harness.run import declared_output, feed_from_tensors
@@ -141,6 +142,7 @@ def time_session(
         InvalidMeasurement: the clock is broken.
     """
     keep_freed_memory()
+    before = cpu_state()
     spec, batch = model.onnx.spec, model.onnx.batch
     batches = _batches(spec, batch, timed)
     ids, feed = next(batches)
@@ -167,7 +169,9 @@ def time_session(
     if loop.output is not None and all(looks):
         answers.add(ids, loop.output)
     timing = session_timing(loop.device_ms, device_io_ms, e2e_ms, pytorch_ms, _all_known(looks))
-    timing = timing.model_copy(update={"problems": loop.problems, "notes": loop.notes})
+    host = cpu_note(before, cpu_state())
+    notes = (*loop.notes, host) if host else loop.notes
+    timing = timing.model_copy(update={"problems": loop.problems, "notes": notes})
     return timing if expected is None else _held_against(timing, answers.scores, expected)
 
 

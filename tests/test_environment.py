@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness import environment
-from harness.environment import CpuState, cpu_state, environment_facts
+from harness.environment import CpuState, cpu_note, cpu_state, environment_facts
 
 CPUINFO = """\
 processor\t: 0
@@ -152,6 +152,18 @@ def test_cpu_state_of_control_groups_2(machine):
         governor="powersave",
         frequency_mhz=2400.0,
     )
+
+
+def test_what_disturbed_the_cpus_around_a_run():
+    before = CpuState(0.5, 2.0, 3, 0.25, 10.0, "performance", None)
+    after = CpuState(1.94, 2.0, 5, 1.75, 12.5, "performance", None)
+    assert cpu_note(before, after) == (
+        "host: load 0.50 before, 1.94 after, 2.5 s taken by other virtual machines, "
+        "1.5 s stopped by its quota, governor performance"
+    )
+    unknown = CpuState(*[None] * 7)
+    assert cpu_note(unknown, unknown) == ""
+    assert cpu_note(unknown, after) == "host: governor performance"
 
 
 @pytest.mark.parametrize("mount", ["cpu", "cpu,cpuacct"])

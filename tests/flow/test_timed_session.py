@@ -86,6 +86,13 @@ def test_three_definitions_are_kept_apart(run, clock):
     assert session.is_closed
 
 
+def test_how_the_host_was_is_noted_after_what_the_device_noted(run, clock):
+    noted = dataclasses.replace(LOOP, notes=("before: chip OK",))
+    *of_device, of_host = run(Session(clock, loop=noted)).notes
+    assert of_device == ["before: chip OK"]
+    assert of_host.startswith("host: load ")
+
+
 def test_queries_from_the_file_are_fewer_and_take_clips_in_turn(run, clock):
     session = Session(clock)
     times = run(session, settings=LoopSettings(2, 40, 1.0))

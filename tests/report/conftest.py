@@ -124,7 +124,9 @@ def timings(reference, batch, factor=1.0, spread=0.01, queries=120):
         times = centre * (1 + 0.01 * np.abs(rng.normal(size=queries)))
         times *= centre / times.mean()
         pytorch = times * reference.golden if reference.against == "pytorch" else ()
-        sessions.append(session_timing(times, times, times * 1.3, pytorch, is_output_same=True))
+        timing = session_timing(times, times, times * 1.3, pytorch, is_output_same=True)
+        note = f"host: load {len(sessions)}.00 before <b>"
+        sessions.append(timing.model_copy(update={"notes": (note,)}))
     return sessions
 
 

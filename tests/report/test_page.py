@@ -111,6 +111,15 @@ def test_deep_links_open_what_they_name(open_page, fragment):
     assert -5 <= box["y"] <= page.viewport_size["height"]
 
 
+def test_how_the_host_was_stands_beside_each_session(open_page):
+    page = open_page(f"#{CELL}:throughput")
+    part = page.locator(f"details#{CELL}").get_by_role("heading", name="Around the sessions")
+    sessions = part.locator("xpath=following-sibling::ol[1]").get_by_role("listitem")
+    texts = sessions.all_inner_texts()
+    assert texts == [f"host: load {number}.00 before <b>" for number in range(len(texts))]
+    assert len(texts) >= 2
+
+
 def test_a_deep_link_shows_a_cell_that_the_filter_hides(open_page):
     page = open_page("#device=cuda")
     page.evaluate(f"location.hash = '{CELL}'")
