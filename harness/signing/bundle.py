@@ -4,10 +4,11 @@ A run folder holds ``run.json``; a report folder holds ``signoff.json`` and its 
 Everything in it is signed except ``attestation/``, which holds the signatures.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from harness.errors import RecordError
@@ -75,25 +76,27 @@ class Bundle:
         return found
 
 
-def with_runs(root: Path, runs: Sequence[Path]) -> Bundle:
-    """Return the bundle of a folder, after copying ``runs`` into it.
+@contextlib.contextmanager
+def with_runs(root: Path, runs: Sequence[Path]) -> Iterator[Bundle]:
+    """Give the bundle of a folder with copies of ``runs``, which go again if the block fails.
 
     Raises:
         RecordError: a run is none, stands in the folder already, or cannot be copied.
     """
-    for run in runs:
-        target = root / RUNS / run.resolve().name
-        if not (run / FACTS).is_file():
-            raise RecordError(f"{run} is no run folder: there is no {FACTS} in it")
-        try:
-            shutil.copytree(run, target, symlinks=True)
-        except FileExistsError as error:
-            raise RecordError(
-                f"{target} is there already; remove it, or leave {run} out"
-            ) from error
-        except OSError as error:
-            raise RecordError(f"{run} cannot be copied to {target}: {error}") from error
-    return Bundle(root)
+    with contextlib.ExitStack() as undo:
+        for run in runs:
+            target = root / RUNS / run.resolve().name
+            if not (run / FACTS).is_file():
+                raise RecordError(f"{run} is no run folder: there is no {FACTS} in it")
+            if target.exists():
+                raise RecordError(f"{target} is there already; remove it, or leave {run} out")
+            undo.callback(shutil.rmtree, target, ignore_errors=True)
+            try:
+                shutil.copytree(run, target, symlinks=True)
+            except OSError as error:
+                raise RecordError(f"{run} cannot be copied to {target}: {error}") from error
+        yield Bundle(root)
+        undo.pop_all()
 
 
 def changed_files(signed: Mapping[str, str], found: Mapping[str, str]) -> list[str]:

@@ -91,8 +91,8 @@ def _keygen(options: argparse.Namespace) -> int:
 
 
 def _sign(options: argparse.Namespace) -> int:
-    bundle = with_runs(options.folder, options.run)
-    release = sign(bundle, options.key, _password(options), options.tier, _now())
+    with with_runs(options.folder, options.run) as bundle:
+        release = sign(bundle, options.key, _password(options), options.tier, _now())
     print(f"signed    {bundle.test_result}\n          {bundle.summary}")
     print("\n".join(_decision_lines(release)))
     return 0

@@ -406,6 +406,12 @@ def test_a_report_is_signed_with_the_runs_it_rests_on(run_root, tmp_path, keys, 
     assert "holds no run" in capsys.readouterr().err
     assert sign_now(report, keys, "--run", str(tmp_path)) == 2
     assert "is no run folder" in capsys.readouterr().err
+    other = tmp_path / "other" / "run"
+    shutil.copytree(run_root, other)
+    flip(other / "records.jsonl")
+    for runs in ([other], [run_root, tmp_path]):
+        assert sign_now(report, keys, *(word for run in runs for word in ("--run", str(run)))) == 2
+        assert not list(report.glob("runs/*"))
     assert sign_now(report, keys, "--run", str(run_root)) == 0
     assert verify_today(report, keys, "--require-ship") == 0
     assert sign_now(report, keys, "--run", str(run_root)) == 2
