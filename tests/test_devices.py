@@ -1,4 +1,5 @@
 import math
+import os
 import sys
 from types import SimpleNamespace
 
@@ -246,6 +247,37 @@ def test_a_provider_that_loads_a_graph_is_present(cuda_device, fake_ort):
     fake_ort(make)
     state = cuda_device.probe()
     assert (state.presence, state.unit_ids) == (Presence.PRESENT, ("cuda",))
+
+
+@pytest.mark.parametrize(
+    ("script", "facts"),
+    [
+        ("echo 'Tesla T4, 535.104.05'", {"chip": "Tesla T4", "driver": "535.104.05"}),
+        (
+            "printf 'NVIDIA A10, 1.2\\nTesla T4, 1.2\\n'",
+            {"chip": "NVIDIA A10 or Tesla T4", "driver": "1.2"},
+        ),
+        ("printf 'Tesla T4, 1.2\\nTesla T4, 1.2\\n'", {"chip": "Tesla T4", "driver": "1.2"}),
+        ("echo 'No devices were found'", {}),
+        ("echo 'couldn't communicate, at all'; exit 9", {}),
+        ("exit 6", {}),
+    ],
+    ids=["one", "two kinds", "two of a kind", "none", "broken", "silent"],
+)
+def test_what_the_driver_says_of_a_gpu(script, facts, tmp_path, monkeypatch, fake_ort):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    fake_ort(lambda *_, **__: FakeSession([CUDA, CPU]))
+    found = registry.device("cuda").probe().facts
+    assert {name: found[name] for name in found.keys() & {"chip", "driver"}} == facts
+
+
+def test_a_host_without_the_tool_of_the_driver(monkeypatch, tmp_path, fake_ort):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    fake_ort(lambda *_, **__: FakeSession([CUDA, CPU]))
+    assert registry.device("cuda").probe().facts.keys() == {"onnxruntime", "provider"}
 
 
 def test_a_silent_fallback_is_refused(cuda_device, fake_ort, onnx_model, tmp_path):

@@ -1,8 +1,33 @@
 """An NVIDIA GPU, by ONNX Runtime's CUDA provider: the T4 column of the guides."""
 
+import subprocess
+from collections.abc import Mapping
+
 from harness.runtimes.onnx_ops import OPSET11_OPS
 from harness.runtimes.ort import OrtDevice
 from harness.spec import DeviceSpec
+
+QUERY = ("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+LIMIT_S = 30.0
+
+
+def gpu_facts() -> Mapping[str, str]:
+    """Return chip and driver as nvidia-smi tells them; nothing where it cannot.
+
+    Where the host has GPUs of several kinds, all are named: CUDA counts them in another order.
+    """
+    try:
+        done = subprocess.run(QUERY, capture_output=True, text=True, timeout=LIMIT_S, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    rows = [line.rpartition(", ") for line in done.stdout.splitlines() if ", " in line]
+    if not rows:
+        return {}
+    return {
+        "chip": " or ".join(dict.fromkeys(name for name, _, _ in rows)),
+        "driver": rows[0][2].strip(),
+    }
+
 
 DEVICE = OrtDevice(
     DeviceSpec(
@@ -14,5 +39,6 @@ DEVICE = OrtDevice(
     ),
     provider="CUDAExecutionProvider",
     memory="cuda",
+    hardware=gpu_facts,
     install_hint="install onnxruntime-gpu in place of onnxruntime on a host with an NVIDIA driver",
 )

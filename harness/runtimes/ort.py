@@ -99,6 +99,7 @@ class OrtDevice:
     provider: str
     memory: Literal["cpu", "cuda"] = "cpu"
     install_hint: str = "install onnxruntime"
+    hardware: Callable[[], Mapping[str, str]] = dict
 
     def probe(self) -> DeviceState:
         """Ask ONNX Runtime for the provider, and let one that needs hardware load a graph."""
@@ -111,6 +112,7 @@ class OrtDevice:
         defect = self._defect()
         if defect:
             return DeviceState(Presence.BROKEN, f"{defect}; {self.install_hint}", facts)
+        facts |= self.hardware()
         return DeviceState(Presence.PRESENT, self.provider, facts, (self.spec.name,))
 
     def _absence(self) -> str:
