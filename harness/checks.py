@@ -104,13 +104,13 @@ def check_parity(context: Context) -> Found:
     """Compare every stage of the chain with the one before it, on the same inputs."""
     cell, bench, spec = context.cell, context.bench, context.spec
     bench.present_device(cell.device)
-    inputs = _parity_inputs(context)
+    inputs, floor = _parity_inputs(context), _floor(context)
     torch = torch_scores(spec, bench.weights(cell.model), inputs, bench.workshop)
     scores = ChainScores(
-        exact=np.maximum(torch.fp64, _floor(context)),
-        torch=np.maximum(torch.fp32, _floor(context)),
-        onnx=onnx_scores(bench.exported(cell), inputs, context.smallest, bench.workshop),
-        simplified=onnx_scores(bench.simplified(cell), inputs, context.smallest, bench.workshop),
+        exact=np.maximum(torch.fp64, floor),
+        torch=np.maximum(torch.fp32, floor),
+        onnx=np.maximum(onnx_scores(bench.exported(cell), inputs, bench.workshop), floor),
+        simplified=np.maximum(onnx_scores(bench.simplified(cell), inputs, bench.workshop), floor),
         device=_device_scores(context, inputs),
     )
     measurement = parity_measurement(scores, inputs.ids, inputs.counts)

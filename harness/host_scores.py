@@ -18,7 +18,7 @@ from harness.spec import OnnxModel
 
 
 def onnx_scores(
-    model: OnnxModel, inputs: ParityInputs, smallest: float, workshop: Workshop
+    model: OnnxModel, inputs: ParityInputs, workshop: Workshop
 ) -> npt.NDArray[np.float64]:
     """Return the scores [input x crop, class] of an ONNX file, which all devices and nights share.
 
@@ -26,7 +26,6 @@ def onnx_scores(
         model: exported or simplified; it is run as it is, without optimisation, so that each edge
             of the chain shows what its own stage did.
         inputs: what it is run on.
-        smallest: probability below which the device tells nothing.
         workshop: keeps the scores.
 
     Raises:
@@ -42,7 +41,7 @@ def onnx_scores(
         title = f"onnx {spec.name} batch {model.batch} on the host"
         count = workshop.progress.counter(title, len(inputs.tensors))
         stream = stream_from_session(session)
-        rows = run_tensors(stream, spec, model.batch, inputs.tensors, smallest, count)
+        rows = run_tensors(stream, spec, model.batch, inputs.tensors, progress=count)
         target.write_bytes(npz_from_arrays(scores=rows))
         return {"inputs": len(inputs.tensors)}
 
@@ -51,7 +50,6 @@ def onnx_scores(
         "batch": model.batch,
         "spec": dataclasses.asdict(spec),
         "tensors": inputs.digest,
-        "smallest": smallest,
         "versions": package_versions("onnxruntime", "numpy"),
         "code": code_digest(ort, run, scores),
         "machine": rounding_facts(),
