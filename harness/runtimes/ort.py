@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -192,6 +192,9 @@ class OrtSession:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._session: onnxruntime.InferenceSession | None = session
+        # Asking for them costs as much as a small layer.
+        self._inputs = {value.name for value in session.get_inputs()}
+        self._outputs = [value.name for value in session.get_outputs()]
         self._memory = memory
         self._clock = clock
 
@@ -202,7 +205,7 @@ class OrtSession:
             values = session.run(None, dict(feed))
         except ort_errors() as error:
             raise RunError(f"ONNX Runtime could not run the model: {error}") from error
-        return _outputs_by_name(session, values)
+        return dict(zip(self._outputs, values, strict=True))
 
     def loop(self, feed: Feed, settings: LoopSettings) -> LoopTimes:
         """Time copies and compute of the same batch separately."""
@@ -214,8 +217,8 @@ class OrtSession:
             binding = session.io_binding()
             for name, value in feed.items():
                 binding.bind_cpu_input(name, value)
-            for value in session.get_outputs():
-                binding.bind_output(value.name, self._memory)
+            for name in self._outputs:
+                binding.bind_output(name, self._memory)
             binding.synchronize_inputs()
             start = self._clock()
             session.run_with_iobinding(binding)
@@ -230,7 +233,7 @@ class OrtSession:
         return LoopTimes(
             device_ms=tuple(device_ms[-len(device_io_ms) :]),
             device_io_ms=device_io_ms,
-            output=_outputs_by_name(session, outputs),
+            output=dict(zip(self._outputs, outputs, strict=True)),
         )
 
     def close(self) -> None:
@@ -240,11 +243,6 @@ class OrtSession:
     def _open_session(self, feed: Feed) -> "onnxruntime.InferenceSession":
         if self._session is None:
             raise RunError("the session is closed: open the device model again")
-        names = {value.name for value in self._session.get_inputs()}
-        if feed.keys() != names:
-            raise RunError(f"the model takes {sorted(names)}, and was fed {sorted(feed)}")
+        if feed.keys() != self._inputs:
+            raise RunError(f"the model takes {sorted(self._inputs)}, and was fed {sorted(feed)}")
         return self._session
-
-
-def _outputs_by_name(session: "onnxruntime.InferenceSession", values: Sequence[Any]) -> Feed:
-    return dict(zip([output.name for output in session.get_outputs()], values, strict=True))
