@@ -48,7 +48,7 @@ class Rules:
     window: int = 50
     point_p: float = 0.001
     point_errors: float = 4.0
-    level_errors: float = 3.0
+    level_errors: float = 3.5
 
 
 @dataclasses.dataclass(frozen=True)
