@@ -15,9 +15,9 @@ import pathlib
 import sys
 
 import numpy as np
+from measured import finish
 from scipy.stats import binom
 
-from benchmarks.measured import finish
 from harness.accuracy import AccuracyMeasurement, accuracy_measurement
 from harness.judge import judge_accuracy
 from harness.limits import AccuracyFloor, AccuracyLimits, PairedLimits

@@ -74,6 +74,8 @@ def measurements():
     logits = rng.uniform(size=(CLIPS, 1, CLASSES)).astype(np.float32)
     is_right = rng.uniform(size=CLIPS) < 0.8
     best = np.where(is_right, labels, rng.integers(0, CLASSES, size=CLIPS))
+    # The right answer is mostly among the best five, as the contract wants.
+    logits[np.arange(CLIPS), 0, labels] += np.where(rng.uniform(size=CLIPS) < 0.9, 2.0, 0.0)
     logits[np.arange(CLIPS), 0, best] += 3.0
     names = tuple(f"c{number:05d}" for number in range(CLIPS))
     clips = tuple(
