@@ -18,11 +18,11 @@ import kinetics_like
 import numpy as np
 from measured import finish
 
-from harness.data.loading import crops_from_clip
+from harness.data.loading import crops_from_clip, sample_from_crops
 from harness.data.store import CropStore
-from harness.data.transforms import batch_rows, tensor_from_crops
+from harness.data.transforms import batch_rows
 from harness.registry import model_spec
-from harness.run import feed_from_tensors
+from harness.run import feed_from_samples
 from harness.spec import Clip, ClipSet
 
 GOAL = 8.0
@@ -82,12 +82,12 @@ def read_once(store: CropStore, clips: tuple[Clip, ...], batch: int) -> float:
     start_s = time.process_time()
     for part in chunked(clips, batch):
         pairs = zip(map(store.read, part), batch_rows(SPEC.protocol, batch), strict=False)
-        tensors = [
-            tensor_from_crops(crops, SPEC.protocol, row)
-            for crops, row in pairs
+        samples = [
+            sample_from_crops(clip.id, crops, SPEC.protocol, row)
+            for clip, (crops, row) in zip(part, pairs, strict=False)
             if crops is not None
         ]
-        feed_from_tensors(SPEC, batch, tensors)
+        feed_from_samples(SPEC, batch, samples)
     return time.process_time() - start_s
 
 

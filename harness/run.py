@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -117,7 +116,7 @@ def _batches(
 ) -> Generator[tuple[list[str], Feed], None, None]:
     waiting = iter(samples)
     while part := list(itertools.islice(waiting, batch)):
-        feed = feed_from_tensors(spec, batch, [sample.tensor for sample in part])
+        feed = feed_from_samples(spec, batch, part)
         yield [sample.clip_id for sample in part], feed
 
 
@@ -163,34 +162,30 @@ def readable_samples(
             yield item
 
 
-def feed_from_tensors(
-    spec: ModelSpec, batch: int, tensors: Sequence[npt.NDArray[np.float32]]
-) -> Feed:
-    """Join single-sample tensors to one full batch, repeating the first where they are few.
+def feed_from_samples(spec: ModelSpec, batch: int, samples: Sequence[Sample]) -> Feed:
+    """Join samples to one full batch, repeating the first where they are few.
 
     Where they are the rows of a batch already, in order, that is given, without a copy.
     """
-    shape = spec.input.batched(batch).shape
-    whole = tensors[0].base
-    if isinstance(whole, np.ndarray) and _is_made_of(whole, shape, tensors):
-        return {spec.input.name: whole.reshape(shape)}
+    whole = None if samples[0].row is None else samples[0].row.batch
+    if (
+        whole is not None
+        and len(whole) == len(samples) == batch
+        and all(
+            sample.row is not None and sample.row.batch is whole and sample.row.index == index
+            for index, sample in enumerate(samples)
+        )
+    ):
+        return {spec.input.name: whole.reshape(spec.input.batched_shape(batch))}
+    return feed_from_tensors(spec, batch, [sample.tensor for sample in samples])
+
+
+def feed_from_tensors(
+    spec: ModelSpec, batch: int, tensors: Sequence[npt.NDArray[np.float32]]
+) -> Feed:
+    """Stack single-sample tensors into one full batch, repeating the first where they are few."""
     full = [*tensors, *[tensors[0]] * (batch - len(tensors))]
     return {spec.input.name: np.concatenate([tensor.reshape(spec.input.shape) for tensor in full])}
-
-
-def _is_made_of(
-    whole: npt.NDArray[Any], shape: tuple[int, ...], rows: Sequence[npt.NDArray[Any]]
-) -> bool:
-    """Whether ``whole`` is a batch of ``shape`` and the rows are all of it, in order."""
-    if whole.size != math.prod(shape) or not whole.flags.c_contiguous:
-        return False
-    start, size = whole.ctypes.data, whole.nbytes // len(rows)
-    return all(
-        row.base is whole
-        and row.ctypes.data == start + number * size
-        and (row.nbytes, row.dtype, row.flags.c_contiguous) == (size, whole.dtype, True)
-        for number, row in enumerate(rows)
-    )
 
 
 def declared_output(spec: ModelSpec, batch: int, outputs: Feed) -> npt.NDArray[Any]:
@@ -202,7 +197,7 @@ def declared_output(spec: ModelSpec, batch: int, outputs: Feed) -> npt.NDArray[A
     Raises:
         RunError: it is missing or of another shape.
     """
-    name, shape = spec.output.name, spec.output.batched(batch).shape
+    name, shape = spec.output.name, spec.output.batched_shape(batch)
     if name not in outputs:
         given = ", ".join(sorted(outputs)) or "nothing"
         raise RunError(

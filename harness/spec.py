@@ -47,7 +47,11 @@ class TensorSpec:
 
     def batched(self, batch: int) -> "TensorSpec":
         """Return the tensor for ``batch`` samples, given the spec of one sample."""
-        return dataclasses.replace(self, shape=(self.shape[0] * batch, *self.shape[1:]))
+        return dataclasses.replace(self, shape=self.batched_shape(batch))
+
+    def batched_shape(self, batch: int) -> tuple[int, ...]:
+        """Return the shape of ``batch`` samples."""
+        return (self.shape[0] * batch, *self.shape[1:])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -336,11 +340,26 @@ class ClipSet:
 
 
 @dataclasses.dataclass(frozen=True)
+class Row:
+    """A place in a batch that is being filled: ``batch[index]``."""
+
+    batch: npt.NDArray[np.float32]
+    index: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Sample:
-    """One clip as the model's input: ``tensor`` has the shape of one sample without the batch."""
+    """One clip as the model's input.
+
+    Attributes:
+        clip_id: of the clip.
+        tensor: of the shape of one sample without the batch.
+        row: where the tensor lies, if it was written into a batch.
+    """
 
     clip_id: str
     tensor: npt.NDArray[np.float32]
+    row: Row | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from harness.data.transforms import Crops, batch_rows
 from harness.environment import cpu_note, cpu_state
 from harness.errors import ClipError
 from harness.limits import ParityLimits
-from harness.run import declared_output, feed_from_tensors
+from harness.run import declared_output, feed_from_samples
 from harness.scores import FLOAT32_SMALLEST_NORMAL as SMALLEST
 from harness.scores import crop_mean, scores_from_output
 from harness.spec import (
@@ -30,6 +30,7 @@ from harness.spec import (
     LoopSettings,
     ModelSpec,
     Predictions,
+    Sample,
     Session,
 )
 from harness.stages import keep_freed_memory
@@ -187,14 +188,14 @@ def _batches(
 
     forever, rows = itertools.cycle(timed.clips), batch_rows(spec.protocol, batch)
     for read in itertools.chain([stored], itertools.repeat(crops_from_clip)):
-        ids, tensors = [], []
+        taken: list[Sample] = []
         for clip, row in zip(itertools.islice(forever, batch), rows, strict=False):
             item = sample_from_clip(clip, spec.protocol, read, row)
             if isinstance(item, Unreadable):
                 raise ClipError(f"timing needs clip {item.clip_id}: {item.reason}")
-            ids.append(clip.id)
-            tensors.append(item.tensor)
-        yield tuple(ids), feed_from_tensors(spec, batch, tensors)
+            taken.append(item)
+        ids = tuple(sample.clip_id for sample in taken)
+        yield ids, feed_from_samples(spec, batch, taken)
 
 
 def _e2e_query(

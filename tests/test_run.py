@@ -10,13 +10,14 @@ from harness.data.loading import Unreadable
 from harness.errors import DecodeError, RunError
 from harness.registry import model_spec
 from harness.run import (
+    feed_from_samples,
     feed_from_tensors,
     predict,
     run_tensors,
     stream_from_runner,
     stream_from_session,
 )
-from harness.spec import Sample, TensorSpec
+from harness.spec import Row, Sample, TensorSpec
 from harness.testing import FakeSession
 
 ONES = {"y": np.ones((2, 3), np.float32)}
@@ -240,11 +241,15 @@ def test_an_error_of_the_samples_reaches_the_caller(logits_spec):
         predict(stream_from_runner(lambda feed: ONES), logits_spec, 2, items())
 
 
+def rows_of(whole):
+    return [Sample(str(index), row, Row(whole, index)) for index, row in enumerate(whole)]
+
+
 def test_the_rows_of_a_batch_are_not_copied(logits_spec):
-    rows = np.array([[1, -1], [2, -2], [3, -3]], np.float32)
-    feed = feed_from_tensors(logits_spec, 3, list(rows))
-    assert np.shares_memory(feed["x"], rows)
-    np.testing.assert_array_equal(feed["x"], rows)
+    whole = np.array([[1, -1], [2, -2], [3, -3]], np.float32)
+    feed = feed_from_samples(logits_spec, 3, rows_of(whole))
+    assert np.shares_memory(feed["x"], whole)
+    np.testing.assert_array_equal(feed["x"], whole)
 
 
 @pytest.mark.parametrize(
@@ -253,16 +258,26 @@ def test_the_rows_of_a_batch_are_not_copied(logits_spec):
     ids=["in another order", "one twice", "one too few", "not the first", "one"],
 )
 def test_rows_that_are_not_a_whole_batch_are_copied(logits_spec, chosen):
-    rows = np.array([[1, -1], [2, -2], [3, -3]], np.float32)
-    feed = feed_from_tensors(logits_spec, 3, [rows[number] for number in chosen])
-    assert not np.shares_memory(feed["x"], rows)
+    whole = np.array([[1, -1], [2, -2], [3, -3]], np.float32)
+    rows = rows_of(whole)
+    feed = feed_from_samples(logits_spec, 3, [rows[number] for number in chosen])
+    assert not np.shares_memory(feed["x"], whole)
     padded = [*chosen, *[chosen[0]] * (3 - len(chosen))]
-    np.testing.assert_array_equal(feed["x"], rows[padded])
+    np.testing.assert_array_equal(feed["x"], whole[padded])
 
 
-def test_rows_of_another_memory_layout_are_copied(logits_spec):
-    columns = np.asfortranarray([[1, -1], [2, -2], [3, -3]], np.float32)
-    whole = np.arange(12, dtype=np.float32).reshape(3, 4)
-    np.testing.assert_array_equal(feed_from_tensors(logits_spec, 3, list(columns))["x"], columns)
-    parts = [row[:2] for row in whole]
-    np.testing.assert_array_equal(feed_from_tensors(logits_spec, 3, parts)["x"], whole[:, :2])
+def test_rows_of_two_batches_and_samples_of_none_are_copied(logits_spec):
+    whole = np.array([[1, -1], [2, -2], [3, -3]], np.float32)
+    first, second, third = rows_of(whole)
+    (other,) = rows_of(np.array([[4, -4], [5, -5], [6, -6]], np.float32))[1:2]
+    alone = Sample("alone", np.array([7, -7], np.float32))
+    for taken in ([first, other, third], [first, alone, third], [alone, second, third]):
+        feed = feed_from_samples(logits_spec, 3, taken)
+        assert not np.shares_memory(feed["x"], whole)
+        np.testing.assert_array_equal(feed["x"], [one.tensor for one in taken])
+
+
+def test_a_whole_batch_of_another_size_is_not_taken_for_one(logits_spec):
+    whole = np.array([[1, -1], [2, -2]], np.float32)
+    feed = feed_from_samples(logits_spec, 3, rows_of(whole))
+    np.testing.assert_array_equal(feed["x"], [[1, -1], [2, -2], [1, -1]])

@@ -11,14 +11,13 @@ from harness.data.sampling import frame_indices
 from harness.data.transforms import (
     Crops,
     Frame,
-    Tensor,
     crops_from_frames,
     jpeg_round_trip,
     tensor_from_crops,
 )
 from harness.data.video import decode_as_extracted, decode_frames
 from harness.errors import ClipError
-from harness.spec import Clip, InputProtocol, Sample
+from harness.spec import Clip, InputProtocol, Row, Sample
 
 # Clips in flight for each worker: one that it decodes, one that waits to be taken.
 QUEUE_PER_WORKER = 2
@@ -60,7 +59,7 @@ def sample_from_clip(
     clip: Clip,
     protocol: InputProtocol,
     read: CropReader = crops_from_clip,
-    place: Tensor | None = None,
+    row: Row | None = None,
 ) -> Sample | Unreadable:
     """Return a clip as the model's input, or the reason why it cannot be read.
 
@@ -68,13 +67,21 @@ def sample_from_clip(
         clip: what is read.
         protocol: of the model.
         read: where the crops come from.
-        place: where the tensor is written; by default memory of its own.
+        row: where the tensor is written; by default memory of its own.
     """
     try:
         crops = read(clip, protocol)
     except ClipError as error:
         return Unreadable(clip.id, str(error))
-    return Sample(clip.id, tensor_from_crops(crops, protocol, place))
+    return sample_from_crops(clip.id, crops, protocol, row)
+
+
+def sample_from_crops(
+    clip_id: str, crops: Crops, protocol: InputProtocol, row: Row | None = None
+) -> Sample:
+    """Normalise the crops of a clip, into a row of a batch where one is given."""
+    place = None if row is None else row.batch[row.index]
+    return Sample(clip_id, tensor_from_crops(crops, protocol, place), row)
 
 
 def samples(

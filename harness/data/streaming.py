@@ -16,11 +16,11 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
-from harness.data.loading import QUEUE_PER_WORKER, Unreadable, crops_from_clip
+from harness.data.loading import QUEUE_PER_WORKER, Unreadable, crops_from_clip, sample_from_crops
 from harness.data.store import CropStore, Place
-from harness.data.transforms import Crops, Tensor, batch_rows, tensor_from_crops
+from harness.data.transforms import Crops, batch_rows
 from harness.errors import ClipError, DecodeError
-from harness.spec import Clip, InputProtocol, Sample
+from harness.spec import Clip, InputProtocol, Row, Sample
 from harness.stages import follow_parent
 
 _LOG = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def stored_samples(
 ) -> Generator[Item, None, None]:
     """Yield one item for every clip, in their order.
 
-    The tensors of a batch are the rows of one array, so that ``feed_from_tensors`` need not copy.
+    The tensors of a batch are the rows of one array, so that ``feed_from_samples`` need not copy.
 
     Args:
         store: of the clip set that the clips are from.
@@ -154,14 +154,14 @@ class _Loader:
         self._held = held
         self._guard = threading.Lock()
 
-    def load(self, clip: Clip, row: Tensor, outcome: Future[Outcome] | None) -> Item:
+    def load(self, clip: Clip, row: Row, outcome: Future[Outcome] | None) -> Item:
         """Return a clip as the model's input, written to ``row``, or why there is none."""
         if outcome is not None:
             self._store.commit(clip, *outcome.result())
         crops = self._crops(clip)
         if isinstance(crops, Unreadable):
             return crops
-        return Sample(clip.id, tensor_from_crops(crops, self._store.protocol, row))
+        return sample_from_crops(clip.id, crops, self._store.protocol, row)
 
     def _crops(self, clip: Clip) -> Crops | Unreadable:
         while not self.stopped.is_set():

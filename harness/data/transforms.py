@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import ClipError, InputError
-from harness.spec import InputProtocol
+from harness.spec import InputProtocol, Row
 
 Frame = npt.NDArray[np.uint8]
 Crops = npt.NDArray[np.uint8]
@@ -75,13 +75,14 @@ def crops_from_frames(frames: Sequence[Frame], protocol: InputProtocol) -> Crops
     return crops
 
 
-def batch_rows(protocol: InputProtocol, batch: int) -> Iterator[Tensor]:
+def batch_rows(protocol: InputProtocol, batch: int) -> Iterator[Row]:
     """Yield places for the tensors of samples, without end; those of a batch lie side by side."""
     side, crops = protocol.crop_size, protocol.crop_count
     is_joined = protocol.layout == "TCHW"
     outer = (crops * protocol.frame_count, 3) if is_joined else (crops, 3, protocol.frame_count)
     while True:
-        yield from np.empty((batch, *outer, side, side), np.float32)
+        whole = np.empty((batch, *outer, side, side), np.float32)
+        yield from (Row(whole, index) for index in range(batch))
 
 
 def tensor_from_crops(crops: Crops, protocol: InputProtocol, place: Tensor | None = None) -> Tensor:
