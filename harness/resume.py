@@ -62,7 +62,9 @@ class Journal:
 
     def count(self) -> int:
         """Return how many records there are, whole or damaged: quick, for a look from outside."""
-        return self.path.stat().st_size // self._record.itemsize if self.path.exists() else 0
+        with contextlib.suppress(OSError):  # its owner may remove it at any moment
+            return self.path.stat().st_size // self._record.itemsize
+        return 0
 
     def cut(self) -> None:
         """Cut the record that a killed process left half written; drop what is too old."""

@@ -57,9 +57,7 @@ def predict(
     clip_ids: list[str] = []
     rows: list[npt.NDArray[Any]] = []
     unreadable: dict[str, str] = {}
-    readable: Iterable[Sample] = readable_samples(items, unreadable)
-    if isinstance(items, Sequence):
-        readable = list(readable)
+    readable = readable_samples(items, unreadable)
     for names, scores in scored_batches(stream, spec, batch, readable, smallest):
         clip_ids.extend(names)
         rows.append(scores)
@@ -78,7 +76,7 @@ def scored_batches(
 ) -> Generator[tuple[list[str], npt.NDArray[Any]], None, None]:
     """Yield the clip ids and scores of each batch as soon as the device gives them.
 
-    Samples that are not in memory yet are taken in a thread. Where the run ends early, ``stop`` is to make them end, so
+    The samples are taken in a thread. Where the run ends early, ``stop`` is to make them end, so
     that nobody has to wait for the clip that they are at.
 
     Raises:
@@ -92,10 +90,7 @@ def scored_batches(
             sent.append(names)
             yield feed
 
-    batches = _batches(spec, batch, samples)
-    # What is in memory already needs no thread beside the device.
-    ahead = batches if isinstance(samples, Sequence) else _one_ahead(batches, stop)
-    with contextlib.closing(ahead) as prepared:
+    with contextlib.closing(_one_ahead(_batches(spec, batch, samples), stop)) as prepared:
         given = feeds()
         for output in stream(given):
             if not sent:
@@ -113,7 +108,7 @@ def scored_batches(
 
 def _batches(
     spec: ModelSpec, batch: int, samples: Iterable[Sample]
-) -> Generator[tuple[list[str], Feed], None, None]:
+) -> Iterator[tuple[list[str], Feed]]:
     waiting = iter(samples)
     while part := list(itertools.islice(waiting, batch)):
         feed = feed_from_samples(spec, batch, part)
@@ -146,7 +141,7 @@ def run_tensors(
     Raises:
         RunError: the device failed, or its output is not the declared one.
     """
-    samples = [Sample(str(number), tensor) for number, tensor in enumerate(tensors)]
+    samples = (Sample(str(number), tensor) for number, tensor in enumerate(tensors))
     preds = predict(stream, spec, batch, samples, progress, smallest)
     return np.asarray(preds.scores.reshape(-1, spec.class_count), np.float64)
 

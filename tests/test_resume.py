@@ -10,7 +10,7 @@ from harness.data.loading import Unreadable
 from harness.errors import RunError
 from harness.locks import try_hold
 from harness.registry import model_spec
-from harness.resume import MAX_AGE_S, Journal, Work, journal_at, predict_resumed
+from harness.resume import MAX_AGE_S, Journal, Work, journal_at, journal_path, predict_resumed
 from harness.run import stream_from_runner
 from harness.spec import Clip, Sample, TensorSpec
 
@@ -137,3 +137,13 @@ def test_a_full_disk_is_said(tmp_path):
 
 def test_no_clips_give_no_predictions(tmp_path):
     assert predict(tmp_path, clips=()).scores.shape == (0, 1, 3)
+
+
+def test_another_process_can_see_how_many_are_done(tmp_path):
+    seen = Journal(journal_path(tmp_path, {"key": "a"}, CLIPS), SPEC, CLIPS)
+    assert seen.count() == 0
+    counts = []
+    predict(tmp_path, progress=lambda done: counts.append(seen.count()))
+    assert counts == [2, 4, 6, 8, 9]
+    # The journal is gone with the run.
+    assert seen.count() == 0
