@@ -175,6 +175,20 @@ def test_timed_queries_must_compute_the_same(run, clock, output, is_same):
     assert run(Session(clock, loop)).is_output_same is is_same
 
 
+@pytest.mark.parametrize(("output", "is_same"), OUTPUTS[1:], ids=str)
+def test_beside_pytorch_the_untimed_query_of_the_turns_is_what_counts(
+    run, clock, monkeypatch, torch, output, is_same
+):
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    monkeypatch.setattr("harness.pytorch.torch_model_from_spec", lambda *_: None)
+    monkeypatch.setattr("harness.pytorch.run_torch", lambda *_: clock.advance(0.06))
+    session = Session(clock, dataclasses.replace(LOOP, output=output))
+    times = run(session, beside=(None,), settings=LoopSettings(1, 1, 0.0))
+    assert times.is_output_same is is_same
+    # One untimed, one timed, and two from the clip: none before the loop.
+    assert session.queries == 4
+
+
 LIMITS = ParityLimits(
     fp64_factor=1.0,
     fp64_atol=0.0,
