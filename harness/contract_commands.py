@@ -101,7 +101,8 @@ def _calibrated(context: Context, run_count: int, session_count: int | None) -> 
     """Time the A/A runs of one cell and return its table."""
     cell, plan = context.cell, context.tier.timing_for(context.cell)
     count, runs = max(2, plan.sessions_min, session_count or plan.sessions_max), []
-    for _ in range(run_count):
+    for number in range(1, run_count + 1):
+        context.bench.progress.say(f"{cell.id}: A/A run {number} of {run_count}")
         with contextlib.closing(timed_sessions(context)) as sessions:
             runs.append(list(itertools.islice(sessions, count)))
     reference = context.limits.throughput
