@@ -145,10 +145,10 @@ def busy_share(folder: Path, clips: tuple[Clip, ...], latency_s: float, batch: i
     return len(whole) * latency_s / (marks[-1] - marks[0])
 
 
-def stream(folder: Path, clips: tuple[Clip, ...], workers: int | None, ahead: int = 0):  # type: ignore[no-untyped-def]
+def stream(folder: Path, clips: tuple[Clip, ...], workers: int | None, batch: int = 1):  # type: ignore[no-untyped-def]
     root = Path(tempfile.mkdtemp(dir=folder))
     store = CropStore(root, SPEC.protocol, ClipSet("made", clips, ("any",), "d" * 64))
-    return stored_samples(store, clips, workers, ahead)
+    return stored_samples(store, clips, workers, batch)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,13 @@ def crops_from_frames(frames: Sequence[Frame], protocol: InputProtocol) -> Crops
 
 
 def batch_rows(protocol: InputProtocol, batch: int) -> Iterator[Row]:
-    """Yield places for the tensors of samples, without end; those of a batch lie side by side."""
+    """Yield places for the tensors of samples, without end; those of a batch lie side by side.
+
+    Raises:
+        InputError: a batch has no place.
+    """
+    if batch < 1:
+        raise InputError(f"a batch of {batch} has no place for a sample; give 1 or more")
     side, crops = protocol.crop_size, protocol.crop_count
     is_joined = protocol.layout == "TCHW"
     outer = (crops * protocol.frame_count, 3) if is_joined else (crops, 3, protocol.frame_count)

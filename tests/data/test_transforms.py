@@ -1,10 +1,16 @@
 import dataclasses
+import itertools
 
 import cv2
 import numpy as np
 import pytest
 
-from harness.data.transforms import crops_from_frames, jpeg_round_trip, tensor_from_crops
+from harness.data.transforms import (
+    batch_rows,
+    crops_from_frames,
+    jpeg_round_trip,
+    tensor_from_crops,
+)
 from harness.errors import ClipError, InputError
 
 SIZES = [(340, 256), (256, 340), (426, 240), (97, 75), (131, 93), (64, 64), (225, 224), (1000, 31)]
@@ -128,3 +134,23 @@ def test_crops_that_do_not_fit_are_refused(nonlocal_protocol, make_frames, crop_
     protocol = dataclasses.replace(nonlocal_protocol, crop_count=crop_count, crop_size=crop_size)
     with pytest.raises(InputError, match="do not fit"):
         crops_from_frames(make_frames(8), protocol)
+
+
+@pytest.mark.parametrize("protocol_name", ["nonlocal_protocol", "timesformer_protocol"])
+def test_the_rows_of_a_batch_take_what_a_sample_alone_is(protocol_name, request):
+    protocol = request.getfixturevalue(protocol_name)
+    shape = (protocol.crop_count, protocol.frame_count, protocol.crop_size, protocol.crop_size, 3)
+    crops = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    first, second, third = itertools.islice(batch_rows(protocol, 2), 3)
+    assert first.batch is second.batch is not third.batch
+    assert [row.index for row in (first, second, third)] == [0, 1, 0]
+    first.batch[:] = np.nan
+    written = tensor_from_crops(crops, protocol, second.batch[second.index])
+    np.testing.assert_array_equal(written, tensor_from_crops(crops, protocol))
+    np.testing.assert_array_equal(first.batch[1], written)
+    assert np.isnan(first.batch[0]).all()
+
+
+def test_a_batch_without_a_place(nonlocal_protocol):
+    with pytest.raises(InputError, match="a batch of 0 has no place"):
+        next(batch_rows(nonlocal_protocol, 0))
