@@ -153,7 +153,7 @@ def device_model_from_onnx(
     name = device.spec.name
     inputs = {
         "onnx": onnx.artifact.sha256,
-        "options": [*onnx.spec.atc_options, f"--log={onnx.spec.atc_log}"],
+        "options": list(onnx.spec.atc),
         "device": name,
         "machine": dict(facts),
         "code": code_digest(*RUNTIME_CODE[device.spec.runtime]),

@@ -78,6 +78,12 @@ class InputProtocol:
     rawframe_short_side: int = 0
 
 
+ATC = (
+    *("--model={model}", "--framework=5", "--output={output}", "--input_format=ND"),
+    *("--input_shape={input_shape}", "--log=error", "--soc_version={soc_version}"),
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
     """The declaration of a model: architecture, weights, tensors and input protocol.
@@ -94,8 +100,8 @@ class ModelSpec:
         softmax_in_graph: whether the graph ends in a softmax, so that its output is probabilities.
         protocol: how a clip becomes the input.
         frozen_batch: the only batch size that the guide supports, or None.
-        atc_options: options of the guide's atc command line beyond the common ones.
-        atc_log: the ``--log`` of the guide's atc command line.
+        atc: the words of the guide's atc command line, in its order, with places for ``model``,
+            ``output``, ``input_shape`` and ``soc_version``.
     """
 
     name: str
@@ -110,8 +116,7 @@ class ModelSpec:
     protocol: InputProtocol
     opset: int = 11
     frozen_batch: int | None = None
-    atc_options: tuple[str, ...] = ()
-    atc_log: str = "error"
+    atc: tuple[str, ...] = ATC
 
     @property
     def crop_count(self) -> int:

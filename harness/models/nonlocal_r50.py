@@ -23,5 +23,8 @@ SPEC = ModelSpec(
         std=(58.395, 57.12, 57.375),
         layout="TCHW",
     ),
-    atc_log="debug",
+    atc=(
+        *("--model={model}", "--framework=5", "--output={output}", "--input_format=ND"),
+        *("--input_shape={input_shape}", "--log=debug", "--soc_version={soc_version}"),
+    ),
 )

@@ -26,5 +26,9 @@ SPEC = ModelSpec(
         rawframe_short_side=320,
     ),
     frozen_batch=1,
-    atc_options=("--op_select_implmode=high_performance", "--optypelist_for_implmode=Gelu"),
+    atc=(
+        *("--framework=5", "--model={model}", "--output={output}", "--input_format=ND"),
+        *("--input_shape={input_shape}", "--log=error", "--soc_version={soc_version}"),
+        *("--op_select_implmode=high_performance", "--optypelist_for_implmode=Gelu"),
+    ),
 )

@@ -53,17 +53,13 @@ def atc_command(
 ) -> tuple[str, ...]:
     """Return the command line of the guides for this file, batch size and chip."""
     shape = ",".join(str(size) for size in onnx.input.shape)
-    return (
-        atc,
-        f"--model={onnx.artifact.path}",
-        "--framework=5",
-        f"--output={output}",
-        "--input_format=ND",
-        f"--input_shape={onnx.input.name}:{shape}",
-        f"--log={onnx.spec.atc_log}",
-        f"--soc_version={soc_version}",
-        *onnx.spec.atc_options,
-    )
+    values = {
+        "model": onnx.artifact.path,
+        "output": output,
+        "input_shape": f"{onnx.input.name}:{shape}",
+        "soc_version": soc_version,
+    }
+    return (atc, *(word.format_map(values) for word in onnx.spec.atc))
 
 
 def built_om(

@@ -17,6 +17,7 @@ from harness.errors import BuildError, CheckpointError, ExportError
 from harness.pytorch import SEED
 from harness.registry import device
 from harness.site import load_site
+from harness.spec import ATC
 from harness.testing import FakeDevice
 
 SEEDED = WeightsFile("seeded", "seed:1")
@@ -65,8 +66,7 @@ def test_nothing_changed_runs_nothing(chain, ran, workshop):
         ({"opset": 13}, ["export"]),
         ({"softmax_in_graph": False}, ["export"]),
         ({"overrides": {}}, ["export"]),
-        ({"atc_options": ("--insert_op_conf=a",)}, ["export", "build"]),
-        ({"atc_log": "warning"}, ["export", "build"]),
+        ({"atc": (*ATC, "--insert_op_conf=a")}, ["export", "build"]),
         ({"facts": {"cpu.model": "another"}}, ["build"]),
         ({"device_name": "ascend310p"}, ["build"]),
     ],
