@@ -1,29 +1,10 @@
 import pytest
 
 from harness.gate import ExitStatus, Problem, exit_status, left_out, problems
-from harness.judge import Finding, Verdict
-from harness.records import Record
 from harness.spec import Status
+from tests.made import record
 
-MET = Finding(name="x", measured=1.0, limit=1.0, comparison=">=", unit="", is_met=True)
 EXPORT, PARITY = "nonlocal_tiny-cpu-bs1:export", "nonlocal_tiny-cpu-bs1:parity"
-
-
-def record(check, status, reason="why"):
-    is_green = status is Status.PASS
-    return Record(
-        run_id="r",
-        tier="smoke",
-        model="nonlocal_tiny",
-        device="cpu",
-        batch=1,
-        check=check,
-        verdict=Verdict(status=status, reason=reason, findings=(MET,) if is_green else ()),
-        measurement={} if is_green else None,
-        is_device_present=True,
-        started="now",
-        seconds=0.0,
-    )
 
 
 def decided(records, required, **more):
@@ -58,7 +39,7 @@ def test_a_failure_shows_even_where_nothing_is_required():
     ],
 )
 def test_only_a_pass_is_green(status, expected):
-    records = [record("export", status), record("parity", Status.PASS)]
+    records = [record("export", status, "why"), record("parity", Status.PASS)]
     assert problems(records, [EXPORT, PARITY]) == [Problem(EXPORT, status, "why")]
     assert decided(records, [EXPORT, PARITY]) is expected
 

@@ -3,11 +3,9 @@ import re
 import shutil
 import textwrap
 import xml.etree.ElementTree as ET
-from pathlib import Path
 
 import pytest
 
-import harness
 from harness import registry
 from harness.__main__ import main
 from harness.errors import ThresholdsError
@@ -15,39 +13,17 @@ from harness.history import History
 from harness.records import RunDirectory
 from harness.spec import DeviceState, Presence, Status
 from harness.thresholds import thresholds_from_file
+from tests.made import ROOT, small_repository, tier
 
 pytest_plugins = ["pytester"]
 
-ROOT = Path(harness.__file__).parent.parent
 ABSENT = DeviceState(Presence.ABSENT, "npu-smi is not on PATH")
 CANN = type(registry.device("ascend310p"))
 
 # Two models, batch 1, on the processor and on a chip that is not here.
-TIERS = """
-[tiers.nightly]
-cells = ["*-cpu-bs1", "*-ascend310p-bs1"]
-required = ["*_tiny-*:*", "timesformer-*:export"]
-[tiers.nightly.parity_inputs]
-default = 4
-[tiers.nightly.timing.default]
-sessions_min = 1
-sessions_max = 1
-warmup_queries = 1
-min_queries = 1
-min_seconds = 0.0
-
-[tiers.smoke]
-cells = ["*_tiny-cpu-bs1"]
-required = ["*_tiny-cpu-bs1:*"]
-[tiers.smoke.parity_inputs]
-default = 4
-[tiers.smoke.timing.default]
-sessions_min = 1
-sessions_max = 1
-warmup_queries = 1
-min_queries = 1
-min_seconds = 0.0
-"""
+TIERS = tier(
+    "nightly", ["*-cpu-bs1", "*-ascend310p-bs1"], ["*_tiny-*:*", "timesformer-*:export"]
+) + tier("smoke", ["*_tiny-cpu-bs1"], ["*_tiny-cpu-bs1:*"])
 
 # Stands in for the suite: the outcome of a check is what outcomes.json says, or else a pass.
 CONFTEST = """
@@ -129,19 +105,12 @@ class Site:
     def __init__(self, pytester, monkeypatch):
         self.pytester = pytester
         self.root = pytester.path
-        shutil.copytree(
-            ROOT / "acceptance", self.root / "acceptance", ignore=lambda *_: {"__pycache__"}
-        )
-        text = (ROOT / "thresholds.toml").read_text()
-        (self.root / "thresholds.toml").write_text(text[: text.index("[tiers.")] + TIERS)
-        (self.root / "conftest.py").write_text(CONFTEST)
+        small_repository(self.root, TIERS, CONFTEST, monkeypatch)
         (self.root / "pytest.toml").write_text(
             '[pytest]\nstrict = true\nfilterwarnings = ["error"]\n'
             'addopts = ["-ra", "--import-mode=importlib"]\njunit_family = "xunit2"\n'
         )
         self.outcomes()
-        for name in ("ACCEPTANCE_SITE", "ACCEPTANCE_CACHE_DIR", "PYTEST_ADDOPTS", "CI"):
-            monkeypatch.delenv(name, raising=False)
         # So that processes of their own take the same harness.
         monkeypatch.setenv("PYTHONPATH", str(ROOT))
 

@@ -8,16 +8,15 @@ import pytest
 import harness
 from harness.errors import ThresholdsError
 from harness.gate import ExitStatus, exit_status
-from harness.judge import Finding, Verdict
 from harness.limits import Waiver
-from harness.records import Record, RunFacts
+from harness.records import RunFacts
 from harness.spec import Status
 from harness.summary import decision_lines, table_lines
 from harness.thresholds import thresholds_from_file
 from harness.waivers import WAIVABLE, corrected_toml, decide, review
+from tests.made import record
 
 CONTRACT = Path(harness.__file__).parent.parent / "thresholds.toml"
-MET = Finding(name="x", measured=1.0, limit=1.0, comparison=">=", unit="", is_met=True)
 TODAY = datetime.date(2026, 11, 25)
 EXPORT, PARITY = "nonlocal_tiny-cpu-bs1:export", "nonlocal_tiny-cpu-bs1:parity"
 TABLE = """
@@ -34,24 +33,6 @@ expires = 2026-12-31
 def waiver(**more):
     values = tomllib.loads(TABLE)["waivers"][0]
     return Waiver.model_validate(values | more)
-
-
-def record(check="parity", status=Status.FAIL, reason="off", **more):
-    is_green = status is Status.PASS
-    return Record(
-        run_id="r",
-        tier="smoke",
-        model="nonlocal_tiny",
-        device="cpu",
-        batch=1,
-        check=check,
-        verdict=Verdict(status=status, reason=reason, findings=(MET,) if is_green else ()),
-        measurement={} if is_green else None,
-        is_device_present=True,
-        started="now",
-        seconds=0.0,
-        **more,
-    )
 
 
 def facts(*required):

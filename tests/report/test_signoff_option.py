@@ -1,30 +1,17 @@
 """`pytest --signoff`, on a small repository whose suite is a stub."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-import harness
 from harness.report import pdf
 from harness.report.values import Release
+from tests.made import small_repository, tier
 
 pytest_plugins = ["pytester"]
 
-ROOT = Path(harness.__file__).parent.parent
-RELEASE = """
-[tiers.release]
-cells = ["nonlocal_tiny-cpu-bs1"]
-required = ["nonlocal_tiny-cpu-bs1:*"]
-[tiers.release.parity_inputs]
-default = 1
-[tiers.release.timing.default]
-sessions_min = 1
-sessions_max = 1
-warmup_queries = 1
-min_queries = 1
-min_seconds = 0.0
-"""
+CELLS = ["nonlocal_tiny-cpu-bs1"]
+RELEASE = tier("release", CELLS, ["nonlocal_tiny-cpu-bs1:*"], inputs=1)
 # Stands in for the suite: no device is there.
 CONFTEST = """
 import pytest
@@ -55,14 +42,7 @@ def acceptance_suite(request):
 
 @pytest.fixture
 def repository(pytester, monkeypatch):
-    shutil.copytree(
-        ROOT / "acceptance", pytester.path / "acceptance", ignore=lambda *_: {"__pycache__"}
-    )
-    text = (ROOT / "thresholds.toml").read_text("utf-8")
-    (pytester.path / "thresholds.toml").write_text(text[: text.index("[tiers.")] + RELEASE)
-    (pytester.path / "conftest.py").write_text(CONFTEST)
-    for name in ("ACCEPTANCE_SITE", "ACCEPTANCE_CACHE_DIR", "PYTEST_ADDOPTS", "CI"):
-        monkeypatch.delenv(name, raising=False)
+    small_repository(pytester.path, RELEASE, CONFTEST, monkeypatch)
     monkeypatch.setattr(pdf.shutil, "which", lambda name: None)
     return pytester
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import harness
 from harness.accuracy import accuracy_measurement
 from harness.checks import rejudge
 from harness.export_facts import ExportMeasurement
@@ -23,23 +22,11 @@ from harness.signing.sign import sign
 from harness.spec import Cell, Clip, ClipSet, Predictions, Status
 from harness.thresholds import thresholds_from_file
 from harness.throughput import session_timing, throughput_measurement
+from tests.made import contract_with, tier
 
-ROOT = Path(harness.__file__).parent.parent
 CELL = Cell("nonlocal_tiny", "cpu", 1)
 NOW = datetime.datetime(2026, 3, 1, 12, 0, tzinfo=datetime.UTC)
-TIER = """
-[tiers.release]
-cells = ["nonlocal_tiny-cpu-bs1"]
-required = ["*:*"]
-[tiers.release.parity_inputs]
-default = 4
-[tiers.release.timing.default]
-sessions_min = 2
-sessions_max = 2
-warmup_queries = 1
-min_queries = 2
-min_seconds = 0.0
-"""
+TIER = tier("release", [CELL.id], ["*:*"], sessions=2, queries=2)
 
 
 def labelled(seed):
@@ -151,9 +138,8 @@ def make_run():
 
     def make(root, found=(), contract="", **more):
         run = new_run_directory(root)
-        text = (ROOT / "thresholds.toml").read_text()
         path = run.root / "thresholds.toml"
-        path.write_text(text[: text.index("[tiers.")] + TIER + contract)
+        path.write_text(contract_with(TIER + contract))
         thresholds = thresholds_from_file(path)
         run.write_facts(facts_of(run, thresholds))
         for check, one in ({name: make() for name, make in FOUND.items()} | dict(found)).items():

@@ -1,0 +1,66 @@
+"""What tests of several parts make up: records, tiers, and a small repository of the suite."""
+
+import shutil
+from pathlib import Path
+
+import harness
+from harness.judge import Finding, Verdict
+from harness.records import Record
+from harness.spec import Status
+
+ROOT = Path(harness.__file__).parent.parent
+MET = Finding(name="x", measured=1.0, limit=1.0, comparison=">=", unit="", is_met=True)
+# What of the machine must not reach a small repository.
+FOREIGN = ("ACCEPTANCE_SITE", "ACCEPTANCE_CACHE_DIR", "PYTEST_ADDOPTS", "CI")
+
+
+def record(check="parity", status=Status.FAIL, reason="off", **more):
+    """Make a record of a check of nonlocal_tiny on the processor."""
+    is_green = status is Status.PASS
+    return Record(
+        run_id="r",
+        tier="smoke",
+        model="nonlocal_tiny",
+        device="cpu",
+        batch=1,
+        check=check,
+        verdict=Verdict(status=status, reason=reason, findings=(MET,) if is_green else ()),
+        measurement={} if is_green else None,
+        is_device_present=True,
+        started="now",
+        seconds=0.0,
+        **more,
+    )
+
+
+def tier(name, cells, required, *, inputs=4, sessions=1, queries=1):
+    """Make the tables of a tier that asks for little."""
+    lists = [", ".join(f'"{pattern}"' for pattern in patterns) for patterns in (cells, required)]
+    return f"""
+[tiers.{name}]
+cells = [{lists[0]}]
+required = [{lists[1]}]
+[tiers.{name}.parity_inputs]
+default = {inputs}
+[tiers.{name}.timing.default]
+sessions_min = {sessions}
+sessions_max = {sessions}
+warmup_queries = 1
+min_queries = {queries}
+min_seconds = 0.0
+"""
+
+
+def contract_with(tiers):
+    """Return the contract of this repository with other tiers."""
+    text = (ROOT / "thresholds.toml").read_text("utf-8")
+    return text[: text.index("[tiers.")] + tiers
+
+
+def small_repository(folder, tiers, conftest, monkeypatch):
+    """Make a repository with the acceptance tests and the contract of this one, and other tiers."""
+    shutil.copytree(ROOT / "acceptance", folder / "acceptance", ignore=lambda *_: {"__pycache__"})
+    (folder / "thresholds.toml").write_text(contract_with(tiers))
+    (folder / "conftest.py").write_text(conftest)
+    for name in FOREIGN:
+        monkeypatch.delenv(name, raising=False)
