@@ -22,6 +22,14 @@ PARTITIONS = frozenset((2, 3, 4))
 # Slices, supplemental information, delimiters and filling: all that may be dropped with a picture.
 DROPPABLE = frozenset((SLICE, 6, 9, 12))
 PIXELS = frozenset(("yuv420p", "yuvj420p"))
+# The packets are looked at here: FFmpeg need neither parse them nor decode the first ones to learn
+# what the stream is like, which would take as long as several frames.
+UNPROBED = {
+    "fflags": "noparse+nofillin",
+    "probesize": "32",
+    "fpsprobesize": "0",
+    "skip_frame": "all",
+}
 
 Choose = Callable[[int], Sequence[int]]
 
@@ -51,7 +59,7 @@ def decode_needed(data: bytes, choose: Choose, is_tagged: bool = True) -> "list[
     import av
 
     try:
-        with av.open(io.BytesIO(data), metadata_errors="replace") as container:
+        with av.open(io.BytesIO(data), options=UNPROBED, metadata_errors="replace") as container:
             units = units_from_container(container)
             times = sorted(unit.pts for unit in units)
             indices = choose(len(times))
@@ -96,10 +104,12 @@ def _plain_stream(container: Any) -> Any:
     context = stream.codec_context
     extra = context.extradata or b""
     # An avcC record starts with 1; a start code instead means another packing of the units.
-    if context.name != "h264" or len(extra) < 7 or extra[0] != 1 or context.pix_fmt not in PIXELS:
+    if context.name != "h264" or len(extra) < 7 or extra[0] != 1:
         raise NotPlain
     context.thread_count = 1
-    context.options = {"err_detect": "explode"}
+    # Where a stream does not say how far its frames are reordered, the decoder would guess, and
+    # drop frames until it knows; a strict one takes the most that is possible.
+    context.options = {"err_detect": "explode", "strict": "strict"}
     return stream
 
 

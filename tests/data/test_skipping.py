@@ -143,3 +143,57 @@ def test_a_stream_that_starts_in_the_middle_is_not_plain(tmp_path, write_clip, m
     path = write_clip(tmp_path / "clip.mp4", 5)
     monkeypatch.setattr(skipping, "picture_kind", lambda headers: (False, False))
     assert decode_needed(path.read_bytes(), middle) is None
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_stream_that_does_not_say_how_far_it_is_reordered_loses_no_frame(
+    tmp_path, write_clip, name
+):
+    path = write_clip(tmp_path / name, 90, bf="3", **{"x264-params": "b-adapt=0:scenecut=0"})
+    with av.open(str(path)) as container:
+        extra = bytes(container.streams.video[0].codec_context.extradata)
+    parameters = extra[8 : 8 + int.from_bytes(extra[6:8], "big")]
+    data = path.read_bytes()
+    assert data.count(parameters) == 1
+    silent = data.replace(parameters, without_usability(parameters))
+    expected = np.stack(_decoded_by_decord(silent, range))
+    found = decode_needed(silent, range)
+    assert found is not None
+    np.testing.assert_array_equal(np.stack(found), expected)
+
+
+def without_usability(parameters):
+    """Return a sequence parameter set of Main or High, less its usability information (VUI)."""
+    raw = parameters.replace(b"\0\0\x03", b"\0\0")
+    bits = "".join(f"{byte:08b}" for byte in raw)
+    position = 32
+
+    def unsigned():
+        nonlocal position
+        zeros = bits.index("1", position) - position
+        position += 2 * zeros + 1
+        return int(bits[position - zeros - 1 : position], 2) - 1
+
+    def flag():
+        nonlocal position
+        position += 1
+        return bits[position - 1] == "1"
+
+    unsigned()
+    if raw[1] >= 100:
+        assert unsigned() == 1, "4:2:0"
+        unsigned(), unsigned(), flag()
+        assert not flag(), "scaling matrix"
+    unsigned()
+    order_type = unsigned()
+    assert order_type != 1
+    if order_type == 0:
+        unsigned()
+    unsigned(), flag(), unsigned(), unsigned()
+    assert flag(), "frames only"
+    flag()
+    if flag():
+        unsigned(), unsigned(), unsigned(), unsigned()
+    assert flag(), "it has usability information"
+    kept = (bits[: position - 1] + "01").ljust(8 * len(parameters), "0")
+    return int(kept, 2).to_bytes(len(parameters), "big")
