@@ -1,4 +1,4 @@
-"""Predictions that survive a kill: each batch is on disk before the next is run.
+"""Predictions that survive a kill: all but the last half second of them is on disk.
 
 A journal holds a record of fixed size for each clip: its slot among the sorted ids, a checksum and
 its scores. A half-written or damaged record is not there. A journal is of one device model on one
@@ -46,7 +46,7 @@ class Journal:
         }
 
     def append(self, clip_ids: Sequence[str], scores: npt.NDArray[np.float32]) -> None:
-        """Add a batch; it survives this process when this returns."""
+        """Add some clips; they survive this process when this returns."""
         rows = np.zeros(len(clip_ids), self._record)
         rows["slot"] = [self._slots[clip_id] for clip_id in clip_ids]
         rows["scores"] = scores

@@ -139,7 +139,8 @@ def test_no_clips_give_no_predictions(tmp_path):
     assert predict(tmp_path, clips=()).scores.shape == (0, 1, 3)
 
 
-def test_another_process_can_see_how_many_are_done(tmp_path):
+def test_another_process_can_see_how_many_are_done(tmp_path, monkeypatch):
+    monkeypatch.setattr("harness.run.GROUP_S", 0.0)
     seen = Journal(journal_path(tmp_path, {"key": "a"}, CLIPS), SPEC, CLIPS)
     assert seen.count() == 0
     counts = []

@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 
+from harness import run
 from harness.data.loading import Unreadable
 from harness.errors import DecodeError, RunError
 from harness.registry import model_spec
@@ -14,6 +15,7 @@ from harness.run import (
     feed_from_tensors,
     predict,
     run_tensors,
+    scored_batches,
     stream_from_runner,
     stream_from_session,
 )
@@ -210,14 +212,59 @@ def test_the_next_batch_is_ready_while_the_device_is_at_one(logits_spec):
                 ready.set()
             yield sample(number)
 
-    def run(feed):
+    def answer(feed):
         assert ready.wait(10), "the second batch is not prepared before the first is answered"
         # One batch ahead, and no more.
         assert len(taken) <= 4 or feed["x"][0, 0] > 0
         return ONES
 
-    preds = predict(stream_from_runner(run), logits_spec, 2, items())
+    preds = predict(stream_from_runner(answer), logits_spec, 2, items())
     assert preds.clip_ids == tuple(f"clip{number}" for number in range(6))
+
+
+def test_scores_of_quick_batches_come_together_and_those_of_slow_ones_at_once(
+    logits_spec, monkeypatch
+):
+    def groups():
+        given = map(sample, range(7))
+        scored = scored_batches(stream_from_runner(Recorder()), logits_spec, 2, given)
+        return [(names, scores[:, 0, 0].tolist()) for names, scores in scored]
+
+    def named(*parts):
+        return [([f"clip{number}" for number in part], part) for part in parts]
+
+    assert groups() == named([0, 1], [2, 3, 4, 5, 6])
+    monkeypatch.setattr(run, "GROUP_S", 0.0)
+    assert groups() == named([0, 1], [2, 3], [4, 5], [6])
+
+
+@pytest.mark.parametrize("error", [RunError("unplugged"), DecodeError("a process died")])
+def test_what_came_before_an_error_is_given_ahead_of_it(logits_spec, error):
+    recorder = Recorder()
+
+    def breaking(feed):
+        if len(recorder.fed) == 3:
+            raise error
+        return recorder(feed)
+
+    scored = scored_batches(stream_from_runner(breaking), logits_spec, 2, map(sample, range(8)))
+    assert next(scored)[0] == ["clip0", "clip1"]
+    names, scores = next(scored)
+    assert names == ["clip2", "clip3", "clip4", "clip5"]
+    assert scores[:, 0, 0].tolist() == [2, 3, 4, 5]
+    with pytest.raises(type(error), match=str(error)):
+        next(scored)
+
+
+def test_an_answer_of_another_shape_takes_none_of_those_before_it(logits_spec):
+    answers = iter([ONES, ONES, {"y": np.zeros((3, 2), np.float32)}])
+    scored = scored_batches(
+        stream_from_runner(lambda feed: next(answers)), logits_spec, 2, map(sample, range(6))
+    )
+    assert next(scored)[0] == ["clip0", "clip1"]
+    assert next(scored)[0] == ["clip2", "clip3"]
+    with pytest.raises(RunError, match="wrong shape"):
+        next(scored)
 
 
 def test_a_device_that_breaks_leaves_the_samples_closable(logits_spec):

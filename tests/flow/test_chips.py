@@ -183,11 +183,13 @@ def test_a_run_that_is_killed_leaves_no_orphan_and_keeps_what_it_did(suite, monk
     env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{EMULATOR}"}
     env |= dict([mark.split("=")], EMULATOR_FAULT="bench_hang_late")
     with subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE, env=env) as run:
-        pickle.dump((plan, device, model, (0, 1)), run.stdin)
-        run.stdin.close()
-        assert until(lambda: any(p.stat().st_size for p in journals(plan)))
-        assert len(processes_with(mark)) >= 2
-        run.kill()
+        try:
+            pickle.dump((plan, device, model, (0, 1)), run.stdin)
+            run.stdin.close()
+            assert until(lambda: any(p.stat().st_size for p in journals(plan)))
+            assert len(processes_with(mark)) >= 2
+        finally:
+            run.kill()
     assert until(lambda: not processes_with(mark)), processes_with(mark)
     (journal,) = journals(plan)
     before = journal.stat().st_size
