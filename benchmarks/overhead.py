@@ -30,7 +30,7 @@ from harness.spec import Cell, Feed, Sample
 GOAL = 0.99
 CELL = Cell("nonlocal_tiny", "cpu", 8)
 WARM = 100
-WINDOWS = 120
+WINDOWS = 200
 WINDOW = 12
 DRAWS = 2000
 

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import numpy as np
@@ -152,15 +153,30 @@ def _batches(
 
 def _one_ahead(items: Iterator[Item], stop: Callable[[], None]) -> Generator[Item, None, None]:
     """Prepare the next item in a thread while the device is at the one before it."""
+    # Plain queues: a future for each item costs three times as much.
+    asked: SimpleQueue[bool] = SimpleQueue()
+    ready: SimpleQueue[Item | None] = SimpleQueue()
+
+    def prepare() -> None:
+        while asked.get():
+            ready.put(next(items, None))
+
     with ThreadPoolExecutor(1, thread_name_prefix="feed") as pool:
         try:
-            coming = pool.submit(next, items, None)
-            while (item := coming.result()) is not None:
-                coming = pool.submit(next, items, None)
+            asked.put(True)
+            preparing = pool.submit(prepare)
+            # Whatever ends it, nobody is to wait for it.
+            preparing.add_done_callback(lambda _: ready.put(None))
+            while (item := ready.get()) is not None:
+                asked.put(True)
                 yield item
+            asked.put(False)
+            preparing.result()
         except BaseException:
             stop()
             raise
+        finally:
+            asked.put(False)
 
 
 def run_tensors(
