@@ -1,8 +1,11 @@
 """An NVIDIA GPU, by ONNX Runtime's CUDA provider: the T4 column of the guides."""
 
+import os
 import subprocess
 from collections.abc import Mapping
 
+from harness.runtimes.cann_env import emulator_stamps
+from harness.runtimes.command import executable
 from harness.runtimes.onnx_ops import OPSET11_OPS
 from harness.runtimes.ort import OrtDevice
 from harness.spec import DeviceSpec
@@ -12,10 +15,16 @@ LIMIT_S = 30.0
 
 
 def gpu_facts() -> Mapping[str, str]:
-    """Return chip and driver as nvidia-smi tells them; nothing where it cannot.
+    """Return chip and driver as nvidia-smi tells them, and whether an emulator stands in for them.
 
-    Where the host has GPUs of several kinds, all are named: CUDA counts them in another order.
+    Where nvidia-smi cannot tell, they are left out. Where the host has GPUs of several kinds, all
+    are named: CUDA counts them in another order.
     """
+    stamps = emulator_stamps([executable(QUERY[0], os.environ)], os.environ)
+    return {**_told_by_nvidia_smi(), **({"emulated": "yes"} if stamps else {})}
+
+
+def _told_by_nvidia_smi() -> dict[str, str]:
     try:
         done = subprocess.run(QUERY, capture_output=True, text=True, timeout=LIMIT_S, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -113,7 +113,13 @@ class OrtDevice:
         if defect:
             return DeviceState(Presence.BROKEN, f"{defect}; {self.install_hint}", facts)
         facts |= self.hardware()
-        return DeviceState(Presence.PRESENT, self.provider, facts, (self.spec.name,))
+        return DeviceState(
+            Presence.PRESENT,
+            self.provider,
+            facts,
+            (self.spec.name,),
+            emulated="emulated" in facts,
+        )
 
     def _absence(self) -> str:
         try:
