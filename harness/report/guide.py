@@ -34,7 +34,7 @@ def guide_tables(
     """Fill the tables; a device that was not there has no row."""
     seen = [record for record in records if record.is_device_present]
     return GuideTables(
-        versions=tuple(_version_rows(seen, {run.run_id: run for run in runs})),
+        versions=_distinct(_version_rows(seen, {run.run_id: run for run in runs})),
         accuracy=tuple(_accuracy_rows(seen, thresholds)),
         throughput=tuple(_throughput_rows(seen, thresholds)),
     )
@@ -62,6 +62,14 @@ def _version_rows(records: Iterable[Record], runs: Mapping[str, RunLine]) -> Ite
             torch=environment.get("package.torch", UNKNOWN),
             os=environment.get("os", UNKNOWN),
         )
+
+
+def _distinct(rows: Iterable[VersionRow]) -> tuple[VersionRow, ...]:
+    """Keep one row of those that differ in nothing but their run: the first."""
+    first: dict[str, VersionRow] = {}
+    for row in rows:
+        first.setdefault(row.model_copy(update={"run_id": ""}).model_dump_json(), row)
+    return tuple(first.values())
 
 
 def _runtime(facts: Mapping[str, str]) -> str:

@@ -6,7 +6,10 @@ from harness.measurement import Measurement
 
 
 class VersionRow(Measurement):
-    """The versions under which a device was run; ``unknown`` is what nobody could find out."""
+    """The versions under which a device was run; ``unknown`` is what nobody could find out.
+
+    ``run_id`` is the first run under them.
+    """
 
     run_id: str
     host: str

@@ -52,6 +52,14 @@ def test_runs_of_several_hosts_are_one_release(make_run, release_cells, decide):
     assert len(release.tables.versions) == 4
 
 
+def test_the_same_versions_in_several_runs_are_told_once(make_run, release_cells, decide):
+    cells = [cell for cell in release_cells if cell.device == "cuda"]
+    host = {"environment": {"host": "one"}}
+    release = decide(make_run("first", cells[:2], **host), make_run("second", cells[2:], **host))
+    (row,) = release.tables.versions
+    assert (row.device, row.run_id) == ("cuda", "first")
+
+
 def test_what_another_host_lacks_is_not_held_against_the_one_that_has_it(
     make_run, release_cells, decide
 ):
