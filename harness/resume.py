@@ -116,7 +116,7 @@ def journal_at(
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """The clips, what turns some of them into samples, and the journal that gets each batch.
+    """The clips, what turns some of them into samples, and the journal that gets their scores.
 
     ``stop`` makes the samples end early.
     """

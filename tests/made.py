@@ -15,22 +15,22 @@ FOREIGN = ("ACCEPTANCE_SITE", "ACCEPTANCE_CACHE_DIR", "PYTEST_ADDOPTS", "CI")
 
 
 def record(check="parity", status=Status.FAIL, reason="off", **more):
-    """Make a record of a check of nonlocal_tiny on the processor."""
+    """Make a record: of nonlocal_tiny on the processor, where ``more`` does not say otherwise."""
     is_green = status is Status.PASS
-    return Record(
-        run_id="r",
-        tier="smoke",
-        model="nonlocal_tiny",
-        device="cpu",
-        batch=1,
-        check=check,
-        verdict=Verdict(status=status, reason=reason, findings=(MET,) if is_green else ()),
-        measurement={} if is_green else None,
-        is_device_present=True,
-        started="now",
-        seconds=0.0,
-        **more,
-    )
+    facts = {
+        "run_id": "r",
+        "tier": "smoke",
+        "model": "nonlocal_tiny",
+        "device": "cpu",
+        "batch": 1,
+        "check": check,
+        "verdict": Verdict(status=status, reason=reason, findings=(MET,) if is_green else ()),
+        "measurement": {} if is_green else None,
+        "is_device_present": True,
+        "started": "now",
+        "seconds": 0.0,
+    }
+    return Record(**facts | more)
 
 
 def tier(name, cells, required, *, inputs=4, sessions=1, queries=1):

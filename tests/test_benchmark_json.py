@@ -6,10 +6,9 @@ import sys
 import pytest
 
 from harness.benchmark_json import session_timings, write_benchmark_json
-from harness.judge import Verdict
-from harness.records import Record, RunFacts, new_run_directory
-from harness.spec import Status
+from harness.records import RunFacts, new_run_directory
 from harness.throughput import session_timing
+from tests import made
 
 
 @pytest.fixture
@@ -39,18 +38,7 @@ def timed(run, device_ms, check="throughput", **more):
 
 
 def record(check="throughput", raw=None):
-    return Record(
-        run_id="a",
-        tier="smoke",
-        model="nonlocal_tiny",
-        device="cpu",
-        batch=4,
-        check=check,
-        verdict=Verdict(status=Status.FAIL, reason="too slow"),
-        raw=raw or {},
-        started="now",
-        seconds=0.0,
-    )
+    return made.record(check, reason="too slow", run_id="a", batch=4, raw=raw or {})
 
 
 def test_without_timings_there_is_no_file(run):

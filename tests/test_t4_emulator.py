@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 EMULATE = ROOT / "tests/emulator/t4/emulate"
 LATENCY_MS = 30.0
 SCRIPT = """
-import dataclasses, json, sys, time
+import json, sys, time
 from pathlib import Path
 import numpy as np
 from harness import registry
