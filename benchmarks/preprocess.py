@@ -18,7 +18,7 @@ from measured import finish
 
 from harness.data.loading import sample_from_clip
 from harness.data.sampling import frame_indices
-from harness.data.skipping import NotPlain, needed, units_from_container
+from harness.data.skipping import NotPlain, coded_from_container, needed
 from harness.registry import model_spec
 from harness.spec import Clip, Sample
 
@@ -85,7 +85,7 @@ def bare(path: Path) -> None:
 
     with av.open(io.BytesIO(path.read_bytes())) as container:
         for group in _groups(container):
-            for packet in (*(unit.packet for unit in group), None):
+            for packet in (*group, None):
                 container.streams.video[0].codec_context.decode(packet)
             container.streams.video[0].codec_context.flush_buffers()
 
@@ -95,20 +95,19 @@ def counts(path: Path) -> tuple[int, int, bool]:
     import av
 
     with av.open(str(path)) as container:
-        units = units_from_container(container)
-    has_b = [unit.pts for unit in units] != sorted(unit.pts for unit in units)
+        times = coded_from_container(container).times
     with av.open(str(path)) as container:
-        return sum(len(group) for group in _groups(container)), len(units), has_b
+        return sum(len(group) for group in _groups(container)), len(times), times != sorted(times)
 
 
 def _groups(container):  # type: ignore[no-untyped-def]
     try:
-        units = units_from_container(container)
+        coded = coded_from_container(container)
     except NotPlain as error:
         raise SystemExit("a clip is not plain H.264; measure it without --clips") from error
-    times = sorted(unit.pts for unit in units)
-    wanted = {times[index] for index in frame_indices(SPEC.protocol, len(units))}
-    return list(needed(units, wanted))
+    times = sorted(coded.times)
+    wanted = {times[index] for index in frame_indices(SPEC.protocol, len(times))}
+    return list(needed(coded, wanted))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How much of a video file is there, by its own account.
+"""What a video file is, and how much of it is there, by its own account.
 
 A decoder plays what is left of a truncated Matroska or AVI file without a word; the sizes that the
 container declares give it away.
@@ -13,6 +13,13 @@ SEGMENT_ID = b"\x18\x53\x80\x67"
 MP4_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 
 
+def container_format(data: bytes) -> str | None:
+    """Return FFmpeg's name of the format that a file begins as; None for others than the usual."""
+    if data[:4] == EBML_ID:
+        return "matroska"
+    return "mp4" if data[4:8] in MP4_FIRST_BOXES else None
+
+
 def missing_bytes(data: bytes) -> int:
     """Return how many bytes a file declares beyond its end; 0 when none or when it does not say."""
     return max(0, _declared_bytes(data) - len(data))
@@ -22,10 +29,11 @@ def _declared_bytes(data: bytes) -> int:
     if data[:4] == b"RIFF":
         size = int.from_bytes(data[4:8], "little")
         return 0 if size == RIFF_UNKNOWN else size + RIFF_HEADER_BYTES
-    if data[:4] == EBML_ID:
-        return _declared_by_matroska(data)
-    if data[4:8] in MP4_FIRST_BOXES:
-        return max(_box_ends(data))
+    match container_format(data):
+        case "matroska":
+            return _declared_by_matroska(data)
+        case "mp4":
+            return max(_box_ends(data))
     return 0
 
 

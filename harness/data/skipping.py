@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from harness.data.containers import container_format
+
 if TYPE_CHECKING:
     from harness.data.transforms import Frame
 
@@ -34,13 +36,19 @@ UNPROBED = {
 Choose = Callable[[int], Sequence[int]]
 
 
-class Unit(NamedTuple):
-    """One packet: its time, whether it starts a group, and whether nothing refers to it."""
+class Kind(NamedTuple):
+    """Whether a picture starts a group, and whether nothing refers to it."""
 
-    packet: Any
-    pts: int
     starts: bool
     is_disposable: bool
+
+
+class Coded(NamedTuple):
+    """The packets of a stream in the order of decoding, and the time and the kind of each."""
+
+    packets: list[Any]
+    times: list[int]
+    kinds: list[Kind]
 
 
 class NotPlain(Exception):
@@ -59,12 +67,17 @@ def decode_needed(data: bytes, choose: Choose, is_tagged: bool = True) -> "list[
     import av
 
     try:
-        with av.open(io.BytesIO(data), options=UNPROBED, metadata_errors="replace") as container:
-            units = units_from_container(container)
-            times = sorted(unit.pts for unit in units)
+        with av.open(
+            io.BytesIO(data),
+            format=container_format(data),
+            options=UNPROBED,
+            metadata_errors="replace",
+        ) as container:
+            coded = coded_from_container(container)
+            times = sorted(coded.times)
             indices = choose(len(times))
             wanted = {times[index] for index in indices}
-            found = _decoded(container.streams.video[0], units, wanted, is_tagged)
+            found = _decoded(container.streams.video[0], coded, wanted, is_tagged)
     except (av.FFmpegError, NotPlain):
         return None
     if found.keys() != wanted:
@@ -72,29 +85,37 @@ def decode_needed(data: bytes, choose: Choose, is_tagged: bool = True) -> "list[
     return [found[times[index]] for index in indices]
 
 
-def units_from_container(container: Any) -> list[Unit]:
-    """Return the packets of the one video stream, in the order of decoding.
+def coded_from_container(container: Any) -> Coded:
+    """Return the packets of the one video stream.
 
     Raises:
         NotPlain: the stream is not H.264 as mp4 and Matroska keep it, or its times are unusable.
     """
     stream = _plain_stream(container)
     length_bytes = (stream.codec_context.extradata[4] & 3) + 1
-    units = [_unit(packet, length_bytes) for packet in container.demux(stream) if packet.size > 0]
-    if not units or not units[0].starts or len({unit.pts for unit in units}) != len(units):
+    packets = [packet for packet in container.demux(stream) if packet.size > 0]
+    if any(packet.is_discard or packet.is_corrupt for packet in packets):
         raise NotPlain
-    return units
+    times = [packet.pts for packet in packets]
+    kinds = [picture_kind(nal_headers(bytes(packet), length_bytes)) for packet in packets]
+    if not kinds or not kinds[0].starts or None in times or len(set(times)) != len(times):
+        raise NotPlain
+    return Coded(packets, times, kinds)
 
 
-def needed(units: Sequence[Unit], wanted: set[int]) -> Iterator[list[Unit]]:
-    """Yield, for each group with a wanted frame, what has to be decoded of it."""
-    starts = [index for index, unit in enumerate(units) if unit.starts]
-    for start, end in zip(starts, [*starts[1:], len(units)], strict=True):
-        group = units[start:end]
-        last = max((index for index, unit in enumerate(group) if unit.pts in wanted), default=-1)
-        if last >= 0:
-            kept = group[: last + 1]
-            yield [unit for unit in kept if not unit.is_disposable or unit.pts in wanted]
+def needed(coded: Coded, wanted: set[int]) -> Iterator[list[Any]]:
+    """Yield, for each group with a frame wanted at some time, the packets to decode of it."""
+    packets, times, kinds = coded
+    starts = [index for index, kind in enumerate(kinds) if kind.starts]
+    for start, end in zip(starts, [*starts[1:], len(kinds)], strict=True):
+        asked = [index for index in range(start, end) if times[index] in wanted]
+        if asked:
+            behind_last = asked[-1] + 1
+            yield [
+                packets[index]
+                for index in range(start, behind_last)
+                if not kinds[index].is_disposable or times[index] in wanted
+            ]
 
 
 def _plain_stream(container: Any) -> Any:
@@ -113,16 +134,9 @@ def _plain_stream(container: Any) -> Any:
     return stream
 
 
-def _unit(packet: Any, length_bytes: int) -> Unit:
-    if packet.pts is None or packet.is_discard or packet.is_corrupt:
-        raise NotPlain
-    starts, is_disposable = picture_kind(nal_headers(bytes(packet), length_bytes))
-    return Unit(packet, packet.pts, starts, is_disposable)
-
-
 @functools.cache
-def picture_kind(headers: bytes) -> tuple[bool, bool]:
-    """Return whether a picture starts a group, and whether nothing refers to it.
+def picture_kind(headers: bytes) -> Kind:
+    """Return what the headers of its NAL units say of a picture.
 
     Raises:
         NotPlain: it is not made of whole slices.
@@ -131,7 +145,7 @@ def picture_kind(headers: bytes) -> tuple[bool, bool]:
     if kinds & PARTITIONS or not kinds & {SLICE, IDR_SLICE}:
         raise NotPlain
     is_unreferenced = all(header & 0x60 == 0 for header in headers if header & 31 == SLICE)
-    return IDR_SLICE in kinds, kinds <= DROPPABLE and is_unreferenced
+    return Kind(IDR_SLICE in kinds, kinds <= DROPPABLE and is_unreferenced)
 
 
 def nal_headers(data: bytes, length_bytes: int) -> bytes:
@@ -140,7 +154,11 @@ def nal_headers(data: bytes, length_bytes: int) -> bytes:
     Raises:
         NotPlain: the lengths do not add up.
     """
-    headers, position, end = bytearray(), 0, len(data)
+    end = len(data)
+    # Nearly every packet is one unit.
+    if length_bytes + int.from_bytes(data[:length_bytes], "big") == end > length_bytes:
+        return data[length_bytes : length_bytes + 1]
+    headers, position = bytearray(), 0
     while position < end:
         content = position + length_bytes
         size = int.from_bytes(data[position:content], "big")
@@ -151,14 +169,12 @@ def nal_headers(data: bytes, length_bytes: int) -> bytes:
     return bytes(headers)
 
 
-def _decoded(
-    stream: Any, units: Sequence[Unit], wanted: set[int], is_tagged: bool
-) -> "dict[int, Frame]":
+def _decoded(stream: Any, coded: Coded, wanted: set[int], is_tagged: bool) -> "dict[int, Frame]":
     found: dict[int, Frame] = {}
     convert = _converter(is_tagged)
     context = stream.codec_context
-    for group in needed(units, wanted):
-        for packet in (*(unit.packet for unit in group), None):
+    for group in needed(coded, wanted):
+        for packet in (*group, None):
             for picture in context.decode(packet):
                 if picture.pts in wanted:
                     _require_plain(picture, context)

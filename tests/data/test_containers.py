@@ -1,6 +1,6 @@
 import pytest
 
-from harness.data.containers import missing_bytes
+from harness.data.containers import container_format, missing_bytes
 
 
 @pytest.fixture(scope="session", params=["mp4", "faststart.mp4", "mkv", "avi"])
@@ -15,6 +15,11 @@ def video(request, tmp_path_factory, write_clip):
 
 def test_a_whole_file_misses_nothing(video):
     assert missing_bytes(video) == 0
+
+
+def test_the_usual_formats_are_known_by_ffmpegs_names(video, request):
+    suffix = request.node.callspec.params["video"].rpartition(".")[-1]
+    assert container_format(video) == {"mp4": "mp4", "mkv": "matroska", "avi": None}[suffix]
 
 
 @pytest.mark.parametrize("kept", [0.3, 0.5, 0.9, 0.999])

@@ -1,9 +1,18 @@
+from types import SimpleNamespace
+
 import av
 import numpy as np
 import pytest
 
 from harness.data import skipping
-from harness.data.skipping import NotPlain, decode_needed, nal_headers, needed
+from harness.data.skipping import (
+    Kind,
+    NotPlain,
+    decode_needed,
+    nal_headers,
+    needed,
+    picture_kind,
+)
 from harness.data.video import _decoded_by_decord, decode_frames
 from harness.errors import ClipError
 
@@ -55,18 +64,18 @@ def test_a_rotated_clip_is_not_plain(rotated_clip):
 def test_half_of_a_clip_with_b_frames_is_not_decoded(tmp_path, write_clip):
     path = write_clip(tmp_path / "b.mp4", 120, bf="3", **{"x264-params": "b-adapt=0:scenecut=0"})
     with av.open(str(path)) as container:
-        units = skipping.units_from_container(container)
-    wanted = {sorted(unit.pts for unit in units)[index] for index in spread(120)}
-    kept = [unit for group in needed(units, wanted) for unit in group]
-    assert len(kept) < 0.6 * len(units)
-    assert wanted <= {unit.pts for unit in kept}
+        coded = skipping.coded_from_container(container)
+    wanted = {sorted(coded.times)[index] for index in spread(120)}
+    kept = [packet for group in needed(coded, wanted) for packet in group]
+    assert len(kept) < 0.6 * len(coded.packets)
+    assert wanted <= {packet.pts for packet in kept}
 
 
 def test_groups_without_a_wanted_frame_are_left_out(tmp_path, write_clip):
     path = write_clip(tmp_path / "g.mp4", 60, bf="0", g="10")
     with av.open(str(path)) as container:
-        units = skipping.units_from_container(container)
-    (group,) = needed(units, {sorted(unit.pts for unit in units)[25]})
+        coded = skipping.coded_from_container(container)
+    (group,) = needed(coded, {sorted(coded.times)[25]})
     assert len(group) == 6
 
 
@@ -95,6 +104,26 @@ def test_headers_are_found_behind_their_lengths():
 
 class Packet(bytes):
     pts, is_discard, is_corrupt = 0, False, False
+    size = property(len)
+
+
+class Container:
+    """One H.264 stream whose lengths take four bytes, and the packets given."""
+
+    def __init__(self, *packets):
+        self.packets = packets
+        context = SimpleNamespace(name="h264", extradata=b"\1\0\0\0\xff\0\0")
+        self.streams = SimpleNamespace(video=[SimpleNamespace(codec_context=context)])
+
+    def demux(self, stream):
+        return iter(self.packets)
+
+
+def test_packets_are_told_with_their_times_and_kinds():
+    start, end, behind = Packet(b"\0\0\0\x01\x65"), Packet(), Packet(b"\0\0\0\x01\x01")
+    behind.pts = 7
+    coded = skipping.coded_from_container(Container(start, behind, end))
+    assert coded == ([start, behind], [0, 7], [(True, False), (False, True)])
 
 
 @pytest.mark.parametrize(
@@ -104,17 +133,22 @@ def test_packets_that_say_odd_things_are_not_plain(attribute, value):
     packet = Packet(b"\0\0\0\x01\x65")
     setattr(packet, attribute, value)
     with pytest.raises(NotPlain):
-        skipping._unit(packet, 4)
+        skipping.coded_from_container(Container(packet))
+
+
+def test_packets_of_the_same_time_are_not_plain():
+    with pytest.raises(NotPlain):
+        skipping.coded_from_container(Container(*2 * [Packet(b"\0\0\0\x01\x65")]))
 
 
 @pytest.mark.parametrize("header", [b"\x62", b"\x06"])
 def test_packets_without_whole_slices_are_not_plain(header):
     with pytest.raises(NotPlain):
-        skipping._unit(Packet(b"\0\0\0\x01" + header), 4)
+        picture_kind(header)
 
 
 @pytest.mark.parametrize(
-    ("units", "starts", "is_disposable"),
+    ("headers", "starts", "is_disposable"),
     [
         (b"\x65", True, False),
         (b"\x41", False, False),
@@ -124,10 +158,10 @@ def test_packets_without_whole_slices_are_not_plain(header):
         (b"\x08\x01", False, False),
     ],
 )
-def test_what_nothing_refers_to_is_told_by_its_headers(units, starts, is_disposable):
-    data = b"".join(b"\0\0\0\x01" + bytes([header]) for header in units)
-    unit = skipping._unit(Packet(data), 4)
-    assert (unit.starts, unit.is_disposable) == (starts, is_disposable)
+def test_what_nothing_refers_to_is_told_by_its_headers(headers, starts, is_disposable):
+    data = b"".join(b"\0\0\0\x01" + bytes([header]) for header in headers)
+    assert nal_headers(data, 4) == headers
+    assert picture_kind(headers) == (starts, is_disposable)
 
 
 def test_the_choosers_refusal_is_told(tmp_path, write_clip):
@@ -141,7 +175,7 @@ def test_the_choosers_refusal_is_told(tmp_path, write_clip):
 
 def test_a_stream_that_starts_in_the_middle_is_not_plain(tmp_path, write_clip, monkeypatch):
     path = write_clip(tmp_path / "clip.mp4", 5)
-    monkeypatch.setattr(skipping, "picture_kind", lambda headers: (False, False))
+    monkeypatch.setattr(skipping, "picture_kind", lambda headers: Kind(False, False))
     assert decode_needed(path.read_bytes(), middle) is None
 
 

@@ -77,13 +77,17 @@ def test_mcthw_tensor_is_mmaction2s_to_the_last_bit(mmaction, make_frames, times
     np.testing.assert_array_equal(tensor, mmaction_images(mmaction, frames, *steps))
 
 
-def test_every_pixel_value_is_normalised_as_mmcv_does(mmcv, nonlocal_protocol):
+@pytest.mark.parametrize("seed", range(100))
+def test_every_pixel_value_is_normalised_as_mmcv_does(mmcv, nonlocal_protocol, seed):
+    protocol = nonlocal_protocol
+    if seed:
+        rng = np.random.default_rng(seed)
+        mean, std = (tuple(rng.uniform(1, 255, 3).round(seed % 6)) for _ in range(2))
+        protocol = dataclasses.replace(protocol, mean=mean, std=std)
     values = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16, 1).repeat(3, axis=-1)
-    mean, std = (
-        np.array(numbers, np.float32) for numbers in (nonlocal_protocol.mean, nonlocal_protocol.std)
-    )
+    mean, std = np.array([protocol.mean, protocol.std], np.float32)
     expected = mmcv.imnormalize(values[0, 0], mean, std, to_rgb=False).transpose(2, 0, 1)
-    np.testing.assert_array_equal(tensor_from_crops(values, nonlocal_protocol)[0], expected)
+    np.testing.assert_array_equal(tensor_from_crops(values, protocol)[0], expected)
 
 
 def test_tchw_joins_the_frames_of_all_crops(nonlocal_protocol):
