@@ -24,6 +24,8 @@ Item = TypeVar("Item")
 # Scores of quick batches are taken together: what Python does once in twenty milliseconds is slow,
 # as the model has driven it out of the processor's caches. So much work may be lost in a crash.
 GROUP_S = 0.5
+# Batches prepared in one go: waking a thread for each costs the device more than they do.
+AHEAD = 2
 
 
 def stream_from_runner(run: Callable[[Feed], Feed]) -> Stream:
@@ -88,18 +90,19 @@ def scored_batches(
     Raises:
         RunError: the device failed, or its output is not the declared one.
     """
-    with contextlib.closing(_one_ahead(_batches(spec, batch, samples), stop)) as prepared:
+    with contextlib.closing(_ahead(_batches(spec, batch, samples), stop)) as prepared:
         for group in _groups(_answers(stream, spec, batch, prepared)):
+            clip_ids = [clip_id for names, _ in group for clip_id in names]
             outputs = np.concatenate([output for _, output in group])
-            scores = scores_from_output(outputs, spec.softmax_in_graph, smallest)
-            yield [name for names, _ in group for name in names], scores
+            # Only the last batch of all is ever filled up.
+            rows = outputs.reshape(-1, spec.crop_count, spec.class_count)[: len(clip_ids)]
+            yield clip_ids, scores_from_output(rows, spec.softmax_in_graph, smallest)
 
 
 def _answers(
     stream: Stream, spec: ModelSpec, batch: int, prepared: Iterable[tuple[list[str], Feed]]
 ) -> Iterator[tuple[list[str], npt.NDArray[Any]]]:
-    """Give the device batch after batch; yield clip ids and outputs [sample, crop, class]."""
-    shape = (batch, spec.crop_count, spec.class_count)
+    """Give the device batch after batch; yield the clip ids and the output of each."""
     sent: deque[list[str]] = deque()
     done = 0
 
@@ -113,7 +116,7 @@ def _answers(
         if not sent:
             raise RunError("the device gave an answer to no batch: whose clips it is of is unknown")
         names = sent.popleft()
-        yield names, declared_output(spec, batch, output).reshape(shape)[: len(names)]
+        yield names, declared_output(spec, batch, output)
         done += len(names)
     if sent:
         raise RunError(f"the device answered {len(sent)} batches less than it was given")
@@ -151,15 +154,16 @@ def _batches(
         yield [sample.clip_id for sample in part], feed
 
 
-def _one_ahead(items: Iterator[Item], stop: Callable[[], None]) -> Generator[Item, None, None]:
-    """Prepare the next item in a thread while the device is at the one before it."""
+def _ahead(items: Iterator[Item], stop: Callable[[], None]) -> Generator[Item, None, None]:
+    """Prepare the next ``AHEAD`` items in a thread while the device is at those before them."""
     # Plain queues: a future for each item costs three times as much.
     asked: SimpleQueue[bool] = SimpleQueue()
     ready: SimpleQueue[Item | None] = SimpleQueue()
 
     def prepare() -> None:
         while asked.get():
-            ready.put(next(items, None))
+            for _ in range(AHEAD):
+                ready.put(next(items, None))
 
     with ThreadPoolExecutor(1, thread_name_prefix="feed") as pool:
         try:
@@ -167,8 +171,12 @@ def _one_ahead(items: Iterator[Item], stop: Callable[[], None]) -> Generator[Ite
             preparing = pool.submit(prepare)
             # Whatever ends it, nobody is to wait for it.
             preparing.add_done_callback(lambda _: ready.put(None))
-            while (item := ready.get()) is not None:
-                asked.put(True)
+            for taken in itertools.count(1):
+                item = ready.get()
+                if item is None:
+                    break
+                if taken % AHEAD == 0:
+                    asked.put(True)
                 yield item
             asked.put(False)
             preparing.result()

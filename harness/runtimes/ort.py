@@ -208,7 +208,7 @@ class OrtSession:
         """Run one batch."""
         session = self._open_session(feed)
         try:
-            values = session.run(None, dict(feed))
+            values = session.run(self._outputs, dict(feed))
         except ort_errors() as error:
             raise RunError(f"ONNX Runtime could not run the model: {error}") from error
         return dict(zip(self._outputs, values, strict=True))
