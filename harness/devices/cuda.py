@@ -4,8 +4,7 @@ import os
 import subprocess
 from collections.abc import Mapping
 
-from harness.runtimes.cann_env import emulator_stamps
-from harness.runtimes.command import executable
+from harness.runtimes.command import emulator_stamps, executable
 from harness.runtimes.onnx_ops import OPSET11_OPS
 from harness.runtimes.ort import OrtDevice
 from harness.spec import DeviceSpec

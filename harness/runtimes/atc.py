@@ -17,10 +17,15 @@ from harness.runtimes.cann_env import (
     atc_environment,
     atc_python_problems,
     cann_environment,
-    emulator_stamps,
     versions_on_disk,
 )
-from harness.runtimes.command import Command, CommandResult, Heartbeat, executable
+from harness.runtimes.command import (
+    Command,
+    CommandResult,
+    Heartbeat,
+    emulator_stamps,
+    executable,
+)
 from harness.spec import OnnxModel
 
 OOM_RC = 137

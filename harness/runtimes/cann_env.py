@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from harness.errors import DeviceBroken
 from harness.runtimes.command import Command, RunCommand, executable, run_command
 
 VISIBLE = "ASCEND_RT_VISIBLE_DEVICES"
-EMULATOR_STAMP = "EMULATOR_STAMP"
 # A terminal inside an IDE exports variables that atc takes for options (E10001, host_env_os).
 KEPT = ("HOME", "LANG", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "PYTHONPATH", "TMPDIR", "TZ", "USER")
 KEPT_PREFIXES = ("ACL_", "ASCEND_", "EMULATOR_", "MAX_COMPILE_CORE_", "NPU_", "TE_", "TOOLCHAIN_")
@@ -159,18 +158,6 @@ def visible_devices(env: Mapping[str, str]) -> tuple[int, ...] | None:
             ' as "0,2"; correct or unset it'
         )
     return numbers
-
-
-def emulator_stamps(paths: Sequence[Path | None], env: Mapping[str, str]) -> tuple[str, ...]:
-    """Return what shows that the tools are emulated: a variable, or a file beside them.
-
-    The real tools have neither; the emulator's folder holds the file whatever the variable says.
-    """
-    stamps = [EMULATOR_STAMP] if env.get(EMULATOR_STAMP) else []
-    folders = [path.resolve().parent for path in paths if path is not None]
-    folders += [Path(entry) for entry in env.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    files = dict.fromkeys(folder / EMULATOR_STAMP for folder in folders)
-    return (*stamps, *(str(file) for file in files if file.is_file()))
 
 
 def atc_environment(tools: CannTools, env: Mapping[str, str]) -> dict[str, str]:

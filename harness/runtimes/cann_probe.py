@@ -9,11 +9,10 @@ from harness.runtimes.cann_env import (
     Versions,
     atc_environment,
     cann_environment,
-    emulator_stamps,
     versions_on_disk,
     visible_devices,
 )
-from harness.runtimes.command import executable
+from harness.runtimes.command import emulator_stamps, executable
 from harness.runtimes.npu_smi import NpuSmi
 from harness.runtimes.npu_smi_table import Chip, NpuProcess, NpuSmiReport
 from harness.spec import DeviceSpec, DeviceState, Presence

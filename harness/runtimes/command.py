@@ -14,13 +14,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Protocol
 
 GUARD = Path(__file__).with_name("command_guard.py")
 TAIL_BYTES = 1 << 20
 POLL_S = 0.2
+EMULATOR_STAMP = "EMULATOR_STAMP"
 
 Heartbeat = Callable[[float, str], None]
 
@@ -83,6 +84,18 @@ def executable(name: str, env: Mapping[str, str] | None = None) -> Path | None:
     """Return where ``name`` is on the PATH of ``env``, or None."""
     found = shutil.which(name, path=(os.environ if env is None else env).get("PATH"))
     return Path(found).absolute() if found else None
+
+
+def emulator_stamps(paths: Sequence[Path | None], env: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what shows that the tools are emulated: a variable, or a file beside them.
+
+    The real tools have neither; the emulator's folder holds the file whatever the variable says.
+    """
+    stamps = [EMULATOR_STAMP] if env.get(EMULATOR_STAMP) else []
+    folders = [path.resolve().parent for path in paths if path is not None]
+    folders += [Path(entry) for entry in env.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    files = dict.fromkeys(folder / EMULATOR_STAMP for folder in folders)
+    return (*stamps, *(str(file) for file in files if file.is_file()))
 
 
 def run_command(command: Command) -> CommandResult:

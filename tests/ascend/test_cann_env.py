@@ -11,7 +11,6 @@ from harness.runtimes.cann_env import (
     atc_python_problems,
     base_environment,
     cann_environment,
-    emulator_stamps,
     toolkit_home,
     versions_on_disk,
     visible_devices,
@@ -111,17 +110,6 @@ def test_visible_devices_stop_at_a_bad_character(text, numbers):
 def test_visible_devices_that_leave_none_or_are_unordered_are_broken(text):
     with pytest.raises(DeviceBroken, match="ascending order"):
         visible_devices({"ASCEND_RT_VISIBLE_DEVICES": text})
-
-
-def test_an_emulator_is_seen_by_variable_file_and_path(tmp_path):
-    assert emulator_stamps([None], {}) == ()
-    assert emulator_stamps([], {"EMULATOR_STAMP": "1"}) == ("EMULATOR_STAMP",)
-    stamp = write(tmp_path / "bin" / "EMULATOR_STAMP", "")
-    link = tmp_path / "atc"
-    link.symlink_to(tmp_path / "bin" / "atc")
-    write(tmp_path / "bin" / "atc", "")
-    assert emulator_stamps([link], {}) == (str(stamp),)
-    assert emulator_stamps([], {"PYTHONPATH": f"/x:{tmp_path / 'bin'}"}) == (str(stamp),)
 
 
 def test_atc_finds_its_own_python_first(tools):

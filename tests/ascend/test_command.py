@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.runtimes.command import Command, executable, run_command
+from harness.runtimes.command import Command, emulator_stamps, executable, run_command
 
 
 def bash(script, timeout_s=20.0, **options):
@@ -107,3 +107,16 @@ def test_the_heartbeat_tells_the_last_line():
     )
     assert beats[0] == (True, "working")
     assert 1 < len(beats) < 9
+
+
+def test_an_emulator_is_seen_by_variable_file_and_path(tmp_path):
+    assert emulator_stamps([None], {}) == ()
+    assert emulator_stamps([], {"EMULATOR_STAMP": "1"}) == ("EMULATOR_STAMP",)
+    stamp, tool = tmp_path / "bin" / "EMULATOR_STAMP", tmp_path / "bin" / "atc"
+    tool.parent.mkdir()
+    stamp.touch()
+    tool.touch()
+    link = tmp_path / "atc"
+    link.symlink_to(tool)
+    assert emulator_stamps([link], {}) == (str(stamp),)
+    assert emulator_stamps([], {"PYTHONPATH": f"/x:{tool.parent}"}) == (str(stamp),)
