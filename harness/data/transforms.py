@@ -98,8 +98,8 @@ def tensor_from_crops(crops: Crops, protocol: InputProtocol, place: Tensor | Non
     """
     import cv2
 
-    # Dividing in float32 gives, for every byte, what mmcv.imnormalize does in float64 gives: it
-    # multiplies by the inverse and rounds to float32 after that.
+    # For every byte these are the bits that mmcv.imnormalize gets by multiplying with the inverse in
+    # float64 and rounding to float32.
     mean, std = np.array([protocol.mean, protocol.std], np.float32)
     crop_count, frame_count, height, width = crops.shape[:4]
     is_joined = protocol.layout == "TCHW"
@@ -107,11 +107,11 @@ def tensor_from_crops(crops: Crops, protocol: InputProtocol, place: Tensor | Non
     shape = (crop_count, *inner, height, width)
     tensor = np.empty(shape, np.float32) if place is None else place.reshape(shape)
     for crop, frame in np.ndindex(crop_count, frame_count):
-        for channel, bytes_ in enumerate(cv2.split(crops[crop, frame])):
+        for channel, pixels in enumerate(cv2.split(crops[crop, frame])):
             at = (crop, frame, channel) if is_joined else (crop, channel, frame)
             # Plane by plane, each step in place: it stays in the processor's cache.
             plane = tensor[at]
-            np.copyto(plane, bytes_)
+            np.copyto(plane, pixels)
             np.subtract(plane, mean[channel], out=plane)
             np.divide(plane, std[channel], out=plane)
     return tensor.reshape(-1, *tensor.shape[2:]) if is_joined else tensor
