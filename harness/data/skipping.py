@@ -3,8 +3,8 @@
 A picture whose NAL units all say ``nal_ref_idc == 0`` is referred to by no other picture, so it
 need not be decoded when nobody asked for it; with B-frames that is half of a clip. What lies behind
 the last wanted frame of a group that starts with an IDR picture, and groups without a wanted frame,
-need no decoding either. Whatever is not plain (interlaced, rotated, another codec, timestamps that
-are missing or repeat, any damage) is left to decord: ``None`` says so.
+need no decoding either. Whatever is not plain (interlaced, rotated, another codec, an open group,
+timestamps that are missing or repeat, any damage) is left to decord: ``None`` says so.
 """
 
 import functools
@@ -100,6 +100,10 @@ def coded_from_container(container: Any) -> Coded:
     kinds = [picture_kind(nal_headers(bytes(packet), length_bytes)) for packet in packets]
     if not kinds or not kinds[0].starts or None in times or len(set(times)) != len(times):
         raise NotPlain
+    # decord seeks to what the container calls key frames. Where those are not IDR pictures, it lands
+    # on other frames than those asked for, and mmaction2 is judged on what it gives.
+    if any(packet.is_keyframe != kind.starts for packet, kind in zip(packets, kinds, strict=True)):
+        raise NotPlain
     return Coded(packets, times, kinds)
 
 
@@ -173,23 +177,26 @@ def _decoded(stream: Any, coded: Coded, wanted: set[int], is_tagged: bool) -> "d
     found: dict[int, Frame] = {}
     convert = _converter(is_tagged)
     context = stream.codec_context
+    # The context's own size follows a stream that changes in the middle.
+    size = (context.width, context.height)
     for group in needed(coded, wanted):
         for packet in (*group, None):
             for picture in context.decode(packet):
+                # What is damaged may be what others refer to.
+                if picture.is_corrupt:
+                    raise NotPlain
                 if picture.pts in wanted:
-                    _require_plain(picture, context)
+                    _require_plain(picture, size)
                     found[picture.pts] = convert(picture)
         context.flush_buffers()
     return found
 
 
-def _require_plain(picture: Any, context: Any) -> None:
-    size = (picture.width, picture.height)
+def _require_plain(picture: Any, size: tuple[int, int]) -> None:
     if (
-        picture.is_corrupt
-        or picture.interlaced_frame
+        picture.interlaced_frame
         or picture.rotation
-        or size != (context.width, context.height)
+        or size != (picture.width, picture.height)
         or picture.format.name not in PIXELS
     ):
         raise NotPlain

@@ -6,6 +6,7 @@ import pytest
 
 from harness.data import skipping
 from harness.data.skipping import (
+    Coded,
     Kind,
     NotPlain,
     decode_needed,
@@ -29,7 +30,15 @@ def last_first(frame_count):
     return (frame_count - 1, 0)
 
 
-@pytest.mark.parametrize("choose", [spread, middle, last_first])
+def as_nonlocal(frame_count):
+    return tuple((2 * step + 1) * frame_count // 16 for step in range(8))
+
+
+def anyhow(frame_count):
+    return tuple(np.random.default_rng(frame_count).integers(0, frame_count, 8).tolist())
+
+
+@pytest.mark.parametrize("choose", [spread, middle, last_first, as_nonlocal, anyhow])
 def test_frames_are_decords(clip_path, choose):
     data = clip_path.read_bytes()
     expected = np.stack(_decoded_by_decord(data, choose))
@@ -50,6 +59,8 @@ def test_frames_are_decords(clip_path, choose):
         ("a.avi", {"codec": "mpeg4"}, False),
         ("h264.avi", {}, False),
         ("deep.mp4", {"pixels": "yuv444p"}, False),
+        ("open.mp4", {"bf": "3", "x264-params": "open-gop=1:keyint=12:scenecut=0"}, False),
+        ("refresh.mp4", {"x264-params": "intra-refresh=1:keyint=12"}, False),
     ],
 )
 def test_what_is_plain_is_decoded_here(tmp_path, write_clip, name, options, is_plain):
@@ -86,6 +97,44 @@ def test_damage_is_left_to_decord(tmp_path, write_clip):
     assert decode_needed(bytes(data), lambda count: tuple(range(count))) is None
 
 
+class Context(SimpleNamespace):
+    """A decoder of 32 x 16 pixels that gives one picture and takes over its size."""
+
+    def decode(self, packet):
+        self.width, self.height = self.picture.width, self.picture.height
+        return [self.picture]
+
+    def flush_buffers(self):
+        pass
+
+
+def decoded(**picture):
+    plain = {"pts": 0, "is_corrupt": False, "interlaced_frame": False, "rotation": 0}
+    size = {"width": 32, "height": 16, "format": SimpleNamespace(name="gray")}
+    context = Context(width=32, height=16, picture=SimpleNamespace(**plain | size | picture))
+    coded = Coded([b""], [0], [Kind(starts=True, is_disposable=False)])
+    return skipping._decoded(SimpleNamespace(codec_context=context), coded, {0}, True)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        {"pts": -1, "is_corrupt": True},
+        {"width": 64, "format": SimpleNamespace(name="yuv420p")},
+        {"interlaced_frame": True, "format": SimpleNamespace(name="yuv420p")},
+        {},
+    ],
+    ids=["damaged, needed by others", "of another size", "interlaced", "of another format"],
+)
+def test_pictures_that_are_not_plain_are_left_to_decord(picture):
+    with pytest.raises(NotPlain):
+        decoded(**picture)
+
+
+def test_a_picture_that_nobody_asked_for_need_not_be_plain():
+    assert decoded(pts=-1) == {}
+
+
 def test_a_frame_that_does_not_come_is_left_to_decord(tmp_path, write_clip, monkeypatch):
     data = write_clip(tmp_path / "clip.mp4", 10).read_bytes()
     monkeypatch.setattr(skipping, "_decoded", lambda *args: {})
@@ -105,6 +154,7 @@ def test_headers_are_found_behind_their_lengths():
 class Packet(bytes):
     pts, is_discard, is_corrupt = 0, False, False
     size = property(len)
+    is_keyframe = property(lambda self: self[4] & 31 == 5)
 
 
 class Container:
@@ -134,6 +184,15 @@ def test_packets_that_say_odd_things_are_not_plain(attribute, value):
     setattr(packet, attribute, value)
     with pytest.raises(NotPlain):
         skipping.coded_from_container(Container(packet))
+
+
+def test_a_key_frame_that_starts_no_closed_group_is_not_plain(monkeypatch):
+    packets = Packet(b"\0\0\0\x01\x65"), Packet(b"\0\0\0\x01\x41")
+    packets[1].pts = 1
+    assert len(skipping.coded_from_container(Container(*packets)).kinds) == 2
+    monkeypatch.setattr(Packet, "is_keyframe", True)
+    with pytest.raises(NotPlain):
+        skipping.coded_from_container(Container(*packets))
 
 
 def test_packets_of_the_same_time_are_not_plain():
