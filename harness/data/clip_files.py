@@ -27,16 +27,19 @@ VIDEO_SUFFIXES = frozenset(
 
 
 def clip_paths(root: Path) -> Iterator[Path]:
-    """Yield the clips below a folder, in the order of their names.
+    """Yield the clips below a folder, in the order of their names; hidden ones are left out.
 
     Raises:
-        ClipError: there is no such folder.
+        ClipError: there is no such folder, it or one below it cannot be listed, or a link leads
+            back up.
     """
     if not root.is_dir():
         raise ClipError(f"there is no folder {root}")
-    for folder, below, names in os.walk(root, followlinks=True):
-        below.sort()
+    for folder, below, names in os.walk(root, followlinks=True, onerror=_refuse):
+        below[:] = sorted(name for name in below if not name.startswith("."))
         path = Path(folder)
+        if path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve()):
+            raise ClipError(f"the link {path} leads back up to {path.resolve()}; remove it")
         if path != root and any(is_frame_name(name) for name in names):
             below.clear()
             yield path
@@ -60,12 +63,27 @@ def frame_count(path: Path) -> int:
         return count_frames(path)
     count = size_of_clip(path)[0]
     missing = next(
-        (n for n in range(1, count + 1) if not (path / f"img_{n:05d}.jpg").is_file()), None
+        (n for n in range(1, count + 1) if not _has_content(path / f"img_{n:05d}.jpg")), None
     )
     if not count or missing:
-        raise ClipError(f"cannot read clip {path}: it has no img_{missing or 1:05d}.jpg")
+        raise ClipError(
+            f"cannot read clip {path}: it has no img_{missing or 1:05d}.jpg, or an empty one"
+        )
     return count
 
 
+def _has_content(path: Path) -> bool:
+    try:
+        return path.is_file() and path.stat().st_size > 0
+    except OSError:
+        return False
+
+
+def _refuse(error: OSError) -> None:
+    raise ClipError(
+        f"cannot list the folder {error.filename}: {error.strerror}; its clips would be missing"
+    ) from error
+
+
 def _is_video_name(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES  # noqa: PTH122
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES  # noqa: PTH122

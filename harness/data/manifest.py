@@ -27,6 +27,8 @@ from harness.data.kinetics import content_fingerprint, digest_from_lines, size_f
 from harness.errors import ClipError
 from harness.spec import Clip, ClipSet
 
+# Stands for the bytes of a clip that was out of reach when the set was scanned.
+UNREADABLE = "unreadable"
 VERSION = 1
 SHOWN = 5
 
@@ -166,6 +168,8 @@ def fingerprint(path: Path, is_content: bool) -> str:
 
 def _changes(manifest: Manifest) -> Iterator[str]:
     for entry in manifest.clips:
+        if entry.fingerprint == UNREADABLE:
+            continue
         path = manifest.root / entry.path
         try:
             frames, size_bytes = size_of_clip(path)

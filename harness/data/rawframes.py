@@ -2,12 +2,15 @@
 
 The extraction is mmaction2's ``build_rawframes.py --level 1 --use-opencv --new-short 320``: a
 folder for each clip with ``img_00001.jpg`` and so on. A clip is written into a hidden folder that
-is renamed when it is whole, so that what was stopped is done again and nothing else is.
+is renamed when it is whole, so that what was stopped is done again and nothing else is. A folder
+that is there is taken when it has as many frames as its video, of the size asked for.
 """
 
 import dataclasses
 import os
+import re
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,8 +20,8 @@ import numpy as np
 from harness.data.clip_files import frame_count
 from harness.data.sampling import frame_indices
 from harness.data.transforms import Frame, frame_from_jpeg, jpeg_from_frame
-from harness.data.video import iterate_frames
-from harness.errors import ClipError
+from harness.data.video import count_frames, iterate_frames
+from harness.errors import ArtifactError, ClipError
 from harness.spec import Clip, InputProtocol
 
 SHORT_SIDE = 320
@@ -47,8 +50,10 @@ def extract(
 
     Raises:
         ClipError: two clips would share a folder.
+        ArtifactError: the folder cannot be written.
     """
     folders = _folders(clips, out)
+    _remove_left(out)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="extract")
     try:
         yield from pool.map(lambda clip: extract_clip(clip, folders[clip.id], short_side), clips)
@@ -60,14 +65,18 @@ def extract_clip(clip: Clip, folder: Path, short_side: int) -> Extracted:
     """Extract one clip, unless its folder is there, and say what became of it."""
     try:
         if folder.is_dir():
-            return Extracted(clip.id, frame_count(folder), was_there=True)
+            return Extracted(clip.id, _frames_there(clip, folder, short_side), was_there=True)
         return Extracted(clip.id, _extracted(clip.path, folder, short_side))
     except ClipError as error:
         return Extracted(clip.id, 0, unreadable=str(error))
 
 
 def write_listing(out: Path, clips: Sequence[Clip], done: Sequence[Extracted]) -> Path:
-    """Write mmaction2's list of raw frames beside their folder and return where it is."""
+    """Write mmaction2's list of raw frames beside their folder and return where it is.
+
+    Raises:
+        ArtifactError: it cannot be written.
+    """
     path = out.with_name(f"{out.name}.list.txt")
     by_id = {clip.id: clip for clip in clips}
     lines = (
@@ -75,7 +84,13 @@ def write_listing(out: Path, clips: Sequence[Clip], done: Sequence[Extracted]) -
         for one in done
         if one.frames
     )
-    path.write_text("".join(lines), encoding="utf-8")
+    try:
+        path.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot write the list {path}: {error.strerror}; the frames are whole, run again with "
+            "a folder that can be written beside them"
+        ) from error
     return path
 
 
@@ -120,8 +135,34 @@ def _folders(clips: Sequence[Clip], out: Path) -> dict[str, Path]:
     return {clip_id: out / name for name, clip_id in owner.items()}
 
 
+def _frames_there(clip: Clip, folder: Path, short_side: int) -> int:
+    """Return the number of frames of a folder of an earlier run.
+
+    Raises:
+        ClipError: they are not those of the video, or of another size.
+    """
+    count, expected = frame_count(folder), count_frames(clip.path, is_shown=True)
+    side = min(_frame(folder / "img_00001.jpg").shape[:2])
+    if count != expected or short_side not in (0, side):
+        raise ClipError(
+            f"{folder} holds {count} frames with a short side of {side}, from another extraction: "
+            f"{clip.path} has {expected}, asked for with {short_side or 'its own'}; remove the "
+            "folder or name another"
+        )
+    return count
+
+
+def _remove_left(out: Path) -> None:
+    """Remove what processes of this host left when they were killed."""
+    name = re.compile(rf"\..+\.{re.escape(socket.gethostname())}\.(\d+)")
+    for path in out.iterdir() if out.is_dir() else ():
+        found = name.fullmatch(path.name)
+        if found and not Path(f"/proc/{found[1]}").exists():
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def _extracted(video: Path, folder: Path, short_side: int) -> int:
-    temp = folder.with_name(f".{folder.name}.{os.getpid()}")
+    temp = folder.with_name(f".{folder.name}.{socket.gethostname()}.{os.getpid()}")
     count = 0
     try:
         shutil.rmtree(temp, ignore_errors=True)
@@ -130,7 +171,11 @@ def _extracted(video: Path, folder: Path, short_side: int) -> int:
             (temp / f"img_{count:05d}.jpg").write_bytes(jpeg_from_frame(frame, short_side))
         temp.rename(folder)
     except OSError as error:
-        raise ClipError(f"cannot write raw frames into {folder}: {error.strerror}") from error
+        # Not the clip's fault, and no other clip would fare better.
+        raise ArtifactError(
+            f"cannot write raw frames into {folder}: {error.strerror}; make room or name another "
+            "folder, and run again: what is whole is kept"
+        ) from error
     finally:
         shutil.rmtree(temp, ignore_errors=True)
     return count

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness.data.clip_files import clip_id, clip_paths, frame_count
 from harness.data.labels import KINETICS400, canonical, ids_by_name, name_notes
-from harness.data.manifest import ClipEntry, Manifest, fingerprint, size_of_clip
+from harness.data.manifest import UNREADABLE, ClipEntry, Manifest, fingerprint, size_of_clip
 from harness.errors import ClipError
 
 PROBLEM_KINDS = ("missing", "unreadable", "duplicate", "unlabelled", "contradicted")
@@ -103,9 +103,12 @@ def scan(source: Source, progress: NewCounter = lambda total: lambda done: None)
         entries.append(_entry(name, findings))
         count(done)
     if not entries:
+        found = (f"{kind}: {line}" for kind, lines in findings.problems.items() for line in lines)
+        first = next(found, "")
         raise ClipError(
-            f"there is no clip with a label in {source.root}; name its annotations or its list, or "
-            "put the clips into a folder for each class"
+            f"there is no clip with a label in {source.root}"
+            + (f" ({first}); correct the root, the list or the label map" if first else "")
+            + "; name its annotations or its list, or put the clips into a folder for each class"
         )
     _tell_same_content(entries, findings)
     problems = {kind: tuple(lines) for kind, lines in findings.problems.items() if lines}
@@ -117,19 +120,26 @@ def scan(source: Source, progress: NewCounter = lambda total: lambda done: None)
 
 def _entry(name: str, findings: _Findings) -> ClipEntry:
     path, root = findings.paths[name], findings.source.root
-    frames, reason = None, None
+    frames, size_bytes, mark, reason = None, 0, UNREADABLE, None
     try:
         frames = frame_count(path)
     except ClipError as error:
         reason = str(error)
+    # What cannot be decoded has a size all the same, unless it is gone or out of reach.
+    try:
+        size_bytes = size_of_clip(path)[1]
+        mark = fingerprint(path, findings.source.is_content)
+    except (OSError, ClipError) as error:
+        reason = reason or f"cannot read clip {path}: {error}"
+    if reason:
         findings.tell("unreadable", reason)
     return ClipEntry(
         id=name,
         path=path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path),
         label=findings.labels[name],
         frames=frames,
-        bytes=size_of_clip(path)[1],
-        fingerprint=fingerprint(path, findings.source.is_content),
+        bytes=size_bytes,
+        fingerprint=mark,
         unreadable=reason,
     )
 
@@ -172,7 +182,7 @@ def _take_annotated(annotations: Path, findings: _Findings) -> None:
             findings.tell("missing", f"{name} ({row['label']})")
         elif found in used:
             findings.tell("duplicate", f"{name} is annotated twice")
-        elif canonical(row["label"]) not in ids:
+        elif canonical(row["label"] or "") not in ids:
             findings.tell("unlabelled", f"{name}: {row['label']!r} is not a class")
         else:
             _take_annotated_clip(files[found], ids, canonical(row["label"]), findings)
@@ -213,8 +223,8 @@ def _segment(row: dict[str, str], annotations: Path) -> str:
 
 def _take_listed(listing: Path, findings: _Findings) -> None:
     try:
-        text = listing.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = listing.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except OSError as error:
         raise ClipError(f"cannot read clip list {listing}: {error}") from error
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
@@ -230,7 +240,7 @@ def _take_line(line: str, where: str, findings: _Findings) -> None:
     elif video is None:
         findings.tell("unlabelled", f"{where}: {line}")
     elif not _existing(root, video[1]):
-        findings.tell("missing", f"{where}: {video[1]}")
+        findings.tell("missing", f"{where}: {frames[1] if frames else video[1]}")
     elif video[2].lstrip("-").isdecimal():
         findings.add(root / video[1], int(video[2]))
     else:

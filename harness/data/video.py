@@ -55,7 +55,7 @@ def decode_as_extracted(path: Path, choose: Choose) -> "list[Frame]":
         frames = decode_needed(data, choose, is_tagged=False)
     if frames:
         return frames
-    indices = choose(count_frames(path))
+    indices = choose(count_frames(path, is_shown=True))
     kept = {index: frame for index, frame in enumerate(iterate_frames(path)) if index in indices}
     return [kept[index] for index in indices]
 
@@ -68,22 +68,40 @@ def iterate_frames(path: Path) -> "Iterator[Frame]":
     """
     import cv2
 
-    expected, count = count_frames(path), 0
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    try:
-        while (read := capture.read())[0]:
-            count += 1
-            yield cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
-    finally:
-        capture.release()
+    expected, count = count_frames(path, is_shown=True), 0
+    with _named_in_utf8(path) as name:
+        capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
+        try:
+            while (read := capture.read())[0]:
+                count += 1
+                yield cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
+        finally:
+            capture.release()
     if count != expected:
         raise ClipError(
             f"cannot read clip {path}: OpenCV reads {count} of its {expected} frames; {ADVICE}"
         )
 
 
-def count_frames(path: Path) -> int:
+@contextlib.contextmanager
+def _named_in_utf8(path: Path) -> Iterator[str]:
+    """Give a file another name where its own is not UTF-8: OpenCV's reader would crash on that."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with path.open("rb") as file:
+            yield f"/proc/self/fd/{file.fileno()}"
+    else:
+        yield str(path)
+
+
+def count_frames(path: Path, is_shown: bool = False) -> int:
     """Return the number of frames of a video by its packets; nothing is decoded.
+
+    Args:
+        path: the video file.
+        is_shown: whether frames that an edit list hides are left out. OpenCV does so, decord and
+            mmaction2's pipeline on videos do not.
 
     Raises:
         ClipError: the file is missing, empty, truncated or not a video; names the file.
@@ -94,7 +112,10 @@ def count_frames(path: Path) -> int:
         data = _content(path)
         _require_video(data)
         with av.open(io.BytesIO(data), metadata_errors="replace") as container:
-            count = int(sum(packet.size > 0 for packet in container.demux(video=0)))
+            count: int = sum(
+                packet.size > 0 and not (is_shown and packet.is_discard)
+                for packet in container.demux(video=0)
+            )
         if not count:
             raise ClipError(f"it has no frames; {ADVICE}")
         return count

@@ -1,4 +1,6 @@
 import dataclasses
+import os
+import socket
 
 import numpy as np
 import pytest
@@ -7,9 +9,9 @@ from harness.__main__ import main
 from harness.data import rawframes
 from harness.data.loading import crops_from_clip, sample_from_clip
 from harness.data.manifest import write_manifest
-from harness.data.rawframes import extract, frames_from_folder
+from harness.data.rawframes import extract, frames_from_folder, write_listing
 from harness.data.scan import Source, scan
-from harness.errors import ClipError
+from harness.errors import ArtifactError, ClipError
 from harness.spec import Clip
 
 TIMESFORMER_CONFIG = "timesformer/timesformer_divST_8x32x1_15e_kinetics400_rgb.py"
@@ -79,8 +81,33 @@ def test_clips_that_cannot_be_extracted_are_told(tmp_path, clips):
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path, clips):
     (tmp_path / "out").touch()
-    (one,) = extract(clips[:1], tmp_path / "out")
-    assert "cannot write raw frames" in str(one.unreadable)
+    with pytest.raises(ArtifactError, match="cannot write raw frames"):
+        list(extract(clips[:1], tmp_path / "out"))
+    with pytest.raises(ArtifactError, match="cannot write the list"):
+        write_listing(tmp_path / "gone/out", clips, [])
+
+
+def test_a_folder_of_another_extraction_is_told_and_left(tmp_path, clips):
+    out = tmp_path / "out"
+    list(extract(clips, out, short_side=0))
+    assert [one.was_there for one in extract(clips, out, short_side=24)] == [True] * 3
+    found = list(extract(clips, out, short_side=48))
+    assert all("6 frames with a short side of 24" in str(one.unreadable) for one in found)
+    (out / "0/img_00006.jpg").unlink()
+    (out / "1/img_00003.jpg").write_bytes(b"")
+    found = [str(one.unreadable) for one in extract(clips, out, short_side=0)]
+    assert "holds 5 frames" in found[0]
+    assert "no img_00003.jpg, or an empty one" in found[1]
+    assert found[2] == "None"
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path, clips):
+    out, host = tmp_path / "out", socket.gethostname()
+    alive, dead, other = f".0.{host}.{os.getpid()}", f".1.{host}.{2**22 + 1}", ".2.elsewhere.1"
+    for name in (alive, dead, other):
+        (out / name).mkdir(parents=True)
+    list(extract(clips[2:], out))
+    assert {path.name for path in out.iterdir()} == {alive, other, "2"}
 
 
 def test_clips_that_would_share_a_folder_are_refused(tmp_path, clips):
@@ -145,6 +172,7 @@ def test_the_command_extracts_a_manifest_and_lists_it(tmp_path, clips, capsys):
     command = ["dataset", "rawframes", str(tmp_path / "m"), str(tmp_path / "out")]
     assert main([*command, "--short-side", "0", "--workers", "2"]) == 0
     assert "3 clips in" in capsys.readouterr().out
+    command += ["--short-side", "0"]
     assert main(command) == 0
     assert "3 of them from before" in capsys.readouterr().out
     listing = tmp_path / "out.list.txt"

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -151,13 +152,65 @@ def test_lists_of_videos_and_of_raw_frames_are_taken(tmp_path, disk):
         "unlabelled": 3,
         "contradicted": 1,
     }
-    assert found.problems["unreadable"][0].endswith("it has no img_00001.jpg")
+    assert found.problems["unreadable"][0].endswith("it has no img_00001.jpg, or an empty one")
 
 
 def test_a_list_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "list.txt").write_bytes(b"\xff")
-    with pytest.raises(ClipError, match="cannot read clip list"):
+    with pytest.raises(
+        ClipError, match=r"no clip with a label .*unlabelled: line 1: .*correct the"
+    ):
         scan(Source(tmp_path, NAMES, listing=tmp_path / "list.txt"))
+    with pytest.raises(ClipError, match="cannot read clip list"):
+        scan(Source(tmp_path, NAMES, listing=tmp_path / "gone.txt"))
+
+
+def test_names_that_are_not_utf8_are_listed(tmp_path, disk):
+    root = disk("a.mp4")
+    (root / "a.mp4").rename(root / os.fsdecode(b"caf\xe9.mp4"))
+    (tmp_path / "list.txt").write_bytes(b"caf\xe9.mp4 1\n")
+    assert labels(scan(Source(root, NAMES, listing=tmp_path / "list.txt"))) == {"caf\udce9": 1}
+
+
+@pytest.mark.parametrize("is_content", [False, True])
+def test_a_link_that_leads_nowhere_is_unreadable_and_counts(disk, is_content):
+    root = disk("zumba/good.mp4", "zumba/.hidden.mp4", "zumba/._good.mp4", ".cache/zumba/b.mp4")
+    (root / "zumba/gone.mp4").symlink_to("/nonexistent")
+    found = scan(Source(root, NAMES, is_content=is_content))
+    assert [(clip.id, bool(clip.unreadable)) for clip in found.clips] == [
+        ("zumba/gone", True),
+        ("zumba/good", False),
+    ]
+    assert "No such file" in found.problems["unreadable"][0]
+    assert [clip.id for clip in clip_set_from_manifest(found).clips] == ["zumba/gone", "zumba/good"]
+
+
+def test_a_clip_that_goes_while_it_is_looked_at_is_unreadable(disk, monkeypatch):
+    root = disk("zumba/good.mp4")
+    monkeypatch.setattr("harness.data.scan.frame_count", lambda path: path.unlink() or 3)
+    (clip,) = scan(Source(root, NAMES)).clips
+    assert "cannot read clip" in str(clip.unreadable)
+
+
+def test_a_link_that_leads_back_up_is_refused(disk):
+    root = disk("zumba/good.mp4")
+    (root / "zumba/up").symlink_to("..")
+    with pytest.raises(ClipError, match="leads back up"):
+        scan(Source(root, NAMES))
+
+
+def test_a_folder_that_cannot_be_listed_is_not_passed_over(disk, monkeypatch):
+    root = disk("zumba/good.mp4", "yoga/other.mp4")
+    listed = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("yoga"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(ClipError, match=r"cannot list the folder .*yoga: Permission denied"):
+        scan(Source(root, NAMES))
 
 
 def test_unreadable_clips_stay_and_say_why(disk, video):

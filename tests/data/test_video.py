@@ -1,4 +1,5 @@
 import io
+import os
 import wave
 
 import av
@@ -31,6 +32,35 @@ def test_frames_are_those_that_opencv_extracts(clip_path):
     np.testing.assert_array_equal(np.stack(list(iterate_frames(clip_path))), np.stack(expected))
     actual = decode_as_extracted(clip_path, all_of)
     np.testing.assert_array_equal(np.stack(actual), np.stack(expected))
+
+
+def test_frames_that_an_edit_list_hides_are_there_for_decord_and_not_for_opencv(
+    tmp_path, write_clip, mmaction
+):
+    whole, cut = write_clip(tmp_path / "whole.mp4", 30, bf="0", g="12"), tmp_path / "cut.mp4"
+    with av.open(str(whole)) as source, av.open(str(cut), "w") as target:
+        stream = source.streams.video[0]
+        copied = target.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.size:
+                # As a stream copy that starts between two key frames.
+                packet.pts -= 5 * packet.duration
+                packet.dts -= 5 * packet.duration
+                packet.stream = copied
+                target.mux(packet)
+    test_frames_are_those_of_mmaction2(cut, mmaction)
+    test_frames_are_those_that_opencv_extracts(cut)
+    assert (count_frames(cut), count_frames(cut, is_shown=True)) == (30, 25)
+
+
+@pytest.mark.parametrize("codec", ["h264", "mpeg4"])
+def test_a_name_that_is_not_utf8_is_read(tmp_path, write_clip, codec):
+    path = write_clip(tmp_path / "clip.mp4", 12, codec=codec)
+    odd = path.with_name(os.fsdecode(b"caf\xe9.mp4"))
+    expected = np.stack(decode_as_extracted(path, all_of))
+    path.rename(odd)
+    np.testing.assert_array_equal(np.stack(list(iterate_frames(odd))), expected)
+    np.testing.assert_array_equal(np.stack(decode_as_extracted(odd, all_of)), expected)
 
 
 def test_a_rotated_clip_is_turned_upright_as_opencv_does(rotated_clip):
@@ -192,6 +222,6 @@ def write_nothing():
 
 def test_opencv_that_stops_early_is_noticed(tmp_path, write_clip, monkeypatch):
     path = write_clip(tmp_path / "clip.avi", 5, codec="mpeg4")
-    monkeypatch.setattr("harness.data.video.count_frames", lambda path: 6)
+    monkeypatch.setattr("harness.data.video.count_frames", lambda path, is_shown: 6)
     with pytest.raises(ClipError, match="OpenCV reads 5 of its 6 frames"):
         list(iterate_frames(path))
