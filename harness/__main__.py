@@ -14,17 +14,16 @@ from harness.build import FIXTURES
 from harness.channels.commands import add_commands as add_channel_commands
 from harness.data.kinetics import clip_set_from_list
 from harness.data.loading import samples
-from harness.dataset_commands import add_commands
+from harness.dataset_commands import add_commands, require_writable, write_predictions
 from harness.datasets import clip_set_from_site
 from harness.doctor import doctor_lines
-from harness.errors import HarnessError
-from harness.gate import exit_status
+from harness.errors import HarnessError, InputError
+from harness.gate import exit_status, left_out
 from harness.nightly_commands import add_nightly_commands
 from harness.progress import Progress
 from harness.ratios import speed_lines
 from harness.records import RunDirectory
-from harness.reference import npz_from_predictions
-from harness.rejudge import rejudged
+from harness.rejudge import facts_today, rejudged
 from harness.report.commands import add_command as add_report
 from harness.run import predict, stream_from_session
 from harness.scores import best_classes, crop_mean
@@ -91,8 +90,10 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("--thresholds", type=Path, default=THRESHOLDS, metavar="FILE")
     cache = command("cache", _cache, "list or prune the artifact store")
     cache.add_argument("action", choices=("list", "prune"))
-    cache.add_argument("--older-than-days", type=float, metavar="N")
-    cache.add_argument("--max-gb", type=float, metavar="N", help="remove until no more is left")
+    cache.add_argument("--older-than-days", type=_not_negative, metavar="N")
+    cache.add_argument(
+        "--max-gb", type=_not_negative, metavar="N", help="remove until no more is left"
+    )
     cache.add_argument("--kind", action="append", metavar="KIND", help="only this kind; repeatable")
     cache.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     add_commands(commands)
@@ -138,6 +139,13 @@ def _build(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     bench, cell = _bench(options), _cell(options)
     spec, clips = registry.model_spec(cell.model), _clips(options, bench)
+    if options.output is not None:
+        require_writable(options.output)
+    if bench.weights(cell.model).path is None:
+        print(
+            f"seeded weights, as {spec.checkpoint} is not on this machine: how many are right says "
+            "nothing"
+        )
     device, model = bench.present_device(cell.device), bench.device_model(cell)
     session = device.open(model)
     try:
@@ -160,9 +168,8 @@ def _run(options: argparse.Namespace) -> int:
     for name, reason in preds.unreadable.items():
         print(f"unreadable: {name}: {reason}")
     if options.output is not None:
-        options.output.write_bytes(npz_from_predictions(preds))
-        print(f"predictions  {options.output}")
-    return 0
+        write_predictions(options.output, preds)
+    return 1 if preds.unreadable else 0
 
 
 def _judge(options: argparse.Namespace) -> int:
@@ -172,9 +179,11 @@ def _judge(options: argparse.Namespace) -> int:
         print(f"judged by {thresholds.path}, which is not what the run was judged by then")
     records = [rejudged(record, thresholds) for record in run.records()]
     today = datetime.datetime.now(datetime.UTC).date()
+    facts = facts_today(facts, records, thresholds)
     decision = decide(records, facts, thresholds.file.waivers, today)
     speeds = speed_lines(records, thresholds.references())
-    lines = decision_lines(records, decision, thresholds.file.waivers)
+    spared = left_out(records, facts.must_pass)
+    lines = decision_lines(records, decision, thresholds.file.waivers, spared)
     print("\n".join([*lines, *speeds]))
     return exit_status(decision.problems)
 
@@ -206,8 +215,12 @@ def _bench(options: argparse.Namespace) -> Workbench:
 
 
 def _cell(options: argparse.Namespace) -> Cell:
-    registry.model_spec(options.model)
+    spec = registry.model_spec(options.model)
     registry.device(options.device)
+    if spec.frozen_batch not in (None, options.batch_size):
+        raise InputError(
+            f"{spec.name} supports bs{spec.frozen_batch} only, not bs{options.batch_size}"
+        )
     return Cell(options.model, options.device, options.batch_size)
 
 
@@ -217,6 +230,17 @@ def _clips(options: argparse.Namespace, bench: Workbench) -> ClipSet:
         return clip_set_from_site(spec.dataset, bench.site)
     names = [str(number) for number in range(spec.class_count)]
     return clip_set_from_list(options.clips, names, name=options.clips.stem)
+
+
+def _not_negative(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    # Beyond a million days or gigabytes nothing is kept.
+    if not 0.0 <= number <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is no limit; give a number from 0 to 1000000")
+    return number
 
 
 def _positive(text: str) -> int:

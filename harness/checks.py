@@ -63,8 +63,9 @@ class Context:
 
         A set that is not the contract's has no subset: it is measured whole, and does not count.
         """
-        whole = self.bench.clip_set(self.cell.model)
-        if len(whole.clips) != self.limits.accuracy.clip_count:
+        whole, limits = self.bench.clip_set(self.cell.model), self.limits.accuracy
+        is_digest_met = limits.clip_set_digest in (None, whole.digest)
+        if len(whole.clips) != limits.clip_count or not is_digest_met:
             return whole
         return subset_of_clips(whole, self.tier.clips_for(self.cell))
 

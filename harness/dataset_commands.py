@@ -171,24 +171,24 @@ def _predict(options: argparse.Namespace) -> int:
     bench = _bench(options)
     cell = Cell(options.model, options.device, options.batch_size)
     # What hours have predicted shall not be lost for want of a folder.
-    _require_writable(options.output)
+    require_writable(options.output)
     with open_session(cell, bench) as session:
         preds = device_predictions(cell, bench, session, smallest_of(cell, bench), options.shard)
     index, count = options.shard
     print(f"shard {index + 1} of {count}: {len(preds.clip_ids)} clips")
-    _write_predictions(options.output, preds)
+    write_predictions(options.output, preds)
     return _print_unreadable(preds)
 
 
 def _merge(options: argparse.Namespace) -> int:
     clip_set = _bench(options).clip_set(options.model)
-    _require_writable(options.output)
+    require_writable(options.output)
     preds = merged([_predictions_of(path) for path in options.shards], clip_set)
     found = accuracy_measurement(preds, clip_set)
     for name, count in (("top-1", found.top1), ("top-5", found.top5)):
         low, high = (100 * edge for edge in (count.interval.low, count.interval.high))
         print(f"{name}: {count.k} of {count.n} clips, 95 % interval {low:.2f} to {high:.2f} %")
-    _write_predictions(options.output, preds)
+    write_predictions(options.output, preds)
     print(f"clip set {clip_set.digest}")
     return _print_unreadable(preds)
 
@@ -233,14 +233,24 @@ def _counted(items: Iterable[Item], count: Counter) -> Iterator[Item]:
         yield item
 
 
-def _require_writable(path: Path) -> None:
+def require_writable(path: Path) -> None:
+    """Say before the work, and not after it, that predictions cannot be written.
+
+    Raises:
+        ClipError: the folder is not there or not writable.
+    """
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK) or path.is_dir():
         raise ClipError(
             f"cannot write predictions to {path}: make its folder {path.parent}, or name another"
         )
 
 
-def _write_predictions(path: Path, preds: Predictions) -> None:
+def write_predictions(path: Path, preds: Predictions) -> None:
+    """Write predictions as an .npz file and print where it is and its sha256.
+
+    Raises:
+        ClipError: the file cannot be written.
+    """
     content = npz_from_predictions(preds)
     try:
         path.write_bytes(content)

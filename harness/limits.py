@@ -13,6 +13,8 @@ import pydantic
 from harness.spec import Cell, Check
 
 Fraction = Annotated[float, pydantic.Field(ge=0.0, le=1.0)]
+# A floor of 0 is one that every result reaches.
+Share = Annotated[float, pydantic.Field(gt=0.0, le=1.0)]
 Positive = Annotated[float, pydantic.Field(gt=0.0)]
 NotNegative = Annotated[float, pydantic.Field(ge=0.0)]
 Count = Annotated[int, pydantic.Field(ge=1)]
@@ -40,27 +42,27 @@ class ParityLimits(Table):
     max_abs_error: NotNegative
     p999_abs_error: NotNegative
     relative_l2: NotNegative
-    cosine: Fraction
-    top1_agreement: Fraction
-    top5_overlap: Fraction
-    source: Text
+    cosine: Share
+    top1_agreement: Share
+    top5_overlap: Share
+    source: Filled
 
 
 class AccuracyFloor(Table):
     """Least share of clips that must be right, with its origin."""
 
-    floor: Fraction
+    floor: Share
     unit: Literal["share of clips"] = "share of clips"
     golden: Fraction | None = None
-    source: Text
+    source: Filled
 
 
 class PairedLimits(Table):
     """The paired comparison with PyTorch: the loss of top-1 that is still not inferior."""
 
-    margin: Fraction
+    margin: Annotated[float, pydantic.Field(ge=0.0, lt=1.0)]
     confidence: Annotated[float, pydantic.Field(gt=0.5, lt=1.0)]
-    source: Text
+    source: Filled
 
 
 class ThroughputReference(Table):
@@ -80,12 +82,18 @@ class ThroughputReference(Table):
     chips: Count = 1
     against: Literal["absolute", "pytorch"] = "absolute"
     implausible: Annotated[float, pydantic.Field(gt=1.0)] = 3.0
-    source: Text
+    source: Filled
 
     @pydantic.model_validator(mode="after")
     def _chips_are_of_a_card(self) -> Self:
         if self.chips > 1 and self.scope != "card":
             raise ValueError(f"chips = {self.chips} needs scope = 'card', not {self.scope!r}")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _unit_is_what_is_measured(self) -> Self:
+        if (self.unit == "x PyTorch") != (self.against == "pytorch"):
+            raise ValueError(f"unit = {self.unit!r} does not go with against = {self.against!r}")
         return self
 
     @property
@@ -105,11 +113,12 @@ class ThroughputReference(Table):
 
 
 class AccuracyLimits(Table):
-    """Floors of one device, the expected number of clips and the paired comparison."""
+    """Floors of one device, the expected clips and the paired comparison."""
 
     top1: AccuracyFloor
     top5: AccuracyFloor
     clip_count: Count
+    clip_set_digest: str | None = None
     unreadable_max: Annotated[int, pydantic.Field(ge=0)] = 0
     paired: PairedLimits
 
@@ -127,11 +136,12 @@ class Limits(Table):
 
 
 class ClipSetTable(Table):
-    """A whole data set."""
+    """A whole data set; ``digest`` is of its manifest, where all have the same files."""
 
     clip_count: Count
+    digest: Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")] | None = None
     unreadable_max: Annotated[int, pydantic.Field(ge=0)] = 0
-    source: Text
+    source: Filled
 
 
 class DeviceTable(Table):

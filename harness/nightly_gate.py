@@ -13,7 +13,7 @@ from harness.gate import ExitStatus, Problem, exit_status
 from harness.history import History, Night
 from harness.night import Kind, Notice, against_baseline, changed_levels, pasts
 from harness.records import RunDirectory, RunFacts
-from harness.rejudge import rejudged
+from harness.rejudge import facts_today, rejudged
 from harness.thresholds import Thresholds
 from harness.waivers import decide, said
 
@@ -78,6 +78,7 @@ def gate_run(
     facts = run.facts()
     records = [rejudged(record, thresholds) for record in run.records()]
     today = datetime.datetime.now(datetime.UTC).date()
+    facts = facts_today(facts, records, thresholds)
     decision = decide(records, facts, thresholds.file.waivers, today)
     floors = [Notice(Kind.CONTRACT, one.id, one.status, one.reason) for one in decision.problems]
     if not facts.is_over:

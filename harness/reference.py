@@ -190,6 +190,10 @@ def merged(shards: Sequence[Predictions], clip_set: ClipSet) -> Predictions:
         if names:
             shown = ", ".join(sorted(names)[:5])
             raise ClipError(f"{len(names)} clips {what}: {shown}; name every shard once")
+    shapes = {shard.scores.shape[1:] for shard in shards}
+    if len(shapes) > 1:
+        listed = ", ".join(str(list(shape)) for shape in sorted(shapes))
+        raise ClipError(f"the shards have scores of {listed}: they are of different models")
     row = {name: row for row, name in enumerate(n for shard in shards for n in shard.clip_ids)}
     order = tuple(clip.id for clip in clip_set.clips if clip.id in row)
     scores = np.concatenate([shard.scores for shard in shards])

@@ -1,10 +1,14 @@
 """A stored record under the limits of today."""
 
+from collections.abc import Sequence
+
+from harness.accuracy import AccuracyMeasurement
 from harness.checks import rejudge
 from harness.errors import RecordError
 from harness.judge import Verdict
+from harness.judge.verdict import invalid
 from harness.measurement import Measurement
-from harness.records import Record
+from harness.records import Record, RunFacts
 from harness.thresholds import Thresholds
 
 
@@ -22,6 +26,27 @@ def rejudged(record: Record, thresholds: Thresholds) -> Record:
     return record.model_copy(update={"verdict": verdict_on(record, measured, thresholds)})
 
 
+def facts_today(facts: RunFacts, records: Sequence[Record], thresholds: Thresholds) -> RunFacts:
+    """Return the facts with what the contract requires now of the checks that the run was about.
+
+    What was required then stays so, even if it was nothing. Cells that were excused, as their device
+    is not there, still are.
+
+    Raises:
+        InputError: the contract has no such tier.
+    """
+    if not facts.required:
+        return facts
+    tier = thresholds.tier(facts.tier)
+    excused = {name.rpartition(":")[0] for name in facts.excused}
+    now = (
+        record.id
+        for record in records
+        if record.cell.id not in excused and tier.requires(record.cell, record.check)
+    )
+    return facts.model_copy(update={"required": tuple(dict.fromkeys([*facts.required, *now]))})
+
+
 def verdict_on(record: Record, measurement: Measurement, thresholds: Thresholds) -> Verdict:
     """Judge a measurement of the cell of a record as the tier of the record asks.
 
@@ -29,6 +54,12 @@ def verdict_on(record: Record, measurement: Measurement, thresholds: Thresholds)
         InputError: the contract has no such cell or tier.
     """
     tier = thresholds.tier(record.tier)
+    wanted = tier.clips_for(record.cell)
+    if isinstance(measurement, AccuracyMeasurement) and not measurement.is_whole:
+        count = measurement.clip_count
+        if wanted is None or count < wanted:
+            asked = "the whole set" if wanted is None else f"{wanted} clips"
+            return invalid(f"measured on {count} clips, tier {record.tier} asks for {asked}")
     return rejudge(
         measurement,
         thresholds.limits(record.cell),

@@ -91,6 +91,7 @@ class Thresholds:
                 top1=device.top1,
                 top5=device.top5,
                 clip_count=clip_set.clip_count,
+                clip_set_digest=clip_set.digest,
                 unreadable_max=clip_set.unreadable_max,
                 paired=model.paired,
             ),
@@ -118,6 +119,9 @@ def thresholds_from_file(path: Path) -> Thresholds:
         raise ThresholdsError(f"{path} is not UTF-8: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise ThresholdsError(f"{path} is not TOML: {error}{_quoted_line(text, error)}") from error
+    except (ValueError, RecursionError) as error:
+        # An integer of thousands of digits, brackets in thousands of brackets.
+        raise ThresholdsError(f"{path} is not TOML: {error}") from error
     try:
         file = ThresholdsFile.model_validate(data)
     except pydantic.ValidationError as error:
@@ -137,7 +141,7 @@ def tier_names(path: Path) -> tuple[str, ...]:
     """
     try:
         tiers = tomllib.loads(path.read_text(encoding="utf-8")).get("tiers")
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+    except (OSError, ValueError, RecursionError):
         return ()
     return tuple(tiers) if isinstance(tiers, dict) else ()
 

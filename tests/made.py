@@ -7,8 +7,11 @@ import harness
 from harness.judge import Finding, Verdict
 from harness.records import Record
 from harness.spec import Status
+from harness.thresholds import thresholds_from_file
 
 ROOT = Path(harness.__file__).parent.parent
+# Of the set that accuracy must have been measured on.
+MOTION8_DIGEST = thresholds_from_file(ROOT / "thresholds.toml").file.clip_sets["motion8"].digest
 MET = Finding(name="x", measured=1.0, limit=1.0, comparison=">=", unit="", is_met=True)
 # What of the machine must not reach a small repository.
 FOREIGN = ("ACCEPTANCE_SITE", "ACCEPTANCE_CACHE_DIR", "PYTEST_ADDOPTS", "CI")

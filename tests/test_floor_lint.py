@@ -44,7 +44,6 @@ def test_only_the_cells_of_the_run_are_looked_at(thresholds):
         (0.716, None, False),
         (0.769, 0.7768, False),
         (1.0, 1.0, True),
-        (0.0, 0.0, False),
     ],
 )
 def test_the_noise_is_the_interval_of_the_reference(thresholds, floor, golden, is_told):

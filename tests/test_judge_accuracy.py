@@ -206,6 +206,19 @@ def test_a_wrong_number_of_clips_is_invalid(count, is_whole, words):
     assert words in verdict.reason
 
 
+def test_another_set_than_the_contracts_is_invalid():
+    limits = accuracy_limits(400)
+    measured = measure(predictions(), clips(), predictions())
+    same = limits.model_copy(update={"clip_set_digest": measured.clip_set_digest})
+    assert judge_accuracy(measured, same).status is judge_accuracy(measured, limits).status
+    other = limits.model_copy(update={"clip_set_digest": "0123456789abcdef" * 4})
+    verdict = judge_accuracy(measured, other)
+    assert verdict.status is Status.INVALID
+    assert "is not the contract's: its digest is dddddddddddddddd, the contract says" in (
+        verdict.reason
+    )
+
+
 def test_counts_over_another_number_of_clips_are_invalid():
     measured = measure(predictions(), clips(), predictions())
     other = measured.model_copy(update={"top5": measured.top5.model_copy(update={"n": 399})})

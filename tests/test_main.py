@@ -33,6 +33,7 @@ from harness.spec import (
 from harness.testing import FakeDevice
 from harness.thresholds import thresholds_from_file
 from harness.throughput import session_timing, throughput_measurement
+from tests.made import MOTION8_DIGEST
 
 ROOT = Path(harness.__file__).parent.parent
 CELL = Cell("nonlocal_tiny", "cpu", 1)
@@ -87,7 +88,10 @@ def test_every_command_explains_itself(capsys, name):
         (["build", "nonlocal_tiny", "--batch-size", "x"], "'x' is no batch size"),
         (["judge"], "required: run"),
         (["cache", "empty"], "invalid choice: 'empty'"),
-        (["cache", "prune", "--max-gb", "all"], "invalid float value: 'all'"),
+        (["cache", "prune", "--max-gb", "all"], "'all' is no limit"),
+        (["cache", "prune", "--max-gb", "-1"], "'-1' is no limit; give a number from 0"),
+        (["cache", "prune", "--older-than-days", "nan"], "'nan' is no limit"),
+        (["cache", "prune", "--older-than-days", "1e9"], "'1e9' is no limit"),
     ],
 )
 def test_wrong_usage_is_explained(capsys, arguments, words):
@@ -206,6 +210,9 @@ class Bench:
     def device_model(self, cell):
         return self._file(f"{cell.id}.om")
 
+    def weights(self, name):
+        return SimpleNamespace(path=None if name == "timesformer_tiny" else Path(f"{name}.pth"))
+
     def present_device(self, name):
         return FakeDevice(registry.device(name).spec, lambda feed: feed)
 
@@ -262,15 +269,17 @@ def clips(monkeypatch):
     monkeypatch.setattr(command_line, "samples", decode)
     monkeypatch.setattr(command_line, "predict", answer)
     listed = tuple(Clip(f"c{number}", Path(f"c{number}.mp4"), number) for number in range(3))
-    return ClipSet("motion8", listed, tuple("abcdefgh"), "d" * 64)
+    return ClipSet("motion8", listed, tuple("abcdefgh"), MOTION8_DIGEST)
 
 
 def test_run_counts_what_is_right_and_keeps_the_predictions(
     capsys, bench, clips, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(command_line, "clip_set_from_site", lambda dataset, site: clips)
-    assert main(["run", "nonlocal_tiny", "--output", "preds.npz"]) == 0
+    # One of them could not be read.
+    assert main(["run", "nonlocal_tiny", "--output", "preds.npz"]) == 1
     shown = capsys.readouterr().out
+    assert "seeded" not in shown
     assert "nonlocal_tiny-cpu-bs1: 1 of 3 clips right (top-1)" in shown
     assert "unreadable: c1: no frames" in shown
     with np.load(tmp_path / "preds.npz") as kept:
@@ -285,9 +294,31 @@ def test_run_takes_a_list_of_clips(capsys, bench, clips, monkeypatch):
         return clips
 
     monkeypatch.setattr(command_line, "clip_set_from_list", read)
-    assert main(["run", "nonlocal_tiny", "--clips", "few.txt"]) == 0
+    assert main(["run", "nonlocal_tiny", "--clips", "few.txt"]) == 1
     assert asked == [("few.txt", 8, "few")]
     assert "predictions" not in capsys.readouterr().out
+
+
+def test_seeded_weights_are_told(capsys, bench, clips, monkeypatch):
+    monkeypatch.setattr(command_line, "clip_set_from_site", lambda dataset, site: clips)
+    main(["run", "timesformer_tiny"])
+    shown = capsys.readouterr().out
+    assert "is not on this machine: how many are right says nothing" in shown
+
+
+def test_predictions_that_cannot_be_written_are_told_before_the_work(
+    capsys, bench, clips, monkeypatch
+):
+    monkeypatch.setattr(command_line, "clip_set_from_site", lambda dataset, site: clips)
+    monkeypatch.setattr(command_line, "predict", None)
+    assert main(["run", "nonlocal_tiny", "--output", "/nonexistent/x.npz"]) == 2
+    assert "cannot write predictions to /nonexistent/x.npz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["export", "build", "run"])
+def test_a_batch_that_a_model_does_not_take_is_refused(capsys, bench, command):
+    assert main([command, "timesformer", "--batch-size", "4"]) == 2
+    assert "timesformer supports bs1 only, not bs4" in capsys.readouterr().err
 
 
 def test_a_session_is_closed_when_its_run_breaks(bench, clips, monkeypatch, capsys):
@@ -324,7 +355,7 @@ def measurements():
     clips = tuple(
         Clip(name, Path(name), int(label)) for name, label in zip(names, labels, strict=True)
     )
-    clip_set = ClipSet("motion8", clips, tuple("abcdefgh"), "d" * 64)
+    clip_set = ClipSet("motion8", clips, tuple("abcdefgh"), MOTION8_DIGEST)
     preds = Predictions(names, logits)
     # A little slower beside PyTorch than the contract's golden, and well within its tolerance.
     golden = thresholds_from_file(ROOT / "thresholds.toml").limits(CELL).throughput.golden
@@ -451,6 +482,37 @@ def test_other_thresholds_give_another_verdict(capsys, run, tmp_path, old, new, 
     assert words in shown
     assert "which is not what the run was judged by then" in shown
     assert judge(run) == 0
+
+
+def test_what_the_contract_requires_now_must_have_passed(capsys, run, tmp_path):
+    path = run.root / "run.json"
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps(stored | {"required": stored["required"][:1]}))
+    assert judge(run) == 0
+    lines = (run.root / "records.jsonl").read_text().splitlines()
+    parity = json.loads(lines[1]) | {"measurement": None, "stage": None}
+    parity["verdict"] |= {"status": "not run", "reason": "no weights", "findings": []}
+    (run.root / "records.jsonl").write_text("\n".join([lines[0], json.dumps(parity), ""]))
+    assert judge(run) == 6
+    assert "NOT RUN: nonlocal_tiny-cpu-bs1:parity\n    no weights" in capsys.readouterr().out
+    excused = [f"{CELL.id}:accuracy"]
+    path.write_text(json.dumps(stored | {"required": stored["required"][:1], "excused": excused}))
+    assert judge(run) == 0
+    assert "Not required in this run:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("count", "asked"), [(480, "the whole set"), (200, "479 clips")])
+def test_fewer_clips_than_the_tier_asks_for_are_no_pass(capsys, run, tmp_path, count, asked):
+    path, other = run.root / "records.jsonl", tmp_path / "other.toml"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[2]["measurement"] |= {"is_whole": False, "clip_count": count}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text, key = (ROOT / "thresholds.toml").read_text(), "[tiers.smoke.clips]\n"
+    more = key + "nonlocal_tiny-cpu = 479\n" if count < 480 else key
+    other.write_text(text.replace(key, more))
+    assert judge(run, "--thresholds", str(other)) == 1
+    shown = capsys.readouterr().out
+    assert f"measured on {count} clips, tier smoke asks for {asked}" in shown
 
 
 def test_more_sessions_than_were_timed_decide_nothing(capsys, run, tmp_path):

@@ -215,12 +215,16 @@ BAD_VALUES = [
     ("clip_sets.kinetics400.clip_count", True),
     ("clip_sets.kinetics400.unreadable_max", -1),
     ("clip_sets.kinetics400.source", ""),
+    ("clip_sets.kinetics400.source", "  "),
+    ("clip_sets.kinetics400.digest", "abc"),
     ("models.nonlocal_r50.colour", "red"),
     ("models.nonlocal_r50.clip_set", MISSING),
     ("models.nonlocal_r50.devices", {}),
     ("models.nonlocal_r50.parity.int8", PARITY),
     ("models.nonlocal_r50.parity.fp32.cosine", "0.99"),
     ("models.nonlocal_r50.parity.fp32.cosine", 1.01),
+    ("models.nonlocal_r50.parity.fp32.cosine", 0.0),
+    ("models.nonlocal_r50.parity.fp32.top1_agreement", 0.0),
     ("models.nonlocal_r50.parity.fp32.cosine", True),
     ("models.nonlocal_r50.parity.fp32.fp64_factor", 0.0),
     ("models.nonlocal_r50.parity.fp32.max_abs_error", math.nan),
@@ -229,8 +233,10 @@ BAD_VALUES = [
     ("models.nonlocal_r50.parity.fp32.relative_l2", MISSING),
     ("models.nonlocal_r50.paired.confidence", 1.0),
     ("models.nonlocal_r50.paired.margin", -0.01),
+    ("models.nonlocal_r50.paired.margin", 1.0),
     ("models.nonlocal_r50.devices.cpu.top1", MISSING),
     ("models.nonlocal_r50.devices.cpu.top1.floor", 71.6),
+    ("models.nonlocal_r50.devices.cpu.top1.floor", 0.0),
     ("models.nonlocal_r50.devices.cpu.top1.unit", "%"),
     (SPEED_KEY, {}),
     (f"{SPEED_KEY}.bs1.golden", "20"),
@@ -252,6 +258,14 @@ BAD_VALUES = [
     ("tiers.smoke.timing.default.min_seconds", math.nan),
     ("tiers.smoke.timing.default.sessions_min", 2.5),
 ]
+
+
+@pytest.mark.parametrize("field", [("unit", "x PyTorch"), ("against", "pytorch")])
+def test_a_unit_that_is_not_what_is_measured_is_refused(read, field):
+    name, value = field
+    message = refusal(read, changed(f"{SPEED_KEY}.bs1.{name}", value))
+    assert f"\n  {SPEED_KEY}.bs1: " in message
+    assert "does not go with against" in message
 
 
 @pytest.mark.parametrize(("key", "value"), BAD_VALUES)
@@ -347,6 +361,12 @@ def test_every_problem_is_named_at_once(read):
     message = refusal(read, tables)
     assert "models.nonlocal_r50.paired.margin: " in message
     assert "tiers.smoke.colour: " in message
+
+
+@pytest.mark.parametrize("line", ["big = " + "1" * 5000, "deep = " + "[" * 5000])
+def test_toml_that_python_cannot_hold_is_refused(read, line, tmp_path):
+    assert "is not TOML" in refusal(read, VALID, "\n" + line)
+    assert tier_names(tmp_path / "thresholds.toml") == ()
 
 
 @pytest.mark.parametrize("end", ["", "\n\n[last]\n"])

@@ -74,6 +74,11 @@ def _set_problem(measurement: AccuracyMeasurement, limits: AccuracyLimits) -> st
         return f"clip set {measurement.clip_set} is empty"
     if measurement.is_whole and count != wanted:
         return f"clip set {measurement.clip_set} has {count} clips, the contract says {wanted}"
+    if measurement.is_whole and limits.clip_set_digest not in (None, measurement.clip_set_digest):
+        return (
+            f"clip set {measurement.clip_set} is not the contract's: its digest is "
+            f"{measurement.clip_set_digest[:16]}, the contract says {limits.clip_set_digest:.16}"
+        )
     if count > wanted:
         return f"a subset of {count} clips is larger than the whole set of {wanted}"
     if {measurement.top1.n, measurement.top5.n} != {count}:

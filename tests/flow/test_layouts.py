@@ -136,7 +136,7 @@ def test_an_output_without_a_folder_is_refused_before_the_work(bench, tmp_path, 
 def test_a_disk_that_does_not_take_the_predictions_is_said(tmp_path):
     preds = Predictions((), np.zeros((0, 1, 8), np.float32), {})
     with pytest.raises(ClipError, match="cannot write predictions"):
-        dataset_commands._write_predictions(tmp_path, preds)
+        dataset_commands.write_predictions(tmp_path, preds)
 
 
 def test_a_killed_run_repeats_no_batch(bench, layout):
@@ -220,6 +220,9 @@ def test_shards_that_are_not_of_the_set_are_refused(clip_set):
         merged([preds(*ids), preds(ids[0])], clip_set)
     with pytest.raises(ClipError, match="not in the data set"):
         merged([preds(*ids, "other")], clip_set)
+    of_another = Predictions(ids[1:], np.zeros((len(ids) - 1, 3, 8), np.float32), {})
+    with pytest.raises(ClipError, match=r"of different models"):
+        merged([preds(ids[0]), of_another], clip_set)
 
 
 def test_the_commands_find_their_site(tmp_path):

@@ -34,6 +34,7 @@ from harness.statistics import (
 from harness.strips import Strip, Strips
 from harness.thresholds import thresholds_from_file
 from harness.throughput import session_timing, throughput_measurement
+from tests.made import MOTION8_DIGEST
 
 ROOT = Path(__file__).parents[2]
 TODAY = datetime.date(2026, 11, 25)
@@ -88,7 +89,7 @@ def accuracy(limits, classes=400, lost=3, gained=2, drop=0, clip="abseiling/{}",
     confusion += [(0, 0, right % classes), (1, 2, n - right)]
     return AccuracyMeasurement(
         clip_set="kinetics400",
-        clip_set_digest="c" * 64,
+        clip_set_digest=MOTION8_DIGEST,
         is_whole=is_whole,
         clip_count=n,
         class_count=classes,

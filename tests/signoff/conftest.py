@@ -22,7 +22,7 @@ from harness.signing.sign import sign
 from harness.spec import Cell, Clip, ClipSet, Predictions, Status
 from harness.thresholds import thresholds_from_file
 from harness.throughput import session_timing, throughput_measurement
-from tests.made import contract_with, tier
+from tests.made import MOTION8_DIGEST, contract_with, tier
 
 CELL = Cell("nonlocal_tiny", "cpu", 1)
 NOW = datetime.datetime(2026, 3, 1, 12, 0, tzinfo=datetime.UTC)
@@ -36,7 +36,7 @@ def labelled(seed):
     scores = np.random.default_rng(seed).random((480, 1, 8), dtype=np.float32)
     scores[np.arange(480), 0, [clip.label for clip in clips]] += 5.0
     preds = Predictions(tuple(clip.id for clip in clips), scores)
-    return ClipSet("motion8", clips, names, "c" * 64), preds
+    return ClipSet("motion8", clips, names, MOTION8_DIGEST), preds
 
 
 def accuracy(spoiled=0):
