@@ -42,18 +42,24 @@ USAGE_ERROR = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status.
 
-    0 done, 1 no, 2 unusable input, 130 Ctrl-C; ``judge`` and ``gate`` end like the run: 6
-    incomplete and 7 inconclusive.
+    0 done, 1 no, 2 unusable input, 130 Ctrl-C, 141 nobody reads on; ``judge`` and ``gate`` end like
+    the run: 6 incomplete and 7 inconclusive.
     """
     options = _parser().parse_args(arguments)
     try:
         status: int = options.function(options)
+        sys.stdout.flush()
     except HarnessError as error:
         print(f"harness {options.command}: {error}", file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt:
         print(f"harness {options.command}: stopped; what was finished is kept", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # Who reads has seen enough, as `head` has; nothing is to be written at the end either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"harness {options.command}: nobody reads its output any more", file=sys.stderr)
+        return 141
     return status
 
 

@@ -15,9 +15,13 @@ from harness.spec import Presence
 if TYPE_CHECKING:
     from pathlib import Path
 
+SHIPPED = ("nonlocal_tiny", "timesformer_tiny")
+
 
 def doctor_lines(site: Site) -> tuple[list[str], bool]:
     """Return the findings for a person, and whether the embedded default can run.
+
+    That is the processor and the tiny models, with their shipped weights and clips.
 
     Args:
         site: where this machine keeps things.
@@ -31,13 +35,14 @@ def doctor_lines(site: Site) -> tuple[list[str], bool]:
     ]
     lines += ["", "devices", *map(_device_line, registry.device_names())]
     lines += ["", "models"]
-    lines += [_model_line(name, site) for name in registry.model_names()]
+    told = {name: _model_line(name, site) for name in registry.model_names()}
+    lines += [line for line, _ in told.values()]
     lines += ["", "Ascend toolchain: what the guides used, what is here"]
     lines += [
         line for finding in findings(tools_from_site(site)) for line in _finding_lines(finding)
     ]
     is_ready = registry.device("cpu").probe().presence is Presence.PRESENT
-    return lines, is_ready
+    return lines, is_ready and all(told[name][1] for name in SHIPPED)
 
 
 def _finding_lines(finding: Finding) -> list[str]:
@@ -50,12 +55,13 @@ def _device_line(name: str) -> str:
     return f"  {name:<12}{state.presence:<10}{state.detail}"
 
 
-def _model_line(name: str, site: Site) -> str:
+def _model_line(name: str, site: Site) -> tuple[str, bool]:
+    """Return what is told of a model, and whether its accuracy can be measured here."""
     spec = registry.model_spec(name)
     try:
         weights = weights_from_site(spec, site)
         where: str | Path = weights.path or f"no {spec.checkpoint}: seeded weights, no accuracy"
         clips = f"{len(clip_set_from_site(spec.dataset, site).clips)} clips of {spec.dataset}"
     except HarnessError as error:
-        return f"  {name:<18}{error}"
-    return f"  {name:<18}{clips}; {where}"
+        return f"  {name:<18}{error}", False
+    return f"  {name:<18}{clips}; {where}", weights.path is not None

@@ -9,6 +9,7 @@ from harness.judge import Verdict
 from harness.judge.verdict import invalid
 from harness.measurement import Measurement
 from harness.records import Record, RunFacts
+from harness.spec import Status
 from harness.thresholds import Thresholds
 
 
@@ -16,14 +17,18 @@ def rejudged(record: Record, thresholds: Thresholds) -> Record:
     """Return a record with the verdict that its measurement gets now.
 
     Raises:
-        RecordError: the contract has no limits for its cell.
+        RecordError: the contract has no limits for its cell, or a pass would be of a device that was
+            not there.
     """
     measured = record.measured()
     if measured is None:
         return record
     if record.cell not in thresholds.cells():
         raise RecordError(f"{thresholds.path} has no limits for {record.cell.id}, which was run")
-    return record.model_copy(update={"verdict": verdict_on(record, measured, thresholds)})
+    verdict = verdict_on(record, measured, thresholds)
+    if verdict.status is Status.PASS and not record.is_device_present:
+        raise RecordError(f"{record.id} would pass on a device that was not there: it was edited")
+    return record.model_copy(update={"verdict": verdict})
 
 
 def facts_today(facts: RunFacts, records: Sequence[Record], thresholds: Thresholds) -> RunFacts:

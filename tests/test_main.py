@@ -141,6 +141,24 @@ def test_doctor_says_what_works_and_why_not_the_rest(capsys, monkeypatch):
     assert re.search(r"^  nonlocal_tiny .*480 clips of motion8; ", shown, re.MULTILINE)
 
 
+def test_doctor_without_the_shipped_weights_says_no(capsys, monkeypatch, tmp_path):
+    (shipped,) = (ROOT / "fixtures/checkpoints").glob("nonlocal_tiny*.pth")
+    (tmp_path / shipped.name).write_bytes(shipped.read_bytes()[:-100])
+    monkeypatch.setenv("ACCEPTANCE_CHECKPOINTS", str(tmp_path))
+    assert main(["doctor"]) == 1
+    assert "damaged or renamed" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = [sys.executable, "-m", "harness", "models"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        told = process.stderr.read().decode()
+    assert process.returncode == 141
+    assert told.splitlines()[-1] == "harness models: nobody reads its output any more"
+    assert "Traceback" not in told
+
+
 def test_doctor_without_a_working_processor_says_no(capsys, monkeypatch):
     state = DeviceState(Presence.BROKEN, "onnxruntime cannot be imported")
     monkeypatch.setattr(type(registry.device("cpu")), "probe", lambda self: state)
@@ -513,6 +531,15 @@ def test_fewer_clips_than_the_tier_asks_for_are_no_pass(capsys, run, tmp_path, c
     assert judge(run, "--thresholds", str(other)) == 1
     shown = capsys.readouterr().out
     assert f"measured on {count} clips, tier smoke asks for {asked}" in shown
+
+
+def test_a_pass_on_a_device_that_was_not_there_is_refused(capsys, run):
+    path = run.root / "records.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[1] |= {"is_device_present": False, "verdict": lines[1]["verdict"] | {"status": "fail"}}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert judge(run) == 2
+    assert "would pass on a device that was not there" in capsys.readouterr().err
 
 
 def test_more_sessions_than_were_timed_decide_nothing(capsys, run, tmp_path):
