@@ -1,7 +1,6 @@
 """The command line: ``harness`` or ``python -m harness``."""
 
 import argparse
-import datetime
 import os
 import sys
 import tempfile
@@ -14,7 +13,12 @@ from harness.build import FIXTURES
 from harness.channels.commands import add_commands as add_channel_commands
 from harness.data.kinetics import clip_set_from_list
 from harness.data.loading import samples
-from harness.dataset_commands import add_commands, require_writable, write_predictions
+from harness.dataset_commands import (
+    add_commands,
+    print_unreadable,
+    require_writable,
+    write_predictions,
+)
 from harness.datasets import clip_set_from_site
 from harness.doctor import doctor_lines
 from harness.errors import HarnessError, InputError
@@ -23,7 +27,7 @@ from harness.nightly_commands import add_nightly_commands
 from harness.progress import Progress
 from harness.ratios import speed_lines
 from harness.records import RunDirectory
-from harness.rejudge import facts_today, rejudged
+from harness.rejudge import judged_today
 from harness.report.commands import add_command as add_report
 from harness.run import predict, stream_from_session
 from harness.scores import best_classes, crop_mean
@@ -32,7 +36,6 @@ from harness.site import Site, load_site
 from harness.spec import Cell, ClipSet
 from harness.summary import decision_lines
 from harness.thresholds import thresholds_from_file
-from harness.waivers import decide
 from harness.workbench import Workbench
 
 THRESHOLDS = FIXTURES.parent / "thresholds.toml"
@@ -171,22 +174,18 @@ def _run(options: argparse.Namespace) -> int:
         int(labels[name] == best) for name, best in zip(preds.clip_ids, classes, strict=True)
     )
     print(f"{cell.id}: {right} of {len(clips.clips)} clips right (top-1)")
-    for name, reason in preds.unreadable.items():
-        print(f"unreadable: {name}: {reason}")
+    status = print_unreadable(preds)
     if options.output is not None:
         write_predictions(options.output, preds)
-    return 1 if preds.unreadable else 0
+    return status
 
 
 def _judge(options: argparse.Namespace) -> int:
     run = RunDirectory(options.run)
-    facts, thresholds = run.facts(), thresholds_from_file(options.thresholds)
-    if thresholds.digest != facts.thresholds_digest:
+    thresholds = thresholds_from_file(options.thresholds)
+    if thresholds.digest != run.facts().thresholds_digest:
         print(f"judged by {thresholds.path}, which is not what the run was judged by then")
-    records = [rejudged(record, thresholds) for record in run.records()]
-    today = datetime.datetime.now(datetime.UTC).date()
-    facts = facts_today(facts, records, thresholds)
-    decision = decide(records, facts, thresholds.file.waivers, today)
+    facts, records, decision = judged_today(run, thresholds)
     speeds = speed_lines(records, thresholds.references())
     spared = left_out(records, facts.must_pass)
     lines = decision_lines(records, decision, thresholds.file.waivers, spared)

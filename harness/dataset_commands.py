@@ -177,7 +177,7 @@ def _predict(options: argparse.Namespace) -> int:
     index, count = options.shard
     print(f"shard {index + 1} of {count}: {len(preds.clip_ids)} clips")
     write_predictions(options.output, preds)
-    return _print_unreadable(preds)
+    return print_unreadable(preds)
 
 
 def _merge(options: argparse.Namespace) -> int:
@@ -190,7 +190,7 @@ def _merge(options: argparse.Namespace) -> int:
         print(f"{name}: {count.k} of {count.n} clips, 95 % interval {low:.2f} to {high:.2f} %")
     write_predictions(options.output, preds)
     print(f"clip set {clip_set.digest}")
-    return _print_unreadable(preds)
+    return print_unreadable(preds)
 
 
 def _preprocess(options: argparse.Namespace) -> int:
@@ -269,7 +269,8 @@ def _predictions_of(path: Path) -> Predictions:
         ) from error
 
 
-def _print_unreadable(preds: Predictions) -> int:
+def print_unreadable(preds: Predictions) -> int:
+    """Print the clips that could not be read and return the exit status: 1 where there are some."""
     for name, reason in preds.unreadable.items():
         print(f"unreadable: {name}: {reason}")
     return 1 if preds.unreadable else 0

@@ -13,9 +13,9 @@ from harness.gate import ExitStatus, Problem, exit_status
 from harness.history import History, Night
 from harness.night import Kind, Notice, against_baseline, changed_levels, pasts
 from harness.records import RunDirectory, RunFacts
-from harness.rejudge import facts_today, rejudged
+from harness.rejudge import judged_today
 from harness.thresholds import Thresholds
-from harness.waivers import decide, said
+from harness.waivers import said
 
 GAP_HOURS = 36.0
 
@@ -75,11 +75,7 @@ def gate_run(
     Raises:
         HarnessError: the run, the history or the baseline cannot be used.
     """
-    facts = run.facts()
-    records = [rejudged(record, thresholds) for record in run.records()]
-    today = datetime.datetime.now(datetime.UTC).date()
-    facts = facts_today(facts, records, thresholds)
-    decision = decide(records, facts, thresholds.file.waivers, today)
+    facts, _, decision = judged_today(run, thresholds)
     floors = [Notice(Kind.CONTRACT, one.id, one.status, one.reason) for one in decision.problems]
     if not facts.is_over:
         return GateReport(facts.run_id, tuple(floors), ("it is not over: not in the history",))

@@ -1,5 +1,6 @@
-"""A stored record under the limits of today."""
+"""A stored run under the contract of today."""
 
+import datetime
 from collections.abc import Sequence
 
 from harness.accuracy import AccuracyMeasurement
@@ -8,9 +9,10 @@ from harness.errors import RecordError
 from harness.judge import Verdict
 from harness.judge.verdict import invalid
 from harness.measurement import Measurement
-from harness.records import Record, RunFacts
+from harness.records import Record, RunDirectory, RunFacts
 from harness.spec import Status
 from harness.thresholds import Thresholds
+from harness.waivers import Decision, decide
 
 
 def rejudged(record: Record, thresholds: Thresholds) -> Record:
@@ -31,7 +33,22 @@ def rejudged(record: Record, thresholds: Thresholds) -> Record:
     return record.model_copy(update={"verdict": verdict})
 
 
-def facts_today(facts: RunFacts, records: Sequence[Record], thresholds: Thresholds) -> RunFacts:
+def judged_today(
+    run: RunDirectory, thresholds: Thresholds
+) -> tuple[RunFacts, list[Record], Decision]:
+    """Return a run as the contract, what it requires and its waivers have it today.
+
+    Raises:
+        RecordError: the run cannot be read, or the contract has no limits for one of its cells.
+        InputError: the contract has no such tier.
+    """
+    records = [rejudged(record, thresholds) for record in run.records()]
+    facts = _facts_today(run.facts(), records, thresholds)
+    today = datetime.datetime.now(datetime.UTC).date()
+    return facts, records, decide(records, facts, thresholds.file.waivers, today)
+
+
+def _facts_today(facts: RunFacts, records: Sequence[Record], thresholds: Thresholds) -> RunFacts:
     """Return the facts with what the contract requires now of the checks that the run was about.
 
     What was required then stays so, even if it was nothing. Cells that were excused, as their device

@@ -1,6 +1,7 @@
 """Clips on disk: video files, and folders of raw frames."""
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,9 +75,10 @@ def frame_count(path: Path) -> int:
 
 def _has_content(path: Path) -> bool:
     try:
-        return path.is_file() and path.stat().st_size > 0
+        found = path.stat()
     except OSError:
         return False
+    return stat.S_ISREG(found.st_mode) and found.st_size > 0
 
 
 def _refuse(error: OSError) -> None:
