@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.plugin import RunCheck
+from harness.pytest_plugin.plugin import RunCheck
 
 
 @pytest.mark.accuracy

@@ -18,11 +18,12 @@ import numpy as np
 from measured import finish
 from scipy.stats import binom
 
-from harness.accuracy import AccuracyMeasurement, accuracy_measurement
+from harness.clips import Clip, ClipSet, Predictions
 from harness.judge import judge_accuracy
-from harness.limits import AccuracyFloor, AccuracyLimits, PairedLimits
-from harness.spec import Clip, ClipSet, Predictions, Status
-from harness.statistics import mcnemar_midp, tango_bounds
+from harness.judge.limits import AccuracyFloor, AccuracyLimits, PairedLimits
+from harness.measure.accuracy import AccuracyMeasurement, accuracy_measurement
+from harness.measure.statistics import mcnemar_midp, tango_bounds
+from harness.spec import Status
 
 CLIPS, CLASSES, RIGHT = 19796, 8, 0.75
 DISCORDANCE, MARGIN, CONFIDENCE = 0.005, 0.002, 0.95

@@ -18,12 +18,12 @@ import kinetics_like
 import numpy as np
 from measured import finish
 
+from harness.clips import Clip, ClipSet
 from harness.data.loading import crops_from_clip, sample_from_crops
 from harness.data.store import CropStore
 from harness.data.transforms import batch_rows
+from harness.predict.run import feed_from_samples
 from harness.registry import model_spec
-from harness.run import feed_from_samples
-from harness.spec import Clip, ClipSet
 
 GOAL = 8.0
 GOAL_DISK = 0.26

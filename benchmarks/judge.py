@@ -15,15 +15,7 @@ from pathlib import Path
 import numpy as np
 from measured import finish
 
-from harness.__main__ import main as harness
-from harness.accuracy import accuracy_measurement
-from harness.baseline import freeze, write_baseline
-from harness.build import FIXTURES
-from harness.export_facts import ExportMeasurement
-from harness.history import History
-from harness.parity import ChainScores, InputCounts, parity_measurement
-from harness.records import Record, new_run_directory
-from harness.simulated import (
+from benchmarks.simulated import (
     START,
     SimulatedNight,
     run_facts,
@@ -31,8 +23,17 @@ from harness.simulated import (
     simulated_run,
     simulated_throughput,
 )
-from harness.spec import CHECKS, Clip, ClipSet, Predictions
-from harness.thresholds import thresholds_from_file
+from harness.__main__ import main as harness
+from harness.clips import Clip, ClipSet, Predictions
+from harness.contract.thresholds import thresholds_from_file
+from harness.host.site import FIXTURES
+from harness.measure.accuracy import accuracy_measurement
+from harness.measure.export import ExportMeasurement
+from harness.measure.parity import ChainScores, InputCounts, parity_measurement
+from harness.nightly.baseline import freeze, write_baseline
+from harness.nightly.history import History
+from harness.record.record import Record, new_run_directory
+from harness.spec import CHECKS
 
 CLIPS, CLASSES = 19796, 400
 NIGHTS, SERIES = 1000, 50

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.pytorch import _quiet_mmaction
+from harness.build.torch_model import _quiet_mmaction
 from harness.spec import ModelSpec
 
 SIZE = (340, 256)

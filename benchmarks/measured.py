@@ -4,9 +4,9 @@ import os
 import tempfile
 from pathlib import Path
 
-from harness.progress import Progress
-from harness.site import load_site
-from harness.workbench import Workbench
+from harness.build.workbench import Workbench
+from harness.host.progress import Progress
+from harness.host.site import load_site
 
 
 def workbench(cache: Path | None = None) -> Workbench:

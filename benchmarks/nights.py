@@ -17,9 +17,9 @@ from multiprocessing import get_context
 import numpy as np
 from measured import finish
 
-from harness.baseline import BaselineSeries
-from harness.night import RULES, Past, against_baseline, changed_levels
-from harness.series import Point, Series, SeriesKey
+from harness.nightly.baseline import BaselineSeries
+from harness.nightly.comparison import RULES, Past, against_baseline, changed_levels
+from harness.nightly.series import Point, Series, SeriesKey
 from harness.spec import Status
 
 MATRIX = 36

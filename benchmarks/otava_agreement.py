@@ -1,4 +1,4 @@
-"""Whether harness/change_points.py finds what Apache Otava finds, on simulated nights.
+"""Whether harness/nightly/change_points.py finds what Apache Otava finds, on simulated nights.
 
 Otava pins another NumPy, so it lives in an environment of its own and the check is optional:
     python3.11 -m venv /tmp/otava && /tmp/otava/bin/pip install apache-otava==0.8.0
@@ -17,7 +17,7 @@ import sys
 import numpy as np
 from measured import finish
 
-from harness.change_points import change_points
+from harness.nightly.change_points import change_points
 
 GOAL = 1.0
 MAX_P, MIN_MAGNITUDE, WINDOW = 0.001, 0.02, 50

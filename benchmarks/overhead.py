@@ -20,12 +20,13 @@ from pathlib import Path
 import numpy as np
 from measured import finish, workbench
 
+from harness.clips import Sample
+from harness.data.datasets import motion8
 from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
-from harness.datasets import motion8
-from harness.run import feed_from_samples, scored_batches
+from harness.predict.run import feed_from_samples, scored_batches
 from harness.runtimes.ort import OrtSession, ort_session
-from harness.spec import Cell, Feed, Sample
+from harness.spec import Cell, Feed
 
 GOAL = 0.99
 CELL = Cell("nonlocal_tiny", "cpu", 8)

@@ -19,22 +19,23 @@ from pathlib import Path
 import numpy as np
 from measured import finish
 
-from harness.accuracy import accuracy_measurement
-from harness.checks import rejudge
-from harness.datasets import motion8
-from harness.export_facts import ExportMeasurement
-from harness.parity import ChainScores, InputCounts, parity_measurement
-from harness.records import Record, RunDirectory, RunFacts
+from harness.clips import Clip, ClipSet, Predictions
+from harness.contract.thresholds import thresholds_from_file
+from harness.data.datasets import motion8
+from harness.data.strips import raw_strips
+from harness.judge.measurement import rejudge
+from harness.measure.accuracy import accuracy_measurement
+from harness.measure.export import ExportMeasurement
+from harness.measure.parity import ChainScores, InputCounts, parity_measurement
+from harness.measure.throughput import session_timing, throughput_measurement
+from harness.record.record import Record, RunDirectory, RunFacts
 from harness.registry import model_spec
 from harness.report.evidence import evidence_from_records
 from harness.report.merge import merged_runs
 from harness.report.page import page_from_release
 from harness.report.pdf import browser, browser_arguments
 from harness.report.release import release_from_merged
-from harness.spec import CHECKS, Cell, Clip, ClipSet, Predictions
-from harness.strips import raw_strips
-from harness.thresholds import thresholds_from_file
-from harness.throughput import session_timing, throughput_measurement
+from harness.spec import CHECKS, Cell
 
 CELLS, CLIPS, FLIPS, CLASSES = 36, 20_000, 200, 400
 SESSIONS, QUERIES = 20, 1000

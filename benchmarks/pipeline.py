@@ -24,12 +24,13 @@ import kinetics_like
 import numpy as np
 from measured import finish
 
+from harness.clips import Clip, ClipSet
 from harness.data.loading import crops_from_clip
 from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
+from harness.predict.run import readable_samples, scored_batches, stream_from_runner
 from harness.registry import model_spec
-from harness.run import readable_samples, scored_batches, stream_from_runner
-from harness.spec import Clip, ClipSet, Feed
+from harness.spec import Feed
 
 GOAL = 1.8
 GOAL_BUSY = 0.97

@@ -16,11 +16,11 @@ import kinetics_like
 import numpy as np
 from measured import finish
 
+from harness.clips import Clip, Sample
 from harness.data.loading import sample_from_clip
 from harness.data.sampling import frame_indices
 from harness.data.skipping import NotPlain, coded_from_container, needed
 from harness.registry import model_spec
-from harness.spec import Clip, Sample
 
 GOAL = 1.5
 GOAL_ANY = 1.0

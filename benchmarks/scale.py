@@ -18,14 +18,15 @@ from pathlib import Path
 import numpy as np
 from measured import finish
 
+from harness.clips import Clip, ClipSet
+from harness.data.datasets import motion8
 from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
-from harness.datasets import motion8
+from harness.host.child_process import peak_bytes, run_in_child
+from harness.predict.journal import Work, journal_at, predict_resumed
+from harness.predict.run import stream_from_runner
 from harness.registry import model_spec
-from harness.resume import Work, journal_at, predict_resumed
-from harness.run import stream_from_runner
-from harness.spec import Clip, ClipSet, Feed
-from harness.stages import peak_bytes, run_in_child
+from harness.spec import Feed
 
 GOAL = 1.1
 TIME_OFF = 0.1

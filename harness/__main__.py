@@ -7,36 +7,37 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import contract_commands, registry
-from harness.artifacts import ArtifactStore
-from harness.build import FIXTURES
-from harness.channels.commands import add_commands as add_channel_commands
-from harness.data.kinetics import clip_set_from_list
-from harness.data.loading import samples
-from harness.dataset_commands import (
+from harness import registry
+from harness.build.workbench import Workbench
+from harness.cli import contract
+from harness.cli.dataset import (
     add_commands,
     print_unreadable,
     require_writable,
     write_predictions,
 )
-from harness.datasets import clip_set_from_site
-from harness.doctor import doctor_lines
+from harness.cli.doctor import doctor_lines
+from harness.cli.export_results import add_commands as add_channel_commands
+from harness.cli.nightly import add_nightly_commands
+from harness.cli.report import add_command as add_report
+from harness.cli.sign import add_commands as add_signing_commands
+from harness.clips import ClipSet
+from harness.contract.thresholds import thresholds_from_file
+from harness.data.datasets import clip_set_from_site
+from harness.data.kinetics import clip_set_from_list
+from harness.data.loading import samples
+from harness.decide.problems import exit_status, left_out
+from harness.decide.rejudge import judged_today
+from harness.decide.speeds import speed_lines
+from harness.decide.summary import decision_lines
 from harness.errors import HarnessError, InputError
-from harness.gate import exit_status, left_out
-from harness.nightly_commands import add_nightly_commands
-from harness.progress import Progress
-from harness.ratios import speed_lines
-from harness.records import RunDirectory
-from harness.rejudge import judged_today
-from harness.report.commands import add_command as add_report
-from harness.run import predict, stream_from_session
-from harness.scores import best_classes, crop_mean
-from harness.signing.commands import add_commands as add_signing_commands
-from harness.site import Site, load_site
-from harness.spec import Cell, ClipSet
-from harness.summary import decision_lines
-from harness.thresholds import thresholds_from_file
-from harness.workbench import Workbench
+from harness.host.artifacts import ArtifactStore
+from harness.host.progress import Progress
+from harness.host.site import FIXTURES, Site, load_site
+from harness.measure.scores import best_classes, crop_mean
+from harness.predict.run import predict, stream_from_session
+from harness.record.record import RunDirectory
+from harness.spec import Cell
 
 THRESHOLDS = FIXTURES.parent / "thresholds.toml"
 USAGE_ERROR = 2
@@ -109,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     add_channel_commands(commands)
     add_signing_commands(commands)
     add_report(commands, THRESHOLDS)
-    contract_commands.add_commands(commands)
+    contract.add_commands(commands)
     add_nightly_commands(commands)
     return parser
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import harness.devices
 import harness.models
+from harness.device import Device
 from harness.errors import InputError
-from harness.spec import Device, ModelSpec
+from harness.spec import ModelSpec
 
 
 def model_names() -> tuple[str, ...]:

@@ -9,19 +9,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.errors import RunError
-from harness.spec import (
+from harness.device import (
     Device,
-    DeviceModel,
     DeviceSpec,
     DeviceState,
-    Feed,
     LoopSettings,
     LoopTimes,
-    OnnxModel,
     Presence,
     Session,
 )
+from harness.errors import RunError
+from harness.spec import DeviceModel, Feed, OnnxModel
 
 
 class FakeClock:

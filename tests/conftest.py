@@ -1,12 +1,104 @@
-"""Narrow relatives of the two model families, built from the same configurations."""
+"""Narrow relatives of the two model families, and a suite of one with fitted weights."""
 
 import dataclasses
 import functools
+import hashlib
+import io
 
 import pytest
 
-from harness.registry import model_spec
-from harness.spec import TensorSpec
+from harness.build.build import Workshop
+from harness.build.workbench import Workbench
+from harness.check.suite import Suite
+from harness.clips import Sample
+from harness.contract.thresholds import thresholds_from_file
+from harness.data.datasets import motion8
+from harness.errors import HarnessError
+from harness.host.artifacts import ArtifactStore
+from harness.host.child_process import StageCost
+from harness.host.progress import Progress
+from harness.host.site import load_site
+from harness.record.record import new_run_directory
+from harness.registry import device, model_spec
+from harness.spec import CHECKS, Cell, TensorSpec
+
+CLIPS = 16
+CELL = Cell("nonlocal_tiny", "cpu", 4)
+CONTRACT = """
+schema = 1
+[clip_sets.motion8]
+clip_count = 16
+source = "the first clips"
+[models.nonlocal_tiny]
+clip_set = "motion8"
+paired = { margin = 0.5, confidence = 0.95, source = "sixteen clips show no less" }
+[models.nonlocal_tiny.parity.fp32]
+fp64_factor = 3.0
+fp64_atol = 1e-3
+max_abs_error = 5e-3
+p999_abs_error = 5e-3
+relative_l2 = 1e-3
+cosine = 0.9999
+top1_agreement = 1.0
+top5_overlap = 0.9
+source = "a clean run"
+[models.nonlocal_tiny.parity.fp16]
+fp64_factor = 3.0
+fp64_atol = 0.1
+max_abs_error = 0.5
+p999_abs_error = 0.5
+relative_l2 = 0.1
+cosine = 0.99
+top1_agreement = 0.9
+top5_overlap = 0.8
+source = "a guess"
+"""
+DEVICE_CONTRACT = """
+[models.nonlocal_tiny.devices.{device}]
+top1 = {{ floor = 0.9, source = "fitted" }}
+top5 = {{ floor = 0.9, source = "fitted" }}
+[models.nonlocal_tiny.devices.{device}.throughput.bs4]
+golden = {golden}
+tolerance = {tolerance}
+unit = "{unit}"
+definition = "device"
+scope = "host"
+against = "{against}"
+implausible = {implausible}
+source = "a double of 40 ms, or a run on any machine"
+"""
+TIERS = """
+[tiers.nightly]
+cells = ["*"]
+required = ["*"]
+parity_inputs = { default = 8 }
+[tiers.nightly.timing.default]
+sessions_min = 2
+sessions_max = 3
+warmup_queries = 1
+min_queries = 4
+min_seconds = 0.0
+[tiers.nightly.timing.nonlocal_tiny-cpu]
+sessions_min = 1
+sessions_max = 2
+warmup_queries = 1
+min_queries = 2
+min_seconds = 0.0
+"""
+ABSOLUTE = {
+    "golden": 100.0,
+    "tolerance": 0.05,
+    "unit": "clips/s",
+    "against": "absolute",
+    "implausible": 3.0,
+}
+RELATIVE = {
+    "golden": 1.0,
+    "tolerance": 0.99,
+    "unit": "x PyTorch",
+    "against": "pytorch",
+    "implausible": 1000.0,
+}
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +150,7 @@ def narrow_timesformer(torch):
 @pytest.fixture(scope="session")
 def timesformer_model(narrow_timesformer):
     """The narrow TimeSformer with seeded weights; not to be changed."""
-    from harness.pytorch import torch_model_from_spec
+    from harness.build.torch_model import torch_model_from_spec
 
     return torch_model_from_spec(narrow_timesformer, None)
 
@@ -66,7 +158,7 @@ def timesformer_model(narrow_timesformer):
 @pytest.fixture(scope="session")
 def nonlocal_model(narrow_nonlocal):
     """The narrow TSM-NL with seeded weights; not to be changed."""
-    from harness.pytorch import torch_model_from_spec
+    from harness.build.torch_model import torch_model_from_spec
 
     return torch_model_from_spec(narrow_nonlocal, None)
 
@@ -74,7 +166,7 @@ def nonlocal_model(narrow_nonlocal):
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory, narrow_nonlocal, narrow_timesformer):
     """Return (spec, path, facts) of a narrow family at a batch size, exported once."""
-    from harness.export import write_onnx
+    from harness.build.onnx_export import write_onnx
 
     specs = {"nonlocal": narrow_nonlocal, "timesformer": narrow_timesformer}
     folder = tmp_path_factory.mktemp("exported")
@@ -114,3 +206,138 @@ def tiny_spec():
         output=TensorSpec("y", (2, 3)),
         softmax_in_graph=False,
     )
+
+
+def run_here(function, *args, heartbeat=None, timeout_s=None, log=None, failure=None):
+    """Stand in for ``run_in_child`` where the child is not the point."""
+    if heartbeat is not None:
+        heartbeat(0.0)
+    try:
+        return function(*args), StageCost(0.25, 4096)
+    except (HarnessError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        raise failure(f"it raised {error!r}") from error
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Run stages in this process."""
+    monkeypatch.setattr("harness.build.build.run_in_child", run_here)
+    monkeypatch.setattr("harness.check.checks.run_in_child", run_here)
+
+
+@pytest.fixture
+def workshop(tmp_path):
+    """An empty store in which stages run."""
+    return Workshop(ArtifactStore(tmp_path / "cache"), tmp_path / "logs", Progress())
+
+
+@pytest.fixture(scope="session")
+def narrow_spec():
+    """The architecture of nonlocal_tiny at 32 x 32 and 4 channels, under its name."""
+    tiny = model_spec("nonlocal_tiny")
+    return dataclasses.replace(
+        tiny,
+        overrides={
+            "backbone": {"type": "NarrowResNetTSM", "base_channels": 4, "pretrained": None},
+            "cls_head": {"num_classes": 8, "in_channels": 128},
+        },
+        input=TensorSpec("video", (1, 8, 3, 32, 32)),
+        protocol=dataclasses.replace(tiny.protocol, short_side=36, crop_size=32),
+    )
+
+
+@pytest.fixture(scope="session")
+def clip_set():
+    """The first clips of motion8."""
+    whole = motion8()
+    return dataclasses.replace(whole, clips=whole.clips[:CLIPS], digest="the-first-sixteen")
+
+
+@pytest.fixture(scope="session")
+def fitted(torch, narrow_spec, clip_set, tmp_path_factory):
+    """The narrow model's SPEC and its weights: seeded, with a head that knows the clips."""
+    path = tmp_path_factory.mktemp("checkpoints") / "narrow.pth"
+    content = fitted_checkpoint(torch, narrow_spec, clip_set)
+    path = path.with_name(f"narrow-{hashlib.sha256(content).hexdigest()[:8]}.pth")
+    path.write_bytes(content)
+    return dataclasses.replace(narrow_spec, checkpoint=path.name), path
+
+
+def fitted_checkpoint(torch, spec, clip_set):
+    """Fit the last layer to the clips by least squares and return the file's content."""
+    from harness.build.torch_model import torch_model_from_spec
+    from harness.data.loading import samples
+
+    recognizer = torch_model_from_spec(spec, None).recognizer
+    head, features = recognizer.cls_head.fc_cls, []
+    hook = head.register_forward_hook(lambda _, inputs, __: features.append(inputs[0].mean(dim=0)))
+    with torch.no_grad():
+        for sample in samples(clip_set.clips, spec.protocol):
+            assert isinstance(sample, Sample)
+            recognizer.forward_dummy(torch.from_numpy(sample.tensor.reshape(spec.input.shape)))
+    hook.remove()
+    table = torch.stack(features).double()
+    centre = table.mean(dim=0)
+    labels = torch.tensor([clip.label for clip in clip_set.clips])
+    # No two classes of a clip are alike, so that the best five are no matter of rounding.
+    distance = (torch.arange(spec.class_count) - labels[:, None]) % spec.class_count
+    wanted = torch.where(distance == 0, 3.0, -0.2 * distance).double()
+    weight = torch.linalg.pinv(table - centre, rtol=1e-3) @ wanted
+    head.weight.data.copy_(weight.T)
+    head.bias.data.copy_(-(centre @ weight))
+    buffer = io.BytesIO()
+    torch.save(recognizer.state_dict(), buffer)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def thresholds(tmp_path_factory):
+    """The contract of the narrow model: relative to PyTorch on cpu, absolute elsewhere."""
+    path = tmp_path_factory.mktemp("contract") / "thresholds.toml"
+    devices = {"cpu": RELATIVE, "cuda": ABSOLUTE, "ascend310p": ABSOLUTE}
+    tables = [DEVICE_CONTRACT.format(device=name, **terms) for name, terms in devices.items()]
+    path.write_text("".join([CONTRACT, *tables, TIERS]), encoding="utf-8")
+    return thresholds_from_file(path)
+
+
+@pytest.fixture(scope="session")
+def make_suite(thresholds, fitted, clip_set, tmp_path_factory):
+    """Return what makes a suite of the narrow model over a cache, with doubles for devices."""
+    spec, checkpoint = fitted
+
+    def make(cache, devices=None, model=spec, clips=clip_set):
+        folder = tmp_path_factory.mktemp("suite")
+        (folder / "site.toml").write_text(
+            f'run_root = "runs"\nlock_dir = "locks"\ncheckpoints = ["{checkpoint.parent}"]\n',
+            encoding="utf-8",
+        )
+        site = load_site(folder / "site.toml", {"ACCEPTANCE_CACHE_DIR": str(cache)})
+        doubles = devices or {}
+        bench = Workbench(
+            site,
+            folder / "logs",
+            Progress(),
+            find_model=lambda name: model,
+            find_device=lambda name: doubles.get(name) or device(name),
+        )
+        bench.clip_set = functools.cache(lambda name: clips)
+        return Suite(thresholds, "nightly", bench, new_run_directory(site.run_root))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """A store that all suites share; to be copied where it is to be harmed."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def clean(make_suite, cache):
+    """The suite and the records of a clean run; it is timed in a process of its own."""
+    suite = make_suite(cache)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.build.build.run_in_child", run_here)
+        return suite, {check: suite.check(CELL, check) for check in CHECKS}

@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 
 import harness
+from harness.contract.thresholds import thresholds_from_file
 from harness.judge import Finding, Verdict
-from harness.records import Record
+from harness.record.record import Record
 from harness.spec import Status
-from harness.thresholds import thresholds_from_file
 
 ROOT = Path(harness.__file__).parent.parent
 # Of the set that accuracy must have been measured on.

@@ -4,10 +4,11 @@ import time
 import numpy as np
 import pytest
 
+from harness.device import LoopSettings, Presence
 from harness.errors import BuildError, RunError
+from harness.host.child_process import run_in_child
 from harness.registry import device, model_spec
-from harness.spec import Artifact, DeviceModel, LoopSettings, OnnxModel, Presence
-from harness.stages import run_in_child
+from harness.spec import Artifact, DeviceModel, OnnxModel
 from harness.testing import FakeClock, FakeDevice, FakeSession, FaultyDevice
 
 FEED = {"x": np.arange(3.0)}

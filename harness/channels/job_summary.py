@@ -6,14 +6,14 @@ It is about a run, not about a release: whether that may ship, ``harness report`
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.channels.told import ToldRun
+from harness.channels.stored_run import ToldRun
+from harness.decide.problems import Problem, exit_status
+from harness.decide.summary import is_emulated, margin_text
 from harness.errors import InputError
-from harness.gate import Problem, exit_status
-from harness.records import Record
+from harness.record.record import Record
+from harness.record.reproduce import reproduce_cell
 from harness.report.page import cell_text
-from harness.reproduce import reproduce_cell
 from harness.spec import CHECKS
-from harness.summary import is_emulated, margin_text
 
 # GitHub refuses more than 1 MiB a step, all that its commands write together.
 BYTES_MAX = 1024 * 1024

@@ -10,12 +10,12 @@ import re
 from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree as ET
 
-from harness.channels.told import ToldRun
-from harness.gate import exit_status
+from harness.channels.stored_run import ToldRun
+from harness.decide.problems import exit_status
+from harness.decide.summary import problem_lines
 from harness.judge import Finding
-from harness.records import Record
-from harness.reproduce import reproduce_check
-from harness.summary import problem_lines
+from harness.record.record import Record
+from harness.record.reproduce import reproduce_check
 
 GATE = "acceptance gate"
 # Everything that XML 1.0 cannot hold, not even as a reference.

@@ -4,13 +4,13 @@ import datetime
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, get_args
 
-from harness.accuracy import AccuracyMeasurement
-from harness.channels.told import ToldRun
-from harness.environment import UNKNOWN
-from harness.gate import exit_status
-from harness.records import Record
+from harness.channels.stored_run import ToldRun
+from harness.decide.problems import exit_status
+from harness.host.environment import UNKNOWN
+from harness.measure.accuracy import AccuracyMeasurement
+from harness.measure.throughput import DEFINITIONS, ThroughputMeasurement
+from harness.record.record import Record
 from harness.report.values import Outcome
-from harness.throughput import DEFINITIONS, ThroughputMeasurement
 
 if TYPE_CHECKING:
     from prometheus_client.core import GaugeMetricFamily, Metric

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from harness.clips import Clip, Sample
 from harness.data.loading import Unreadable
 from harness.errors import ClipError
-from harness.spec import Clip, ModelSpec, Sample
+from harness.spec import ModelSpec
 
 INFO = "k400.info"
 CLIPS = "k400.clips"

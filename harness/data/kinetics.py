@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from harness.clips import Clip, ClipSet
 from harness.errors import ClipError
-from harness.spec import Clip, ClipSet
 
 SHOWN_PROBLEMS = 10
 INTEGER = re.compile(r"[+-]?[0-9]+")

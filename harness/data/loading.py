@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
+from harness.clips import Clip, Row, Sample
 from harness.data.rawframes import frames_of_protocol
 from harness.data.sampling import frame_indices
 from harness.data.transforms import (
@@ -17,7 +18,7 @@ from harness.data.transforms import (
 )
 from harness.data.video import decode_as_extracted, decode_frames
 from harness.errors import ClipError
-from harness.spec import Clip, InputProtocol, Row, Sample
+from harness.spec import InputProtocol
 
 # Clips in flight for each worker: one that it decodes, one that waits to be taken.
 QUEUE_PER_WORKER = 2

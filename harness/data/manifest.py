@@ -23,9 +23,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.clips import Clip, ClipSet
 from harness.data.kinetics import content_fingerprint, digest_from_lines, size_fingerprint
 from harness.errors import ClipError
-from harness.spec import Clip, ClipSet
 
 # Stands for the bytes of a clip that was out of reach when the set was scanned.
 UNREADABLE = "unreadable"

@@ -17,12 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.clips import Clip
 from harness.data.clip_files import frame_count
 from harness.data.sampling import frame_indices
 from harness.data.transforms import Frame, frame_from_jpeg, jpeg_from_frame
 from harness.data.video import count_frames, iterate_frames
 from harness.errors import ArtifactError, ClipError
-from harness.spec import Clip, InputProtocol
+from harness.spec import InputProtocol
 
 SHORT_SIDE = 320
 

@@ -20,12 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.clips import Clip, ClipSet
 from harness.data import sampling, skipping, transforms, video
 from harness.data.transforms import Crops
 from harness.errors import ArtifactError
-from harness.locks import try_hold
-from harness.provenance import sha256_from_file
-from harness.spec import Clip, ClipSet, InputProtocol, digest_from_json
+from harness.host.locks import try_hold
+from harness.host.provenance import sha256_from_file
+from harness.spec import InputProtocol, digest_from_json
 
 FORMAT = 1
 SHARD_BYTES = 256 << 20

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.data.store import JOURNAL
 from harness.errors import ArtifactError
-from harness.locks import try_hold
+from harness.host.locks import try_hold
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,12 +16,13 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
+from harness.clips import Clip, Row, Sample
 from harness.data.loading import QUEUE_PER_WORKER, Unreadable, crops_from_clip, sample_from_crops
 from harness.data.store import CropStore, Place
 from harness.data.transforms import Crops, batch_rows
 from harness.errors import ClipError, DecodeError
-from harness.spec import Clip, InputProtocol, Row, Sample
-from harness.stages import follow_parent
+from harness.host.child_process import follow_parent
+from harness.spec import InputProtocol
 
 _LOG = logging.getLogger(__name__)
 POLL_S = 0.05

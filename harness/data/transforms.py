@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from harness.clips import Row
 from harness.errors import ClipError, InputError
-from harness.spec import InputProtocol, Row
+from harness.spec import InputProtocol
 
 Frame = npt.NDArray[np.uint8]
 Crops = npt.NDArray[np.uint8]

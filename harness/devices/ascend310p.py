@@ -1,8 +1,8 @@
 """Ascend 310P: the chip of the Atlas 300I Pro, 300V Pro and 300I Duo (two to a card)."""
 
-from harness.runtimes.atc_ops import ATC_OPS
-from harness.runtimes.cann import CannDevice
-from harness.spec import DeviceSpec
+from harness.device import DeviceSpec
+from harness.runtimes.ascend.device import CannDevice
+from harness.runtimes.ascend.operators import ATC_OPS
 
 DEVICE = CannDevice(
     DeviceSpec(

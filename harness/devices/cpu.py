@@ -1,8 +1,8 @@
 """The host's processor, by ONNX Runtime: the embedded default on which everything works."""
 
-from harness.runtimes.onnx_ops import OPSET11_OPS
+from harness.device import DeviceSpec
 from harness.runtimes.ort import OrtDevice
-from harness.spec import DeviceSpec
+from harness.runtimes.ort_operators import OPSET11_OPS
 
 DEVICE = OrtDevice(
     DeviceSpec(

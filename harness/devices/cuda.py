@@ -4,10 +4,10 @@ import os
 import subprocess
 from collections.abc import Mapping
 
-from harness.runtimes.command import emulator_stamps, executable
-from harness.runtimes.onnx_ops import OPSET11_OPS
+from harness.device import DeviceSpec
+from harness.host.command import emulator_stamps, executable
 from harness.runtimes.ort import OrtDevice
-from harness.spec import DeviceSpec
+from harness.runtimes.ort_operators import OPSET11_OPS
 
 QUERY = ("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
 LIMIT_S = 30.0

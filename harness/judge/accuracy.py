@@ -1,9 +1,6 @@
 """The verdict on accuracy: contract floors as counts of clips, and the paired comparison."""
 
-import math
-from fractions import Fraction
-
-from harness.accuracy import AccuracyMeasurement, ClipCount, Join, PairedComparison
+from harness.judge.limits import AccuracyFloor, AccuracyLimits, PairedLimits, floor_count
 from harness.judge.verdict import (
     Finding,
     Verdict,
@@ -16,8 +13,8 @@ from harness.judge.verdict import (
     passed,
     undecided,
 )
-from harness.limits import AccuracyFloor, AccuracyLimits, PairedLimits
-from harness.statistics import Interval, minimum_detectable_loss, tango_bounds
+from harness.measure.accuracy import AccuracyMeasurement, ClipCount, Join, PairedComparison
+from harness.measure.statistics import Interval, minimum_detectable_loss, tango_bounds
 
 
 def judge_accuracy(measurement: AccuracyMeasurement, limits: AccuracyLimits) -> Verdict:
@@ -44,15 +41,6 @@ def judge_accuracy(measurement: AccuracyMeasurement, limits: AccuracyLimits) -> 
         text = "; ".join(f"{one.name}: {one.note}" for one in open_ones)
         return inconclusive(f"{measurement.clip_count} clips do not decide: {text}", findings)
     return passed("; ".join(f"{one.text} ({one.note})" for one in findings), findings)
-
-
-def floor_count(floor: float, n: int) -> int:
-    """Return the fewest right clips of ``n`` that are a share of at least ``floor``, exactly.
-
-    71.6 % of 19,796 is 14,173.936, so 14,174: computed from the decimal that was written down, not
-    from its binary neighbour.
-    """
-    return math.ceil(Fraction(repr(floor)) * n)
 
 
 def _broken_output(measurement: AccuracyMeasurement) -> str | None:

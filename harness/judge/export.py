@@ -1,7 +1,7 @@
 """The verdict on an exported file."""
 
-from harness.export_facts import ExportMeasurement
 from harness.judge.verdict import Verdict, at_least, at_most, fail, invalid, listed, passed
+from harness.measure.export import ExportMeasurement
 
 
 def judge_export(measurement: ExportMeasurement) -> Verdict:

@@ -1,8 +1,8 @@
 """The verdict on the chain from PyTorch to the device."""
 
+from harness.judge.limits import ParityLimits
 from harness.judge.verdict import Finding, Verdict, at_least, at_most, fail, invalid, listed, passed
-from harness.limits import ParityLimits
-from harness.parity import CHAIN, DEVICE_EDGES, EdgeParity, ParityMeasurement
+from harness.measure.parity import CHAIN, DEVICE_EDGES, EdgeParity, ParityMeasurement
 
 
 def judge_parity(

@@ -1,5 +1,6 @@
 """The verdict on speed: bounds over sessions against the floor, and too fast is red too."""
 
+from harness.judge.limits import ThroughputReference
 from harness.judge.verdict import (
     Finding,
     Verdict,
@@ -12,9 +13,8 @@ from harness.judge.verdict import (
     passed,
     undecided,
 )
-from harness.limits import ThroughputReference
-from harness.statistics import Interval, look_confidence, session_bounds
-from harness.throughput import SpeedSeries, ThroughputMeasurement
+from harness.measure.statistics import Interval, look_confidence, session_bounds
+from harness.measure.throughput import SpeedSeries, ThroughputMeasurement
 
 
 def judge_throughput(

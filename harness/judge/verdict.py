@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 import pydantic
 
-from harness.measurement import Measurement
+from harness.measure.measurement import Measurement
 from harness.spec import Status
 
 LISTED = 3

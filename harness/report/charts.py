@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from harness.parity import EdgeParity
+from harness.measure.parity import EdgeParity
+from harness.measure.statistics import Interval, median
+from harness.measure.throughput import SessionTiming
 from harness.report.svg import drawing, line, mark, nice_ticks, path, scale, tag, text
 from harness.report.values import MarginLine
-from harness.statistics import Interval, median
-from harness.throughput import SessionTiming
 
 _BINS = 40
 

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import get_args
 
-from harness.checks import rejudge
-from harness.environment import UNKNOWN
+from harness.contract.thresholds import Thresholds
+from harness.host.environment import UNKNOWN
 from harness.judge import Verdict
-from harness.measurement import Measurement
-from harness.records import Record
+from harness.judge.measurement import rejudge
+from harness.measure.measurement import Measurement
+from harness.record.record import Record
 from harness.report.lines import blocker_kind
 from harness.report.merge import Merged
 from harness.report.values import (
@@ -20,7 +21,6 @@ from harness.report.values import (
     WaiverLine,
 )
 from harness.spec import Status
-from harness.thresholds import Thresholds
 
 _SHORT = 12
 _OPEN: Mapping[Outcome, ReasonKind] = {

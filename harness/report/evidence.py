@@ -4,13 +4,13 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from harness.accuracy import AccuracyMeasurement
-from harness.benchmark_json import session_timings
-from harness.export_facts import ExportMeasurement
-from harness.parity import ParityMeasurement
-from harness.records import Record, RunDirectory
-from harness.strips import Strips
-from harness.throughput import SessionTiming, ThroughputMeasurement
+from harness.data.strips import Strips
+from harness.measure.accuracy import AccuracyMeasurement
+from harness.measure.export import ExportMeasurement
+from harness.measure.parity import ParityMeasurement
+from harness.measure.throughput import SessionTiming, ThroughputMeasurement
+from harness.record.benchmark_json import session_timings
+from harness.record.record import Record, RunDirectory
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,10 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from harness.accuracy import AccuracyMeasurement
-from harness.environment import UNKNOWN
-from harness.limits import ThroughputReference
-from harness.ratios import (
+from harness.contract.thresholds import Thresholds
+from harness.decide.speeds import (
     GUIDE_NAMES,
     BestBatch,
     CellSpeed,
@@ -14,7 +12,10 @@ from harness.ratios import (
     ratios,
     speeds_from_records,
 )
-from harness.records import Record
+from harness.host.environment import UNKNOWN
+from harness.judge.limits import ThroughputReference
+from harness.measure.accuracy import AccuracyMeasurement
+from harness.record.record import Record
 from harness.report.table_values import (
     AccuracyRow,
     GuideTables,
@@ -25,7 +26,6 @@ from harness.report.table_values import (
 )
 from harness.report.values import RunLine
 from harness.spec import Cell
-from harness.thresholds import Thresholds
 
 
 def guide_tables(

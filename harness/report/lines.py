@@ -4,16 +4,16 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Literal
 
-from harness.accuracy import AccuracyMeasurement
+from harness.decide.summary import margin_text
 from harness.judge import Finding, speed_bounds
-from harness.limits import Limits
-from harness.measurement import Measurement
-from harness.records import Record
+from harness.judge.limits import Limits
+from harness.measure.accuracy import AccuracyMeasurement
+from harness.measure.measurement import Measurement
+from harness.measure.statistics import Interval, tango_bounds
+from harness.measure.throughput import ThroughputMeasurement
+from harness.record.record import Record
 from harness.report.values import CheckLine, MarginLine, Outcome
 from harness.spec import Cell, Check, Status
-from harness.statistics import Interval, tango_bounds
-from harness.summary import margin_text
-from harness.throughput import ThroughputMeasurement
 
 SEEDED = "seeded weights"
 EMULATED = "an emulator answered in the device's place"

@@ -4,9 +4,9 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 
-from harness.environment import UNKNOWN
 from harness.errors import RecordError
-from harness.records import RECORDS, Record, RunDirectory, RunFacts
+from harness.host.environment import UNKNOWN
+from harness.record.record import RECORDS, Record, RunDirectory, RunFacts
 from harness.report.lines import is_run
 from harness.report.values import RunLine
 from harness.spec import Status

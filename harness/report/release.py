@@ -8,8 +8,11 @@ import json
 import shlex
 from collections.abc import Sequence
 
-from harness.environment import UNKNOWN
-from harness.records import Record, RunDirectory
+from harness.contract.thresholds import Thresholds
+from harness.decide.waivers import review
+from harness.host.environment import UNKNOWN
+from harness.record.record import Record, RunDirectory
+from harness.record.reproduce import reproduce_cell
 from harness.report.decision import reasons_against
 from harness.report.guide import guide_tables
 from harness.report.lines import Asked, line_from_record, line_of_nothing
@@ -23,10 +26,7 @@ from harness.report.values import (
     RunLine,
     WaiverLine,
 )
-from harness.reproduce import reproduce_cell
 from harness.spec import CHECKS, Cell, Check
-from harness.thresholds import Thresholds
-from harness.waivers import review
 
 __all__ = ["CellLine", "CheckLine", "Reason", "Release", "RunLine", "WaiverLine"]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from harness.measurement import Measurement
+from harness.measure.measurement import Measurement
 
 
 class VersionRow(Measurement):

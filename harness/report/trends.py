@@ -3,9 +3,9 @@
 import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 
-from harness.change_points import ChangePoint
-from harness.night import level_changes, pasts
-from harness.series import Series, changed_facts
+from harness.nightly.change_points import ChangePoint
+from harness.nightly.comparison import level_changes, pasts
+from harness.nightly.series import Series, changed_facts
 
 _UNITS = {"per_s": "clips/s", "x_pytorch": "x PyTorch"}
 

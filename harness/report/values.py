@@ -9,10 +9,10 @@ from typing import Literal, Self
 import pydantic
 
 from harness.judge import Finding
-from harness.measurement import Measurement
+from harness.measure.measurement import Measurement
+from harness.measure.statistics import Interval
 from harness.report.table_values import GuideTables
 from harness.spec import Check
-from harness.statistics import Interval
 
 Outcome = Literal["pass", "fail", "inconclusive", "invalid", "error", "not run", "waived"]
 Decision = Literal["SHIP", "DO NOT SHIP"]

@@ -5,9 +5,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.contract.thresholds import Thresholds
 from harness.errors import HarnessError, RecordError, first_line
-from harness.history import History
-from harness.records import RunDirectory
+from harness.nightly.history import History
+from harness.record.record import RunDirectory
 from harness.report.evidence import evidence_from_records
 from harness.report.merge import merged_runs
 from harness.report.page import headline, markdown_from_release, page_from_release
@@ -15,7 +16,6 @@ from harness.report.pdf import pdf_from_page
 from harness.report.release import release_from_merged
 from harness.report.trends import trends_from_series
 from harness.report.values import Release
-from harness.thresholds import Thresholds
 
 PAGE = "signoff.html"
 

@@ -6,18 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.device import DeviceSpec, DeviceState, LoopSettings, LoopTimes, Presence
 from harness.errors import BuildError, RunError, first_line
-from harness.spec import (
-    DeviceModel,
-    DeviceSpec,
-    DeviceState,
-    Feed,
-    LoopSettings,
-    LoopTimes,
-    OnnxModel,
-    Presence,
-)
-from harness.timing import measure_session
+from harness.measure.timing import measure_session
+from harness.spec import DeviceModel, Feed, OnnxModel
 
 if TYPE_CHECKING:
     import onnxruntime

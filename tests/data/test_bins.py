@@ -4,11 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.clips import Clip, Sample
 from harness.data.bins import write_bins
 from harness.data.loading import Unreadable
 from harness.errors import ClipError
 from harness.registry import model_spec
-from harness.spec import Clip, Sample, TensorSpec
+from harness.spec import TensorSpec
 
 CLIPS = tuple(Clip(f"clip {number}", Path("x"), 10 + number) for number in range(5))
 

@@ -2,6 +2,7 @@ import hashlib
 
 import pytest
 
+from harness.clips import Clip
 from harness.data.kinetics import (
     clip_set_from_list,
     content_fingerprint,
@@ -9,7 +10,6 @@ from harness.data.kinetics import (
     size_fingerprint,
 )
 from harness.errors import ClipError
-from harness.spec import Clip
 
 NAMES = ("abseiling", "air drumming", "zumba")
 

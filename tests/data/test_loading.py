@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.clips import Clip, Sample
 from harness.data.loading import (
     QUEUE_PER_WORKER,
     Unreadable,
@@ -13,7 +14,6 @@ from harness.data.loading import (
     samples,
 )
 from harness.errors import ClipError
-from harness.spec import Clip, Sample
 
 NONLOCAL_CONFIG = "tsm/tsm_nl_dot_product_r50_1x1x8_50e_kinetics400_rgb.py"
 TIMESFORMER_CONFIG = "timesformer/timesformer_divST_8x32x1_15e_kinetics400_rgb.py"

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from harness.__main__ import main
+from harness.clips import Clip
 from harness.data import rawframes
 from harness.data.loading import crops_from_clip, sample_from_clip
 from harness.data.manifest import write_manifest
 from harness.data.rawframes import extract, frames_from_folder, write_listing
 from harness.data.scan import Source, scan
 from harness.errors import ArtifactError, ClipError
-from harness.spec import Clip
 
 TIMESFORMER_CONFIG = "timesformer/timesformer_divST_8x32x1_15e_kinetics400_rgb.py"
 

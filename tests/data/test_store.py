@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from harness.__main__ import main
+from harness.clips import Clip, ClipSet
 from harness.data.store import CropStore, about, record_shape
 from harness.data.store_list import kept_stores
 from harness.errors import ArtifactError
 from harness.registry import model_spec
-from harness.spec import Clip, ClipSet
 
 
 @pytest.fixture

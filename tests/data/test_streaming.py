@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.clips import Clip
 from harness.data import streaming
+from harness.data.datasets import motion8
 from harness.data.loading import Unreadable, samples
 from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
-from harness.datasets import motion8
 from harness.errors import DecodeError, RunError
+from harness.predict.run import readable_samples, scored_batches, stream_from_runner
 from harness.registry import model_spec
-from harness.run import readable_samples, scored_batches, stream_from_runner
-from harness.spec import Clip
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL = model_spec("nonlocal_tiny").protocol
@@ -29,7 +29,7 @@ import sys
 from pathlib import Path
 from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
-from harness.datasets import motion8
+from harness.data.datasets import motion8
 from harness.registry import model_spec
 if __name__ == "__main__":
     store = CropStore(Path(sys.argv[1]), model_spec("nonlocal_tiny").protocol, motion8())

@@ -10,14 +10,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.accuracy import AccuracyMeasurement, ClassFlip, ClipCount, Join, PairedComparison
-from harness.checks import rejudge
+from harness.contract.tables import Waiver
+from harness.contract.thresholds import thresholds_from_file
+from harness.data.strips import Strip, Strips
 from harness.errors import BuildError, DeviceAbsent, InvalidMeasurement
-from harness.export_facts import ExportMeasurement
 from harness.judge import Verdict
-from harness.limits import Waiver
-from harness.parity import ChainScores, InputCounts, parity_measurement
-from harness.records import Record, RunDirectory, RunFacts
+from harness.judge.measurement import rejudge
+from harness.measure.accuracy import (
+    AccuracyMeasurement,
+    ClassFlip,
+    ClipCount,
+    Join,
+    PairedComparison,
+)
+from harness.measure.export import ExportMeasurement
+from harness.measure.parity import ChainScores, InputCounts, parity_measurement
+from harness.measure.statistics import (
+    mcnemar_midp,
+    minimum_detectable_loss,
+    tango_bounds,
+    wilson_interval,
+)
+from harness.measure.throughput import session_timing, throughput_measurement
+from harness.record.record import Record, RunDirectory, RunFacts
 from harness.report.evidence import evidence_from_records
 from harness.report.merge import merged_runs
 from harness.report.page import markdown_from_release, page_from_release
@@ -25,15 +40,6 @@ from harness.report.pdf import browser_arguments
 from harness.report.release import release_from_merged, release_from_runs
 from harness.report.trends import Trend
 from harness.spec import CHECKS, Cell, Status
-from harness.statistics import (
-    mcnemar_midp,
-    minimum_detectable_loss,
-    tango_bounds,
-    wilson_interval,
-)
-from harness.strips import Strip, Strips
-from harness.thresholds import thresholds_from_file
-from harness.throughput import session_timing, throughput_measurement
 from tests.made import MOTION8_DIGEST
 
 ROOT = Path(__file__).parents[2]

@@ -3,7 +3,9 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from harness.parity import EdgeParity
+from harness.measure.parity import EdgeParity
+from harness.measure.statistics import Interval
+from harness.measure.throughput import session_timing
 from harness.report.charts import (
     chain_chart,
     latency_chart,
@@ -14,8 +16,6 @@ from harness.report.charts import (
 )
 from harness.report.svg import nice_ticks, scale, tag
 from harness.report.values import MarginLine
-from harness.statistics import Interval
-from harness.throughput import session_timing
 
 
 def margin(measured, limit, comparison=">=", interval=None):

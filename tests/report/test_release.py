@@ -5,9 +5,9 @@ import json
 import pydantic
 import pytest
 
+from harness.contract.tables import Waiver
 from harness.errors import BuildError, DeviceAbsent, RecordError
-from harness.limits import Waiver
-from harness.records import RunDirectory
+from harness.record.record import RunDirectory
 from harness.report.release import signoff_schema
 from harness.report.values import Release
 

@@ -1,9 +1,9 @@
 import pytest
 
 from harness.__main__ import main
+from harness.nightly.series import Point, Series, SeriesKey
 from harness.report import pdf
 from harness.report.trends import trends_from_series
-from harness.series import Point, Series, SeriesKey
 from harness.spec import Status
 
 CELL = "nonlocal_r50-cpu-bs1"

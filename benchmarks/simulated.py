@@ -1,0 +1,134 @@
+"""Stored runs of nights that never were, for tests and benchmarks of what reads stored runs.
+
+Measurements are real values of the schemas, computed by the measuring functions from made-up raw
+data; nothing is run. Such runs are told by their host, ``simulated``.
+"""
+
+import dataclasses
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from harness.contract.thresholds import Thresholds
+from harness.decide.rejudge import rejudged
+from harness.judge import Verdict
+from harness.measure.measurement import Measurement
+from harness.measure.throughput import session_timing, throughput_measurement
+from harness.record.record import Record, RunDirectory, RunFacts, new_run_directory
+from harness.spec import Cell, Check, Status, Weights
+
+ENVIRONMENT = {"host": "simulated", "cpu.model": "Simulated CPU", "cpu.usable": "8"}
+# As many sessions as a release wants.
+SESSIONS, QUERIES = 5, 20
+START = datetime.datetime(2022, 1, 1, 2, 0, tzinfo=datetime.UTC)
+
+
+@dataclasses.dataclass(frozen=True)
+class SimulatedNight:
+    """What a made-up run is.
+
+    Attributes:
+        number: nights since the first; names the run and dates it.
+        speed: of all cells, over the golden of the contract.
+        device_facts: versions that the device tells.
+        subjects: digests of what was judged.
+        environment: facts of the machine, beside those that every such run has.
+        tier: that was run.
+        weights: what the models ran with.
+        is_emulated: whether an emulator answered.
+    """
+
+    number: int
+    speed: float = 1.0
+    device_facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    subjects: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    tier: str = "nightly"
+    weights: Weights = "checkpoint"
+    is_emulated: bool = False
+
+    @property
+    def run_id(self) -> str:
+        """Name of its run."""
+        return f"night-{self.number:04d}"
+
+    @property
+    def started(self) -> str:
+        """Its start: 02:00 UTC of its day."""
+        return (START + datetime.timedelta(days=self.number)).isoformat(timespec="seconds")
+
+
+def simulated_run(
+    folder: Path, thresholds: Thresholds, cells: Sequence[Cell], night: SimulatedNight
+) -> RunDirectory:
+    """Write the run of a night, with the throughput of each cell, below ``folder``."""
+    run = new_run_directory(folder / night.run_id)
+    checks: tuple[Check, ...] = ("throughput",)
+    run.write_facts(run_facts(thresholds, cells, night, checks))
+    for cell in cells:
+        measured = simulated_throughput(thresholds, cell, night.speed)
+        run.append(simulated_record(thresholds, cell, "throughput", measured, night))
+    return run
+
+
+def run_facts(
+    thresholds: Thresholds, cells: Sequence[Cell], night: SimulatedNight, checks: Sequence[Check]
+) -> RunFacts:
+    """Return ``run.json`` of a night that required some checks of some cells, and came to its end."""
+    return RunFacts(
+        run_id=night.run_id,
+        tier=night.tier,
+        started=night.started,
+        command=("pytest", "acceptance/"),
+        thresholds_digest=thresholds.digest,
+        environment={**ENVIRONMENT, **night.environment},
+        required=tuple(f"{cell.id}:{check}" for cell in cells for check in checks),
+        is_over=True,
+    )
+
+
+def simulated_throughput(thresholds: Thresholds, cell: Cell, speed: float) -> Measurement:
+    """Return sessions that all run at ``speed`` times the golden of the contract."""
+    reference = thresholds.limits(cell).throughput
+    beside: list[float] = []
+    query_ms = 10.0
+    if reference.against == "pytorch":
+        beside = [reference.golden * speed * query_ms] * QUERIES
+    else:
+        query_ms = 1000.0 * cell.batch / (reference.golden * speed)
+    times = [query_ms] * QUERIES
+    sessions = [session_timing(times, times, (), beside) for _ in range(SESSIONS)]
+    return throughput_measurement(sessions, cell.batch)
+
+
+def simulated_record(
+    thresholds: Thresholds,
+    cell: Cell,
+    check: Check,
+    measured: Measurement,
+    night: SimulatedNight,
+    raw: Mapping[str, str] | None = None,
+) -> Record:
+    """Return the record of a check, judged by the contract."""
+    record = Record(
+        run_id=night.run_id,
+        tier=night.tier,
+        model=cell.model,
+        device=cell.device,
+        batch=cell.batch,
+        check=check,
+        verdict=Verdict(status=Status.INVALID, reason="not judged yet"),
+        measurement=json.loads(measured.model_dump_json()),
+        weights=night.weights,
+        subjects=dict(night.subjects),
+        raw=dict(raw or {}),
+        device_facts=dict(night.device_facts),
+        is_device_present=True,
+        is_emulated=night.is_emulated,
+        inputs_min=1,
+        sessions_min=1,
+        started=night.started,
+        seconds=1.0,
+    )
+    return rejudged(record, thresholds)

@@ -1,0 +1,1 @@
+"""ModelSpec to ONNX, simplified, and the device's model, in the artifact store."""

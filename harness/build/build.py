@@ -1,0 +1,182 @@
+"""ModelSpec -> OnnxModel -> simplified OnnxModel -> DeviceModel, each kept in the artifact store.
+
+The key of an artifact is the digest of everything that shapes it: weights, configuration, batch,
+opset, package versions, the code of the stage, and for a device model the machine it is built on.
+"""
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.build import narrow_tsm, onnx_export, simplify, torch_model
+from harness.device import Device
+from harness.errors import BuildError, ExportError, SimplifyError, StageError
+from harness.host.artifacts import ArtifactStore
+from harness.host.child_process import run_in_child
+from harness.host.progress import Heartbeat, Progress
+from harness.host.provenance import code_digest, package_versions, sha256_from_file
+from harness.host.site import FIXTURES, Site, find_checkpoint
+from harness.runtimes import ort
+from harness.runtimes.ascend import atc
+from harness.runtimes.ascend import device as cann
+from harness.spec import DeviceModel, ModelSpec, OnnxModel, Weights
+
+# What writes the device model of each runtime.
+RUNTIME_CODE = {"ort": (ort,), "cann": (cann, atc)}
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightsFile:
+    """The weights of a model: a checkpoint, or seeded ones, which have no file."""
+
+    kind: Weights
+    digest: str
+    path: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Workshop:
+    """Where stages keep what they make, and whom they tell that they are alive."""
+
+    store: ArtifactStore
+    log_dir: Path
+    progress: Progress
+
+    def run(
+        self,
+        title: str,
+        failure: type[StageError],
+        function: Callable[..., Any],
+        *args: Any,
+        heartbeat: Heartbeat | None = None,
+    ) -> dict[str, Any]:
+        """Run a stage in a process of its own and add what it took to its facts."""
+        self.log_dir.mkdir(parents=True, exist_ok=True)
+        facts, cost = run_in_child(
+            function,
+            *args,
+            heartbeat=heartbeat or self.progress.heartbeat(title),
+            log=self.log_dir / f"{title.replace(' ', '-')}.log",
+            failure=failure,
+        )
+        return {**facts, "seconds": cost.seconds, "peak_bytes": cost.peak_bytes}
+
+
+def weights_from_site(spec: ModelSpec, site: Site) -> WeightsFile:
+    """Find the checkpoint of a model, checking its digest; seeded weights where there is none.
+
+    Raises:
+        CheckpointError: the file is damaged or renamed.
+    """
+    path = find_checkpoint(site, spec.checkpoint, FIXTURES / "checkpoints")
+    if path is None:
+        return WeightsFile("seeded", f"seed:{torch_model.SEED}")
+    return WeightsFile("checkpoint", torch_model.check_checkpoint_digest(path), path)
+
+
+def onnx_from_torch(
+    spec: ModelSpec, batch: int, weights: WeightsFile, workshop: Workshop
+) -> OnnxModel:
+    """Export a model for one batch size.
+
+    Raises:
+        CheckpointError: the weights do not fit.
+        ExportError: the exporter failed.
+        ArtifactError: the store cannot be written.
+    """
+    inputs = {
+        "model": dataclasses.asdict(spec),
+        "config": _config_digest(spec),
+        "batch": batch,
+        "weights": weights.digest,
+        "versions": package_versions("torch", "mmaction2", "mmcv-full", "onnx"),
+        "code": code_digest(onnx_export, torch_model, narrow_tsm),
+    }
+    artifact = workshop.store.get_or_build(
+        "onnx",
+        f"{spec.name}_bs{batch}.onnx",
+        inputs,
+        lambda target: workshop.run(
+            f"export {spec.name} bs{batch}",
+            ExportError,
+            onnx_export.write_onnx,
+            *(spec, batch, weights.path, target),
+        ),
+    )
+    return OnnxModel(spec, batch, weights.kind, artifact)
+
+
+def simplified_from_onnx(onnx: OnnxModel, workshop: Workshop) -> OnnxModel:
+    """Simplify an exported model.
+
+    Raises:
+        SimplifyError: onnxsim failed or changed what the model computes.
+        ArtifactError: the store cannot be written.
+    """
+    spec, batch = onnx.spec, onnx.batch
+    inputs = {
+        "onnx": onnx.artifact.sha256,
+        "versions": package_versions("onnxsim", "onnx", "onnxruntime"),
+        "code": code_digest(simplify),
+    }
+    artifact = workshop.store.get_or_build(
+        "simplified",
+        f"{spec.name}_bs{batch}_sim.onnx",
+        inputs,
+        lambda target: workshop.run(
+            f"simplify {spec.name} bs{batch}",
+            SimplifyError,
+            simplify.write_simplified,
+            *(spec, batch, onnx.artifact.path, target),
+        ),
+    )
+    return dataclasses.replace(onnx, artifact=artifact)
+
+
+def device_model_from_onnx(
+    onnx: OnnxModel, device: Device, facts: Mapping[str, str], workshop: Workshop
+) -> DeviceModel:
+    """Build what the device runs.
+
+    Args:
+        onnx: the simplified model.
+        device: what to build for.
+        facts: of the machine and its toolchain, which shape the result.
+        workshop: where it is kept.
+
+    Raises:
+        BuildError: the device's compiler refused the model.
+        ArtifactError: the store cannot be written.
+    """
+    name = device.spec.name
+    inputs = {
+        "onnx": onnx.artifact.sha256,
+        "options": list(onnx.spec.atc),
+        "device": name,
+        "machine": dict(facts),
+        "code": code_digest(*RUNTIME_CODE[device.spec.runtime]),
+    }
+    suffix = "om" if device.spec.runtime == "cann" else "onnx"
+    artifact = workshop.store.get_or_build(
+        "device",
+        f"{onnx.spec.name}_bs{onnx.batch}_{name}.{suffix}",
+        inputs,
+        lambda target: workshop.run(
+            f"build {onnx.spec.name} bs{onnx.batch} {name}",
+            BuildError,
+            device.build,
+            *(onnx, target),
+        ),
+    )
+    return DeviceModel(onnx, name, artifact)
+
+
+def _config_digest(spec: ModelSpec) -> str:
+    """Digest the configuration without importing mmaction2; its bases go with its version."""
+    found = importlib.util.find_spec("mmaction")
+    if found is None or found.origin is None:
+        raise ExportError("mmaction2 is not installed; run the README's set-up command")
+    return sha256_from_file(Path(found.origin).parent / ".mim" / "configs" / spec.config)

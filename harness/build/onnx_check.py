@@ -1,0 +1,49 @@
+"""Two ONNX files -> what the export check judges."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.build.onnx_export import onnx_problems, op_counts, tensor_spec_from_value_info
+from harness.device import DeviceSpec
+from harness.measure.export import ExportMeasurement, TensorFacts
+from harness.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def measure_export(
+    exported: Path, simplified: Path, spec: ModelSpec, batch: int, device: DeviceSpec
+) -> ExportMeasurement:
+    """Look at both files: valid, as declared, static; and what the device's compiler would take."""
+    import onnx
+
+    problems = [
+        f"{what}: {problem}"
+        for what, path in (("exported", exported), ("simplified", simplified))
+        for problem in onnx_problems(
+            path, spec.input.batched(batch), spec.output.batched(batch), spec.opset
+        )
+    ]
+    proto = onnx.load(simplified)
+    counts = op_counts(proto)
+    problems += [
+        f"simplified: operator {name} ({count} nodes) is not in the allow list of {device.name}"
+        for name, count in counts.items()
+        if name not in device.allowed_ops
+    ]
+    return ExportMeasurement(
+        problems=tuple(problems),
+        ops_checked=sum(counts.values()),
+        opset=max(entry.version for entry in proto.opset_import),
+        op_counts=counts,
+        inputs=tuple(map(_tensor_facts, proto.graph.input)),
+        outputs=tuple(map(_tensor_facts, proto.graph.output)),
+        onnx_bytes=exported.stat().st_size,
+        simplified_bytes=simplified.stat().st_size,
+    )
+
+
+def _tensor_facts(value: "onnx.ValueInfoProto") -> TensorFacts:
+    spec = tensor_spec_from_value_info(value)
+    return TensorFacts(name=spec.name, shape=spec.shape, dtype=spec.dtype)

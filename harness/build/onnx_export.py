@@ -1,0 +1,185 @@
+"""ModelSpec -> OnnxModel: the legacy exporter at opset 11, which every ATC reads."""
+
+import collections
+import math
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.build.torch_model import torch_model_from_spec
+from harness.errors import ExportError, first_line
+from harness.spec import ModelSpec, TensorSpec
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+
+def write_onnx(
+    spec: ModelSpec, batch: int, checkpoint: Path | None, target: Path
+) -> dict[str, Any]:
+    """Export a model for one batch size and return facts for its provenance.
+
+    The graph is traced without its weights, which are then attached by their PyTorch names: that
+    halves the exporter's peak memory and keeps the names for whoever looks for a divergent node.
+
+    Raises:
+        CheckpointError: the weights do not fit.
+        ExportError: the exporter failed, or its file is not what was declared.
+    """
+    model = torch_model_from_spec(spec, checkpoint)
+    _trace(model, spec, batch, target)
+    _attach_weights(target, model)
+    del model
+    problems = onnx_problems(
+        target, spec.input.batched(batch), spec.output.batched(batch), spec.opset
+    )
+    if problems:
+        raise ExportError(
+            f"{spec.name} at batch {batch} was exported wrongly: {'; '.join(problems)}"
+        )
+    return onnx_facts(target)
+
+
+def onnx_facts(path: Path) -> dict[str, Any]:
+    """Count what is in an ONNX file, for its provenance and for the op allow list."""
+    import onnx
+
+    proto = onnx.load(path)
+    weight_bytes = sum(
+        math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        for tensor in proto.graph.initializer
+    )
+    return {"ops": op_counts(proto), "weight_bytes": weight_bytes}
+
+
+def op_counts(proto: "onnx.ModelProto") -> dict[str, int]:
+    """Count the operators of a graph, of its subgraphs too; other domains carry their name."""
+    counts: collections.Counter[str] = collections.Counter()
+
+    def count(graph: "onnx.GraphProto") -> None:
+        for node in graph.node:
+            counts[f"{node.domain}::{node.op_type}" if node.domain else node.op_type] += 1
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    count(attribute.g)
+
+    count(proto.graph)
+    return dict(sorted(counts.items()))
+
+
+def onnx_problems(
+    path: Path, expected_input: TensorSpec, expected_output: TensorSpec, opset: int
+) -> list[str]:
+    """Say what is not as declared in an ONNX file; an empty list is a sound one."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        # By path, the checker reads the file itself and frees it before it is loaded here.
+        onnx.checker.check_model(str(path))
+        proto = onnx.load(path)
+    except (onnx.checker.ValidationError, DecodeError) as error:
+        return [f"onnx.checker: {first_line(error)}"]
+    problems = []
+    opsets = {entry.domain: entry.version for entry in proto.opset_import}
+    if opsets.get("") != opset:
+        problems.append(f"opset is {opsets.get('')} instead of {opset}")
+    initializers = {tensor.name for tensor in proto.graph.initializer}
+    inputs = [value for value in proto.graph.input if value.name not in initializers]
+    problems += _tensor_problems("input", inputs, expected_input)
+    problems += _tensor_problems("output", list(proto.graph.output), expected_output)
+    return problems
+
+
+def _tensor_problems(
+    role: str, values: "list[onnx.ValueInfoProto]", expected: TensorSpec
+) -> list[str]:
+    if [value.name for value in values] != [expected.name]:
+        return [f"{role}s are {[value.name for value in values]} instead of [{expected.name!r}]"]
+    actual = tensor_spec_from_value_info(values[0])
+    if actual != expected:
+        found = f"{actual.dtype} {list(actual.shape)}"
+        declared = f"{expected.dtype} {list(expected.shape)}"
+        return [f"{role} {expected.name} is {found} instead of {declared}"]
+    return []
+
+
+def tensor_spec_from_value_info(value: "onnx.ValueInfoProto") -> TensorSpec:
+    """Read name, shape and dtype; a dynamic dimension is -1."""
+    import onnx
+
+    tensor = value.type.tensor_type
+    dims = tensor.shape.dim
+    shape = tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in dims)
+    if not value.type.HasField("tensor_type"):
+        return TensorSpec(value.name, shape, "no tensor")
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    return TensorSpec(value.name, shape, dtype)
+
+
+def _trace(model: "torch.nn.Module", spec: ModelSpec, batch: int, target: Path) -> None:
+    import torch
+
+    shape = spec.input.batched(batch).shape
+    exporter: Any = torch.onnx
+    exporter.register_custom_op_symbolic("aten::unflatten", _unflatten_symbolic, spec.opset)
+    with warnings.catch_warnings(), torch.no_grad():
+        # The legacy exporter announces its own retirement and each traced Python constant; that the
+        # trace is faithful is what the parity check is for.
+        warnings.simplefilter("ignore")
+        try:
+            exporter.export(
+                model,
+                (torch.zeros(shape),),
+                str(target),
+                input_names=[spec.input.name],
+                output_names=[spec.output.name],
+                opset_version=spec.opset,
+                do_constant_folding=False,
+                export_params=False,
+                dynamo=False,
+            )
+        except (RuntimeError, exporter.errors.OnnxExporterError) as error:
+            raise ExportError(
+                f"torch.onnx.export refused {spec.name} at batch {batch}, opset {spec.opset}: "
+                f"{first_line(error)}"
+            ) from error
+
+
+def _unflatten_symbolic(graph: Any, tensor: Any, dim: Any, sizes: Any) -> Any:
+    """Write ``aten::unflatten``, which nn.MultiheadAttention calls, as a Reshape to static sizes.
+
+    torch has a symbolic for it from opset 13 on only.
+    """
+    import torch
+    from torch.onnx import symbolic_helper
+
+    helper: Any = symbolic_helper
+    shape = list(tensor.type().sizes())
+    axis = helper._get_const(dim, "i", "dim") % len(shape)
+    shape[axis : axis + 1] = helper._parse_arg(sizes, "is")
+    constant = graph.op("Constant", value_t=torch.tensor(shape, dtype=torch.int64))
+    return graph.op("Reshape", tensor, constant)
+
+
+def _attach_weights(target: Path, model: "torch.nn.Module") -> None:
+    """Turn the graph inputs that are weights into initializers, one at a time.
+
+    Serialized protobuf messages merge when they are concatenated, so each weight is appended to the
+    file as a model of its own: the whole is never in memory twice.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    weights = model.state_dict()
+    proto = onnx.load(target)
+    declared = list(proto.graph.input)
+    del proto.graph.input[:]
+    proto.graph.input.extend(value for value in declared if value.name not in weights)
+    with target.open("wb") as file:
+        file.write(proto.SerializeToString())
+        for name in [value.name for value in declared if value.name in weights]:
+            tensor = numpy_helper.from_array(weights[name].numpy(), name)
+            part = onnx.ModelProto(graph=onnx.GraphProto(initializer=[tensor]))
+            file.write(part.SerializeToString())

@@ -1,0 +1,230 @@
+"""The reference: PyTorch models built from mmaction2's own configurations."""
+
+import contextlib
+import hashlib
+import importlib
+import pickle
+import re
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.errors import CheckpointError, first_line
+from harness.spec import Feed, ModelSpec
+
+if TYPE_CHECKING:
+    import torch
+
+SEED = 20200724
+# What a parameter that its initialiser leaves constant is spread by, so that no branch of a seeded
+# model is dead: non-local blocks and time embeddings start at zero and would hide any error there.
+SEEDED_SPREAD = 0.05
+# What torch.load raises for files that are damaged; its unpickler trips over them anywhere.
+_DAMAGE = (RuntimeError, EOFError, OSError, ValueError, LookupError, AssertionError, TypeError)
+
+
+def torch_model_from_spec(spec: ModelSpec, checkpoint: Path | None) -> "torch.nn.Module":
+    """Build a model in evaluation mode whose ``forward`` is what the guide exports.
+
+    Args:
+        spec: which architecture, and whether its graph ends in a softmax.
+        checkpoint: the weights; None gives seeded ones, the same on every machine.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged, foreign or does not fit.
+    """
+    recognizer = recognizer_from_spec(spec)
+    if checkpoint is None:
+        _spread_constant_parameters(recognizer)
+    else:
+        _load_checkpoint(recognizer, checkpoint)
+    return _exportable(recognizer.eval().requires_grad_(False), spec.softmax_in_graph)
+
+
+def recognizer_from_spec(spec: ModelSpec) -> Any:
+    """Build mmaction2's recognizer as its configuration and its initialisers make it, seeded."""
+    import torch
+
+    with _quiet_mmaction():
+        from mmaction.models import build_model
+
+        from harness.build.narrow_tsm import register_narrow_tsm
+
+        register_narrow_tsm()
+        torch.manual_seed(SEED)
+        # The constructor calls init_weights(), which adds the shifts and the non-local blocks;
+        # a second call would wrap them twice.
+        return build_model(_model_config(spec))
+
+
+def run_torch(model: "torch.nn.Module", spec: ModelSpec, feed: Feed) -> Feed:
+    """Run one batch in PyTorch, in the precision of the model's own parameters."""
+    import torch
+
+    dtype = next(model.parameters()).dtype
+    # Samples may come from read-only memory, which torch does not take.
+    clips = np.require(feed[spec.input.name], requirements="W")
+    with torch.no_grad():
+        output = model(torch.from_numpy(clips).to(dtype))
+    return {spec.output.name: output.numpy()}
+
+
+def _model_config(spec: ModelSpec) -> Any:
+    import mmaction
+    import mmcv
+
+    path = Path(mmaction.__file__).parent / ".mim" / "configs" / spec.config
+    config = mmcv.Config.fromfile(str(path))
+    config.merge_from_dict({"model": dict(spec.overrides)})
+    return config.model
+
+
+def _exportable(recognizer: Any, softmax: bool) -> "torch.nn.Module":
+    import torch
+
+    class Exportable(torch.nn.Module):  # type: ignore[misc]
+        """The recognizer from its input tensor to scores, without labels and losses."""
+
+        def __init__(self, recognizer: "torch.nn.Module") -> None:
+            super().__init__()
+            self.recognizer: Any = recognizer
+
+        def forward(self, clips: "torch.Tensor") -> "torch.Tensor":
+            scores: torch.Tensor = self.recognizer.forward_dummy(clips)[0]
+            return torch.softmax(scores, dim=1) if softmax else scores
+
+    return Exportable(recognizer).eval()
+
+
+def _spread_constant_parameters(model: Any) -> None:
+    import torch
+
+    generator = torch.Generator().manual_seed(SEED)
+    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    for tensor in tensors.values():
+        if tensor.is_floating_point() and tensor.numel() > 1 and tensor.min() == tensor.max():
+            noise = torch.randn(tensor.shape, generator=generator) * SEEDED_SPREAD
+            tensor.data.add_(noise.abs() if tensor.min() > 0 else noise)
+
+
+def _load_checkpoint(model: Any, path: Path) -> None:
+    expected, actual = model.state_dict(), state_dict_from_checkpoint(path)
+    missing = sorted(expected.keys() - actual.keys())
+    unexpected = sorted(actual.keys() - expected.keys())
+    shapes = [
+        f"{name} {tuple(actual[name].shape)} instead of {tuple(expected[name].shape)}"
+        for name in sorted(expected.keys() & actual.keys())
+        if actual[name].shape != expected[name].shape
+    ]
+    problems = [
+        f"{title}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''} ({len(names)})"
+        for title, names in (
+            ("missing keys", missing),
+            ("unexpected keys", unexpected),
+            ("wrong shapes", shapes),
+        )
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            f"checkpoint {path} does not fit the model: {'; '.join(problems)}; "
+            "is it of another configuration?"
+        )
+    model.load_state_dict(actual)
+
+
+def state_dict_from_checkpoint(path: Path) -> Mapping[str, Any]:
+    """Read the weights of an OpenMMLab checkpoint, without running code from the file.
+
+    Raises:
+        CheckpointError: missing, truncated, its sha256 does not begin with the suffix of its name,
+            or it holds something other than tensors.
+    """
+    import torch
+
+    check_checkpoint_digest(path)
+    try:
+        with warnings.catch_warnings():
+            # Of a pickle protocol that is not its own; whether it can be read is told below.
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"checkpoint {path} was refused: {_refusal(error)}") from error
+    except _DAMAGE as error:
+        raise CheckpointError(
+            f"checkpoint {path} cannot be read: {first_line(error)}; fetch it again"
+        ) from error
+    weights = content.get("state_dict", content) if isinstance(content, dict) else None
+    if (
+        not isinstance(weights, dict)
+        or not weights
+        or not all(isinstance(value, torch.Tensor) for value in weights.values())
+    ):
+        raise CheckpointError(f"checkpoint {path} holds no state dict of tensors")
+    return {str(name): value for name, value in weights.items()}
+
+
+def _refusal(error: pickle.UnpicklingError) -> str:
+    # Around the reason, torch says how to load the file all the same. Not here.
+    reason = first_line(error.__context__ or error)
+    if re.search("global|class|function", reason, re.IGNORECASE):
+        return (
+            "it holds objects other than tensors, and loading them could run code "
+            f"({reason}); ask its author for a plain state dict"
+        )
+    return f"it is no checkpoint of PyTorch, or a damaged one ({reason}); fetch it again"
+
+
+def check_checkpoint_digest(path: Path) -> str:
+    """Return the sha256 of a checkpoint after comparing it with the suffix of its name.
+
+    OpenMMLab names a checkpoint ``<model>-<first eight hex digits of its sha256>.pth``.
+
+    Raises:
+        CheckpointError: the file is missing, or its digest is another.
+    """
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}") from error
+    suffix = path.stem.rsplit("-", 1)[-1]
+    if len(suffix) < 8 or not digest.startswith(suffix):
+        raise CheckpointError(
+            f"checkpoint {path} is damaged or renamed: its name promises a sha256 that begins with "
+            f"{suffix!r}, it is {digest[:16]}…; fetch it again"
+        )
+    return digest
+
+
+@contextlib.contextmanager
+def _quiet_mmaction() -> Iterator[None]:
+    """Let mmcv and mmaction2 import and build without their notices of old age."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _import_torchvision()
+        yield
+
+
+def _import_torchvision() -> None:
+    """Let ``import torchvision`` work beside a torch that its compiled part was not built for.
+
+    PyPI has no CPU build of torchvision; beside a CPU build of torch its compiled part does not
+    load, and it then refuses to import because two operators are unknown. Declaring them, without
+    an implementation, is enough: no model here calls them.
+    """
+    import torch
+
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        for operator in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{operator}", schema)
+        importlib.import_module("torchvision")

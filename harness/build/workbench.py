@@ -1,0 +1,159 @@
+"""What the checks of one process share: files, models, devices, built once and kept."""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from harness import registry
+from harness.build.build import (
+    WeightsFile,
+    Workshop,
+    device_model_from_onnx,
+    onnx_from_torch,
+    simplified_from_onnx,
+    weights_from_site,
+)
+from harness.clips import ClipSet
+from harness.data.datasets import clip_set_from_site, motion8
+from harness.device import Device, DeviceState, Presence
+from harness.errors import DeviceAbsent, DeviceBroken, DeviceError, MissingInput
+from harness.host.artifacts import ArtifactStore
+from harness.host.environment import rounding_facts
+from harness.host.locks import OnWait, exclusive, free_one, try_exclusive, wait_teller
+from harness.host.progress import Progress
+from harness.host.site import Site
+from harness.runtimes.ascend.device import CannDevice
+from harness.runtimes.ascend.site import tools_from_site
+from harness.spec import Cell, DeviceModel, ModelSpec, OnnxModel
+
+FindDevice = Callable[[str], Device]
+FindModel = Callable[[str], ModelSpec]
+
+
+class Workbench:
+    """Finds and builds what a cell needs; everything that is slow is done once."""
+
+    def __init__(
+        self,
+        site: Site,
+        log_dir: Path,
+        progress: Progress,
+        find_model: FindModel = registry.model_spec,
+        find_device: FindDevice = registry.device,
+    ) -> None:
+        self.site = site
+        self.progress = progress
+        self.workshop = Workshop(ArtifactStore(site.cache_dir), log_dir, progress)
+        self.model = find_model
+        self._find_device = find_device
+        self.state = functools.cache(self._state)
+        self.weights = functools.cache(self._weights)
+        self.clip_set = functools.cache(self._clip_set)
+
+    def present_device(self, name: str) -> Device:
+        """Return a device that can be used now.
+
+        Raises:
+            DeviceAbsent: it is not on this machine.
+            DeviceBroken: it is, and does not work.
+        """
+        state = self.state(name)
+        if state.presence is Presence.ABSENT:
+            raise DeviceAbsent(f"{name} is not on this machine: {state.detail}")
+        if state.presence is Presence.BROKEN:
+            raise DeviceBroken(f"{name} does not work: {state.detail}")
+        if not state.unit_ids:
+            raise DeviceBroken(
+                f"{name} was found ({state.detail}), and no unit of it may be used: look at "
+                "device_ids in site.toml"
+            )
+        return self.device(name)
+
+    def exported(self, cell: Cell) -> OnnxModel:
+        """Return the exported model of a cell."""
+        spec = self.model(cell.model)
+        return onnx_from_torch(spec, cell.batch, self.weights(cell.model), self.workshop)
+
+    def simplified(self, cell: Cell) -> OnnxModel:
+        """Return the simplified model of a cell."""
+        return simplified_from_onnx(self.exported(cell), self.workshop)
+
+    def device_model(self, cell: Cell) -> DeviceModel:
+        """Return the device model of a cell."""
+        device = self.present_device(cell.device)
+        facts = {**rounding_facts(), **_lasting_facts(self.state(cell.device))}
+        return device_model_from_onnx(self.simplified(cell), device, facts, self.workshop)
+
+    def device(self, name: str) -> Device:
+        """Return a device with the tools that the site names; nothing is probed."""
+        device = self._find_device(name)
+        if isinstance(device, CannDevice):
+            return device.with_tools(tools_from_site(self.site))
+        return device
+
+    @contextlib.contextmanager
+    def chip(self, name: str, *, is_alone: bool = False) -> Iterator[Device]:
+        """Hold one chip of a device for as long as the block lasts: a free one, or wait for one.
+
+        The host's processor is held by the timing of ``is_alone`` only; other checks share it.
+
+        Raises:
+            DeviceError: the device is absent or broken, or the lock cannot be made.
+        """
+        device, units = self.present_device(name), self.state(name).unit_ids
+        if units == ("cpu",) and not is_alone:
+            yield device
+            return
+        unit = free_one(units, self.site.lock_dir)
+        with exclusive(unit, self.site.lock_dir, self.on_wait(unit)):
+            yield device.on(unit) if isinstance(device, CannDevice) else device
+
+    @contextlib.contextmanager
+    def chips(self, name: str) -> Iterator[Mapping[str, Device]]:
+        """Hold every chip of a device that is free now, by its unit id; if none is, wait for one.
+
+        Raises:
+            DeviceError: the device is absent or broken, or a lock cannot be made.
+        """
+        device, units = self.present_device(name), self.state(name).unit_ids
+        with contextlib.ExitStack() as stack:
+            if isinstance(device, CannDevice):
+                held = {unit: try_exclusive(unit, self.site.lock_dir) for unit in units}
+                free = [unit for unit, lock in held.items() if stack.enter_context(lock)]
+                if free:
+                    yield {unit: device.on(unit) for unit in free}
+                    return
+            one = stack.enter_context(self.chip(name))
+            yield {getattr(one, "unit_id", None) or name: one}
+
+    def clips_at_hand(self, model: str) -> tuple[ClipSet, Path]:
+        """Return the clips of a model, else motion8's, and the folder of the decoded ones."""
+        root = self.site.cache_dir / "crops"
+        try:
+            return self.clip_set(model), root
+        except MissingInput:
+            return motion8(), root
+
+    def on_wait(self, name: str) -> OnWait:
+        """Return what tells a person for whom a lock is waited."""
+        return wait_teller(name, self.progress.say)
+
+    def _state(self, name: str) -> DeviceState:
+        try:
+            return self.device(name).probe()
+        except DeviceAbsent as error:
+            return DeviceState(Presence.ABSENT, str(error))
+        except DeviceError as error:
+            return DeviceState(Presence.BROKEN, str(error))
+
+    def _weights(self, name: str) -> WeightsFile:
+        return weights_from_site(self.model(name), self.site)
+
+    def _clip_set(self, name: str) -> ClipSet:
+        return clip_set_from_site(self.model(name).dataset, self.site)
+
+
+def _lasting_facts(state: DeviceState) -> dict[str, str]:
+    """Leave out what a probe says of single chips: temperature and load shape no device model."""
+    return {name: text for name, text in state.facts.items() if name not in state.unit_ids}

@@ -1,0 +1,267 @@
+"""The four checks of a cell: measure, judge, and name what the verdict rests on."""
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Generator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.build.onnx_check import measure_export
+from harness.build.workbench import Workbench
+from harness.check.onnx_divergence import first_divergent_node
+from harness.check.timed_session import TimedClips, expected_answers, time_session
+from harness.check.torch_divergence import first_divergent_module
+from harness.clips import ClipSet, Predictions
+from harness.contract.tables import Tier
+from harness.data.store import CropStore
+from harness.data.streaming import stored_samples
+from harness.data.strips import raw_strips
+from harness.device import LoopSettings, Session
+from harness.errors import ExportError, HarnessError, MissingInput, RunError
+from harness.host.child_process import run_in_child
+from harness.host.locks import shared
+from harness.judge import Verdict, judge_accuracy, judge_export, judge_parity, judge_throughput
+from harness.judge.limits import Limits
+from harness.measure.accuracy import accuracy_measurement
+from harness.measure.measurement import Measurement
+from harness.measure.parity import ChainScores, ParityMeasurement, parity_measurement
+from harness.measure.throughput import SessionTiming, throughput_measurement
+from harness.predict.chips import chip_predictions
+from harness.predict.device_predictions import open_session, smallest_of
+from harness.predict.host_scores import onnx_scores
+from harness.predict.parity_inputs import ParityInputs, parity_inputs
+from harness.predict.reference import torch_predictions, torch_scores
+from harness.predict.run import feed_from_tensors, run_tensors, stream_from_session
+from harness.predict.shards import subset_of_clips
+from harness.record.npz import npz_from_arrays, npz_from_predictions
+from harness.record.npz import npz_from_labels as npz_labels
+from harness.spec import Cell, ModelSpec, Status
+
+TIMED_CLIPS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """A cell with everything that a check of it needs.
+
+    ``accuracy_predictions`` returns what the accuracy check of this run has kept, if it has run.
+    """
+
+    cell: Cell
+    bench: Workbench
+    tier: Tier
+    limits: Limits
+    accuracy_predictions: Callable[[], Predictions | None] = lambda: None
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model of the cell."""
+        return self.bench.model(self.cell.model)
+
+    @property
+    def clip_set(self) -> ClipSet:
+        """The clips that accuracy is measured on: all, or as many as the tier names.
+
+        A set that is not the contract's has no subset: it is measured whole, and does not count.
+        """
+        whole, limits = self.bench.clip_set(self.cell.model), self.limits.accuracy
+        is_digest_met = limits.clip_set_digest in (None, whole.digest)
+        if len(whole.clips) != limits.clip_count or not is_digest_met:
+            return whole
+        return subset_of_clips(whole, self.tier.clips_for(self.cell))
+
+    @property
+    def smallest(self) -> float:
+        """Probability below which the device tells nothing."""
+        return smallest_of(self.cell, self.bench)
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a check found: the measurement, the verdict on it, and the raw files behind it."""
+
+    measurement: Measurement
+    verdict: Verdict
+    raw: Mapping[str, tuple[bytes, str]] = dataclasses.field(default_factory=dict)
+
+
+def check_export(context: Context) -> Found:
+    """Look at the exported and the simplified file: valid, as declared, operators allowed."""
+    cell, bench = context.cell, context.bench
+    bench.present_device(cell.device)
+    exported, simplified = bench.exported(cell), bench.simplified(cell)
+    measurement, _ = run_in_child(
+        measure_export,
+        exported.artifact.path,
+        simplified.artifact.path,
+        context.spec,
+        cell.batch,
+        bench.device(cell.device).spec,
+        failure=ExportError,
+    )
+    return Found(measurement, judge_export(measurement))
+
+
+def check_parity(context: Context) -> Found:
+    """Compare every stage of the chain with the one before it, on the same inputs."""
+    cell, bench, spec = context.cell, context.bench, context.spec
+    bench.present_device(cell.device)
+    inputs, floor = _parity_inputs(context), _floor(context)
+    torch = torch_scores(spec, bench.weights(cell.model), inputs, bench.workshop)
+    scores = ChainScores(
+        exact=np.maximum(torch.fp64, floor),
+        torch=np.maximum(torch.fp32, floor),
+        onnx=np.maximum(onnx_scores(bench.exported(cell), inputs, bench.workshop), floor),
+        simplified=np.maximum(onnx_scores(bench.simplified(cell), inputs, bench.workshop), floor),
+        device=_device_scores(context, inputs),
+    )
+    measurement = parity_measurement(scores, inputs.ids, inputs.counts)
+    verdict = _judge_parity(context, measurement)
+    if verdict.status is Status.FAIL:
+        node = _divergence(context, scores, inputs)
+        measurement = measurement.model_copy(update={"first_divergent_node": node})
+        verdict = _judge_parity(context, measurement)
+    raw = {"scores": (npz_from_arrays(**dataclasses.asdict(scores)), ".npz")}
+    return Found(measurement, verdict, raw)
+
+
+def check_accuracy(context: Context) -> Found:
+    """Count right answers over the clips, and compare them in pairs with PyTorch's."""
+    cell, bench, spec = context.cell, context.bench, context.spec
+    bench.present_device(cell.device)
+    weights = bench.weights(cell.model)
+    if weights.kind == "seeded":
+        raise MissingInput(
+            f"checkpoint {spec.checkpoint} is not on this machine; put it into a folder that "
+            "site.toml names in checkpoints: the accuracy of seeded weights says nothing"
+        )
+    whole, clip_set = bench.clip_set(cell.model), context.clip_set
+    reference = torch_predictions(spec, weights, clip_set, bench.workshop, whole)
+    preds, notes = chip_predictions(cell, bench, context.smallest, clip_set)
+    measurement = accuracy_measurement(preds, clip_set, reference)
+    raw = {
+        "predictions": (npz_from_predictions(preds), ".npz"),
+        "reference": (npz_from_predictions(reference), ".npz"),
+        "labels": (npz_labels(clip_set), ".npz"),
+    }
+    raw |= raw_strips(measurement.paired, clip_set, spec.protocol, (preds, reference))
+    if notes:
+        raw["notes"] = "\n".join(notes).encode(), ".txt"
+    return Found(measurement, judge_accuracy(measurement, context.limits.accuracy), raw)
+
+
+def check_throughput(context: Context) -> Found:
+    """Time sessions until their interval decides or the plan ends."""
+    plan, timings = context.tier.timing_for(context.cell), list[SessionTiming]()
+    with contextlib.closing(timed_sessions(context)) as sessions:
+        for timing in itertools.islice(sessions, plan.sessions_max):
+            timings.append(timing)
+            measurement = throughput_measurement(timings, context.cell.batch)
+            verdict = judge_throughput(measurement, context.limits.throughput, plan.sessions_min)
+            is_open = verdict.status is Status.INCONCLUSIVE
+            if len(timings) >= plan.sessions_min and not is_open:
+                break
+    lines = "\n".join(timing.model_dump_json() for timing in timings)
+    return Found(measurement, verdict, {"latencies": (lines.encode(), ".jsonl")})
+
+
+def timed_sessions(context: Context) -> Generator[SessionTiming, None, None]:
+    """Time session after session, each a process of its own, alone on its chip until closed."""
+    cell, bench, limits = context.cell, context.bench, context.limits
+    with shared("cpu", bench.site.lock_dir, bench.on_wait("cpu")):
+        model = bench.device_model(cell)
+    plan = context.tier.timing_for(cell)
+    settings = LoopSettings(plan.warmup_queries, plan.min_queries, plan.min_seconds)
+    against = limits.throughput.against
+    beside = (bench.weights(cell.model).path,) if against == "pytorch" else None
+    with bench.chip(cell.device, is_alone=True) as device:
+        preds, timed = context.accuracy_predictions(), _timed_clips(context)
+        expected = expected_answers(preds, timed.clips, limits.parity, context.smallest)
+        for number in itertools.count(1):
+            timing, _ = run_in_child(
+                time_session,
+                *(device, model, timed, settings, beside, expected),
+                heartbeat=bench.progress.heartbeat(f"{cell.id} timed session {number}"),
+                failure=RunError,
+            )
+            yield timing
+
+
+CHECK_FUNCTIONS = {
+    "export": check_export,
+    "parity": check_parity,
+    "accuracy": check_accuracy,
+    "throughput": check_throughput,
+}
+
+
+def _judge_parity(context: Context, measurement: ParityMeasurement) -> Verdict:
+    inputs_min = context.tier.inputs_for(context.cell)
+    return judge_parity(measurement, context.limits.parity, inputs_min, context.limits.host_parity)
+
+
+def _parity_inputs(context: Context) -> ParityInputs:
+    clip_set, root = context.bench.clips_at_hand(context.cell.model)
+    store = CropStore(root, context.spec.protocol, clip_set)
+    source = functools.partial(stored_samples, store, workers=0)
+    return parity_inputs(context.spec, clip_set, context.tier.inputs_for(context.cell), source)
+
+
+def _timed_clips(context: Context) -> TimedClips:
+    clip_set, root = context.bench.clips_at_hand(context.cell.model)
+    try:
+        clips = context.clip_set.clips
+    except MissingInput:
+        clips = clip_set.clips
+    return TimedClips(clips[:TIMED_CLIPS], clip_set, root)
+
+
+def _floor(context: Context) -> float:
+    """Lowest score that any stage can tell: of log-probabilities; none for logits."""
+    return float(np.log(context.smallest)) if context.spec.softmax_in_graph else -np.inf
+
+
+def _device_scores(context: Context, inputs: ParityInputs) -> npt.NDArray[np.float64]:
+    with open_session(context.cell, context.bench) as session:
+        return _scores(context, session, inputs)
+
+
+def _scores(context: Context, session: Session, inputs: ParityInputs) -> npt.NDArray[np.float64]:
+    cell = context.cell
+    progress = context.bench.progress.counter(f"{cell.id} parity", len(inputs.tensors))
+    stream = stream_from_session(session)
+    return run_tensors(stream, context.spec, cell.batch, inputs.tensors, context.smallest, progress)
+
+
+def _divergence(context: Context, scores: ChainScores, inputs: ParityInputs) -> str | None:
+    """Look for where the chain diverges; a search that breaks takes nothing from the verdict."""
+    try:
+        return _divergent_node(context, inputs.tensors[_worst_input(scores, inputs)])
+    except HarnessError as error:
+        return f"not found, as the search broke: {error}"
+
+
+def _worst_input(scores: ChainScores, inputs: ParityInputs) -> int:
+    """Return the input on which the device, or what comes before it, is off most."""
+    with np.errstate(invalid="ignore"):
+        errors = [np.abs(one - scores.torch) for one in (scores.onnx, scores.device)]
+    worst = np.nan_to_num(np.maximum(*errors), nan=np.inf).reshape(len(inputs.tensors), -1)
+    return int(worst.max(axis=1).argmax())
+
+
+def _divergent_node(context: Context, tensor: npt.NDArray[np.float32]) -> str | None:
+    """Look along the chain, on one input, for the first module or node that diverges."""
+    bench, cell = context.bench, context.cell
+    feed = feed_from_tensors(context.spec, cell.batch, [tensor])
+    exported, simplified = bench.exported(cell).artifact.path, bench.simplified(cell).artifact.path
+    allowed = context.limits.host_parity.relative_l2
+    weights = bench.weights(cell.model).path
+    node = first_divergent_module(context.spec, weights, exported, feed, allowed)
+    node = node or first_divergent_node(exported, simplified, feed, allowed)
+    if node is None and bench.device(cell.device).spec.runtime == "ort":
+        built = bench.device_model(cell).artifact.path
+        node = first_divergent_node(simplified, built, feed, allowed)
+    return node

@@ -1,0 +1,157 @@
+"""A check of a cell -> a record: errors become outcomes, and what the outcome rests on is kept."""
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import time
+from collections.abc import Iterator
+
+from harness.build.workbench import Workbench
+from harness.check.checks import CHECK_FUNCTIONS, Context, Found
+from harness.clips import Predictions
+from harness.contract.thresholds import Thresholds
+from harness.device import Presence
+from harness.errors import (
+    DeviceAbsent,
+    HarnessError,
+    InvalidMeasurement,
+    MissingInput,
+    RecordError,
+    StageError,
+)
+from harness.host.locks import shared
+from harness.judge import Verdict
+from harness.measure.accuracy import AccuracyMeasurement
+from harness.record.npz import predictions_from_npz
+from harness.record.record import RECORDS, Record, RunDirectory, StageRecord
+from harness.spec import Cell, Check, Status, Weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """One run: its contract, its tier, its folder and its workbench."""
+
+    thresholds: Thresholds
+    tier_name: str
+    bench: Workbench
+    run: RunDirectory
+
+    def check(self, cell: Cell, check: Check) -> Record:
+        """Run one check and return its record; every HarnessError becomes an outcome."""
+        tier = self.thresholds.tier(self.tier_name)
+        context = Context(
+            cell,
+            self.bench,
+            tier,
+            self.thresholds.limits(cell),
+            lambda: self._accuracy_predictions(cell),
+        )
+        started, start_s = datetime.datetime.now(datetime.UTC), time.perf_counter()
+        events = len(self.bench.workshop.store.events)
+        found, verdict, stage = self._outcome(context, check)
+        state = self.bench.state(cell.device)
+        raw = {} if found is None else found.raw
+        return Record(
+            run_id=self.run.id,
+            tier=self.tier_name,
+            model=cell.model,
+            device=cell.device,
+            batch=cell.batch,
+            check=check,
+            verdict=verdict,
+            stage=stage,
+            measurement=None if found is None else json.loads(found.measurement.model_dump_json()),
+            weights=self._weights_kind(cell),
+            subjects=self._subjects(context, verdict),
+            raw={name: self.run.keep(content, suffix) for name, (content, suffix) in raw.items()},
+            stages=self._stages(events),
+            device_facts=dict(state.facts),
+            is_device_present=state.presence is Presence.PRESENT,
+            is_emulated=state.emulated,
+            signoff_blockers=tuple(self._blockers(cell, verdict, found)),
+            inputs_min=tier.inputs_for(cell),
+            sessions_min=tier.timing_for(cell).sessions_min,
+            started=started.isoformat(timespec="seconds"),
+            seconds=time.perf_counter() - start_s,
+        )
+
+    def _accuracy_predictions(self, cell: Cell) -> Predictions | None:
+        """Return what the accuracy check of this run has kept; None if it has not run yet."""
+        for line in (self.run.root / RECORDS).read_bytes().splitlines():
+            # Another process may be writing the last line.
+            with contextlib.suppress(RecordError):
+                record = Record.from_json(line, RECORDS)
+                if record.id == f"{cell.id}:accuracy" and "predictions" in record.raw:
+                    name = f"{record.raw['predictions']}.npz"
+                    return predictions_from_npz(self.run.root / "raw" / name)
+        return None
+
+    def _outcome(self, context: Context, check: Check) -> tuple[Found | None, Verdict, str | None]:
+        try:
+            # Timing asks for the processor alone; everything else only keeps out of its way.
+            with self._beside_others(check):
+                found = CHECK_FUNCTIONS[check](context)
+        except (DeviceAbsent, MissingInput) as error:
+            return None, Verdict(status=Status.NOT_RUN, reason=str(error)), None
+        except InvalidMeasurement as error:
+            return None, Verdict(status=Status.INVALID, reason=str(error)), None
+        except HarnessError as error:
+            stage = error.stage if isinstance(error, StageError) else type(error).__name__
+            return None, Verdict(status=Status.ERROR, reason=f"{stage}: {error}"), stage
+        return found, found.verdict, None
+
+    @contextlib.contextmanager
+    def _beside_others(self, check: Check) -> Iterator[None]:
+        if check == "throughput":
+            yield
+            return
+        with shared("cpu", self.bench.site.lock_dir, self.bench.on_wait("cpu")):
+            yield
+
+    def _weights_kind(self, cell: Cell) -> Weights | None:
+        with contextlib.suppress(HarnessError):
+            return self.bench.weights(cell.model).kind
+        return None
+
+    def _subjects(self, context: Context, verdict: Verdict) -> dict[str, str]:
+        """Name the digests of what was judged; nothing is built for it."""
+        if verdict.status in (Status.NOT_RUN, Status.ERROR):
+            return {}
+        bench, cell = self.bench, context.cell
+        subjects = {
+            "weights": bench.weights(cell.model).digest,
+            "onnx": bench.exported(cell).artifact.sha256,
+            "simplified": bench.simplified(cell).artifact.sha256,
+            "thresholds": self.thresholds.digest,
+        }
+        with contextlib.suppress(HarnessError):
+            subjects["device_model"] = bench.device_model(cell).artifact.sha256
+        with contextlib.suppress(HarnessError):
+            subjects["clips"] = context.clip_set.digest
+        return subjects
+
+    def _stages(self, since: int) -> tuple[StageRecord, ...]:
+        """Return each artifact that was asked for once, by its first event."""
+        events = self.bench.workshop.store.events[since:]
+        first = {(event.kind, event.key): event for event in reversed(events)}
+        return tuple(
+            StageRecord(
+                name=event.kind,
+                seconds=event.seconds,
+                peak_bytes=int(event.facts.get("peak_bytes", 0)),
+                was_cached=event.hit,
+            )
+            for event in reversed(first.values())
+        )
+
+    def _blockers(self, cell: Cell, verdict: Verdict, found: Found | None) -> Iterator[str]:
+        if verdict.status is not Status.PASS:
+            yield f"the outcome is {verdict.status}"
+        if self._weights_kind(cell) == "seeded":
+            yield "seeded weights"
+        measured = None if found is None else found.measurement
+        if isinstance(measured, AccuracyMeasurement) and not measured.is_whole:
+            yield f"accuracy on a subset of {measured.clip_count} clips"
+        if self.bench.state(cell.device).emulated:
+            yield "an emulator answered in the device's place"

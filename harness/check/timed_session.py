@@ -1,0 +1,251 @@
+"""One timed session: a process that opens a device model, times it by three definitions and ends."""
+
+import dataclasses
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.build import torch_model
+from harness.clips import Clip, ClipSet, Predictions, Sample
+from harness.data.loading import Unreadable, crops_from_clip, sample_from_clip
+from harness.data.store import CropStore
+from harness.data.transforms import Crops, batch_rows
+from harness.device import Device, LoopSettings, Session
+from harness.errors import ClipError
+from harness.host.child_process import keep_freed_memory
+from harness.host.environment import cpu_note, cpu_state
+from harness.judge.limits import ParityLimits
+from harness.measure.scores import FLOAT32_SMALLEST_NORMAL as SMALLEST
+from harness.measure.scores import crop_mean, scores_from_output
+from harness.measure.throughput import SessionTiming, interleaved, measure_session, session_timing
+from harness.predict.run import declared_output, feed_from_samples
+from harness.spec import DeviceModel, Feed, InputProtocol, ModelSpec
+
+Scores = npt.NDArray[Any]
+
+# A device repeats itself up to the rounding of sums in another order.
+SAME_OUTPUT_RELATIVE = 1e-3
+# Queries from clip to class take longest and vary least.
+E2E_SHARE = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class TimedClips:
+    """Clips to time on, taken in turn, the set that they are from, and where it may be decoded."""
+
+    clips: tuple[Clip, ...]
+    clip_set: ClipSet
+    store_root: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Expected:
+    """What the accuracy run said of clips, scores [crop, class] by id, and how near is the same.
+
+    A timed answer may be as far from it as ``limits`` let a stage of the chain be: ``relative_l2``
+    and ``max_abs_error``. ``smallest`` is the probability below which the device tells nothing.
+    """
+
+    scores: Mapping[str, Scores]
+    limits: ParityLimits
+    smallest: float
+
+    def allows(self, clip_id: str, actual: Scores) -> bool:
+        """Whether an answer is the expected one; one of another shape, or with NaN, is not."""
+        expected = self.scores[clip_id].astype(np.float64)
+        if actual.shape != expected.shape:
+            return False
+        error = actual - expected
+        size = float(np.linalg.norm(expected))
+        is_near = bool(np.abs(error).max() <= self.limits.max_abs_error)
+        return is_near and float(np.linalg.norm(error)) <= self.limits.relative_l2 * size
+
+
+def expected_answers(
+    preds: Predictions | None, clips: Sequence[Clip], limits: ParityLimits, smallest: float
+) -> Expected | None:
+    """Return what the accuracy run said of clips; None where it has not run."""
+    if preds is None:
+        return None
+    rows = {name: row for row, name in enumerate(preds.clip_ids)}
+    scores = {clip.id: preds.scores[rows[clip.id]] for clip in clips if clip.id in rows}
+    return Expected(scores, limits, smallest)
+
+
+class _KeepingEnds:
+    """A query of one feed that keeps what the first one and the last one computed."""
+
+    def __init__(self, session: Session, feed: Feed) -> None:
+        self._session = session
+        self._feed = feed
+        self.first: Feed = {}
+        self.last: Feed = {}
+
+    def __call__(self) -> None:
+        self.last = self._session.run(self._feed)
+        self.first = self.first or self.last
+
+
+class _Answers:
+    """The latest timed scores [crop, class] of each clip."""
+
+    def __init__(self, spec: ModelSpec, batch: int, smallest: float) -> None:
+        self._spec = spec
+        self._batch = batch
+        self._smallest = smallest
+        self.scores: dict[str, Scores] = {}
+
+    def add(self, ids: Sequence[str], output: Feed) -> Scores:
+        """Keep the scores of a batch and return them, [clip, crop, class]."""
+        spec = self._spec
+        declared = declared_output(spec, self._batch, output)
+        scores = scores_from_output(declared, spec.softmax_in_graph, self._smallest)
+        rows = scores.reshape(-1, spec.crop_count, spec.class_count)
+        self.scores.update(zip(ids, rows, strict=True))
+        return rows
+
+
+def time_session(
+    device: Device,
+    model: DeviceModel,
+    timed: TimedClips,
+    settings: LoopSettings,
+    beside_pytorch: tuple[Path | None] | None,
+    expected: Expected | None = None,
+) -> SessionTiming:
+    """Time one session; runs in a process of its own.
+
+    Args:
+        device: where it runs.
+        model: what runs.
+        timed: inputs. One batch serves the device alone and with copies, and comes from the tensor
+            store where it is; from clip to class, each is decoded from its file.
+        settings: how long each definition is timed.
+        beside_pytorch: the checkpoint, to time PyTorch in turns with the device; None for not.
+        expected: what the accuracy run said of the clips; None where it has not run.
+
+    Raises:
+        RunError: the device failed.
+        ClipError: a clip cannot be read.
+        InvalidMeasurement: the clock is broken.
+    """
+    keep_freed_memory()
+    before = cpu_state()
+    spec, batch = model.onnx.spec, model.onnx.batch
+    batches = _batches(spec, batch, timed)
+    ids, feed = next(batches)
+    session = device.open(model)
+    answers = _Answers(spec, batch, SMALLEST if expected is None else expected.smallest)
+    try:
+        untimed = session.run(feed) if beside_pytorch is None else {}
+        loop = session.loop(feed, settings)
+        last = loop.output
+        device_io_ms, pytorch_ms = loop.device_io_ms, tuple[float, ...]()
+        if beside_pytorch is not None:
+            io_query = _KeepingEnds(session, feed)
+            query = _pytorch_query(spec, beside_pytorch[0], feed)
+            block = min(settings.min_queries, 5)
+            # The loop before has warmed the session.
+            device_io_ms, pytorch_ms = interleaved(
+                io_query, query, settings, block_queries=block, is_a_warm=True
+            )
+            # The first of them is not timed.
+            untimed, last = io_query.first, io_query.last
+        e2e_ms = measure_session(_e2e_query(session, answers, batches), _fewer(settings))
+    finally:
+        session.close()
+    looks = [_is_same(output, untimed) for output in (loop.output, last)]
+    if loop.output is not None and all(looks):
+        answers.add(ids, loop.output)
+    timing = session_timing(loop.device_ms, device_io_ms, e2e_ms, pytorch_ms, _all_known(looks))
+    host = cpu_note(before, cpu_state())
+    notes = (*loop.notes, host) if host else loop.notes
+    timing = timing.model_copy(update={"problems": loop.problems, "notes": notes})
+    return timing if expected is None else _held_against(timing, answers.scores, expected)
+
+
+def _batches(
+    spec: ModelSpec, batch: int, timed: TimedClips
+) -> Iterator[tuple[tuple[str, ...], Feed]]:
+    """Yield batches for ever; all but the first are decoded, clip after clip as a host serves."""
+    store = CropStore(timed.store_root, spec.protocol, timed.clip_set)
+
+    def stored(clip: Clip, protocol: InputProtocol) -> Crops:
+        crops = store.read(clip)
+        return crops_from_clip(clip, protocol) if crops is None else crops
+
+    forever, rows = itertools.cycle(timed.clips), batch_rows(spec.protocol, batch)
+    for read in itertools.chain([stored], itertools.repeat(crops_from_clip)):
+        taken: list[Sample] = []
+        for clip, row in zip(itertools.islice(forever, batch), rows, strict=False):
+            item = sample_from_clip(clip, spec.protocol, read, row)
+            if isinstance(item, Unreadable):
+                raise ClipError(f"timing needs clip {item.clip_id}: {item.reason}")
+            taken.append(item)
+        ids = tuple(sample.clip_id for sample in taken)
+        yield ids, feed_from_samples(spec, batch, taken)
+
+
+def _e2e_query(
+    session: Session, answers: _Answers, batches: Iterator[tuple[tuple[str, ...], Feed]]
+) -> Callable[[], object]:
+    def query() -> object:
+        ids, feed = next(batches)
+        return crop_mean(answers.add(ids, session.run(feed))).argmax(axis=1)
+
+    return query
+
+
+def _held_against(
+    timing: SessionTiming, scores: Mapping[str, Scores], expected: Expected
+) -> SessionTiming:
+    """Say of which clips the timed answers are not those of the accuracy run."""
+    common = sorted(scores.keys() & expected.scores.keys())
+    differing = tuple(name for name in common if not expected.allows(name, scores[name]))
+    looks = [timing.is_output_same, not differing if common else None]
+    return timing.model_copy(
+        update={
+            "is_output_same": _all_known(looks),
+            "clips_compared": len(common),
+            "differing_clips": differing,
+        }
+    )
+
+
+def _all_known(looks: Sequence[bool | None]) -> bool | None:
+    known = [look for look in looks if look is not None]
+    return all(known) if known else None
+
+
+def _pytorch_query(spec: ModelSpec, checkpoint: Path | None, feed: Feed) -> Callable[[], object]:
+    import torch
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    model = torch_model.torch_model_from_spec(spec, checkpoint)
+    return lambda: torch_model.run_torch(model, spec, feed)
+
+
+def _fewer(settings: LoopSettings) -> LoopSettings:
+    return LoopSettings(
+        warmup_queries=0,  # by then the session is warm
+        min_queries=max(2, settings.min_queries // E2E_SHARE),
+        min_seconds=settings.min_seconds / E2E_SHARE,
+    )
+
+
+def _is_same(actual: Feed | None, expected: Feed) -> bool | None:
+    """Whether the timed queries computed what the device computes of the same input untimed."""
+    if actual is None:
+        return None
+    if actual.keys() != expected.keys():
+        return False
+    return all(
+        actual[name].shape == expected[name].shape
+        and np.allclose(actual[name], expected[name], rtol=SAME_OUTPUT_RELATIVE, atol=1e-6)
+        for name in expected
+    )

@@ -1,0 +1,302 @@
+"""The commands of data sets: ``harness dataset scan`` and what is made from its manifest."""
+
+import argparse
+import contextlib
+import hashlib
+import os
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.build.workbench import Workbench
+from harness.clips import Predictions
+from harness.data.bins import CLIPS, INFO, write_bins
+from harness.data.labels import KINETICS400, kinetics400_names, names_from_map
+from harness.data.manifest import (
+    Manifest,
+    clip_set_from_manifest,
+    problem_count,
+    read_manifest,
+    write_manifest,
+)
+from harness.data.rawframes import SHORT_SIDE, extract, write_listing
+from harness.data.scan import Source, scan
+from harness.data.store import CropStore
+from harness.data.store_list import kept_stores
+from harness.data.streaming import Item, stored_samples
+from harness.errors import ClipError, first_line
+from harness.host.progress import Counter, Progress
+from harness.host.site import load_site
+from harness.measure.accuracy import accuracy_measurement
+from harness.predict.device_predictions import device_predictions, open_session, smallest_of
+from harness.predict.shards import merged
+from harness.record.npz import npz_from_predictions, predictions_from_npz
+from harness.spec import Cell
+
+SHOWN = 20
+
+
+def add_commands(commands: Any) -> None:
+    """Add ``dataset`` to the subcommands of ``harness``."""
+    text = "scan a data set, extract raw frames, write the guides' files"
+    parser = commands.add_parser("dataset", help=text, description=text)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _add_scan(actions)
+    _add_rawframes(actions)
+    _add_predict(actions)
+    _add_merge(actions)
+    added = actions.add_parser("store", help="list the decoded clips, or remove some")
+    added.set_defaults(function=_store)
+    added.add_argument("--remove", metavar="KEY", help="first letters of the key, as it is listed")
+    _add_preprocess(commands)
+
+
+def _add_scan(actions: Any) -> None:
+    text = (
+        "look at every clip and write a manifest: labels from a list, from val.csv, or from the "
+        "folders of the classes; exit status 1 when something is wrong with the set"
+    )
+    added = actions.add_parser("scan", help="write the manifest of a data set", description=text)
+    added.set_defaults(function=_scan)
+    added.add_argument("root", type=Path, help="folder of the clips: videos or raw frames")
+    added.add_argument("--output", type=Path, required=True, metavar="MANIFEST")
+    added.add_argument("--name", default=KINETICS400, help=f"of the set; default: {KINETICS400}")
+    added.add_argument("--annotations", type=Path, metavar="CSV", help="val.csv of the data set")
+    added.add_argument("--list", type=Path, help="lines of: path label, or: folder frames label")
+    added.add_argument("--label-map", type=Path, metavar="FILE", help="a class name on each line")
+    added.add_argument("--content", action="store_true", help="digest the bytes, not the sizes")
+
+
+def _add_rawframes(actions: Any) -> None:
+    text = (
+        "extract the frames of the videos of a manifest, as the guides do: a folder for each clip, "
+        "img_00001.jpg and so on; what was stopped goes on where it stood"
+    )
+    added = actions.add_parser("rawframes", help="extract frames to JPEG", description=text)
+    added.set_defaults(function=_rawframes)
+    added.add_argument("manifest", type=Path)
+    added.add_argument("out", type=Path, help="folder of the raw frames")
+    added.add_argument(
+        "--short-side",
+        type=_pixels,
+        default=SHORT_SIDE,
+        metavar="PIXELS",
+        help=f"of the frames, as the guides have them: {SHORT_SIDE}; 0 keeps the size of the video",
+    )
+    added.add_argument("--workers", type=positive, default=1, metavar="N")
+
+
+def _add_predict(actions: Any) -> None:
+    text = "run one shard of the data set of a model on a device, clip after clip, resumable"
+    added = actions.add_parser("predict", help="predict a shard", description=text)
+    added.set_defaults(function=_predict)
+    added.add_argument("model", help="name, as `harness models` lists it")
+    added.add_argument("--device", default="cpu", help="default: cpu")
+    added.add_argument("--batch-size", type=positive, default=1, metavar="N")
+    added.add_argument(
+        "--shard", type=_shard, default=(0, 1), metavar="I/N", help="from 1/N to N/N"
+    )
+    added.add_argument("--output", type=Path, required=True, metavar="FILE", help="an .npz file")
+
+
+def _add_merge(actions: Any) -> None:
+    text = "join the shards of a data set and count the right answers; all clips must be there"
+    added = actions.add_parser("merge", help="join shards", description=text)
+    added.set_defaults(function=_merge)
+    added.add_argument("model", help="name, as `harness models` lists it")
+    added.add_argument("shards", type=Path, nargs="+", help="files of `harness dataset predict`")
+    added.add_argument("--output", type=Path, required=True, metavar="FILE", help="an .npz file")
+
+
+def _add_preprocess(commands: Any) -> None:
+    text = "write the guides' files of a data set: <n>.bin for each batch, and k400.info"
+    parser = commands.add_parser("preprocess", help=text, description=text)
+    parser.set_defaults(function=_preprocess)
+    parser.add_argument("model", help="name, as `harness models` lists it")
+    parser.add_argument("out", type=Path, help="new folder")
+    parser.add_argument("--batch-size", type=positive, default=1, metavar="N")
+    parser.add_argument("--manifest", type=Path, help="default: the data set of the site")
+
+
+def _scan(options: argparse.Namespace) -> int:
+    names = kinetics400_names() if options.label_map is None else names_from_map(options.label_map)
+    source = Source(
+        root=options.root,
+        class_names=names,
+        name=options.name,
+        annotations=options.annotations,
+        listing=options.list,
+        is_content=options.content,
+    )
+    manifest = scan(source, lambda total: Progress(sys.stderr).counter("scan", total))
+    write_manifest(manifest, options.output)
+    _print_manifest(manifest)
+    print(f"manifest {options.output}, digest {manifest.digest}")
+    return 1 if problem_count(manifest.problems) else 0
+
+
+def _print_manifest(manifest: Manifest) -> None:
+    classes = len({clip.label for clip in manifest.clips})
+    print(f"{manifest.name}: {len(manifest.clips)} clips of {classes} classes in {manifest.root}")
+    for note in manifest.notes:
+        print(f"note: {note}")
+    for kind, lines in manifest.problems.items():
+        print(f"{kind}: {len(lines)}")
+        for line in lines[:SHOWN]:
+            print(f"  {line}")
+        if len(lines) > SHOWN:
+            print(f"  and {len(lines) - SHOWN} more; all are in the manifest")
+
+
+def _rawframes(options: argparse.Namespace) -> int:
+    manifest = read_manifest(options.manifest)
+    clips = clip_set_from_manifest(manifest).clips
+    counter = Progress(sys.stderr).counter("rawframes", len(clips))
+    done = []
+    for one in extract(clips, options.out, options.short_side, options.workers):
+        done.append(one)
+        counter(len(done))
+    listed = write_listing(options.out, clips, done)
+    there = sum(one.was_there for one in done)
+    unreadable = [one for one in done if one.unreadable]
+    print(f"{len(done) - len(unreadable)} clips in {options.out}, {there} of them from before")
+    print(f"list {listed}")
+    for one in unreadable:
+        print(f"unreadable: {one.clip_id}: {one.unreadable}")
+    return 1 if unreadable else 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    bench = _bench(options)
+    cell = Cell(options.model, options.device, options.batch_size)
+    # What hours have predicted shall not be lost for want of a folder.
+    require_writable(options.output)
+    with open_session(cell, bench) as session:
+        preds = device_predictions(cell, bench, session, smallest_of(cell, bench), options.shard)
+    index, count = options.shard
+    print(f"shard {index + 1} of {count}: {len(preds.clip_ids)} clips")
+    write_predictions(options.output, preds)
+    return print_unreadable(preds)
+
+
+def _merge(options: argparse.Namespace) -> int:
+    clip_set = _bench(options).clip_set(options.model)
+    require_writable(options.output)
+    preds = merged([_predictions_of(path) for path in options.shards], clip_set)
+    found = accuracy_measurement(preds, clip_set)
+    for name, count in (("top-1", found.top1), ("top-5", found.top5)):
+        low, high = (100 * edge for edge in (count.interval.low, count.interval.high))
+        print(f"{name}: {count.k} of {count.n} clips, 95 % interval {low:.2f} to {high:.2f} %")
+    write_predictions(options.output, preds)
+    print(f"clip set {clip_set.digest}")
+    return print_unreadable(preds)
+
+
+def _preprocess(options: argparse.Namespace) -> int:
+    bench = _bench(options)
+    spec = bench.model(options.model)
+    if options.manifest is None:
+        clip_set = bench.clip_set(options.model)
+    else:
+        clip_set = clip_set_from_manifest(read_manifest(options.manifest))
+    store = CropStore(bench.site.cache_dir / "crops", spec.protocol, clip_set)
+    with contextlib.closing(stored_samples(store, clip_set.clips)) as items:
+        count = bench.progress.counter("preprocess", len(clip_set.clips))
+        counted = _counted(items, count)
+        written = write_bins(options.out, spec, options.batch_size, clip_set.clips, counted)
+    shape = list(spec.input.batched(options.batch_size).shape)
+    print(f"{written.files} files of float32 {shape}, {written.clips} clips, in {options.out}")
+    print(f"labels {options.out / INFO}, clip names {options.out / CLIPS}")
+    if written.padding:
+        print(f"the last file ends with {written.padding} samples of zeros that are no clips")
+    for line in written.unreadable:
+        print(f"unreadable: {line}")
+    return 1 if written.unreadable else 0
+
+
+def _store(options: argparse.Namespace) -> int:
+    root = load_site(options.site, os.environ).cache_dir / "crops"
+    for kept in kept_stores(root):
+        verb = ""
+        if options.remove is not None and kept.folder.name.startswith(options.remove):
+            kept.remove()
+            verb = "removed "
+        size = f"{kept.nbytes / 1e6:.1f} MB"
+        print(f"{verb}{kept.folder.name[:12]}  {kept.done} clips, {size}, set {kept.clips[:12]}")
+    return 0
+
+
+def _counted(items: Iterable[Item], count: Counter) -> Iterator[Item]:
+    for done, item in enumerate(items, start=1):
+        count(done)
+        yield item
+
+
+def require_writable(path: Path) -> None:
+    """Say before the work, and not after it, that predictions cannot be written.
+
+    Raises:
+        ClipError: the folder is not there or not writable.
+    """
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK) or path.is_dir():
+        raise ClipError(
+            f"cannot write predictions to {path}: make its folder {path.parent}, or name another"
+        )
+
+
+def write_predictions(path: Path, preds: Predictions) -> None:
+    """Write predictions as an .npz file and print where it is and its sha256.
+
+    Raises:
+        ClipError: the file cannot be written.
+    """
+    content = npz_from_predictions(preds)
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise ClipError(f"cannot write predictions to {path}: {error.strerror}") from error
+    print(f"predictions {path}, sha256 {hashlib.sha256(content).hexdigest()}")
+
+
+def _predictions_of(path: Path) -> Predictions:
+    try:
+        return predictions_from_npz(path)
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ClipError(
+            f"cannot read predictions {path}: {first_line(error)}; name files that `harness dataset "
+            "predict` wrote"
+        ) from error
+
+
+def print_unreadable(preds: Predictions) -> int:
+    """Print the clips that could not be read and return the exit status: 1 where there are some."""
+    for name, reason in preds.unreadable.items():
+        print(f"unreadable: {name}: {reason}")
+    return 1 if preds.unreadable else 0
+
+
+def positive(text: str) -> int:
+    """Read a whole number above 0 from the command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def _pixels(text: str) -> int:
+    return 0 if text == "0" else positive(text)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no shard; give 1/4, 2/4, 3/4 or 4/4 of four")
+    return int(index) - 1, int(count)
+
+
+def _bench(options: argparse.Namespace) -> Workbench:
+    log_dir = Path(tempfile.mkdtemp(prefix="harness-logs-"))
+    site = load_site(options.site, os.environ)
+    return Workbench(site, log_dir, Progress(sys.stderr))

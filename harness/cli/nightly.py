@@ -1,0 +1,225 @@
+"""The commands of the night: ``harness history``, ``baseline``, ``gate`` and ``bisect``."""
+
+import argparse
+import datetime
+import os
+from pathlib import Path
+from typing import Any
+
+from harness.build.workbench import Workbench
+from harness.channels.gate_report import report_junit, report_lines, report_markdown, write_channel
+from harness.check.checks import CHECK_FUNCTIONS, Context
+from harness.contract.thresholds import Thresholds, thresholds_from_file
+from harness.errors import HistoryError, RecordError
+from harness.host.site import Site, load_site
+from harness.judge import Verdict
+from harness.measure.measurement import Measurement
+from harness.nightly.baseline import freeze, read_baseline, write_baseline
+from harness.nightly.bisect import (
+    RunCheck,
+    broken_checks,
+    common_record,
+    difference_lines,
+    differences,
+    trial_lines,
+    trials,
+)
+from harness.nightly.gate import GateReport, gate_run, newest_run, night_without_run
+from harness.nightly.history import History
+from harness.nightly.trend import draw, trend_lines
+from harness.record.record import RunDirectory
+from harness.spec import Cell, Check
+
+NIGHT_HOURS = 26.0
+THRESHOLDS = Path(__file__).parents[2] / "thresholds.toml"
+
+
+def add_nightly_commands(commands: Any) -> None:
+    """Add the commands of the night to the subcommands of ``harness``."""
+    _add_history(commands)
+    _add_baseline(commands)
+    _add_gate(commands)
+    _add_bisect(commands)
+
+
+def _add_history(commands: Any) -> None:
+    text = "add runs to the nightly history, or show its series"
+    parser = commands.add_parser("history", help=text, description=text)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    added = actions.add_parser("add", help="add stored runs; one that is there changes nothing")
+    added.set_defaults(function=_history_add)
+    added.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
+    _add_history_option(added)
+    added = actions.add_parser("show", help="trends of the series, with change points")
+    added.set_defaults(function=_history_show)
+    added.add_argument("pattern", nargs="?", default="*", help="such as '*:throughput:*'")
+    added.add_argument("--tier", help="only runs of this tier")
+    added.add_argument("--nights", type=int, default=60, metavar="N", help="how many are drawn")
+    added.add_argument("--picture", type=Path, metavar="FILE", help=".svg, .png or .pdf")
+    _add_history_option(added)
+
+
+def _add_baseline(commands: Any) -> None:
+    text = "freeze the release that nights are compared with, or show it"
+    parser = commands.add_parser("baseline", help=text, description=text)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    text = "freeze green runs; never done by itself, and never in place of an older baseline"
+    added = actions.add_parser("freeze", help=text, description=text)
+    added.set_defaults(function=_baseline_freeze)
+    added.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="ten are a good number")
+    added.add_argument("--output", type=Path, required=True, metavar="FILE")
+    added.add_argument("--reviewer", required=True, help="who answers for it")
+    added.add_argument("--reason", required=True, help="why, such as the release")
+    added.add_argument("--cells", default="*", metavar="PATTERN", help="only these cells")
+    added = actions.add_parser("show", help="say what a baseline holds")
+    added.set_defaults(function=_baseline_show)
+    added.add_argument("baseline", type=Path, metavar="FILE")
+
+
+def _add_gate(commands: Any) -> None:
+    text = (
+        "decide whether the night is green: contract floors, ratio to the frozen baseline, change "
+        "points. Exit status 0 green, 1 red, 6 something is missing, 7 inconclusive, 2 unusable "
+        "input"
+    )
+    added = commands.add_parser("gate", help="judge a night", description=text)
+    added.set_defaults(function=_gate)
+    added.add_argument("run", nargs="?", type=Path, help="default: the newest of the history")
+    _add_history_option(added)
+    choice = added.add_mutually_exclusive_group()
+    choice.add_argument("--baseline", type=Path, metavar="FILE", help="default: as site.toml says")
+    choice.add_argument("--without-baseline", action="store_true", help="leave that layer out")
+    added.add_argument("--thresholds", type=Path, default=THRESHOLDS, metavar="FILE")
+    added.add_argument(
+        "--night-hours",
+        type=float,
+        default=NIGHT_HOURS,
+        metavar="N",
+        help="without RUN: a newest run that is older is a missing night (default: 26)",
+    )
+    added.add_argument("--markdown", type=Path, metavar="FILE", help="add the report, as Markdown")
+    added.add_argument("--junit", type=Path, metavar="FILE", help="write the report as JUnit XML")
+
+
+def _add_bisect(commands: Any) -> None:
+    text = (
+        "say which recorded inputs changed between a good and a bad run, and run the check again "
+        "with each stage of the good run that the artifact store still has"
+    )
+    added = commands.add_parser("bisect", help="find which input changed", description=text)
+    added.set_defaults(function=_bisect)
+    added.add_argument("good", type=Path, metavar="GOOD", help="folder of a run")
+    added.add_argument("bad", type=Path, metavar="BAD", help="folder of a run")
+    added.add_argument("--check", metavar="ID", help="such as nonlocal_r50-cpu-bs1:accuracy")
+    added.add_argument("--no-run", action="store_true", help="only say what changed")
+    added.add_argument("--thresholds", type=Path, default=THRESHOLDS, metavar="FILE")
+
+
+def _add_history_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--history", type=Path, metavar="FILE", help="default: as site.toml says")
+
+
+def _history_add(options: argparse.Namespace) -> int:
+    history = _history(options)
+    for root in options.runs:
+        added = history.append(RunDirectory(root.resolve()))
+        word = "added" if added.is_new else "was there"
+        print(f"{word:<10} {root.name}" + (f"  {added.note}" if added.note else ""))
+    return 0
+
+
+def _history_show(options: argparse.Namespace) -> int:
+    history = _history(options)
+    series = history.series(options.pattern, options.tier)
+    if not series:
+        raise HistoryError(f"{history.path} has no series that fits {options.pattern!r}")
+    for one in series:
+        print("\n".join(trend_lines(one, options.nights)))
+    for night in history.nights(options.tier):
+        if night.note:
+            print(f"note: {night.run_id}: {night.note}")
+    if options.picture is not None:
+        draw(series, options.picture)
+        print(f"picture: {options.picture}")
+    return 0
+
+
+def _baseline_freeze(options: argparse.Namespace) -> int:
+    runs = [RunDirectory(root.resolve()) for root in options.runs]
+    today = datetime.datetime.now(datetime.UTC).date()
+    baseline = freeze(runs, options.cells, options.reviewer, options.reason, today)
+    write_baseline(baseline, options.output)
+    print(f"{options.output}: {len(baseline.series)} series of {len(runs)} run(s) frozen")
+    print("commit it, and let the commit be reviewed")
+    return 0
+
+
+def _baseline_show(options: argparse.Namespace) -> int:
+    baseline = read_baseline(options.baseline)
+    print(f"frozen {baseline.frozen} by {baseline.reviewer}: {baseline.reason}")
+    print(f"tier {baseline.tier}, runs {', '.join(baseline.runs)}")
+    for one in baseline.series:
+        mean = sum(one.values) / len(one.values)
+        print(f"{one.key.id:<90} {mean:.5g} ({len(one.values)} run(s))")
+    return 0
+
+
+def _gate(options: argparse.Namespace) -> int:
+    report = _report(options)
+    print("\n".join(report_lines(report)))
+    write_channel(options.markdown, report_markdown(report).encode(), append=True)
+    write_channel(options.junit, report_junit(report))
+    return report.status
+
+
+def _report(options: argparse.Namespace) -> GateReport:
+    site, history = _site(options), _history(options)
+    if options.run is None:
+        now = datetime.datetime.now(datetime.UTC)
+        missing = night_without_run(history, options.night_hours, now)
+        if missing is not None:
+            return missing
+        run = newest_run(history, site.run_root)
+    else:
+        run = RunDirectory(options.run.resolve())
+    has_baseline = not options.without_baseline
+    baseline = (options.baseline or site.baseline) if has_baseline else None
+    thresholds = thresholds_from_file(options.thresholds)
+    return gate_run(run, thresholds, history, baseline, has_baseline=has_baseline)
+
+
+def _bisect(options: argparse.Namespace) -> int:
+    good, bad = RunDirectory(options.good.resolve()), RunDirectory(options.bad.resolve())
+    names = [options.check] if options.check else broken_checks(good, bad)
+    if not names:
+        raise RecordError("no check passed in GOOD and not in BAD; name one with --check")
+    for name in names:
+        found = differences(good, bad, name)
+        print("\n".join([name, *difference_lines(found)]))
+        if options.no_run:
+            continue
+        before, after = common_record(good, name), common_record(bad, name)
+        thresholds = thresholds_from_file(options.thresholds)
+        tried = list(trials(before, found, _site(options), _check_runner(thresholds, before.tier)))
+        print("\n".join(trial_lines(before, after, tried)))
+    return 0
+
+
+def _check_runner(thresholds: Thresholds, tier: str) -> RunCheck:
+    def run_check(bench: Workbench, cell: Cell, check: Check) -> tuple[Measurement, Verdict]:
+        context = Context(cell, bench, thresholds.tier(tier), thresholds.limits(cell))
+        found = CHECK_FUNCTIONS[check](context)
+        return found.measurement, found.verdict
+
+    return run_check
+
+
+def _site(options: argparse.Namespace) -> Site:
+    return load_site(options.site, os.environ)
+
+
+def _history(options: argparse.Namespace) -> History:
+    path = options.history or _site(options).history
+    if path is None:
+        raise HistoryError("no history is named: give --history FILE, or history in site.toml")
+    return History(path)

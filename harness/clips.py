@@ -1,0 +1,67 @@
+"""Clips, samples and what a model said of them."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """One clip of a data set: ``id`` is unique, ``path`` a video file or a folder of frames."""
+
+    id: str
+    path: Path
+    label: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipSet:
+    """A list of clips with its class names and the digest of its manifest."""
+
+    name: str
+    clips: tuple[Clip, ...]
+    class_names: tuple[str, ...]
+    digest: str
+    is_whole: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A place in a batch that is being filled: ``batch[index]``."""
+
+    batch: npt.NDArray[np.float32]
+    index: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One clip as the model's input.
+
+    Attributes:
+        clip_id: of the clip.
+        tensor: of the shape of one sample without the batch.
+        row: where the tensor lies, if it was written into a batch.
+    """
+
+    clip_id: str
+    tensor: npt.NDArray[np.float32]
+    row: Row | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """What a model said of each clip.
+
+    Attributes:
+        clip_ids: in the order of the rows.
+        scores: float32 [clip, crop, class]; logits, or log-probabilities where the graph ends in a
+            softmax.
+        unreadable: clips that could not be decoded, with the reason.
+    """
+
+    clip_ids: tuple[str, ...]
+    scores: npt.NDArray[np.float32]
+    unreadable: Mapping[str, str] = dataclasses.field(default_factory=dict)

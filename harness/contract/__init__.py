@@ -1,0 +1,1 @@
+"""``thresholds.toml``: its tables, tiers, scope, lint and calibration."""

@@ -1,0 +1,131 @@
+"""The tables of thresholds.toml as values: clip sets, models, devices, tiers and waivers."""
+
+import datetime
+import fnmatch
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+import pydantic
+
+from harness.judge.limits import (
+    AccuracyFloor,
+    Count,
+    Filled,
+    NotNegative,
+    PairedLimits,
+    ParityLimits,
+    Table,
+    Text,
+    ThroughputReference,
+)
+from harness.spec import Cell, Check
+
+
+class ClipSetTable(Table):
+    """A whole data set; ``digest`` is of its manifest, where all have the same files."""
+
+    clip_count: Count
+    digest: Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")] | None = None
+    unreadable_max: Annotated[int, pydantic.Field(ge=0)] = 0
+    source: Filled
+
+
+class DeviceTable(Table):
+    """What a model must reach on one device."""
+
+    top1: AccuracyFloor
+    top5: AccuracyFloor
+    throughput: Annotated[Mapping[str, ThroughputReference], pydantic.Field(min_length=1)]
+
+
+class ModelTable(Table):
+    """What a model must reach."""
+
+    clip_set: Text
+    parity: Mapping[Literal["fp32", "fp16"], ParityLimits]
+    paired: PairedLimits
+    devices: Annotated[Mapping[str, DeviceTable], pydantic.Field(min_length=1)]
+
+
+class TimingPlan(Table):
+    """How long the sessions of a cell are timed."""
+
+    sessions_min: Count
+    sessions_max: Count
+    warmup_queries: Count
+    min_queries: Count
+    min_seconds: NotNegative
+
+
+class Tier(Table):
+    """How much is run, and what must have passed.
+
+    ``cells`` and ``required`` are shell patterns over ``model-device-bsN`` and
+    ``model-device-bsN:check``. ``parity_inputs`` and ``timing`` are by ``model-device``, with a
+    ``default``. ``clips`` names, in the same way, how many clips of a set accuracy is measured on;
+    where it names none, that is the whole set, and nothing else can be signed off.
+    """
+
+    cells: Annotated[tuple[Text, ...], pydantic.Field(min_length=1, strict=False)]
+    required: Annotated[tuple[Text, ...], pydantic.Field(min_length=1, strict=False)]
+    parity_inputs: Mapping[str, Count]
+    timing: Mapping[str, TimingPlan]
+    clips: Mapping[str, Count] = {}
+
+    def clips_for(self, cell: Cell) -> int | None:
+        """Number of clips that accuracy of a cell is measured on; None for the whole set."""
+        return self.clips.get(cell.pair, self.clips.get("default"))
+
+    def inputs_for(self, cell: Cell) -> int:
+        """Fewest inputs that parity of a cell is shown on."""
+        return self.parity_inputs.get(cell.pair, self.parity_inputs["default"])
+
+    def timing_for(self, cell: Cell) -> TimingPlan:
+        """How long the sessions of a cell are timed."""
+        return self.timing.get(cell.pair, self.timing["default"])
+
+    def requires(self, cell: Cell, check: Check) -> bool:
+        """Whether a check must have passed."""
+        return matches(f"{cell.id}:{check}", self.required)
+
+
+class Waiver(Table):
+    """A known failure of one check that somebody answers for until a date.
+
+    Attributes:
+        cell: id of the cell, such as ``nonlocal_r50-ascend310p-bs4``; no pattern.
+        check: of that cell.
+        stage: that breaks, where the outcome is ``error``; none where the check runs to its end.
+        reason: what is known to be wrong.
+        issue: where it is being mended.
+        owner: who answers for it.
+        expires: last day on which it holds.
+    """
+
+    cell: Filled
+    check: Check
+    stage: Filled | None = None
+    reason: Filled
+    issue: Filled
+    owner: Filled
+    expires: datetime.date
+
+    @property
+    def id(self) -> str:
+        """Id of the check that is waived."""
+        return f"{self.cell}:{self.check}"
+
+
+class ThresholdsFile(Table):
+    """The whole file."""
+
+    version: Literal[1] = pydantic.Field(alias="schema")
+    clip_sets: Mapping[str, ClipSetTable]
+    models: Annotated[Mapping[str, ModelTable], pydantic.Field(min_length=1)]
+    tiers: Annotated[Mapping[str, Tier], pydantic.Field(min_length=1)]
+    waivers: Annotated[tuple[Waiver, ...], pydantic.Field(strict=False)] = ()
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a name fits one of some shell patterns."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

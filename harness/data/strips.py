@@ -1,0 +1,122 @@
+"""The frames that a model saw of the clips on which a device and PyTorch disagree, for the report.
+
+They are taken when accuracy is checked, where the clips are; the report is made anywhere.
+"""
+
+import base64
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.clips import Clip, ClipSet, Predictions
+from harness.data.loading import crops_from_clip
+from harness.errors import ClipError
+from harness.measure.accuracy import ClassFlip, PairedComparison
+from harness.measure.measurement import Measurement
+from harness.measure.scores import crop_mean
+from harness.spec import InputProtocol
+
+STRIPS_MAX = 24
+FRAME_HEIGHT = 72
+_QUALITY = 60
+
+
+class Strip(Measurement):
+    """One flipped clip.
+
+    Attributes:
+        clip_id, label, reference_class, device_class: as in the comparison.
+        reference_margin, device_margin: score of the best class less the second's; None without an
+            answer.
+        jpeg: the frames that the model saw side by side, base64; empty if they cannot be shown.
+        missing: why they cannot; empty if they are there.
+    """
+
+    clip_id: str
+    label: int
+    reference_class: int
+    device_class: int
+    reference_margin: float | None
+    device_margin: float | None
+    jpeg: str = ""
+    missing: str = ""
+
+
+class Strips(Measurement):
+    """The first flipped clips of a comparison, and the names of their classes by number."""
+
+    flip_count: int
+    class_names: Mapping[str, str]
+    strips: tuple[Strip, ...]
+
+
+def raw_strips(
+    paired: PairedComparison | None,
+    clip_set: ClipSet,
+    protocol: InputProtocol,
+    both: tuple[Predictions, Predictions],
+) -> dict[str, tuple[bytes, str]]:
+    """Return the raw file ``strips`` of an accuracy check; none where no clip has flipped.
+
+    Args:
+        paired: the comparison with PyTorch.
+        clip_set: that was compared.
+        protocol: by which the model sees its clips.
+        both: predictions of the device and of PyTorch.
+    """
+    if paired is None or not paired.flips:
+        return {}
+    strips = strips_from_flips(paired.flips, clip_set, protocol, both)
+    return {"strips": (strips.model_dump_json().encode(), ".json")}
+
+
+def strips_from_flips(
+    flips: tuple[ClassFlip, ...],
+    clip_set: ClipSet,
+    protocol: InputProtocol,
+    both: tuple[Predictions, Predictions],
+) -> Strips:
+    """Take the frames of at most ``STRIPS_MAX`` flipped clips."""
+    clips = {clip.id: clip for clip in clip_set.clips}
+    shown = flips[:STRIPS_MAX]
+    names = dict(enumerate(clip_set.class_names))
+    ids = {one for flip in shown for one in (flip.label, flip.reference_class, flip.device_class)}
+    return Strips(
+        flip_count=len(flips),
+        class_names={str(one): names[one] for one in sorted(ids & names.keys())},
+        strips=tuple(_strip(flip, clips[flip.clip_id], protocol, both) for flip in shown),
+    )
+
+
+def _strip(
+    flip: ClassFlip, clip: Clip, protocol: InputProtocol, both: tuple[Predictions, Predictions]
+) -> Strip:
+    ours, theirs = (_margin(preds, flip.clip_id) for preds in both)
+    strip = Strip(**flip.model_dump(), reference_margin=theirs, device_margin=ours)
+    try:
+        crops = crops_from_clip(clip, protocol)
+    except ClipError as error:
+        return strip.model_copy(update={"missing": str(error)})
+    jpeg = base64.b64encode(_jpeg(crops[len(crops) // 2])).decode()
+    return strip.model_copy(update={"jpeg": jpeg})
+
+
+def _margin(preds: Predictions, clip_id: str) -> float | None:
+    if clip_id not in preds.clip_ids or preds.scores.shape[2] < 2:
+        return None
+    row = preds.clip_ids.index(clip_id)
+    second, best = np.sort(crop_mean(preds.scores[row : row + 1])[0])[-2:]
+    margin = float(best - second)
+    return margin if np.isfinite(margin) else None
+
+
+def _jpeg(frames: npt.NDArray[np.uint8]) -> bytes:
+    """Return the frames [frame, height, width, RGB] side by side as a JPEG file."""
+    import cv2
+
+    row = cv2.cvtColor(np.concatenate(list(frames), axis=1), cv2.COLOR_RGB2BGR)
+    width = round(row.shape[1] * FRAME_HEIGHT / row.shape[0])
+    small = cv2.resize(row, (width, FRAME_HEIGHT), interpolation=cv2.INTER_AREA)
+    _, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    return data.tobytes()

@@ -1,0 +1,1 @@
+"""Records and the contract to problems, waivers, exit status and speeds; no hardware."""

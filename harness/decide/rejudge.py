@@ -1,0 +1,90 @@
+"""A stored run under the contract of today."""
+
+import datetime
+from collections.abc import Sequence
+
+from harness.contract.thresholds import Thresholds
+from harness.decide.waivers import Decision, decide
+from harness.errors import RecordError
+from harness.judge import Verdict
+from harness.judge.measurement import rejudge
+from harness.judge.verdict import invalid
+from harness.measure.accuracy import AccuracyMeasurement
+from harness.measure.measurement import Measurement
+from harness.record.record import Record, RunDirectory, RunFacts
+from harness.spec import Status
+
+
+def rejudged(record: Record, thresholds: Thresholds) -> Record:
+    """Return a record with the verdict that its measurement gets now.
+
+    Raises:
+        RecordError: the contract has no limits for its cell, or a pass would be of a device that was
+            not there.
+    """
+    measured = record.measured()
+    if measured is None:
+        return record
+    if record.cell not in thresholds.cells():
+        raise RecordError(f"{thresholds.path} has no limits for {record.cell.id}, which was run")
+    verdict = verdict_on(record, measured, thresholds)
+    if verdict.status is Status.PASS and not record.is_device_present:
+        raise RecordError(f"{record.id} would pass on a device that was not there: it was edited")
+    return record.model_copy(update={"verdict": verdict})
+
+
+def judged_today(
+    run: RunDirectory, thresholds: Thresholds
+) -> tuple[RunFacts, list[Record], Decision]:
+    """Return a run as the contract, what it requires and its waivers have it today.
+
+    Raises:
+        RecordError: the run cannot be read, or the contract has no limits for one of its cells.
+        InputError: the contract has no such tier.
+    """
+    records = [rejudged(record, thresholds) for record in run.records()]
+    facts = _facts_today(run.facts(), records, thresholds)
+    today = datetime.datetime.now(datetime.UTC).date()
+    return facts, records, decide(records, facts, thresholds.file.waivers, today)
+
+
+def _facts_today(facts: RunFacts, records: Sequence[Record], thresholds: Thresholds) -> RunFacts:
+    """Return the facts with what the contract requires now of the checks that the run was about.
+
+    What was required then stays so, even if it was nothing. Cells that were excused, as their device
+    is not there, still are.
+
+    Raises:
+        InputError: the contract has no such tier.
+    """
+    if not facts.required:
+        return facts
+    tier = thresholds.tier(facts.tier)
+    excused = {name.rpartition(":")[0] for name in facts.excused}
+    now = (
+        record.id
+        for record in records
+        if record.cell.id not in excused and tier.requires(record.cell, record.check)
+    )
+    return facts.model_copy(update={"required": tuple(dict.fromkeys([*facts.required, *now]))})
+
+
+def verdict_on(record: Record, measurement: Measurement, thresholds: Thresholds) -> Verdict:
+    """Judge a measurement of the cell of a record as the tier of the record asks.
+
+    Raises:
+        InputError: the contract has no such cell or tier.
+    """
+    tier = thresholds.tier(record.tier)
+    wanted = tier.clips_for(record.cell)
+    if isinstance(measurement, AccuracyMeasurement) and not measurement.is_whole:
+        count = measurement.clip_count
+        if wanted is None or count < wanted:
+            asked = "the whole set" if wanted is None else f"{wanted} clips"
+            return invalid(f"measured on {count} clips, tier {record.tier} asks for {asked}")
+    return rejudge(
+        measurement,
+        thresholds.limits(record.cell),
+        tier.inputs_for(record.cell),
+        tier.timing_for(record.cell).sessions_min,
+    )

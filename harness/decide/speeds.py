@@ -1,0 +1,233 @@
+"""Speed by batch size, the best one, and how the devices compare, beside the guides' own numbers.
+
+Pure functions of records. A number is of a chip, of a card with several, or of a host; where a
+guide's number is of another scope than what was measured, that is said beside it.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+from harness.errors import RecordError
+from harness.judge.limits import ThroughputReference
+from harness.measure.statistics import Interval
+from harness.measure.throughput import SpeedSeries, ThroughputMeasurement
+from harness.record.record import Record
+from harness.spec import Cell, Status
+
+# The guides' comparisons: the newer Ascend chip with the older one, and with a T4.
+COMPARED = (("ascend310p", "ascend310"), ("ascend310p", "cuda"))
+GUIDE_NAMES = {"ascend310p": "310P", "ascend310": "310", "cuda": "T4"}
+
+
+@dataclasses.dataclass(frozen=True)
+class CellSpeed:
+    """The speed of one cell in clips/s, by the definition of its floor.
+
+    Attributes:
+        bounds: one-sided 95 % bounds over sessions; None after one session.
+        scope: what was measured: a chip, a card or a host.
+        golden: of the guide in clips/s; None where its floor is not in clips/s.
+        golden_scope: what that is of.
+    """
+
+    cell: Cell
+    per_s: float
+    bounds: Interval | None
+    scope: str
+    golden: float | None
+    golden_scope: str
+
+
+@dataclasses.dataclass(frozen=True)
+class BestBatch:
+    """The fastest batch size of a model on a device.
+
+    ``not_slower`` are the others whose bounds overlap with those of the fastest: sessions did not
+    tell them apart. ``guide`` is the fastest of the guide's table for the batches that were measured.
+    """
+
+    model: str
+    device: str
+    batch: int
+    per_s: float
+    not_slower: tuple[int, ...]
+    guide: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Ratio:
+    """How many times as fast one device is as another, for one model.
+
+    Attributes:
+        batches: of the two; the same, or the best of each.
+        scopes: what the measured numbers are of.
+        guide: the ratio of the guide's numbers for the same batches; None where it has none.
+        guide_scopes: what those are of.
+    """
+
+    model: str
+    devices: tuple[str, str]
+    batches: tuple[int, int]
+    is_best: bool
+    value: float
+    scopes: tuple[str, str]
+    guide: float | None
+    guide_scopes: tuple[str, str]
+
+
+def speeds_from_records(
+    records: Iterable[Record], references: Mapping[Cell, ThroughputReference]
+) -> tuple[CellSpeed, ...]:
+    """Return the speeds that count; a record that is invalid, or without a reference, has none."""
+    found = [
+        speed
+        for record in records
+        if record.cell in references
+        if (speed := _speed(record, references[record.cell])) is not None
+    ]
+    return tuple(sorted(found, key=lambda one: (one.cell.model, one.cell.device, one.cell.batch)))
+
+
+def best_batches(speeds: Sequence[CellSpeed]) -> tuple[BestBatch, ...]:
+    """Return the best batch size of every model and device of which several were measured."""
+    return tuple(_best(group) for group in _by_model_and_device(speeds).values() if len(group) > 1)
+
+
+def ratios(speeds: Sequence[CellSpeed]) -> tuple[Ratio, ...]:
+    """Return the guides' comparisons: at each batch size of both devices, then best to best."""
+    groups = _by_model_and_device(speeds)
+    return tuple(
+        ratio
+        for model in dict.fromkeys(speed.cell.model for speed in speeds)
+        for pair in COMPARED
+        if (model, pair[0]) in groups and (model, pair[1]) in groups
+        for ratio in _ratios(groups[model, pair[0]], groups[model, pair[1]])
+    )
+
+
+def speed_lines(
+    records: Sequence[Record], references: Mapping[Cell, ThroughputReference]
+) -> list[str]:
+    """Return the tables for a person; nothing where there is nothing to compare."""
+    speeds = speeds_from_records(records, references)
+    best, compared = best_batches(speeds), ratios(speeds)
+    if not best and not compared:
+        return []
+    groups = _by_model_and_device(speeds)
+    lines = ["Speed by batch size in clips/s (the golden in brackets):"]
+    lines += [_group_line(group, best) for group in groups.values()]
+    if any(record.is_emulated for record in records):
+        lines.append("    EMULATED times: they say nothing about a chip")
+    return [*lines, *map(_ratio_line, compared)]
+
+
+def _speed(record: Record, reference: ThroughputReference) -> CellSpeed | None:
+    measured = None
+    if record.check == "throughput" and record.verdict.status is not Status.INVALID:
+        # A record that does not fit is red by itself; this table only goes without it.
+        with contextlib.suppress(RecordError):
+            measured = record.measured()
+    if not isinstance(measured, ThroughputMeasurement):
+        return None
+    speed = measured.speed(reference.definition)
+    if speed is None:
+        return None
+    series: SpeedSeries = speed.per_s
+    # One process has one chip, whatever the guide's number is of.
+    scope = "chip" if "soc_version" in record.device_facts else reference.scope
+    golden = reference.golden if reference.unit == "clips/s" else None
+    return CellSpeed(record.cell, series.mean, series.bounds, scope, golden, reference.scope)
+
+
+def _by_model_and_device(
+    speeds: Sequence[CellSpeed],
+) -> dict[tuple[str, str], list[CellSpeed]]:
+    groups: dict[tuple[str, str], list[CellSpeed]] = {}
+    for speed in speeds:
+        groups.setdefault((speed.cell.model, speed.cell.device), []).append(speed)
+    return groups
+
+
+def _fastest(group: Sequence[CellSpeed]) -> CellSpeed:
+    return max(group, key=lambda speed: speed.per_s)
+
+
+def _best(group: Sequence[CellSpeed]) -> BestBatch:
+    best = _fastest(group)
+    published = [(speed.golden, -speed.cell.batch) for speed in group if speed.golden is not None]
+    return BestBatch(
+        best.cell.model,
+        best.cell.device,
+        best.cell.batch,
+        best.per_s,
+        tuple(speed.cell.batch for speed in group if speed is not best and _overlap(speed, best)),
+        # The goldens of the embedded models are all alike: none of them is the best.
+        -max(published)[1] if len({golden for golden, _ in published}) > 1 else None,
+    )
+
+
+def _overlap(one: CellSpeed, best: CellSpeed) -> bool:
+    if one.bounds is None or best.bounds is None:
+        return False
+    return one.bounds.high >= best.bounds.low
+
+
+def _ratios(ours: Sequence[CellSpeed], theirs: Sequence[CellSpeed]) -> list[Ratio]:
+    other = {speed.cell.batch: speed for speed in theirs}
+    alike = [
+        _ratio(speed, other[speed.cell.batch], is_best=False)
+        for speed in ours
+        if speed.cell.batch in other
+    ]
+    return [*alike, _ratio(_fastest(ours), _fastest(theirs), is_best=True)]
+
+
+def _ratio(one: CellSpeed, other: CellSpeed, *, is_best: bool) -> Ratio:
+    has_guide = one.golden is not None and other.golden is not None
+    return Ratio(
+        one.cell.model,
+        (one.cell.device, other.cell.device),
+        (one.cell.batch, other.cell.batch),
+        is_best,
+        one.per_s / other.per_s,
+        (one.scope, other.scope),
+        (one.golden or 0.0) / (other.golden or 1.0) if has_guide else None,
+        (one.golden_scope, other.golden_scope),
+    )
+
+
+def _group_line(group: Sequence[CellSpeed], best: Sequence[BestBatch]) -> str:
+    cell, scope, golden_scope = group[0].cell, group[0].scope, group[0].golden_scope
+    numbers = "  ".join(_number(speed) for speed in group)
+    line = f"    {cell.model} {cell.device}, by {scope}: {numbers}"
+    for one in best:
+        if (one.model, one.device) == (cell.model, cell.device):
+            line += f"; best bs{one.batch}{_also(one)}"
+    if golden_scope != scope and any(speed.golden is not None for speed in group):
+        line += f"; the guide's numbers are by {golden_scope}, not by {scope}"
+    return line
+
+
+def _number(speed: CellSpeed) -> str:
+    guide = "" if speed.golden is None else f" ({speed.golden:.4g})"
+    return f"bs{speed.cell.batch} {speed.per_s:.4g}{guide}"
+
+
+def _also(best: BestBatch) -> str:
+    told = ", ".join(f"bs{batch}" for batch in best.not_slower)
+    text = f", not told apart from {told}" if told else ""
+    return text if best.guide is None else f"{text} (guide: bs{best.guide})"
+
+
+def _ratio_line(ratio: Ratio) -> str:
+    guide_names = " / ".join(GUIDE_NAMES[device] for device in ratio.devices)
+    batches = " / ".join(f"bs{batch}" for batch in dict.fromkeys(ratio.batches))
+    names = " / ".join(ratio.devices)
+    line = f"    {ratio.model} {names} at {'the best ' if ratio.is_best else ''}{batches}:"
+    line += f" {ratio.value:.2f} ({' to '.join(ratio.scopes)})"
+    if ratio.guide is None:
+        return line
+    line += f"; guide, {guide_names}: {ratio.guide:.2f} ({' to '.join(ratio.guide_scopes)})"
+    is_alike = ratio.scopes == ratio.guide_scopes
+    return line if is_alike else f"{line}: not of the same scope, so not to be compared"

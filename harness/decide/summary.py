@@ -1,0 +1,128 @@
+"""The table at the end of a run: cells by checks with their margins, what was not run first."""
+
+from collections.abc import Collection, Iterable, Sequence
+
+from harness.contract.tables import Waiver
+from harness.decide.problems import Problem
+from harness.decide.waivers import Decision, corrected_toml, waived_lines
+from harness.judge import Finding
+from harness.record.record import Record
+from harness.spec import CHECKS, Status
+
+WIDTH = 20
+PASTE = (
+    "To accept this as known, fill in issue, owner and expires, and put these in place of the",
+    "[[waivers]] tables of the thresholds file:",
+)
+
+
+def decision_lines(
+    records: Sequence[Record],
+    decision: Decision,
+    waivers: Sequence[Waiver],
+    spared: Sequence[Problem] = (),
+) -> list[str]:
+    """Return the table, what is not green, what is waived or spared, and the waivers that fit."""
+    lines = table_lines(records, decision.waived)
+    if decision.problems:
+        lines += ["", *problem_lines(decision.problems)]
+    if decision.waived:
+        lines += ["", "Known failures, which are no pass:", *waived_lines(decision.waived)]
+    if spared:
+        lines += ["", "Not required in this run:", *problem_lines(spared)]
+    corrected = corrected_toml(records, waivers, decision)
+    if corrected is not None:
+        lines += ["", *PASTE, "", *corrected.splitlines()]
+    return lines
+
+
+def table_lines(records: Sequence[Record], waived: Collection[str] = ()) -> list[str]:
+    """Return a row a cell and a column a check; cells with something not run come first.
+
+    A check whose id is in ``waived`` shows as waived, with its margin.
+    """
+    rows: dict[str, dict[str, Record]] = {}
+    for record in records:
+        rows.setdefault(record.cell.id, {})[record.check] = record
+    width = max([len(name) for name in rows] + [len("cell")]) + 2
+    header = "cell".ljust(width) + "".join(check.ljust(WIDTH) for check in CHECKS)
+    ordered = sorted(rows.items(), key=lambda row: not _has_gap(row[1].values()))
+    return [
+        header.rstrip(),
+        *(
+            (
+                name.ljust(width) + "".join(_text(cell.get(check), waived) for check in CHECKS)
+            ).rstrip()
+            for name, cell in ordered
+        ),
+    ]
+
+
+def problem_lines(found: Sequence[Problem]) -> list[str]:
+    """Return what is not green and why; checks with one reason in common stand together."""
+    groups: dict[tuple[Status, str], list[str]] = {}
+    for problem in found:
+        groups.setdefault((problem.status, problem.reason), []).append(problem.id)
+    return [
+        line
+        for (status, reason), names in groups.items()
+        for line in (f"{status.upper()}: {_listed(names)}", f"    {reason}")
+    ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    """List checks with their cell said once, such as ``a-cpu-bs1:export,parity``."""
+    cells: dict[str, list[str]] = {}
+    for name in names:
+        cell, _, check = name.partition(":")
+        cells.setdefault(cell, []).append(check)
+    return "  ".join(f"{cell}:{','.join(checks)}".rstrip(":") for cell, checks in cells.items())
+
+
+def margin_text(record: Record) -> str:
+    """Say in a few characters how far a check is from its nearest limit."""
+    findings = record.verdict.findings
+    if record.verdict.status is Status.NOT_RUN or not findings:
+        return ""
+    match record.check:
+        case "accuracy":
+            top1 = findings[0]
+            return "" if top1.measured is None else f"{top1.measured - top1.limit:+.0f} clips"
+        case "throughput":
+            return _relative(findings[0])
+        case "parity":
+            return _tightest(findings)
+        case _:
+            return ""
+
+
+def is_emulated(records: Iterable[Record]) -> bool:
+    """Whether an emulator answered for any device."""
+    return any(record.is_emulated for record in records)
+
+
+def _text(record: Record | None, waived: Collection[str]) -> str:
+    if record is None:
+        return "-".ljust(WIDTH)
+    outcome = "waived" if record.id in waived else record.verdict.status
+    return f"{outcome} {margin_text(record)}".strip().ljust(WIDTH)
+
+
+def _relative(finding: Finding) -> str:
+    if finding.measured is None or finding.limit == 0:
+        return ""
+    return f"{100 * (finding.measured / finding.limit - 1):+.0f} %"
+
+
+def _tightest(findings: Sequence[Finding]) -> str:
+    """Say how much of its limit the largest error uses up."""
+    shares = [
+        finding.measured / finding.limit
+        for finding in findings
+        if finding.comparison == "<=" and finding.measured is not None and finding.limit > 0
+    ]
+    return f"{100 * max(shares):.0f} % of limit" if shares else ""
+
+
+def _has_gap(records: Iterable[Record]) -> bool:
+    return any(record.verdict.status is Status.NOT_RUN for record in records)

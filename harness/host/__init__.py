@@ -1,0 +1,1 @@
+"""The operating system: site, environment, locks, child processes, artifact store, progress."""

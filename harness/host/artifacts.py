@@ -1,0 +1,275 @@
+"""A content-addressed store: what it holds was built once, written whole, and is verified.
+
+``<root>/<kind>/<key[:2]>/<key>/`` holds one payload file and its ``provenance.json``. The key is
+the digest of everything that shapes the artifact, which the caller names as inputs. A build happens
+under a lock of its key, in a hidden folder beside the entry, which becomes the entry by one rename;
+what a killed build leaves is swept by the next one. A hit takes no lock and writes nothing that it
+needs, so that a cache on a read-only disk serves what it holds.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import errno
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.errors import ArtifactError, HarnessError
+from harness.host.locks import OnWait, Owner, hold, try_hold
+from harness.host.provenance import (
+    LAST_USED,
+    Entry,
+    Reading,
+    Request,
+    bytes_below,
+    entry_from_folder,
+    read_entry,
+    request_from_inputs,
+    write_provenance,
+)
+from harness.spec import Artifact
+
+_LOG = logging.getLogger(__name__)
+_CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
+_KEY_LENGTH = 64
+
+Build = Callable[[Path], Mapping[str, object]]
+
+
+@dataclasses.dataclass(frozen=True)
+class StoreEvent:
+    """One call of ``get_or_build``: whether the artifact was there, and the seconds it took.
+
+    ``facts`` are those of the build, now or then.
+    """
+
+    kind: str
+    key: str
+    hit: bool
+    seconds: float
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class ArtifactStore:
+    """The store below one folder; ``events`` tells the hits and misses of this process."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.events: list[StoreEvent] = []
+
+    def get_or_build(
+        self, kind: str, filename: str, inputs: Mapping[str, object], build: Build
+    ) -> Artifact:
+        """Return the artifact that ``inputs`` describe, building it when it is absent or damaged.
+
+        Args:
+            kind: such as ``onnx``; a folder of the store.
+            filename: of the payload.
+            inputs: everything that shapes the artifact: digests, versions, options.
+            build: writes the payload to the path that it is given and returns facts for the
+                provenance. It may not leave other files beside it.
+
+        Raises:
+            ArtifactError: the store cannot be written, or the build left no payload.
+        """
+        start_s = time.perf_counter()
+        request = request_from_inputs(kind, filename, inputs)
+        folder = self._folder(request)
+        artifact = read_entry(folder, request).artifact
+        is_hit = artifact is not None
+        if artifact is None:
+            artifact, is_hit = self._build_once(folder, request, build)
+        if is_hit:
+            _mark_used(folder)
+        seconds = time.perf_counter() - start_s
+        facts = artifact.provenance["facts"]
+        self.events.append(StoreEvent(kind, request.key, is_hit, seconds, facts))
+        return artifact
+
+    def entries(self) -> list[Entry]:
+        """Return the entries, least recently used first."""
+        folders = (folder for folder in self._folders() if not folder.name.startswith("."))
+        entries = [entry for folder in folders if (entry := entry_from_folder(folder))]
+        return sorted(entries, key=lambda entry: (entry.last_used, entry.key))
+
+    def prune(
+        self,
+        older_than_days: float | None = None,
+        max_bytes: int | None = None,
+        kinds: Collection[str] | None = None,
+        dry_run: bool = False,
+    ) -> list[Entry]:
+        """Remove entries, least recently used first, and return them; none that is being built.
+
+        Args:
+            older_than_days: remove what was not used for so long.
+            max_bytes: remove until no more than this is left.
+            kinds: look at these kinds only; alone, without a limit, all of them is removed.
+            dry_run: only say what would be removed.
+
+        Raises:
+            ArtifactError: an entry cannot be removed.
+        """
+        entries = [entry for entry in self.entries() if kinds is None or entry.kind in kinds]
+        cutoff = _cutoff(older_than_days, is_everything=kinds is not None and max_bytes is None)
+        left_bytes = sum(entry.bytes for entry in entries)
+        removed = []
+        for entry in entries:
+            is_excess = max_bytes is not None and left_bytes > max_bytes
+            if (is_excess or entry.last_used < cutoff) and self._remove(entry, dry_run):
+                removed.append(entry)
+                left_bytes -= entry.bytes
+        if not dry_run:
+            self._sweep_all()
+        return removed
+
+    def _folder(self, request: Request) -> Path:
+        return self.root / request.kind / request.key[:2] / request.key
+
+    def _folders(self) -> Iterator[Path]:
+        return (path for path in self.root.glob("*/??/*") if path.is_dir())
+
+    def _build_once(self, folder: Path, request: Request, build: Build) -> tuple[Artifact, bool]:
+        with contextlib.ExitStack() as stack:
+            with _explained(request, folder):
+                stack.enter_context(hold(_lock_path(folder), _wait_logger(request)))
+            reading = read_entry(folder, request)
+            if reading.artifact is not None:
+                return reading.artifact, True
+            _report_damage(reading, folder)
+            _sweep(folder)
+            return _built(folder, request, build), False
+
+    def _remove(self, entry: Entry, dry_run: bool) -> bool:
+        try:
+            with try_hold(_lock_path(entry.path)) as is_free:
+                if is_free and not dry_run:
+                    # Renamed first, so that a reader sees the whole entry or none.
+                    _discard(entry.path)
+                return is_free
+        except OSError as error:
+            raise ArtifactError(f"cannot remove {entry.path} from the cache: {error}") from error
+
+    def _sweep_all(self) -> None:
+        for stale in [path for path in self._folders() if path.name.startswith(".")]:
+            folder = stale.with_name(stale.name[1 : 1 + _KEY_LENGTH])
+            with contextlib.suppress(OSError), try_hold(_lock_path(folder)) as is_free:
+                if is_free:
+                    _sweep(folder)
+
+
+def _built(folder: Path, request: Request, build: Build) -> Artifact:
+    temp = folder.with_name(f".{folder.name}.new-{os.getpid()}")
+    start_s = time.perf_counter()
+    try:
+        with _explained(request, temp):
+            temp.mkdir()
+        with _explained(request, temp, only=_CANNOT_WRITE):
+            facts = build(temp / request.filename)
+        _require_payload(temp, request)
+        with _explained(request, temp):
+            artifact = write_provenance(temp, request, facts, time.perf_counter() - start_s)
+            _swap(temp, folder)
+    finally:
+        shutil.rmtree(temp, ignore_errors=True)
+    return dataclasses.replace(artifact, path=folder / request.filename)
+
+
+def _require_payload(temp: Path, request: Request) -> None:
+    names = sorted(path.name for path in temp.iterdir())
+    if names != [request.filename] or not (temp / request.filename).is_file():
+        raise ArtifactError(
+            f"the build of {request} should have left the file {request.filename} and nothing "
+            f"else; it left {', '.join(names) or 'nothing'}"
+        )
+
+
+def _swap(temp: Path, folder: Path) -> None:
+    if folder.exists():
+        _discard(folder)
+    temp.replace(folder)
+
+
+def _discard(folder: Path) -> None:
+    old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+    folder.replace(old)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    for stale in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(stale, ignore_errors=True)
+
+
+def _lock_path(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".lock")
+
+
+def _mark_used(folder: Path) -> None:
+    # A read-only cache still serves its hits; it only forgets when.
+    with contextlib.suppress(OSError):
+        (folder / LAST_USED).touch()
+
+
+def _report_damage(reading: Reading, folder: Path) -> None:
+    if reading.damage:
+        _LOG.warning("%s is damaged and will be built again: %s", folder, reading.damage)
+
+
+def _wait_logger(request: Request) -> OnWait:
+    def log(owner: Owner | None, waited_s: float) -> None:
+        builder = owner or "a process"
+        _LOG.warning("waiting for %s for %.0f s: %s builds it", request, waited_s, builder)
+
+    return log
+
+
+@contextlib.contextmanager
+def _explained(request: Request, temp: Path, only: Collection[int] | None = None) -> Iterator[None]:
+    try:
+        yield
+    except ArtifactError:
+        raise
+    except (OSError, HarnessError) as error:
+        cause = _os_error(error)
+        if cause is None or not (only is None or _is_of_store(cause, temp, only)):
+            raise
+        raise ArtifactError(_advice(cause, request, temp)) from error
+
+
+def _os_error(error: BaseException | None) -> OSError | None:
+    """Return the operating system's error behind ``error``, which a stage may have wrapped."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__
+    return error
+
+
+def _is_of_store(error: OSError, temp: Path, errnos: Collection[int]) -> bool:
+    is_here = error.filename is None or str(error.filename).startswith(str(temp))
+    return error.errno in errnos and is_here
+
+
+def _advice(error: OSError, request: Request, temp: Path) -> str:
+    written_mb = bytes_below(temp) / 1e6
+    return (
+        f"cannot write {request}, {written_mb:.1f} MB so far, in {temp.parent} "
+        f"({_free_text(temp)}): {error}; make room with `harness cache prune`, or name another "
+        "cache as cache_dir in site.toml (--site) or in ACCEPTANCE_CACHE_DIR"
+    )
+
+
+def _free_text(path: Path) -> str:
+    existing = next(parent for parent in path.absolute().parents if parent.exists())
+    return f"{shutil.disk_usage(existing).free / 1e6:.1f} MB free"
+
+
+def _cutoff(older_than_days: float | None, is_everything: bool) -> datetime.datetime:
+    if older_than_days is None:
+        edge = datetime.datetime.max if is_everything else datetime.datetime.min
+        return edge.replace(tzinfo=datetime.UTC)
+    return datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=older_than_days)

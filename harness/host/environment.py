@@ -1,0 +1,247 @@
+"""The facts of this machine that a record keeps, and the state of its CPUs around a timed run.
+
+What cannot be found out reads ``unknown`` or None; looking never fails. Driver, firmware and CANN
+are looked up by the Ascend devices.
+"""
+
+import dataclasses
+import importlib.metadata
+import os
+import platform
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+PACKAGES = (
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "onnxsim",
+    "mmaction2",
+    "mmcv-full",
+    "numpy",
+    "decord",
+    "av",
+    "pytest",
+)
+OPENCV_PACKAGES = (
+    "opencv-contrib-python-headless",
+    "opencv-contrib-python",
+    "opencv-python-headless",
+    "opencv-python",
+)
+ISA_FLAGS = ("avx2", "avx512f", "avx512_vnni", "amx_tile", "asimd", "sve")
+UNKNOWN = "unknown"
+
+_GIT_LIMIT_S = 10.0
+_CONTAINER_WORDS = ("docker", "containerd", "kubepods", "libpod", "lxc")
+
+
+@dataclasses.dataclass(frozen=True)
+class CpuState:
+    """The CPUs at one moment; None is what this machine does not tell.
+
+    Two states around a timed run show by their difference whether it was disturbed: ``throttled_*``
+    counts how often and how long the quota of the control group stopped it, ``steal_s`` how long
+    another virtual machine had the CPU.
+    """
+
+    load_1min: float | None
+    quota_cpus: float | None
+    throttled_count: int | None
+    throttled_s: float | None
+    steal_s: float | None
+    governor: str | None
+    frequency_mhz: float | None
+
+
+def environment_facts(repo: Path | None, root: Path = Path("/")) -> Mapping[str, str]:
+    """Return the facts by name: the suite, its packages, Python, system and machine.
+
+    Args:
+        repo: the suite's git checkout, or None when it has none.
+        root: where ``proc``, ``etc`` and ``sys`` lie.
+    """
+    return {
+        **_suite_facts(repo),
+        **{f"package.{name}": _version(name) for name in PACKAGES},
+        "package.opencv": _opencv_version(),
+        "python": platform.python_version(),
+        "os": _os_name(root),
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        **_cpu_facts(root),
+        "memory_gb": _memory_gb(root),
+        "host": socket.gethostname(),
+        "container": _container(root),
+    }
+
+
+def cpu_state(root: Path = Path("/")) -> CpuState:
+    """Return the state of the CPUs now."""
+    groups = list(_cpu_groups(root))
+    quotas = [quota for group in groups if (quota := _quota_cpus(group)) is not None]
+    counts = [stat for group in groups if (stat := _throttling(group)) is not None]
+    frequency = root / "sys/devices/system/cpu/cpu0/cpufreq"
+    khz = _number(_text(frequency / "scaling_cur_freq"))
+    return CpuState(
+        load_1min=_number(_text(root / "proc/loadavg").partition(" ")[0]),
+        quota_cpus=min(quotas, default=None),
+        throttled_count=sum(count for count, _ in counts) if counts else None,
+        throttled_s=sum(seconds for _, seconds in counts) if counts else None,
+        steal_s=_steal_s(root),
+        governor=_text(frequency / "scaling_governor").strip() or None,
+        frequency_mhz=None if khz is None else khz / 1000,
+    )
+
+
+def cpu_note(before: CpuState, after: CpuState) -> str:
+    """Say in one line how the CPUs were around a timed run; empty where nothing is known."""
+    parts = []
+    if before.load_1min is not None and after.load_1min is not None:
+        parts.append(f"load {before.load_1min:.2f} before, {after.load_1min:.2f} after")
+    if before.steal_s is not None and after.steal_s is not None:
+        parts.append(f"{after.steal_s - before.steal_s:.1f} s taken by other virtual machines")
+    if before.throttled_s is not None and after.throttled_s is not None:
+        parts.append(f"{after.throttled_s - before.throttled_s:.1f} s stopped by its quota")
+    if after.governor is not None:
+        parts.append(f"governor {after.governor}")
+    return f"host: {', '.join(parts)}" if parts else ""
+
+
+def _suite_facts(repo: Path | None) -> dict[str, str]:
+    status = None if repo is None else _git(repo, "status", "--porcelain")
+    commit = None if repo is None else _git(repo, "rev-parse", "HEAD")
+    dirty = UNKNOWN if status is None else "yes" if status else "no"
+    return {"suite.commit": commit or UNKNOWN, "suite.dirty": dirty}
+
+
+def _git(repo: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(repo), *arguments]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_GIT_LIMIT_S, check=True
+        )
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _opencv_version() -> str:
+    found = [
+        f"{version} ({name})" for name in OPENCV_PACKAGES if (version := _version(name)) != "absent"
+    ]
+    return ", ".join(found) or "absent"
+
+
+def _os_name(root: Path) -> str:
+    fields = _fields(root / "etc/os-release", "=")
+    return fields.get("PRETTY_NAME", UNKNOWN).strip('"')
+
+
+def _cpu_facts(root: Path) -> dict[str, str]:
+    fields = _fields(root / "proc/cpuinfo", ":")
+    flags = set(fields.get("flags", fields.get("Features", "")).split())
+    usable = os.sched_getaffinity(0)
+    return {
+        "cpu.model": fields.get("model name", UNKNOWN),
+        "cpu.isa": " ".join(flag for flag in ISA_FLAGS if flag in flags) or UNKNOWN,
+        "cpu.count": str(os.cpu_count() or UNKNOWN),
+        "cpu.usable": str(len(usable)),
+    }
+
+
+def _memory_gb(root: Path) -> str:
+    kib = _number(_fields(root / "proc/meminfo", ":").get("MemTotal", "").partition(" ")[0])
+    return UNKNOWN if kib is None else f"{kib * 1024 / 1e9:.1f}"
+
+
+def _container(root: Path) -> str:
+    if (root / ".dockerenv").exists() or (root / "run/.containerenv").exists():
+        return "yes"
+    groups = _text(root / "proc/1/cgroup")
+    if not groups:
+        return UNKNOWN
+    return "yes" if any(word in groups for word in _CONTAINER_WORDS) else "no"
+
+
+def _cpu_groups(root: Path) -> Iterator[Path]:
+    """Yield the folders of the CPU control group of this process and of all above it."""
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, name = rest.partition(":")
+        for mount in _cpu_mounts(controllers, root):
+            group = mount / name.strip("/")
+            chain = [group, *group.parents]
+            yield from chain[: chain.index(mount) + 1]
+
+
+def _cpu_mounts(controllers: str, root: Path) -> list[Path]:
+    top = root / "sys/fs/cgroup"
+    if not controllers:
+        return [top]
+    named = top / controllers
+    return [named if named.is_dir() else top / "cpu"] if "cpu" in controllers.split(",") else []
+
+
+def _quota_cpus(group: Path) -> float | None:
+    quota, _, period = _text(group / "cpu.max").partition(" ")
+    quota = quota or _text(group / "cpu.cfs_quota_us")
+    limit_us = _number(quota)
+    period_us = _number(period or _text(group / "cpu.cfs_period_us"))
+    if limit_us is None or limit_us <= 0 or not period_us:
+        return None
+    return limit_us / period_us
+
+
+def _throttling(group: Path) -> tuple[int, float] | None:
+    fields = _fields(group / "cpu.stat", " ")
+    count = _number(fields.get("nr_throttled", ""))
+    if count is None:
+        return None
+    microseconds = _number(fields.get("throttled_usec", "")) or 0.0
+    nanoseconds = _number(fields.get("throttled_time", "")) or 0.0
+    return int(count), microseconds / 1e6 + nanoseconds / 1e9
+
+
+def _steal_s(root: Path) -> float | None:
+    columns = _text(root / "proc/stat").partition("\n")[0].split()
+    ticks = _number(columns[8]) if len(columns) > 8 else None
+    return None if ticks is None else ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _fields(path: Path, separator: str) -> dict[str, str]:
+    """Return the first value of each name in a file of ``name<separator>value`` lines."""
+    fields: dict[str, str] = {}
+    for line in _text(path).splitlines():
+        name, _, value = line.partition(separator)
+        fields.setdefault(name.strip(), value.strip())
+    return fields
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def rounding_facts() -> dict[str, str]:
+    """Return the facts of this machine that change the rounding of sums."""
+    facts = environment_facts(None)
+    return {name: facts[name] for name in ("cpu.model", "cpu.isa")}

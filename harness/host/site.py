@@ -1,0 +1,271 @@
+"""site.toml -> Site: where this machine keeps weights, data sets, the cache and the Ascend tools.
+
+The file is the one that is asked for, else ``$ACCEPTANCE_SITE``, else ``./site.toml``, else there
+is none and the defaults hold. ``site.example.toml`` explains each key. Relative paths count from
+the file.
+"""
+
+import os
+import tempfile
+import tomllib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+
+from harness.errors import SiteError
+
+SITE_VARIABLE = "ACCEPTANCE_SITE"
+CACHE_VARIABLE = "ACCEPTANCE_CACHE_DIR"
+CHECKPOINTS_VARIABLE = "ACCEPTANCE_CHECKPOINTS"
+
+_TOML_WORDS = {
+    "missing": "is missing",
+    "tuple_type": "should be a list",
+    "dict_type": "should be a table",
+    "mapping_type": "should be a table",
+    "model_type": "should be a table",
+}
+
+
+def _path(value: object, info: pydantic.ValidationInfo) -> Path:
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str) or not value:
+        raise ValueError("should be a path, as text")
+    base: Path = (info.context or {}).get("base", Path.cwd())
+    try:
+        return base / Path(value).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{value}: {error}") from error
+
+
+def _tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _existing_folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise ValueError(f"there is no folder {path}")
+    return path
+
+
+def _existing_file(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
+    return path
+
+
+def _possible_file(path: Path) -> Path:
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a file")
+    return path
+
+
+def _possible_folder(path: Path) -> Path:
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is not a folder")
+    return path
+
+
+AnyPath = Annotated[Path, pydantic.BeforeValidator(_path)]
+Folder = Annotated[AnyPath, pydantic.AfterValidator(_existing_folder)]
+File = Annotated[AnyPath, pydantic.AfterValidator(_existing_file)]
+NewFile = Annotated[AnyPath, pydantic.AfterValidator(_possible_file)]
+NewFolder = Annotated[AnyPath, pydantic.AfterValidator(_possible_folder)]
+Folders = Annotated[tuple[Folder, ...], pydantic.BeforeValidator(_tuple)]
+DeviceId = Annotated[int, pydantic.Field(ge=0)]
+DeviceIds = Annotated[tuple[DeviceId, ...], pydantic.BeforeValidator(_tuple)]
+
+
+class SiteTable(pydantic.BaseModel):
+    """A table of the file: strict types, no unknown key, never changed."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class DatasetSite(SiteTable):
+    """Where a data set is: its manifest, or the list of its clips and the folder it counts from.
+
+    Attributes:
+        manifest: what `harness dataset scan` wrote.
+        list: lines of a path and a label.
+        root: folder of the clips; beside a manifest, where they are now.
+        label_map: class names for a list; by default those of Kinetics-400.
+    """
+
+    manifest: File | None = None
+    list: File | None = None
+    root: Folder | None = None
+    label_map: File | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _is_one_or_the_other(self) -> "DatasetSite":
+        if (self.manifest is None) == (self.list is None):
+            raise ValueError("should name either a manifest or a list")
+        if self.list is not None and self.root is None:
+            raise ValueError("should name the root that the list counts from")
+        if self.manifest is not None and self.label_map is not None:
+            raise ValueError("names a label_map; a manifest has its class names in it")
+        return self
+
+
+class AscendSite(SiteTable):
+    """Where the Ascend tools are; None means: as found on PATH or in the environment.
+
+    Attributes:
+        set_env: the script that CANN asks to be sourced.
+        atc_python: interpreter for atc, which does not take every Python.
+        ais_bench_python: interpreter that has ais_bench.
+        npu_smi: the program npu-smi.
+        device_ids: the only devices that may be used; empty: all that are found.
+    """
+
+    set_env: File | None = None
+    atc_python: File | None = None
+    ais_bench_python: File | None = None
+    npu_smi: File | None = None
+    device_ids: DeviceIds = ()
+
+
+class SiteFile(SiteTable):
+    """What the file may say.
+
+    Attributes:
+        cache_dir: of the artifact store and the decoded clips.
+        run_root: folder that gets a folder for each run.
+        lock_dir: locks of the devices; every user of a device must name the same folder.
+        history: file that every run is added to at its end; None: no history is kept.
+        baseline: frozen release that `harness gate` compares with.
+        checkpoints: folders in which weights are looked for, in this order.
+        datasets: data sets by name.
+        ascend: the Ascend tools.
+    """
+
+    cache_dir: NewFolder
+    run_root: NewFolder
+    lock_dir: NewFolder
+    history: NewFile | None = None
+    baseline: File | None = None
+    checkpoints: Folders = ()
+    datasets: Mapping[str, DatasetSite] = {}
+    ascend: AscendSite = AscendSite()
+
+
+class Site(SiteFile):
+    """What is where on this machine; ``source`` is the file that says so, or None."""
+
+    source: Path | None = None
+
+
+def load_site(path: Path | None, environ: Mapping[str, str]) -> Site:
+    """Return the site.
+
+    Args:
+        path: what ``--site`` says, or None.
+        environ: the environment variables.
+
+    Raises:
+        SiteError: the file cannot be read, has an unknown key, a wrong type or a path that is not
+            there; the message names the key and the file.
+    """
+    source = _source(path, environ)
+    written = {} if source is None else _table_from_file(source)
+    overrides = _overrides(environ)
+    table = _defaults(environ, written.keys() | overrides.keys()) | written | overrides
+    base = Path.cwd() if source is None else source.absolute().parent
+    try:
+        file = SiteFile.model_validate(table, context={"base": base})
+    except pydantic.ValidationError as error:
+        raise SiteError("\n".join(_messages(error, source, overrides.keys()))) from error
+    return Site(**dict(file), source=source)
+
+
+def find_checkpoint(site: Site, filename: str, fixtures: Path | None = None) -> Path | None:
+    """Return the first file of that name in the site's folders, then in ``fixtures``; or None."""
+    folders = [*site.checkpoints, *([fixtures] if fixtures is not None else [])]
+    return next((folder / filename for folder in folders if (folder / filename).is_file()), None)
+
+
+def _source(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    if path is not None:
+        return path
+    if named := environ.get(SITE_VARIABLE):
+        return Path(named)
+    return Path("site.toml") if Path("site.toml").exists() else None
+
+
+def _table_from_file(source: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(source.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SiteError(
+            f"cannot read the site file {source}: {error.strerror}; it comes from --site, "
+            f"{SITE_VARIABLE} or the current folder, and site.example.toml is one to start from"
+        ) from error
+    except ValueError as error:
+        raise SiteError(f"{source} is not TOML: {error}") from error
+
+
+def _overrides(environ: Mapping[str, str]) -> dict[str, Any]:
+    overrides: dict[str, Any] = {}
+    if cache := environ.get(CACHE_VARIABLE):
+        overrides["cache_dir"] = Path(cache).absolute()
+    if folders := environ.get(CHECKPOINTS_VARIABLE):
+        named = filter(None, folders.split(os.pathsep))
+        overrides["checkpoints"] = [Path(folder).absolute() for folder in named]
+    return overrides
+
+
+def _defaults(environ: Mapping[str, str], given: Collection[str]) -> dict[str, Any]:
+    defaults: dict[str, Any] = {
+        "run_root": Path("runs").absolute(),
+        "lock_dir": Path(tempfile.gettempdir()) / "acceptance-suite-locks",
+    }
+    if "cache_dir" not in given:
+        defaults["cache_dir"] = _cache_home(environ) / "acceptance-suite"
+    return defaults
+
+
+def _cache_home(environ: Mapping[str, str]) -> Path:
+    named = Path(environ.get("XDG_CACHE_HOME", ""))
+    if named.is_absolute():
+        return named
+    home = environ.get("HOME")
+    if not home:
+        raise SiteError(f"there is no HOME to keep a cache in; set {CACHE_VARIABLE} to a folder")
+    return Path(home) / ".cache"
+
+
+def _messages(
+    error: pydantic.ValidationError, source: Path | None, overridden: Collection[str]
+) -> list[str]:
+    return [_message(detail, source, overridden) for detail in error.errors()]
+
+
+def _message(detail: Any, source: Path | None, overridden: Collection[str]) -> str:
+    location: tuple[str | int, ...] = detail["loc"]
+    key = ".".join(str(part) for part in location)
+    origin = str(source)
+    if location[0] in overridden:
+        origin = CACHE_VARIABLE if location[0] == "cache_dir" else CHECKPOINTS_VARIABLE
+    elif source is None:
+        origin = "the default site"
+    return f"{origin}: {key}: {_complaint(detail, location)}"
+
+
+def _complaint(detail: Any, location: tuple[str | int, ...]) -> str:
+    if detail["type"] == "extra_forbidden":
+        return f"unknown key; known are {', '.join(_known_keys(location))}"
+    message: str = _TOML_WORDS.get(detail["type"], detail["msg"])
+    return message.removeprefix("Value error, ").removeprefix("Input ")
+
+
+def _known_keys(location: tuple[str | int, ...]) -> list[str]:
+    tables: dict[str | int, type[SiteTable]] = {"ascend": AscendSite, "datasets": DatasetSite}
+    table = SiteFile if len(location) == 1 else tables[location[0]]
+    return sorted(table.model_fields)
+
+
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"

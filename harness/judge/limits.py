@@ -1,0 +1,140 @@
+"""What a cell is judged by, and how much a tier runs: the tables of thresholds.toml as values.
+
+They know neither models nor devices, so that a judge may import them.
+"""
+
+import math
+from typing import Annotated, Literal, Self
+
+import pydantic
+
+Fraction = Annotated[float, pydantic.Field(ge=0.0, le=1.0)]
+# A floor of 0 is one that every result reaches.
+Share = Annotated[float, pydantic.Field(gt=0.0, le=1.0)]
+Positive = Annotated[float, pydantic.Field(gt=0.0)]
+NotNegative = Annotated[float, pydantic.Field(ge=0.0)]
+Count = Annotated[int, pydantic.Field(ge=1)]
+Text = Annotated[str, pydantic.Field(min_length=1)]
+Filled = Annotated[str, pydantic.StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+class Table(pydantic.BaseModel):
+    """A table of the file: strict types, no unknown key, no NaN, never changed."""
+
+    model_config = pydantic.ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False
+    )
+
+
+class ParityLimits(Table):
+    """How far a stage of the chain may be from the one before it.
+
+    ``fp64_factor`` bounds RMSE(stage, fp64) by that multiple of RMSE(fp32 PyTorch, fp64) plus
+    ``fp64_atol``; the others bound the errors of logits or log-probabilities.
+    """
+
+    fp64_factor: Positive
+    fp64_atol: NotNegative
+    max_abs_error: NotNegative
+    p999_abs_error: NotNegative
+    relative_l2: NotNegative
+    cosine: Share
+    top1_agreement: Share
+    top5_overlap: Share
+    source: Filled
+
+
+class AccuracyFloor(Table):
+    """Least share of clips that must be right, with its origin."""
+
+    floor: Share
+    unit: Literal["share of clips"] = "share of clips"
+    golden: Fraction | None = None
+    source: Filled
+
+
+class PairedLimits(Table):
+    """The paired comparison with PyTorch: the loss of top-1 that is still not inferior."""
+
+    margin: Annotated[float, pydantic.Field(ge=0.0, lt=1.0)]
+    confidence: Annotated[float, pydantic.Field(gt=0.5, lt=1.0)]
+    source: Filled
+
+
+class ThroughputReference(Table):
+    """A published or measured speed and how much slower is still acceptable.
+
+    ``scope`` says whether the number is of one chip or of a card, with up to ``chips`` on it that
+    made it together; a session has one chip. ``against`` says whether
+    it is absolute or the ratio to PyTorch measured in the same run, interleaved.
+    """
+
+    golden: Positive
+    # At a tolerance of 1 the floor is 0, which every speed reaches.
+    tolerance: Annotated[float, pydantic.Field(ge=0.0, lt=1.0)]
+    unit: Literal["clips/s", "x PyTorch"]
+    definition: Literal["device", "device_io", "e2e"]
+    scope: Literal["chip", "card", "host"]
+    chips: Count = 1
+    against: Literal["absolute", "pytorch"] = "absolute"
+    implausible: Annotated[float, pydantic.Field(gt=1.0)] = 3.0
+    source: Filled
+
+    @pydantic.model_validator(mode="after")
+    def _chips_are_of_a_card(self) -> Self:
+        if self.chips > 1 and self.scope != "card":
+            raise ValueError(f"chips = {self.chips} needs scope = 'card', not {self.scope!r}")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _unit_is_what_is_measured(self) -> Self:
+        if (self.unit == "x PyTorch") != (self.against == "pytorch"):
+            raise ValueError(f"unit = {self.unit!r} does not go with against = {self.against!r}")
+        return self
+
+    @property
+    def floor(self) -> float:
+        """Slowest acceptable speed."""
+        return self.golden * (1.0 - self.tolerance)
+
+    @property
+    def floor_of_a_share(self) -> float:
+        """Slowest acceptable speed of one chip, if all chips of the card made the golden."""
+        return self.floor / self.chips
+
+    @property
+    def ceiling(self) -> float:
+        """Speed above which the work was not done: cached or empty."""
+        return self.golden * self.implausible
+
+
+class AccuracyLimits(Table):
+    """Floors of one device, the expected clips and the paired comparison."""
+
+    top1: AccuracyFloor
+    top5: AccuracyFloor
+    clip_count: Count
+    clip_set_digest: str | None = None
+    unreadable_max: Annotated[int, pydantic.Field(ge=0)] = 0
+    paired: PairedLimits
+
+
+class Limits(Table):
+    """Everything that one cell is judged by.
+
+    ``host_parity`` bounds the edges of the chain before the device, ``parity`` those on it.
+    """
+
+    parity: ParityLimits
+    host_parity: ParityLimits
+    accuracy: AccuracyLimits
+    throughput: ThroughputReference
+
+
+def floor_count(floor: float, n: int) -> int:
+    """Return the fewest right clips of ``n`` that are a share of at least ``floor``, exactly.
+
+    71.6 % of 19,796 is 14,173.936, so 14,174: computed from the decimal that was written down, not
+    from its binary neighbour.
+    """
+    return math.ceil(Fraction(repr(floor)) * n)

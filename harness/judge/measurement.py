@@ -1,0 +1,30 @@
+"""A stored measurement, judged under limits of today."""
+
+from harness.judge.accuracy import judge_accuracy
+from harness.judge.export import judge_export
+from harness.judge.limits import Limits
+from harness.judge.parity import judge_parity
+from harness.judge.throughput import judge_throughput
+from harness.judge.verdict import Verdict
+from harness.measure.accuracy import AccuracyMeasurement
+from harness.measure.export import ExportMeasurement
+from harness.measure.measurement import Measurement
+from harness.measure.parity import ParityMeasurement
+from harness.measure.throughput import ThroughputMeasurement
+
+
+def rejudge(
+    measurement: Measurement, limits: Limits, inputs_min: int, sessions_min: int
+) -> Verdict:
+    """Judge a stored measurement, under the limits of today."""
+    match measurement:
+        case ExportMeasurement():
+            return judge_export(measurement)
+        case ParityMeasurement():
+            return judge_parity(measurement, limits.parity, inputs_min, limits.host_parity)
+        case AccuracyMeasurement():
+            return judge_accuracy(measurement, limits.accuracy)
+        case ThroughputMeasurement():
+            return judge_throughput(measurement, limits.throughput, sessions_min)
+        case _:
+            raise TypeError(f"there is no judge for {type(measurement).__name__}")

@@ -1,0 +1,1 @@
+"""Arrays and times to measurements; NumPy only."""

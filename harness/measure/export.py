@@ -1,0 +1,30 @@
+"""What the export check saw of an ONNX file, and what it found wrong."""
+
+from collections.abc import Mapping
+
+from harness.measure.measurement import Measurement
+
+
+class TensorFacts(Measurement):
+    """Name, shape and dtype of an input or output; a dynamic dimension is its name."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str
+
+
+class ExportMeasurement(Measurement):
+    """The facts of one ONNX file; ``problems`` are sentences, each naming what to mend.
+
+    ``ops_checked`` is the number of nodes held against the device's allow list: none means that
+    nothing was looked at.
+    """
+
+    problems: tuple[str, ...]
+    ops_checked: int
+    opset: int
+    op_counts: Mapping[str, int]
+    inputs: tuple[TensorFacts, ...]
+    outputs: tuple[TensorFacts, ...]
+    onnx_bytes: int
+    simplified_bytes: int | None = None

@@ -1,0 +1,1 @@
+"""History, change points, frozen baseline, comparison, gate and bisect, of stored runs only."""

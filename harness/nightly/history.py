@@ -1,0 +1,300 @@
+"""The nightly history: one SQLite file that many nights, processes and hosts share.
+
+A run is added in one transaction, once: a second time changes nothing, and another content under
+the same id is refused. The journal is SQLite's rollback journal, since its write-ahead log does not
+work on shared file systems; a writer that is killed leaves the file as it was. The schema is
+described in ``docs/nightly.md``.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import fnmatch
+import hashlib
+import json
+import math
+import sqlite3
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HistoryError
+from harness.nightly.series import (
+    Point,
+    Series,
+    SeriesKey,
+    Value,
+    facts_of,
+    host_class,
+    values_from_record,
+)
+from harness.record.record import RECORDS, Record, RunDirectory, RunFacts
+from harness.spec import Status
+
+__all__ = ["Appended", "History", "Night", "Point", "Series", "SeriesKey"]
+
+# "AVHN" in ASCII: tells this file from any other SQLite file.
+APPLICATION_ID = 0x4156484E
+SCHEMA_VERSION = 1
+BUSY_S = 60.0
+STATUSES = {str(status): status for status in Status}
+# Clocks of hosts that share a history differ by less.
+CLOCK_SLACK = datetime.timedelta(minutes=10)
+
+SCHEMA = """
+CREATE TABLE runs (
+  run_id TEXT PRIMARY KEY, digest TEXT NOT NULL, tier TEXT NOT NULL, started TEXT NOT NULL,
+  appended TEXT NOT NULL, host TEXT NOT NULL, note TEXT NOT NULL
+) STRICT;
+CREATE TABLE facts (id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, json TEXT NOT NULL) STRICT;
+CREATE TABLE checks (
+  id INTEGER PRIMARY KEY, run_id TEXT NOT NULL REFERENCES runs, model TEXT NOT NULL,
+  device TEXT NOT NULL, batch INTEGER NOT NULL CHECK (batch > 0), check_name TEXT NOT NULL,
+  host_class TEXT NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL, weights TEXT,
+  is_emulated INTEGER NOT NULL, facts_id INTEGER NOT NULL REFERENCES facts,
+  UNIQUE (run_id, model, device, batch, check_name)
+) STRICT;
+CREATE TABLE metrics (
+  check_id INTEGER NOT NULL REFERENCES checks, metric TEXT NOT NULL,
+  value REAL NOT NULL CHECK (abs(value) < 9e999), low REAL, high REAL,
+  PRIMARY KEY (check_id, metric)
+) STRICT, WITHOUT ROWID;
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Appended:
+    """What adding a run did: whether it was new, and what there is to say about its clock."""
+
+    is_new: bool
+    note: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Night:
+    """One run of the history; ``note`` is what was odd about its clock."""
+
+    run_id: str
+    tier: str
+    started: str
+    host: str
+    note: str
+
+
+class History:
+    """The nightly series in one file; it is made by the first run that is added."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, run: RunDirectory, now: datetime.datetime | None = None) -> Appended:
+        """Add a run; one that is there already changes nothing.
+
+        Args:
+            run: that is over.
+            now: what the clock here says.
+
+        Raises:
+            RecordError: the run cannot be read.
+            HistoryError: the file is damaged or foreign, or the run is not over, dated in the
+                future, has a value that is no speed, error or share, or another run has its id.
+        """
+        facts, records = run.facts(), run.records()
+        now = now or datetime.datetime.now(datetime.UTC)
+        self._refuse(facts, now)
+        values = [_checked(record, self.path) for record in records]
+        digest = _digest(run)
+        query = "SELECT digest, note FROM runs WHERE run_id = ?"
+        with self._open(to_write=True) as file:
+            known = file.execute(query, (facts.run_id,)).fetchone()
+            if known is not None:
+                self._refuse_other(run, digest, known[0])
+                return Appended(is_new=False, note=known[1])
+            note = _clock_note(file, facts, records)
+            stamp = now.isoformat(timespec="seconds")
+            host = facts.environment.get("host", "unknown")
+            row = (facts.run_id, digest, facts.tier, _utc(facts.started), stamp, host, note)
+            file.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            for record, numbers in zip(records, values, strict=True):
+                _insert(file, record, facts.environment, numbers)
+        return Appended(is_new=True, note=note)
+
+    def series(self, pattern: str = "*", tier: str | None = None) -> list[Series]:
+        """Return the series whose id, with or without its host class, fits a shell pattern.
+
+        Args:
+            pattern: such as ``nonlocal_r50-*:throughput:*``.
+            tier: only runs of this one; tiers measure with different patience.
+
+        Raises:
+            HistoryError: the file is missing, damaged or foreign.
+        """
+        # By the bare columns: there are many rows.
+        found: dict[tuple[Any, ...], list[Point]] = {}
+        with self._open() as file:
+            facts = {
+                number: json.loads(text)
+                for number, text in file.execute("SELECT id, json FROM facts")
+            }
+            rows = file.execute(
+                "SELECT model, device, batch, check_name, metric, host_class, runs.run_id, started,"
+                " value, status, facts_id FROM metrics JOIN checks ON checks.id = check_id"
+                " JOIN runs USING (run_id) WHERE ? IS NULL OR tier = ? ORDER BY started, run_id",
+                (tier, tier),
+            )
+            for *key, run_id, started, value, status, facts_id in rows:
+                point = Point(run_id, started, value, STATUSES[status], facts[facts_id])
+                found.setdefault(tuple(key), []).append(point)
+        keys = {SeriesKey(*key): points for key, points in found.items()}
+        fits = sorted(key for key in keys if _fits(key.id, pattern))
+        return [Series(key, tuple(keys[key])) for key in fits]
+
+    def nights(self, tier: str | None = None) -> list[Night]:
+        """Return the runs, oldest first.
+
+        Raises:
+            HistoryError: the file is missing, damaged or foreign.
+        """
+        with self._open() as file:
+            rows = file.execute(
+                "SELECT run_id, tier, started, host, note FROM runs WHERE ? IS NULL OR tier = ?"
+                " ORDER BY started, run_id",
+                (tier, tier),
+            )
+            return [Night(*row) for row in rows]
+
+    def _refuse(self, facts: RunFacts, now: datetime.datetime) -> None:
+        if not facts.is_over:
+            raise HistoryError(
+                f"{self.path} takes no run that is not over: {facts.run_id} was stopped, or still "
+                "runs; it stays a missing night"
+            )
+        if datetime.datetime.fromisoformat(_utc(facts.started)) > now + CLOCK_SLACK:
+            raise HistoryError(
+                f"{self.path}: run {facts.run_id} started at {facts.started}, which is in the "
+                f"future of this clock ({now.isoformat(timespec='seconds')}): it would be the "
+                "last night for ever; set the clock that is wrong, and run again"
+            )
+
+    def _refuse_other(self, run: RunDirectory, digest: str, known: str) -> None:
+        if digest != known:
+            raise HistoryError(
+                f"{self.path} has a run {run.id} already, with another content (sha256 "
+                f"{known[:12]}, that of {run.root} is {digest[:12]}): one of the two was edited, "
+                "or two runs were given one name; nothing was changed"
+            )
+
+    @contextlib.contextmanager
+    def _open(self, *, to_write: bool = False) -> Iterator[sqlite3.Connection]:
+        """Open the file, in one transaction that ends with the block."""
+        if not to_write and not self.path.is_file():
+            raise HistoryError(f"there is no history {self.path}; `harness history add` makes one")
+        try:
+            file = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
+            with contextlib.closing(file):
+                file.execute("BEGIN IMMEDIATE" if to_write else "BEGIN")
+                self._recognise(file, to_write)
+                yield file
+                file.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise HistoryError(
+                f"the history {self.path} cannot be used: {error}; if it is damaged, restore a "
+                "copy, or move it away and add the stored runs again: harness history add RUN..."
+            ) from error
+
+    def _recognise(self, file: sqlite3.Connection, to_write: bool) -> None:
+        """Make sure that this is a history of this schema; an empty file becomes one."""
+        (application,) = file.execute("PRAGMA application_id").fetchone()
+        (version,) = file.execute("PRAGMA user_version").fetchone()
+        (tables,) = file.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if (application, version, tables) == (0, 0, 0) and to_write:
+            for statement in SCHEMA.split(";\n"):
+                file.execute(statement)
+            file.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            file.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            return
+        if application != APPLICATION_ID:
+            raise HistoryError(
+                f"{self.path} is a database of something else, or empty; nothing was changed: "
+                "name another file"
+            )
+        if version != SCHEMA_VERSION:
+            raise HistoryError(
+                f"{self.path} has schema version {version}, this harness reads {SCHEMA_VERSION}: "
+                "use the harness that wrote it, or add the stored runs to a new file"
+            )
+        (state,) = file.execute("PRAGMA quick_check(1)").fetchone()
+        if state != "ok":
+            raise sqlite3.DatabaseError(state)
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return any(fnmatch.fnmatchcase(text, pattern) for text in (name, name.partition("@")[0]))
+
+
+def _digest(run: RunDirectory) -> str:
+    """Return the sha256 of what is judged: raw files are named in the records by theirs."""
+    parts = [(run.root / name).read_bytes() for name in ("run.json", RECORDS)]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def _utc(text: str) -> str:
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise HistoryError(f"the start of the run, {text!r}, is no ISO 8601 time") from error
+    if moment.tzinfo is None:
+        raise HistoryError(f"the start of the run, {text!r}, has no time zone")
+    return moment.astimezone(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _checked(record: Record, path: Path) -> list[Value]:
+    """Return the values of a record; a speed is above zero, an error or a share not below."""
+    values = values_from_record(record)
+    for value in values:
+        is_possible = value.value > 0.0 if record.check == "throughput" else value.value >= 0.0
+        if not (is_possible and math.isfinite(value.value)):
+            raise HistoryError(
+                f"{path} takes no {record.id} with {value.metric} = {value.value:g}; judge the run "
+                "again: harness judge"
+            )
+    return values
+
+
+def _clock_note(file: sqlite3.Connection, facts: RunFacts, records: list[Record]) -> str:
+    """Say that a clock went backwards: within the run, or since one that was added before."""
+    started = _utc(facts.started)
+    early = [record.id for record in records if _utc(record.started) < started]
+    if early:
+        return f"the clock went backwards during the run: {early[0]} started before the run did"
+    host = facts.environment.get("host", "unknown")
+    newer = file.execute(
+        "SELECT run_id FROM runs WHERE host = ? AND started > ? ORDER BY started DESC LIMIT 1",
+        (host, started),
+    ).fetchone()
+    if newer is None:
+        return ""
+    return (
+        f"started before {newer[0]}, which {host} added first: an older run was added late, or the "
+        "clock went backwards; the series are in the order of the starts"
+    )
+
+
+def _insert(
+    file: sqlite3.Connection, record: Record, environment: Mapping[str, str], values: list[Value]
+) -> None:
+    text = json.dumps(facts_of(record, environment), sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    file.execute("INSERT OR IGNORE INTO facts (digest, json) VALUES (?, ?)", (digest, text))
+    (facts_id,) = file.execute("SELECT id FROM facts WHERE digest = ?", (digest,)).fetchone()
+    cell = (record.run_id, record.model, record.device, record.batch, record.check)
+    outcome = (str(record.verdict.status), record.verdict.reason, record.weights)
+    check = file.execute(
+        "INSERT INTO checks (run_id, model, device, batch, check_name, host_class, status, reason,"
+        " weights, is_emulated, facts_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*cell, host_class(record, environment), *outcome, int(record.is_emulated), facts_id),
+    )
+    file.executemany(
+        "INSERT INTO metrics VALUES (?, ?, ?, ?, ?)",
+        [(check.lastrowid, *dataclasses.astuple(value)) for value in values],
+    )

@@ -1,0 +1,133 @@
+"""What a device says of a whole clip set, or of a shard of it: through the store, resumable."""
+
+import contextlib
+import dataclasses
+import functools
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from harness.build.workbench import Workbench
+from harness.clips import ClipSet, Predictions
+from harness.data.store import CropStore
+from harness.data.streaming import stored_samples
+from harness.device import Device, Session
+from harness.measure.scores import FLOAT16_SMALLEST_NORMAL, FLOAT32_SMALLEST_NORMAL
+from harness.predict.journal import Work, journal_at, predict_resumed
+from harness.predict.run import stream_from_session
+from harness.predict.shards import shard_of_clips
+from harness.spec import Cell, DeviceModel, ModelSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What the predictions of a cell are made from; another process can be given it.
+
+    Attributes:
+        clip_set: the whole set, by which decoded clips are stored.
+        wanted: the set, or the subset of it, that is predicted.
+        cache: folder of what is decoded and of the journals.
+        key: what decides about the predictions, beside the clips.
+        smallest: probability below which the device tells nothing.
+    """
+
+    cell: Cell
+    spec: ModelSpec
+    clip_set: ClipSet
+    wanted: ClipSet
+    cache: Path
+    key: Mapping[str, object]
+    smallest: float
+
+    def store(self) -> CropStore:
+        """Open the store of the decoded clips."""
+        return CropStore(self.cache / "crops", self.spec.protocol, self.clip_set)
+
+
+def plan_from_bench(
+    cell: Cell, bench: Workbench, smallest: float, subset: ClipSet | None = None
+) -> Plan:
+    """Return what the predictions of ``cell`` are made from; its device model is built."""
+    spec, clip_set = bench.model(cell.model), bench.clip_set(cell.model)
+    key = {
+        "cell": cell.id,
+        "device_model": bench.device_model(cell).artifact.sha256,
+        "facts": dict(bench.state(cell.device).facts),
+        "protocol": spec.protocol,
+        "clips": clip_set.digest,
+    }
+    wanted = clip_set if subset is None else subset
+    return Plan(cell, spec, clip_set, wanted, bench.site.cache_dir, key, smallest)
+
+
+def device_predictions(
+    cell: Cell,
+    bench: Workbench,
+    session: Session,
+    smallest: float,
+    shard: tuple[int, int] = (0, 1),
+    subset: ClipSet | None = None,
+) -> Predictions:
+    """Run a shard of the clip set of a cell; what a killed run did today is kept.
+
+    Args:
+        cell: what is run.
+        bench: finds its clips and keeps what is decoded.
+        session: of the device model of the cell.
+        smallest: probability below which the device tells nothing.
+        shard: its number, from 0, and how many there are.
+        subset: of its clip set, in place of the whole.
+
+    Raises:
+        RunError: the device failed.
+        DecodeError: a process that decodes clips died.
+    """
+    plan = plan_from_bench(cell, bench, smallest, subset)
+    count = len(shard_of_clips(plan.wanted.clips, *shard))
+    counter = bench.progress.counter(f"{cell.id} accuracy", count)
+    return shard_predictions(plan, session, shard, counter)
+
+
+def shard_predictions(
+    plan: Plan,
+    session: Session,
+    shard: tuple[int, int],
+    progress: Callable[[int], None] = lambda done: None,
+) -> Predictions:
+    """Run the clips of one shard of a plan; see ``device_predictions``."""
+    clips = shard_of_clips(plan.wanted.clips, *shard)
+    batch, stopped = plan.cell.batch, threading.Event()
+    samples = functools.partial(stored_samples, plan.store(), batch=batch, stopped=stopped)
+    with journal_at(plan.cache / "partial", plan.key, plan.spec, clips) as journal:
+        work = Work(clips, samples, journal, stopped.set)
+        stream = stream_from_session(session)
+        return predict_resumed(stream, plan.spec, batch, work, progress, plan.smallest)
+
+
+@contextlib.contextmanager
+def open_session(cell: Cell, bench: Workbench) -> Iterator[Session]:
+    """Open the device model of a cell, alone on its chip.
+
+    Raises:
+        DeviceError: the device is not there or does not work.
+        RunError: the model cannot be loaded.
+    """
+    model = bench.device_model(cell)
+    with bench.chip(cell.device) as device, session_on(device, model) as session:
+        yield session
+
+
+@contextlib.contextmanager
+def session_on(device: Device, model: DeviceModel) -> Iterator[Session]:
+    """Open a device model, and close it at the end of the block."""
+    session = device.open(model)
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+def smallest_of(cell: Cell, bench: Workbench) -> float:
+    """Return the probability below which the device of a cell tells nothing."""
+    is_half = bench.device(cell.device).spec.precision == "fp16"
+    return FLOAT16_SMALLEST_NORMAL if is_half else FLOAT32_SMALLEST_NORMAL

@@ -1,0 +1,64 @@
+"""What an ONNX file says on the host: a link of the parity chain, computed once and kept by digest."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.build.build import Workshop
+from harness.errors import RunError, first_line
+from harness.host.environment import rounding_facts
+from harness.host.provenance import code_digest, package_versions
+from harness.measure import scores
+from harness.predict import run
+from harness.predict.parity_inputs import ParityInputs
+from harness.predict.run import run_tensors, stream_from_session
+from harness.record.npz import npz_from_arrays
+from harness.runtimes import ort
+from harness.runtimes.ort import OrtSession, ort_errors, ort_session
+from harness.spec import OnnxModel
+
+
+def onnx_scores(
+    model: OnnxModel, inputs: ParityInputs, workshop: Workshop
+) -> npt.NDArray[np.float64]:
+    """Return the scores [input x crop, class] of an ONNX file, which all devices and nights share.
+
+    Args:
+        model: exported or simplified; it is run as it is, without optimisation, so that each edge
+            of the chain shows what its own stage did.
+        inputs: what it is run on.
+        workshop: keeps the scores.
+
+    Raises:
+        RunError: ONNX Runtime cannot load or run it.
+    """
+    spec, path = model.spec, model.artifact.path
+
+    def build(target: Path) -> dict[str, object]:
+        try:
+            session = OrtSession(ort_session(path, level="none"))
+        except ort_errors() as error:
+            raise RunError(f"ONNX Runtime cannot load {path}: {first_line(error)}") from error
+        title = f"onnx {spec.name} batch {model.batch} on the host"
+        count = workshop.progress.counter(title, len(inputs.tensors))
+        stream = stream_from_session(session)
+        rows = run_tensors(stream, spec, model.batch, inputs.tensors, progress=count)
+        target.write_bytes(npz_from_arrays(scores=rows))
+        return {"inputs": len(inputs.tensors)}
+
+    shaped_by = {
+        "model": model.artifact.sha256,
+        "batch": model.batch,
+        "spec": dataclasses.asdict(spec),
+        "tensors": inputs.digest,
+        "versions": package_versions("onnxruntime", "numpy"),
+        "code": code_digest(ort, run, scores),
+        "machine": rounding_facts(),
+    }
+    artifact = workshop.store.get_or_build(
+        f"{model.artifact.kind}-scores", f"{spec.name}.npz", shaped_by, build
+    )
+    with np.load(artifact.path) as arrays:
+        return np.asarray(arrays["scores"], np.float64)

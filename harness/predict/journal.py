@@ -1,0 +1,170 @@
+"""Predictions that survive a kill: all but the last half second of them is on disk.
+
+A journal holds a record of fixed size for each clip: its slot among the sorted ids, a checksum and
+its scores. A half-written or damaged record is not there. A journal is of one device model on one
+clip set, and is removed once the predictions are whole: the next night measures again.
+"""
+
+import contextlib
+import dataclasses
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.clips import Clip, Predictions
+from harness.data.loading import Source
+from harness.errors import RunError
+from harness.host.locks import try_hold
+from harness.measure.scores import FLOAT32_SMALLEST_NORMAL
+from harness.predict.run import Progress, Stream, readable_samples, scored_batches
+from harness.spec import ModelSpec, digest_from_json
+
+# What a device said yesterday is not resumed: it may not be the same device any more.
+MAX_AGE_S = 86400.0
+
+
+class Journal:
+    """The scores of the clips that are done."""
+
+    def __init__(self, path: Path, spec: ModelSpec, clips: Sequence[Clip]) -> None:
+        self.path = path
+        self._ids = sorted(clip.id for clip in clips)
+        self._slots = {clip_id: slot for slot, clip_id in enumerate(self._ids)}
+        shape = (spec.crop_count, spec.class_count)
+        self._record = np.dtype([("slot", "<i4"), ("crc", "<u4"), ("scores", "<f4", shape)])
+
+    def scores(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the scores [crop, class] by clip id."""
+        return {
+            self._ids[row["slot"]]: row["scores"]
+            for row in self._rows()
+            if 0 <= row["slot"] < len(self._ids) and row["crc"] == _crc(row["scores"])
+        }
+
+    def append(self, clip_ids: Sequence[str], scores: npt.NDArray[np.float32]) -> None:
+        """Add some clips; they survive this process when this returns."""
+        rows = np.zeros(len(clip_ids), self._record)
+        rows["slot"] = [self._slots[clip_id] for clip_id in clip_ids]
+        rows["scores"] = scores
+        rows["crc"] = [_crc(row) for row in rows["scores"]]
+        try:
+            with self.path.open("ab") as file:
+                file.write(rows.tobytes())
+        except OSError as error:
+            raise RunError(
+                f"cannot keep predictions in {self.path}: {error.strerror}; make room, or name "
+                "another cache as cache_dir in site.toml; what was predicted is kept"
+            ) from error
+
+    def count(self) -> int:
+        """Return how many records there are, whole or damaged: quick, for a look from outside."""
+        with contextlib.suppress(OSError):  # its owner may remove it at any moment
+            return self.path.stat().st_size // self._record.itemsize
+        return 0
+
+    def cut(self) -> None:
+        """Cut the record that a killed process left half written; drop what is too old."""
+        if not self.path.exists():
+            return
+        status = self.path.stat()
+        is_old = time.time() - status.st_mtime > MAX_AGE_S
+        size_bytes = 0 if is_old else status.st_size - status.st_size % self._record.itemsize
+        with self.path.open("ab") as file:
+            file.truncate(size_bytes)
+
+    def _rows(self) -> npt.NDArray[np.void]:
+        if not self.path.exists():
+            return np.zeros(0, self._record)
+        data = self.path.read_bytes()
+        return np.frombuffer(data, self._record, count=len(data) // self._record.itemsize)
+
+
+def journal_path(folder: Path, key: Mapping[str, object], clips: Sequence[Clip]) -> Path:
+    """Return where the journal of what ``key`` describes is kept."""
+    ids = sorted(clip.id for clip in clips)
+    return folder / f"{digest_from_json({**key, 'ids': ids})}.scores"
+
+
+@contextlib.contextmanager
+def journal_at(
+    folder: Path, key: Mapping[str, object], spec: ModelSpec, clips: Sequence[Clip]
+) -> Iterator[Journal]:
+    """Return the journal of what ``key`` describes, removed when the block ends well.
+
+    Where the folder cannot be written, or another process is at the same predictions, it is a
+    passing one.
+    """
+    path = journal_path(folder, key, clips)
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            is_mine = stack.enter_context(try_hold(path.with_name(path.name + ".lock")))
+        except OSError:
+            is_mine = False
+        if not is_mine:
+            passing = stack.enter_context(tempfile.TemporaryDirectory(prefix="predictions-"))
+            path = Path(passing) / path.name
+        journal = Journal(path, spec, clips)
+        journal.cut()
+        yield journal
+        path.unlink(missing_ok=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """The clips, what turns some of them into samples, and the journal that gets their scores.
+
+    ``stop`` makes the samples end early.
+    """
+
+    clips: Sequence[Clip]
+    samples: Source
+    journal: Journal
+    stop: Callable[[], None] = lambda: None
+
+
+def predict_resumed(
+    stream: Stream,
+    spec: ModelSpec,
+    batch: int,
+    work: Work,
+    progress: Progress = lambda done: None,
+    smallest: float = FLOAT32_SMALLEST_NORMAL,
+) -> Predictions:
+    """Run every clip that the journal does not have, and return the scores of all.
+
+    Raises:
+        RunError: the device failed, or its output is not the declared one.
+    """
+    known = work.journal.scores().keys()
+    left = [clip for clip in work.clips if clip.id not in known]
+    done = len(work.clips) - len(left)
+    unreadable: dict[str, str] = {}
+    with contextlib.closing(work.samples(left)) as items:
+        samples = readable_samples(items, unreadable)
+        # Closed before the items are: a thread may be at them.
+        scored = scored_batches(stream, spec, batch, samples, smallest, work.stop)
+        with contextlib.closing(scored) as batches:
+            for names, scores in batches:
+                work.journal.append(names, scores)
+                done += len(names)
+                progress(done + len(unreadable))
+    return _predictions(work, unreadable, spec)
+
+
+def _predictions(work: Work, unreadable: dict[str, str], spec: ModelSpec) -> Predictions:
+    scores = work.journal.scores()
+    ids = tuple(clip.id for clip in work.clips if clip.id in scores)
+    table = np.empty((len(ids), spec.crop_count, spec.class_count), np.float32)
+    for row, clip_id in enumerate(ids):
+        table[row] = scores[clip_id]
+    return Predictions(ids, table, unreadable)
+
+
+def _crc(scores: npt.NDArray[np.float32]) -> int:
+    return zlib.crc32(np.ascontiguousarray(scores).tobytes())

@@ -1,0 +1,71 @@
+"""The inputs that parity is shown on: real clips first, then seeded noise and constants."""
+
+import contextlib
+import dataclasses
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.clips import ClipSet
+from harness.data.loading import Source, Unreadable, samples
+from harness.errors import ClipError
+from harness.measure.parity import InputCounts
+from harness.spec import ModelSpec
+
+SEED = 400
+# One in sixteen inputs is noise and one a constant; there is always one of each.
+SHARE = 16
+CONSTANTS = (0.0, 1.0, -1.0, 2.5)
+
+
+@dataclasses.dataclass(frozen=True)
+class ParityInputs:
+    """Single-sample tensors with their names; ``digest`` is of all their bytes."""
+
+    ids: tuple[str, ...]
+    counts: InputCounts
+    tensors: tuple[npt.NDArray[np.float32], ...]
+    digest: str
+
+
+def parity_inputs(
+    spec: ModelSpec, clip_set: ClipSet, count: int, source: Source | None = None
+) -> ParityInputs:
+    """Prepare ``count`` inputs of a model.
+
+    Args:
+        spec: its protocol and input shape.
+        clip_set: of which the first clips are taken; of another data set where the model's own is
+            not at hand, since any real clip shows parity.
+        count: at least 3.
+        source: turns clips into samples; by default each is decoded.
+
+    Raises:
+        ClipError: a clip cannot be read, or there are too few.
+    """
+    constant_count = min(len(CONSTANTS), max(1, count // SHARE))
+    noise_count = max(1, count // SHARE)
+    clips = clip_set.clips[: count - noise_count - constant_count]
+    tensors: dict[str, npt.NDArray[np.float32]] = {}
+    with contextlib.closing(source(clips) if source else samples(clips, spec.protocol)) as items:
+        for item in items:
+            if isinstance(item, Unreadable):
+                raise ClipError(f"parity needs clip {item.clip_id}: {item.reason}")
+            tensors[item.clip_id] = item.tensor
+    if len(tensors) + noise_count + constant_count < count:
+        raise ClipError(
+            f"parity of {spec.name} wants {count} inputs, clip set {clip_set.name} has only "
+            f"{len(clip_set.clips)} clips: give a larger one or lower parity_inputs of the tier"
+        )
+    shape = tensors[clips[0].id].shape if clips else spec.input.shape
+    generator = np.random.default_rng(SEED)
+    for number in range(noise_count):
+        tensors[f"noise{number}"] = generator.standard_normal(shape).astype(np.float32)
+    for value in CONSTANTS[:constant_count]:
+        tensors[f"constant{value:+g}"] = np.full(shape, value, np.float32)
+    digest = hashlib.sha256()
+    for tensor in tensors.values():
+        digest.update(np.ascontiguousarray(tensor).tobytes())
+    counts = InputCounts(clip=len(clips), noise=noise_count, constant=constant_count)
+    return ParityInputs(tuple(tensors), counts, tuple(tensors.values()), digest.hexdigest())

@@ -1,0 +1,193 @@
+"""What PyTorch says: the reference of parity and accuracy, computed once and kept by digest."""
+
+import dataclasses
+import functools
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.build import narrow_tsm, torch_model
+from harness.build.build import WeightsFile, Workshop
+from harness.clips import Clip, ClipSet, Predictions, Sample
+from harness.data import loading, rawframes, sampling, skipping, transforms, video
+from harness.data.loading import sample_from_clip
+from harness.data.store import CropStore
+from harness.data.streaming import stored_samples
+from harness.errors import RunError
+from harness.host.child_process import keep_freed_memory
+from harness.host.environment import rounding_facts
+from harness.host.provenance import code_digest, package_versions
+from harness.measure import scores
+from harness.predict.journal import Journal, Work, journal_at, journal_path, predict_resumed
+from harness.predict.parity_inputs import ParityInputs
+from harness.predict.run import run_tensors, stream_from_runner
+from harness.predict.shards import merged
+from harness.record.npz import npz_from_predictions, predictions_from_npz
+from harness.spec import ModelSpec, digest_from_json
+
+REFERENCE_BATCH = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class TorchScores:
+    """Scores [input x crop, class] of PyTorch in float32, the reference, and in float64."""
+
+    fp32: npt.NDArray[np.float64]
+    fp64: npt.NDArray[np.float64]
+
+
+def torch_scores(
+    spec: ModelSpec, weights: WeightsFile, inputs: ParityInputs, workshop: Workshop
+) -> TorchScores:
+    """Run PyTorch on the parity inputs, one at a time, in both precisions."""
+    artifact = workshop.store.get_or_build(
+        "torch-scores",
+        f"{spec.name}.npz",
+        {**_inputs(spec, weights), "tensors": inputs.digest},
+        lambda target: workshop.run(
+            f"pytorch fp32 and fp64 {spec.name}",
+            RunError,
+            write_torch_scores,
+            *(spec, weights.path, inputs.tensors, target),
+        ),
+    )
+    with np.load(artifact.path) as arrays:
+        return TorchScores(arrays["fp32"], arrays["fp64"])
+
+
+def torch_predictions(
+    spec: ModelSpec,
+    weights: WeightsFile,
+    clip_set: ClipSet,
+    workshop: Workshop,
+    whole: ClipSet | None = None,
+) -> Predictions:
+    """Run PyTorch in float32 on a clip set; what a killed run did is kept.
+
+    A clip that could not be read then and can be now is predicted now: a disk that was not there
+    one night shall not spoil the reference of all others.
+
+    Args:
+        spec: the model.
+        weights: of the model.
+        clip_set: what it is run on.
+        workshop: keeps the predictions.
+        whole: the set that ``clip_set`` is part of, by which decoded clips are kept.
+    """
+    whole = whole or clip_set
+    preds = _kept_predictions(spec, weights, (clip_set, whole), workshop)
+    back = [clip for clip in clip_set.clips if clip.id in preds.unreadable and _reads(clip, spec)]
+    if not back:
+        return preds
+    digest = digest_from_json({"of": clip_set.digest, "read later": [clip.id for clip in back]})
+    rest = dataclasses.replace(clip_set, clips=tuple(back), digest=digest)
+    later = torch_predictions(spec, weights, rest, workshop, whole)
+    returned = {clip.id for clip in back}
+    still = {name: why for name, why in preds.unreadable.items() if name not in returned}
+    return merged([dataclasses.replace(preds, unreadable=still), later], clip_set)
+
+
+def _kept_predictions(
+    spec: ModelSpec, weights: WeightsFile, clips: tuple[ClipSet, ClipSet], workshop: Workshop
+) -> Predictions:
+    clip_set, whole = clips
+    inputs = {
+        **_inputs(spec, weights),
+        "clips": clip_set.digest,
+        "decoding": _decoding_inputs(),
+    }
+
+    def build(target: Path) -> dict[str, Any]:
+        title, total = f"pytorch predictions {spec.name}", len(clip_set.clips)
+        path = journal_path(workshop.store.root / "partial", inputs, clip_set.clips)
+        journal = Journal(path, spec, clip_set.clips)
+        count = workshop.progress.counter(title, total)
+        facts = workshop.run(
+            title,
+            RunError,
+            write_torch_predictions,
+            *(spec, weights.path, clip_set, (workshop.store.root, inputs, whole), target),
+            heartbeat=lambda _: count(journal.count()),
+        )
+        count(total)
+        return facts
+
+    artifact = workshop.store.get_or_build("torch-predictions", f"{spec.name}.npz", inputs, build)
+    return predictions_from_npz(artifact.path)
+
+
+def write_torch_scores(
+    spec: ModelSpec,
+    checkpoint: Path | None,
+    tensors: Sequence[npt.NDArray[np.float32]],
+    target: Path,
+) -> dict[str, Any]:
+    """Compute the scores of both precisions; runs in a process of its own."""
+    keep_freed_memory()
+    model = torch_model.torch_model_from_spec(spec, checkpoint)
+    arrays = {}
+    for name in ("fp32", "fp64"):
+        model = model.double() if name == "fp64" else model
+        stream = stream_from_runner(functools.partial(torch_model.run_torch, model, spec))
+        arrays[name] = run_tensors(stream, spec, 1, tensors)
+    with target.open("wb") as file:
+        np.savez(file, **arrays)
+    return {"inputs": len(tensors)}
+
+
+def write_torch_predictions(
+    spec: ModelSpec,
+    checkpoint: Path | None,
+    clip_set: ClipSet,
+    kept: tuple[Path, Mapping[str, object], ClipSet],
+    target: Path,
+) -> dict[str, Any]:
+    """Compute the predictions; runs in a process of its own.
+
+    Args:
+        spec: the model.
+        checkpoint: its weights.
+        clip_set: what it is run on.
+        kept: the cache with what is decoded and predicted so far, what shapes the predictions, and
+            the set by which decoded clips are kept.
+        target: gets the predictions.
+    """
+    keep_freed_memory()
+    model = torch_model.torch_model_from_spec(spec, checkpoint)
+    stream = stream_from_runner(functools.partial(torch_model.run_torch, model, spec))
+    cache, inputs, whole = kept
+    crops = CropStore(cache / "crops", spec.protocol, whole)
+    stopped = threading.Event()
+    samples = functools.partial(stored_samples, crops, batch=REFERENCE_BATCH, stopped=stopped)
+    with journal_at(cache / "partial", inputs, spec, clip_set.clips) as journal:
+        work = Work(clip_set.clips, samples, journal, stopped.set)
+        preds = predict_resumed(stream, spec, REFERENCE_BATCH, work)
+    target.write_bytes(npz_from_predictions(preds))
+    return {"clips": len(preds.clip_ids), "unreadable": len(preds.unreadable)}
+
+
+def _reads(clip: Clip, spec: ModelSpec) -> bool:
+    return isinstance(sample_from_clip(clip, spec.protocol), Sample)
+
+
+def _inputs(spec: ModelSpec, weights: WeightsFile) -> dict[str, object]:
+    return {
+        "model": dataclasses.asdict(spec),
+        "weights": weights.digest,
+        "versions": package_versions("torch", "mmaction2", "mmcv-full", "numpy"),
+        "code": code_digest(torch_model, narrow_tsm, scores),
+        # Float sums depend on the processor's instructions.
+        "machine": rounding_facts(),
+    }
+
+
+def _decoding_inputs() -> dict[str, object]:
+    """Return what shapes the way from a clip to a tensor."""
+    return {
+        "versions": package_versions("av", "decord", "opencv-contrib-python-headless"),
+        "code": code_digest(loading, rawframes, sampling, skipping, transforms, video),
+    }

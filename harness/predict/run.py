@@ -1,0 +1,268 @@
+"""Session x samples -> Predictions: clips in, scores by clip id out, decode ahead of the device."""
+
+import contextlib
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.clips import Predictions, Sample
+from harness.data.loading import Unreadable
+from harness.device import Session
+from harness.errors import RunError
+from harness.measure.scores import FLOAT32_SMALLEST_NORMAL, scores_from_output
+from harness.spec import Feed, ModelSpec
+
+Stream = Callable[[Iterable[Feed]], Iterable[Feed]]
+Progress = Callable[[int], None]
+Item = TypeVar("Item")
+
+# Scores of quick batches are taken together: what Python does once in twenty milliseconds is slow,
+# as the model has driven it out of the processor's caches. So much work may be lost in a crash.
+GROUP_S = 0.5
+# Batches prepared in one go: waking a thread for each costs the device more than they do.
+AHEAD = 2
+
+
+def stream_from_runner(run: Callable[[Feed], Feed]) -> Stream:
+    """Return what runs batch after batch through ``run``."""
+    return lambda feeds: map(run, feeds)
+
+
+def stream_from_session(session: Session) -> Stream:
+    """Return what runs many batches in order: ``run_many`` where a session knows a faster way."""
+    many: Stream | None = getattr(session, "run_many", None)
+    return many or stream_from_runner(session.run)
+
+
+def predict(
+    stream: Stream,
+    spec: ModelSpec,
+    batch: int,
+    items: Iterable[Sample | Unreadable],
+    progress: Progress = lambda done: None,
+    smallest: float = FLOAT32_SMALLEST_NORMAL,
+) -> Predictions:
+    """Run every sample and return its scores.
+
+    The last batch is filled up with copies of its first sample, whose results are dropped.
+
+    Args:
+        stream: batches in, as many batches out in the same order.
+        spec: names the tensors.
+        batch: samples a query.
+        items: in any order; unreadable clips are kept by id and reason.
+        progress: called with the number of clips done.
+        smallest: probability below which the device tells nothing.
+
+    Raises:
+        RunError: the device failed, or its output is not the declared one.
+    """
+    clip_ids: list[str] = []
+    rows: list[npt.NDArray[Any]] = []
+    unreadable: dict[str, str] = {}
+    readable = readable_samples(items, unreadable)
+    for names, scores in scored_batches(stream, spec, batch, readable, smallest):
+        clip_ids.extend(names)
+        rows.append(scores)
+        progress(len(clip_ids) + len(unreadable))
+    empty = np.empty((0, spec.crop_count, spec.class_count), np.float32)
+    return Predictions(tuple(clip_ids), np.concatenate([empty, *rows]), unreadable)
+
+
+def scored_batches(
+    stream: Stream,
+    spec: ModelSpec,
+    batch: int,
+    samples: Iterable[Sample],
+    smallest: float = FLOAT32_SMALLEST_NORMAL,
+    stop: Callable[[], None] = lambda: None,
+) -> Generator[tuple[list[str], npt.NDArray[Any]], None, None]:
+    """Yield the clip ids and scores of batches: of those that come within ``GROUP_S`` together.
+
+    The samples are taken in a thread. Where the run ends early, ``stop`` is to make them end, so
+    that nobody has to wait for the clip that they are at.
+
+    Raises:
+        RunError: the device failed, or its output is not the declared one.
+    """
+    with contextlib.closing(_ahead(_batches(spec, batch, samples), stop)) as prepared:
+        for group in _groups(_answers(stream, spec, batch, prepared)):
+            clip_ids = [clip_id for names, _ in group for clip_id in names]
+            outputs = np.concatenate([output for _, output in group])
+            # Only the last batch of all is ever filled up.
+            rows = outputs.reshape(-1, spec.crop_count, spec.class_count)[: len(clip_ids)]
+            yield clip_ids, scores_from_output(rows, spec.softmax_in_graph, smallest)
+
+
+def _answers(
+    stream: Stream, spec: ModelSpec, batch: int, prepared: Iterable[tuple[list[str], Feed]]
+) -> Iterator[tuple[list[str], npt.NDArray[Any]]]:
+    """Give the device batch after batch; yield the clip ids and the output of each."""
+    sent: deque[list[str]] = deque()
+    done = 0
+
+    def feeds() -> Iterator[Feed]:
+        for names, feed in prepared:
+            sent.append(names)
+            yield feed
+
+    given = feeds()
+    for output in stream(given):
+        if not sent:
+            raise RunError("the device gave an answer to no batch: whose clips it is of is unknown")
+        names = sent.popleft()
+        yield names, declared_output(spec, batch, output)
+        done += len(names)
+    if sent:
+        raise RunError(f"the device answered {len(sent)} batches less than it was given")
+    if next(given, None) is not None:
+        raise RunError(f"the device stopped after {done} clips and left others untouched")
+
+
+def _groups(items: Iterator[Item]) -> Iterator[list[Item]]:
+    """Yield what comes within ``GROUP_S`` together, and what came before an error ahead of it.
+
+    The first is yielded at once: who waits sees that it works.
+    """
+    group: list[Item] = []
+    due_s = time.monotonic()
+    try:
+        for item in items:
+            group.append(item)
+            if time.monotonic() >= due_s:
+                yield group
+                group, due_s = [], time.monotonic() + GROUP_S
+    except Exception:
+        if group:
+            yield group
+        raise
+    if group:
+        yield group
+
+
+def _batches(
+    spec: ModelSpec, batch: int, samples: Iterable[Sample]
+) -> Iterator[tuple[list[str], Feed]]:
+    waiting = iter(samples)
+    while part := list(itertools.islice(waiting, batch)):
+        feed = feed_from_samples(spec, batch, part)
+        yield [sample.clip_id for sample in part], feed
+
+
+def _ahead(items: Iterator[Item], stop: Callable[[], None]) -> Generator[Item, None, None]:
+    """Prepare the next ``AHEAD`` items in a thread while the device is at those before them."""
+    # Plain queues: a future for each item costs three times as much.
+    asked: SimpleQueue[bool] = SimpleQueue()
+    ready: SimpleQueue[Item | None] = SimpleQueue()
+
+    def prepare() -> None:
+        while asked.get():
+            for _ in range(AHEAD):
+                ready.put(next(items, None))
+
+    with ThreadPoolExecutor(1, thread_name_prefix="feed") as pool:
+        try:
+            asked.put(True)
+            preparing = pool.submit(prepare)
+            # Whatever ends it, nobody is to wait for it.
+            preparing.add_done_callback(lambda _: ready.put(None))
+            for taken in itertools.count(1):
+                item = ready.get()
+                if item is None:
+                    break
+                if taken % AHEAD == 0:
+                    asked.put(True)
+                yield item
+            asked.put(False)
+            preparing.result()
+        except BaseException:
+            stop()
+            raise
+        finally:
+            asked.put(False)
+
+
+def run_tensors(
+    stream: Stream,
+    spec: ModelSpec,
+    batch: int,
+    tensors: Sequence[npt.NDArray[np.float32]],
+    smallest: float = FLOAT32_SMALLEST_NORMAL,
+    progress: Progress = lambda done: None,
+) -> npt.NDArray[np.float64]:
+    """Run single-sample tensors and return their scores [sample x crop, class] in float64.
+
+    Raises:
+        RunError: the device failed, or its output is not the declared one.
+    """
+    samples = (Sample(str(number), tensor) for number, tensor in enumerate(tensors))
+    preds = predict(stream, spec, batch, samples, progress, smallest)
+    return np.asarray(preds.scores.reshape(-1, spec.class_count), np.float64)
+
+
+def readable_samples(
+    items: Iterable[Sample | Unreadable], unreadable: dict[str, str]
+) -> Iterator[Sample]:
+    """Yield the samples; what cannot be read is noted by id."""
+    for item in items:
+        if isinstance(item, Unreadable):
+            unreadable[item.clip_id] = item.reason
+        else:
+            yield item
+
+
+def feed_from_samples(spec: ModelSpec, batch: int, samples: Sequence[Sample]) -> Feed:
+    """Join samples to one full batch, repeating the first where they are few.
+
+    Where they are the rows of a batch already, in order, that is given, without a copy.
+    """
+    whole = None if samples[0].row is None else samples[0].row.batch
+    if (
+        whole is not None
+        and len(whole) == len(samples) == batch
+        and all(
+            sample.row is not None and sample.row.batch is whole and sample.row.index == index
+            for index, sample in enumerate(samples)
+        )
+    ):
+        return {spec.input.name: whole.reshape(spec.input.batched_shape(batch))}
+    return feed_from_tensors(spec, batch, [sample.tensor for sample in samples])
+
+
+def feed_from_tensors(
+    spec: ModelSpec, batch: int, tensors: Sequence[npt.NDArray[np.float32]]
+) -> Feed:
+    """Stack single-sample tensors into one full batch, repeating the first where they are few."""
+    full = [*tensors, *[tensors[0]] * (batch - len(tensors))]
+    return {spec.input.name: np.concatenate([tensor.reshape(spec.input.shape) for tensor in full])}
+
+
+def declared_output(spec: ModelSpec, batch: int, outputs: Feed) -> npt.NDArray[Any]:
+    """Return the output of one batch, which must be there in the declared shape.
+
+    An array of another shape may well be reshaped into the declared one, and its numbers would then
+    be those of other clips.
+
+    Raises:
+        RunError: it is missing or of another shape.
+    """
+    name, shape = spec.output.name, spec.output.batched_shape(batch)
+    if name not in outputs:
+        given = ", ".join(sorted(outputs)) or "nothing"
+        raise RunError(
+            f"the model has no output {name}, as {spec.name} declares it: it gave {given}"
+        )
+    output = outputs[name]
+    if output.shape != shape:
+        raise RunError(
+            f"the model gave {name} of shape {output.shape} for a batch of {batch}; {spec.name} "
+            f"declares {shape}: wrong shape, nothing of it can be scored"
+        )
+    return output

@@ -1,0 +1,297 @@
+"""What reports an acceptance run: keeps its records, shows the summary, decides the exit status."""
+
+import datetime
+import os
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import registry
+from harness.contract.floor_lint import floor_warnings
+from harness.contract.scope import Scope, scope_from_options
+from harness.contract.tables import Waiver
+from harness.contract.thresholds import thresholds_from_file
+from harness.decide.problems import ExitStatus, Problem, exit_status, left_out
+from harness.decide.speeds import speed_lines
+from harness.decide.summary import decision_lines, is_emulated
+from harness.decide.waivers import Decision, decide
+from harness.device import Presence
+from harness.errors import HarnessError, first_line
+from harness.host.environment import environment_facts
+from harness.host.site import Site, load_site
+from harness.nightly.history import History
+from harness.record.benchmark_json import write_benchmark_json
+from harness.record.record import Record, RunDirectory, RunFacts, new_run_directory, run_folder
+from harness.report.write import report_lines
+from harness.spec import Status
+
+SCOPE: pytest.StashKey[Scope] = pytest.StashKey()
+WORKER_RUN = "acceptance_run"
+
+# Exit statuses of pytest that leave the decision to the records: passed, failed, none collected.
+_DECIDED = (
+    pytest.ExitCode.OK,
+    pytest.ExitCode.TESTS_FAILED,
+    pytest.ExitCode.NO_TESTS_COLLECTED,
+)
+# After Ctrl-C, too, the summary says what did not run; the exit status stays pytest's.
+_JUDGED = (*_DECIDED, pytest.ExitCode.INTERRUPTED)
+
+
+class Controller:
+    """Writes the records, shows the summary and decides the exit status of an acceptance run."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.root: Path | None = None
+        self.site_history: Path | None = None
+        if not _only_lists(config):
+            with usage_errors():
+                site = load_site(config.getoption("--site"), os.environ)
+            self.root, self.site_history = _run_folder(config, site), site.history
+        self.run: RunDirectory | None = None
+        self.records: list[Record] = []
+        self.broken: dict[str, str] = {}
+        self.decision = Decision([], {})
+        self.spared: list[Problem] = []
+        self.history_line = ""
+
+    # Before the header is shown and before xdist starts its workers.
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        """Make the folder of the run, now that tests are to be run and not only listed."""
+        if self.root is not None:
+            self.run = _new_run(self.config, self.root)
+
+    def pytest_report_header(self) -> list[str]:
+        """Say which contract applies and which floors are within noise; nothing is probed."""
+        scope = scope_from_config(self.config)
+        contract = f"{scope.thresholds.path.name} {scope.thresholds.digest[:12]}"
+        warnings = floor_warnings(scope.thresholds, scope.cells)
+        return [
+            f"acceptance: tier {scope.tier}, {contract}, {len(scope.cells)} cells",
+            *(f"acceptance: warning: {text}" for text in warnings),
+        ]
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker of xdist the folder of the run."""
+        if self.run is not None:
+            node.workerinput[WORKER_RUN] = str(self.run.root)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep a record, in the process that reports, or what broke without leaving one."""
+        if self.run is None:
+            return
+        text = getattr(report, "acceptance_record", None)
+        record = None if text is None else Record.from_json(text)
+        if record is not None:
+            self._keep(self.run, record)
+        # A test that fails beside a green record, or without any, is told by nothing else.
+        # A pass that a waiver forbids is told by the review of the waivers.
+        if report.failed and (record is None or self._is_plain_pass(record)):
+            self.broken[report.nodeid] = f"{report.when} failed: {_why_failed(report)}"
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Keep what could not be collected."""
+        if report.failed:
+            self.broken[report.nodeid] = f"collection failed: {_why_failed(report)}"
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None]:
+        """Turn what ran, and what did not, into the exit status."""
+        if self.run is None or session.exitstatus not in _JUDGED:
+            return (yield)
+        status = self._conclude(self.run, session.exitstatus)
+        if not self._remember(self.run):
+            status = ExitStatus.FAILED
+        if session.exitstatus in _DECIDED:
+            session.exitstatus = status
+        result = yield
+        # Whatever another plugin has made of it: no green without having seen it.
+        session.exitstatus = session.exitstatus or status
+        return result
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Show the cells by checks, then what is not green, then where the run lies."""
+        if self.run is None:
+            return
+        terminalreporter.section("acceptance")
+        if is_emulated(self.records):
+            terminalreporter.write_line(
+                "EMULATED: no device was there; this can never be signed off"
+            )
+        lines = decision_lines(self.records, self.decision, self._waivers, self.spared)
+        references = scope_from_config(self.config).thresholds.references()
+        if compared := speed_lines(self.records, references):
+            lines += ["", *compared]
+        for line in [*lines, ""]:
+            terminalreporter.write_line(line)
+        if self.history_line:
+            terminalreporter.write_line(self.history_line)
+        terminalreporter.write_line(f"run: {self.run.root}")
+
+    # After pytest's own last line, so that the path of the report is the last thing to be read.
+    @pytest.hookimpl(trylast=True)
+    def pytest_unconfigure(self, config: pytest.Config) -> None:
+        """Make the report of the run, where it was asked for, and say where it lies."""
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        if self.run is None or reporter is None or not config.getoption("--signoff"):
+            return
+        for line in report_lines(self.run, scope_from_config(config).thresholds):
+            reporter.write_line(line)
+
+    @property
+    def _waivers(self) -> tuple[Waiver, ...]:
+        return scope_from_config(self.config).thresholds.file.waivers
+
+    def _is_plain_pass(self, record: Record) -> bool:
+        names = {waiver.id for waiver in self._waivers}
+        is_waived = not record.is_emulated and record.id in names
+        return record.verdict.status is Status.PASS and not is_waived
+
+    def _keep(self, run: RunDirectory, record: Record) -> None:
+        if record.run_id != run.id:
+            self.broken[record.id] = f"its record is of run {record.run_id}, not of this one"
+            return
+        if record.id not in {known.id for known in self.records}:
+            run.append(record)
+        self.records.append(record)
+
+    def _conclude(self, run: RunDirectory, ended: int) -> ExitStatus:
+        """Find what is not green, and write what is known now that the run is over."""
+        try:
+            write_benchmark_json(run, self.records)
+        except (HarnessError, OSError) as error:
+            self.broken["benchmark.json"] = f"cannot be written: {first_line(error)}"
+        facts = run.facts()
+        facts = facts.model_copy(
+            update={
+                "excused": self._excused(facts.required),
+                "environment_after": environment_facts(_repo(self.config)),
+                "is_over": True,
+            }
+        )
+        self.decision = self._decide(facts)
+        if ended and not self.decision.problems:
+            self.broken["pytest"] = f"ended with exit status {int(ended)}"
+            self.decision = self._decide(facts)
+        self.spared = left_out(self.records, facts.must_pass)
+        run.write_facts(facts.model_copy(update={"broken": self.broken}))
+        return exit_status(self.decision.problems)
+
+    def _decide(self, facts: RunFacts) -> Decision:
+        facts = facts.model_copy(update={"broken": self.broken})
+        return decide(self.records, facts, self._waivers, facts.started_on)
+
+    def _remember(self, run: RunDirectory) -> bool:
+        """Add the run to the history, where one is kept; False if it cannot be added."""
+        path = self.config.getoption("--history") or self.site_history
+        if path is None:
+            return True
+        try:
+            added = History(path).append(run)
+        except HarnessError as error:
+            self.history_line = f"NOT IN THE HISTORY: {error}"
+            return False
+        self.history_line = f"history: {path}" + (f"; {added.note}" if added.note else "")
+        return True
+
+    def _excused(self, required: tuple[str, ...]) -> tuple[str, ...]:
+        """Ids that need not have passed: of absent devices that nobody asked for.
+
+        Where that would be all of them none is excused, so that the summary says which probe failed.
+        """
+        scope = scope_from_config(self.config)
+        present = {record.device for record in self.records if record.is_device_present}
+        devices = {cell.device for cell in scope.cells} - present - scope.named_devices
+        absent = {
+            name for name in devices if registry.device(name).probe().presence is Presence.ABSENT
+        }
+        excused = tuple(name for name in required if scope.is_excusable(name, absent))
+        return excused if len(excused) < len(required) else ()
+
+
+class usage_errors:  # noqa: N801 - reads as a statement
+    """Show errors of the user as pytest shows wrong options, without a traceback."""
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Replace a HarnessError by a UsageError."""
+        if isinstance(error, HarnessError):
+            raise pytest.UsageError(str(error)) from error
+
+
+def scope_from_config(config: pytest.Config) -> Scope:
+    """Return what the options of this process ask for.
+
+    Raises:
+        pytest.UsageError: they cannot be used.
+    """
+    if SCOPE not in config.stash:
+        option = config.getoption
+        devices = [name.strip() for name in option("--require-devices").split(",") if name.strip()]
+        with usage_errors():
+            config.stash[SCOPE] = scope_from_options(
+                thresholds_from_file(thresholds_path(config)),
+                option("--tier"),
+                option("--model"),
+                option("--batch-size"),
+                option("-m"),
+                devices,
+            )
+    return config.stash[SCOPE]
+
+
+def thresholds_path(config: pytest.Config) -> Path:
+    """Return the contract that the options name, or the one of the repository."""
+    named: Path | None = config.getoption("--thresholds")
+    return named or config.rootpath / "thresholds.toml"
+
+
+def _only_lists(config: pytest.Config) -> bool:
+    """Whether pytest is asked to show something and to run nothing."""
+    shown = ("collectonly", "showfixtures", "show_fixtures_per_test", "cacheshow")
+    return any(config.getoption(name, None) for name in shown)
+
+
+def _run_folder(config: pytest.Config, site: Site) -> Path:
+    """Choose the folder of the run, for pytest's JUnit file too; nothing is made yet."""
+    root = run_folder(site.run_root, config.getoption("--run-dir"))
+    config.option.xmlpath = getattr(config.option, "xmlpath", None) or str(root / "junit.xml")
+    return root
+
+
+def _new_run(config: pytest.Config, root: Path) -> RunDirectory:
+    scope = scope_from_config(config)
+    with usage_errors():
+        run = new_run_directory(root)
+    run.write_facts(
+        RunFacts(
+            run_id=run.id,
+            tier=scope.tier,
+            started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            command=tuple(sys.argv),
+            thresholds_digest=scope.thresholds.digest,
+            environment=environment_facts(_repo(config)),
+            required=scope.required(),
+        )
+    )
+    (run.root / "thresholds.toml").write_bytes(scope.thresholds.path.read_bytes())
+    return run
+
+
+def _repo(config: pytest.Config) -> Path:
+    return scope_from_config(config).thresholds.path.parent
+
+
+def _why_failed(report: pytest.TestReport | pytest.CollectReport) -> str:
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text = report.longreprtext if crash is None else crash.message.partition("\n")[0]
+    lines = [line.removeprefix("E ").strip() for line in text.splitlines()]
+    return next(filter(None, reversed(lines)), "no reason was given")

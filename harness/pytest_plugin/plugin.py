@@ -1,0 +1,174 @@
+"""The pytest plugin: options, cells, fixtures and hooks; what they do stands in other modules."""
+
+import os
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import pytest
+
+from harness import registry
+from harness.build.workbench import Workbench
+from harness.check.suite import Suite
+from harness.contract.thresholds import tier_names
+from harness.decide.waivers import WaiverReview, review
+from harness.host.progress import Progress
+from harness.host.site import load_site
+from harness.pytest_plugin.controller import (
+    WORKER_RUN,
+    Controller,
+    scope_from_config,
+    thresholds_path,
+)
+from harness.record.record import Record, RunDirectory
+from harness.record.reproduce import reproduce_check
+from harness.spec import CHECKS, Cell, Check, Status
+
+RECORD: pytest.StashKey[Record] = pytest.StashKey()
+CONTROLLER = "acceptance-controller"
+
+RunCheck = Callable[[Check], None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare every option of the suite."""
+    group = parser.getgroup("acceptance", "acceptance of video models on a device")
+    add = group.addoption
+    add("--tier", metavar="NAME", help="how much is run (default: as -m says, or nightly)")
+    add("--model", action="append", default=[], metavar="NAME", help="only this model; repeatable")
+    add("--batch-size", action="append", type=int, default=[], metavar="N", help="only this one")
+    add(
+        "--require-devices",
+        default="",
+        metavar="NAMES",
+        help="devices, by comma, that must be there; those that -m names are required anyway",
+    )
+    add("--thresholds", type=Path, metavar="FILE", help="in place of thresholds.toml")
+    add("--site", type=Path, metavar="FILE", help="where this machine keeps checkpoints and data")
+    add("--signoff", action="store_true", help="make the sign-off report of this run at its end")
+    add("--run-dir", type=Path, metavar="DIR", help="folder of this run; by default a new one")
+    add("--history", type=Path, metavar="FILE", help="add this run to the nightly history")
+
+
+# First, so that the JUnit file of pytest itself lands in the folder of the run.
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers and, in the process that reports, the part that decides."""
+    for name in registry.device_names():
+        description = registry.device(name).spec.description
+        config.addinivalue_line("markers", f"{name}: cells on {description}")
+    for check in CHECKS:
+        config.addinivalue_line("markers", f"{check}: the {check} check of a cell")
+    for tier in tier_names(thresholds_path(config)):
+        config.addinivalue_line("markers", f"{tier}: cells of the {tier} tier")
+    if _asks_for_acceptance(config) and not hasattr(config, "workerinput"):
+        controller = Controller(config)
+        if config.pluginmanager.register(controller, CONTROLLER) is None:
+            raise pytest.UsageError(f"without {CONTROLLER} nobody decides; do not block it")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make one test of each cell; the matrix comes from the thresholds alone."""
+    if {"cell", "check"} <= set(metafunc.fixturenames):
+        scope = scope_from_config(metafunc.config)
+        parameters = [
+            pytest.param(cell, id=cell.id, marks=_marks(scope.markers(cell)))
+            for cell in scope.cells
+        ]
+        metafunc.parametrize("cell", parameters, scope="session")
+
+
+@pytest.fixture(scope="session")
+def acceptance_suite(request: pytest.FixtureRequest) -> Suite:
+    """Return what runs the checks in this process."""
+    config = request.config
+    scope, run = scope_from_config(config), _run_directory(config)
+    bench = Workbench(
+        load_site(config.getoption("--site"), os.environ), run.root / "logs", _progress(config)
+    )
+    return Suite(scope.thresholds, scope.tier, bench, run)
+
+
+@pytest.fixture
+def check(request: pytest.FixtureRequest, cell: Cell, acceptance_suite: Suite) -> RunCheck:
+    """Return what runs a check of the cell, keeps its record and ends the test by its outcome."""
+
+    def run(name: Check) -> None:
+        record = acceptance_suite.check(cell, name)
+        request.node.stash[RECORD] = record
+        request.node.user_properties.extend(_properties(record))
+        config = request.config
+        today = _run_directory(config).facts().started_on
+        waivers = scope_from_config(config).thresholds.file.waivers
+        _end_test(record, review([record], waivers, today))
+
+    return run
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Send the record along with the report, from a worker to the controller too."""
+    report = yield
+    record = item.stash.get(RECORD, None)
+    if report.when == "call" and record is not None:
+        report.acceptance_record = record.model_dump_json()  # type: ignore[attr-defined]
+    return report
+
+
+def _asks_for_acceptance(config: pytest.Config) -> bool:
+    """Whether the arguments reach into the acceptance folder."""
+    folder = (config.rootpath / "acceptance").resolve()
+    places = [Path(config.invocation_params.dir, arg.split("::")[0]) for arg in config.args]
+    return any(
+        place.resolve() == folder
+        or folder in place.resolve().parents
+        or (place.resolve() in folder.parents and folder.is_dir())
+        for place in places
+    )
+
+
+def _run_directory(config: pytest.Config) -> RunDirectory:
+    if hasattr(config, "workerinput"):
+        return RunDirectory(Path(config.workerinput[WORKER_RUN]))
+    controller = config.pluginmanager.get_plugin(CONTROLLER)
+    if controller is None or controller.run is None:
+        raise pytest.UsageError("acceptance checks run from the folder acceptance/ only")
+    run: RunDirectory = controller.run
+    return run
+
+
+def _progress(config: pytest.Config) -> Progress:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or hasattr(config, "workerinput"):
+        return Progress()
+    return Progress(reporter._tw._file, reporter.ensure_newline)
+
+
+def _marks(names: tuple[str, ...]) -> list[pytest.MarkDecorator]:
+    return [getattr(pytest.mark, name) for name in names]
+
+
+def _properties(record: Record) -> list[tuple[str, object]]:
+    """Return what JUnit shows of a record: the outcome, every number, and how to repeat it."""
+    numbers = [(finding.name, finding.measured) for finding in record.verdict.findings]
+    return [
+        ("status", str(record.verdict.status)),
+        ("reason", record.verdict.reason),
+        *numbers,
+        *([("emulated", "yes")] if record.is_emulated else []),
+        ("reproduce", reproduce_check(record.cell, record.check, record.tier)),
+    ]
+
+
+def _end_test(record: Record, reviewed: WaiverReview) -> None:
+    verdict = record.verdict
+    if record.id in reviewed.waived:
+        pytest.xfail(f"{verdict.status}, waived: {reviewed.waived[record.id].reason}")
+    if verdict.status is Status.PASS and reviewed.problems:
+        pytest.fail(reviewed.problems[0].reason, pytrace=False)
+    if verdict.status is Status.NOT_RUN:
+        pytest.skip(verdict.reason)
+    if verdict.status is not Status.PASS:
+        reproduce = reproduce_check(record.cell, record.check, record.tier)
+        pytest.fail(f"{verdict.status}: {verdict.reason}\nReproduce: {reproduce}", pytrace=False)

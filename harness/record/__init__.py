@@ -1,0 +1,1 @@
+"""Run folders: records, raw files, and measurements recomputed from raw files."""

@@ -1,0 +1,71 @@
+"""Timings of a run in pytest-benchmark's own JSON, so that ``pytest-benchmark compare`` reads it.
+
+pytest-benchmark cannot time work in another process and switches itself off under xdist; its file
+format is what people compare runs with.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.measure.throughput import DEFINITIONS, SessionTiming
+from harness.record.record import Record, RunDirectory
+
+
+def write_benchmark_json(run: RunDirectory, records: Sequence[Record]) -> Path | None:
+    """Write ``benchmark.json`` with one benchmark a cell and definition; None without timings."""
+    from pytest_benchmark import __version__
+    from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
+    from pytest_benchmark.utils import get_commit_info
+
+    benchmarks = [entry for record in records for entry in _entries(run, record)]
+    if not benchmarks:
+        return None
+    content = {
+        "machine_info": pytest_benchmark_generate_machine_info(),
+        "commit_info": get_commit_info(),
+        "benchmarks": benchmarks,
+        "datetime": run.facts().started,
+        "version": __version__,
+    }
+    path = run.root / "benchmark.json"
+    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    return path
+
+
+def session_timings(run: RunDirectory, record: Record) -> list[SessionTiming]:
+    """Read the raw latencies behind a throughput record; none if there are none."""
+    digest = record.raw.get("latencies")
+    if digest is None:
+        return []
+    path = run.root / "raw" / f"{digest}.jsonl"
+    return [SessionTiming.from_json(line, path) for line in path.read_text("utf-8").splitlines()]
+
+
+def _entries(run: RunDirectory, record: Record) -> list[dict[str, object]]:
+    from pytest_benchmark.stats import Stats
+
+    sessions = session_timings(run, record) if record.check == "throughput" else []
+    entries: list[dict[str, object]] = []
+    for definition in DEFINITIONS:
+        stats = Stats()
+        for session in sessions:
+            for time_ms in session.times_ms(definition):
+                stats.update(time_ms / 1000.0)
+        if stats.data:
+            entries.append(_entry(record, definition, stats.as_dict()))
+    return entries
+
+
+def _entry(record: Record, definition: str, stats: dict[str, object]) -> dict[str, object]:
+    name = f"{record.cell.id}:{definition}"
+    return {
+        "group": definition,
+        "name": name,
+        "fullname": f"acceptance/test_throughput.py::{name}",
+        "params": {"batch": record.batch},
+        "param": record.cell.id,
+        "extra_info": {"status": str(record.verdict.status), "batch": record.batch},
+        "options": {"timer": "perf_counter", "rounds": stats["rounds"]},
+        "stats": {**stats, "iterations": 1},
+    }

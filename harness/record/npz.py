@@ -1,0 +1,61 @@
+"""Predictions, labels and arrays as .npz files."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.clips import Clip, ClipSet, Predictions
+
+
+def npz_from_arrays(**arrays: npt.NDArray[Any]) -> bytes:
+    """Return arrays as one compressed file."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def npz_from_predictions(preds: Predictions) -> bytes:
+    """Return predictions as one compressed file."""
+    return npz_from_arrays(
+        clip_ids=np.array(preds.clip_ids, dtype=str),
+        scores=preds.scores,
+        unreadable_ids=np.array(list(preds.unreadable), dtype=str),
+        unreadable_reasons=np.array(list(preds.unreadable.values()), dtype=str),
+    )
+
+
+def npz_from_labels(clip_set: ClipSet) -> bytes:
+    """Return what predictions are scored against: clip ids, labels, classes, and of which set."""
+    return npz_from_arrays(
+        name=np.array(clip_set.name),
+        digest=np.array(clip_set.digest),
+        is_whole=np.array(clip_set.is_whole),
+        clip_ids=np.array([clip.id for clip in clip_set.clips], dtype=str),
+        labels=np.array([clip.label for clip in clip_set.clips], dtype=np.int64),
+        class_names=np.array(clip_set.class_names, dtype=str),
+    )
+
+
+def labels_from_npz(path: Path) -> ClipSet:
+    """Read what ``npz_from_labels`` wrote; the clips have no files, their paths are their ids."""
+    with np.load(path) as arrays:
+        pairs = zip(arrays["clip_ids"].tolist(), arrays["labels"].tolist(), strict=True)
+        return ClipSet(
+            name=str(arrays["name"]),
+            clips=tuple(Clip(name, Path(name), label) for name, label in pairs),
+            class_names=tuple(arrays["class_names"].tolist()),
+            digest=str(arrays["digest"]),
+            is_whole=bool(arrays["is_whole"]),
+        )
+
+
+def predictions_from_npz(path: Path) -> Predictions:
+    """Read what ``npz_from_predictions`` wrote."""
+    with np.load(path) as arrays:
+        unreadable = zip(
+            arrays["unreadable_ids"].tolist(), arrays["unreadable_reasons"].tolist(), strict=True
+        )
+        return Predictions(tuple(arrays["clip_ids"].tolist()), arrays["scores"], dict(unreadable))

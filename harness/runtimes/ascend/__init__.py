@@ -1,0 +1,1 @@
+"""CANN, atc, npu-smi and ais_bench; no other folder names one of these tools."""

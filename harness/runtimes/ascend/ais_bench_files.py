@@ -1,0 +1,103 @@
+"""Give samples to ais_bench as files, in bounded chunks, and take the outputs back."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import RunError
+from harness.runtimes.ascend.ais_bench import AisBench, BenchRun, accuracy_command, summary_of_run
+from harness.runtimes.ascend.ais_bench_errors import warnings_from_output
+from harness.runtimes.ascend.ais_bench_result import arrays_from_summary
+from harness.runtimes.ascend.environment import CannTools
+from harness.spec import OnnxModel, TensorSpec
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+
+@contextlib.contextmanager
+def bench_run(folder: Path, tools: CannTools, label: str) -> Iterator[BenchRun]:
+    """Yield the folders of one run of ais_bench, which go away with it; the log stays.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be used.
+    """
+    log = tools.logs / f"ais_bench-{label}-{folder.name}.log"
+    try:
+        with tempfile.TemporaryDirectory(prefix="run-", dir=folder) as private:
+            yield BenchRun(Path(private), log)
+    except OSError as error:
+        raise RunError(
+            f"cannot write below {folder}: {error}; free space there, or name another scratch folder"
+            " in site.toml"
+        ) from error
+
+
+def check_batch(array: "Array", tensor: TensorSpec) -> None:
+    """Check one batch before it goes anywhere: ais_bench looks at the first file's size only.
+
+    Raises:
+        RunError: dtype or shape is not the model's.
+    """
+    if (str(array.dtype), array.shape) != (tensor.dtype, tensor.shape):
+        raise RunError(
+            f"the batch is {array.dtype} {array.shape}, but the model's input {tensor.name} is"
+            f" {tensor.dtype} {tensor.shape}"
+        )
+
+
+def chunks_of(arrays: "Iterable[Array]", limit_bytes: int) -> "Iterator[list[Array]]":
+    """Group batches into lists of at most ``limit_bytes``, one batch at least."""
+    chunk: list[Array] = []
+    for array in arrays:
+        if chunk and sum(kept.nbytes for kept in chunk) + array.nbytes > limit_bytes:
+            yield chunk
+            chunk = []
+        chunk.append(array)
+    if chunk:
+        yield chunk
+
+
+def outputs_through_files(
+    onnx: OnnxModel,
+    bench: AisBench,
+    om: Path,
+    device_number: int,
+    tools: CannTools,
+    batches: "Sequence[Array]",
+) -> "tuple[list[Array], tuple[str, ...]]":
+    """Run full batches through files; return the output of each, and what ais_bench warns of.
+
+    Raises:
+        RunError: the run failed, or an output is missing, short, shared or not finite.
+    """
+    import numpy as np
+
+    with bench_run(om.parent, tools, "accuracy") as run:
+        inputs = run.folder / "in"
+        stems = _write_samples(onnx, batches, inputs)
+        command = accuracy_command(bench, om, inputs, run, device_number)
+        summary, result = summary_of_run(bench, command, run, tools)
+        rows = arrays_from_summary(summary, stems, onnx.spec.output)
+    starts = range(0, len(rows), onnx.batch)
+    outputs = [np.concatenate(rows[start : start + onnx.batch]) for start in starts]
+    return outputs, warnings_from_output(result.output)
+
+
+def _write_samples(onnx: OnnxModel, batches: "Sequence[Array]", folder: Path) -> list[str]:
+    """Write a file a sample, so that ais_bench forms the batches, and return the stems."""
+    folder.mkdir(mode=0o750)
+    size = onnx.spec.input.shape[0]
+    samples = (b[start : start + size] for b in batches for start in range(0, len(b), size))
+    stems = []
+    for index, sample in enumerate(samples):
+        # Zero-padded and without dots: natural order is lexical order, and no two collide.
+        path = folder / f"{index:06d}.bin"
+        sample.tofile(path)
+        path.chmod(0o640)
+        stems.append(path.stem)
+    return stems

@@ -1,0 +1,214 @@
+"""Compile an ONNX file with atc; success only where three signs of it agree."""
+
+import dataclasses
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.errors import BuildError
+from harness.host.command import (
+    Command,
+    CommandResult,
+    Heartbeat,
+    emulator_stamps,
+    executable,
+)
+from harness.runtimes.ascend.atc_errors import PYTHON, SUCCESS_LINE, reason_from_output
+from harness.runtimes.ascend.build_slots import GIB, Say, build_slot
+from harness.runtimes.ascend.environment import (
+    CannTools,
+    atc_environment,
+    atc_python_problems,
+    cann_environment,
+    versions_on_disk,
+)
+from harness.spec import OnnxModel
+
+OOM_RC = 137
+OM_SUFFIX = r"(_[a-z]+_[a-z0-9_]+)?\.om"
+WARNING = re.compile(r"^\s*(W\d{5}): ?(.*)$", re.MULTILINE)
+
+
+@dataclasses.dataclass(frozen=True)
+class AtcRun:
+    """One run of atc: what, for which chip, in which folder, how it ended."""
+
+    onnx: OnnxModel
+    soc_version: str
+    folder: Path
+    command: Command
+
+    @property
+    def stem(self) -> str:
+        """Name of the offline model without its ending."""
+        return stem_of(self.onnx)
+
+
+def stem_of(onnx: OnnxModel) -> str:
+    """Return the name of the offline model; atc takes only plain characters."""
+    return re.sub(r"\W", "_", f"{onnx.spec.name}_bs{onnx.batch}", flags=re.ASCII)
+
+
+def atc_command(
+    onnx: OnnxModel, soc_version: str, output: str, atc: str = "atc"
+) -> tuple[str, ...]:
+    """Return the command line of the guides for this file, batch size and chip."""
+    shape = ",".join(str(size) for size in onnx.input.shape)
+    values = {
+        "model": onnx.artifact.path,
+        "output": output,
+        "input_shape": f"{onnx.input.name}:{shape}",
+        "soc_version": soc_version,
+    }
+    return (atc, *(word.format_map(values) for word in onnx.spec.atc))
+
+
+def built_om(
+    onnx: OnnxModel,
+    soc_version: str,
+    target: Path,
+    tools: CannTools,
+    say: Say = lambda text: None,
+) -> Mapping[str, Any]:
+    """Compile ``onnx`` for ``soc_version`` into ``target`` and return facts for its provenance.
+
+    Raises:
+        BuildError: atc refused, was killed, or claims a success that is none.
+        DeviceBroken: CANN's environment script does not work.
+    """
+    env = cann_environment(tools)
+    need_bytes = int(tools.build_memory_gb * GIB)
+    try:
+        target.unlink(missing_ok=True)
+        tools.scratch.mkdir(parents=True, exist_ok=True)
+        with (
+            build_slot(tools.locks, need_bytes, say),
+            tempfile.TemporaryDirectory(prefix="atc-", dir=tools.scratch) as folder,
+        ):
+            run = _atc_run(onnx, soc_version, Path(folder), tools, env, _heartbeat(onnx, say))
+            result = _ran(run, tools)
+            om = _om_of(run, result, tools, env)
+            facts = _facts(run, result, om, tools, env)
+            _put(om, target)
+    except OSError as error:
+        raise BuildError(
+            f"atc for {onnx.spec.name} batch {onnx.batch} cannot use {tools.scratch} or"
+            f" {target.parent}: {error}; free space there or name another scratch folder"
+        ) from error
+    return facts
+
+
+def _put(om: Path, target: Path) -> None:
+    partial = target.with_name(target.name + ".partial")
+    shutil.move(om, partial)
+    partial.replace(target)
+
+
+def _atc_run(
+    onnx: OnnxModel,
+    soc_version: str,
+    folder: Path,
+    tools: CannTools,
+    env: Mapping[str, str],
+    heartbeat: Heartbeat,
+) -> AtcRun:
+    resolved = dataclasses.replace(
+        onnx, artifact=dataclasses.replace(onnx.artifact, path=onnx.artifact.path.resolve())
+    )
+    # A relative output: newer versions put a suffix at the first ".om" of the whole path.
+    argv = atc_command(resolved, soc_version, stem_of(onnx), tools.atc)
+    log = tools.logs / f"atc-{stem_of(onnx)}-{soc_version}-{os.getpid()}.log"
+    child_env = atc_environment(tools, env)
+    command = Command(
+        argv, tools.build_timeout_s, folder, child_env, log, heartbeat, tools.heartbeat_s
+    )
+    return AtcRun(onnx, soc_version, folder, command)
+
+
+def _heartbeat(onnx: OnnxModel, say: Say) -> Heartbeat:
+    def beat(seconds: float, line: str) -> None:
+        say(f"atc {stem_of(onnx)}: {seconds:.0f} s, last line: {line or '(none)'}")
+
+    return beat
+
+
+def _ran(run: AtcRun, tools: CannTools) -> CommandResult:
+    try:
+        return tools.run(run.command)
+    except FileNotFoundError as error:
+        path = (run.command.env or {}).get("PATH")
+        raise BuildError(
+            f"atc is not there: {error}; PATH is {path}; install the CANN toolkit and name its"
+            " set_env.sh in site.toml"
+        ) from error
+
+
+def _om_of(run: AtcRun, result: CommandResult, tools: CannTools, env: Mapping[str, str]) -> Path:
+    """Return the file that atc wrote, if status, final line and file all say so."""
+    if result.timed_out:
+        raise _refused(run, f"it was not done within {tools.build_timeout_s:g} s and was killed")
+    if result.rc == OOM_RC:
+        raise _refused(run, _oom_text(tools))
+    if result.rc or SUCCESS_LINE not in result.output:
+        raise _refused(run, _failure_text(run, result, tools, env))
+    pattern = re.compile(re.escape(run.stem) + OM_SUFFIX)
+    found = [p for p in run.folder.iterdir() if pattern.fullmatch(p.name)]
+    if len(found) != 1 or found[0].stat().st_size == 0:
+        names = ", ".join(f"{p.name} ({p.stat().st_size} B)" for p in found) or "none"
+        raise _refused(
+            run,
+            f"it printed success but wrote no single usable {run.stem}.om; files: {names}; look for"
+            " a full disk or quota",
+        )
+    return found[0]
+
+
+def _oom_text(tools: CannTools) -> str:
+    return (
+        f"it was killed (status {OOM_RC}), as the kernel does when memory runs out: raise"
+        f" build_memory_gb (now {tools.build_memory_gb:g}) so that fewer builds run side by side,"
+        " set TE_PARALLEL_COMPILER=1, or build on a host with more memory"
+    )
+
+
+def _failure_text(
+    run: AtcRun, result: CommandResult, tools: CannTools, env: Mapping[str, str]
+) -> str:
+    reason = reason_from_output(result.output)
+    if reason is None and not result.rc:
+        reason = f"it ended with 0 but never printed '{SUCCESS_LINE}'"
+    text = reason or f"it ended with status {result.rc} and printed {result.last_lines}"
+    if reason is None or PYTHON in reason:
+        problems = atc_python_problems(tools, env)
+        text += "".join(f"; {problem}" for problem in problems)
+    return text
+
+
+def _refused(run: AtcRun, reason: str) -> BuildError:
+    return BuildError(
+        f"atc gave no offline model of {run.onnx.spec.name} batch {run.onnx.batch} for"
+        f" {run.soc_version}: {reason}; log in {run.command.log}"
+    )
+
+
+def _facts(
+    run: AtcRun, result: CommandResult, om: Path, tools: CannTools, env: Mapping[str, str]
+) -> dict[str, Any]:
+    atc = executable(tools.atc, run.command.env)
+    versions = versions_on_disk(tools, env)
+    argv = (
+        a.replace(str(run.onnx.artifact.path.resolve().parent) + "/", "") for a in run.command.argv
+    )
+    return {
+        "soc_version": run.soc_version,
+        "cann": versions.cann or "unknown",
+        "command": list(argv),
+        "seconds": round(result.seconds, 1),
+        "om_name": om.name,
+        "warnings": [f"{code} {text}".strip() for code, text in WARNING.findall(result.output)],
+        "emulated": bool(emulator_stamps([atc], env)),
+    }

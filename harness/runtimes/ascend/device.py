@@ -1,0 +1,113 @@
+"""CANN as a device: probe with npu-smi, build with atc, run with ais_bench."""
+
+import dataclasses
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.device import DeviceSpec, DeviceState
+from harness.errors import RunError
+from harness.runtimes.ascend.ais_bench import found_ais_bench
+from harness.runtimes.ascend.atc import built_om
+from harness.runtimes.ascend.build_slots import Say
+from harness.runtimes.ascend.environment import CannTools, cann_environment, versions_on_disk
+from harness.runtimes.ascend.probe import Unit, probe, unit_from_id
+from harness.runtimes.ascend.session import CannSession
+from harness.spec import DeviceModel, OnnxModel
+
+_LOG = logging.getLogger(__name__)
+
+
+def _log(text: str) -> None:
+    _LOG.warning("%s", text)
+
+
+@dataclasses.dataclass(frozen=True)
+class CannDevice:
+    """One kind of Ascend chip, with the tools that reach it; implements ``Device``.
+
+    Attributes:
+        unit_id: the physical chip to use, or None for the most idle one.
+        say: gets signs of life of long builds and the reason of a wait.
+    """
+
+    spec: DeviceSpec
+    tools: CannTools = dataclasses.field(default_factory=CannTools)
+    unit_id: str | None = None
+    say: Say = _log
+
+    def on(self, unit_id: str) -> "CannDevice":
+        """Return the same device, bound to one physical chip."""
+        return dataclasses.replace(self, unit_id=unit_id)
+
+    def with_tools(self, tools: CannTools) -> "CannDevice":
+        """Return the same device, reached with other tools."""
+        return dataclasses.replace(self, tools=tools)
+
+    def probe(self) -> DeviceState:
+        """Look for the device; never raises for one that is absent or broken."""
+        return probe(self.spec, self.tools)
+
+    def build(self, onnx: OnnxModel, target: Path) -> Mapping[str, Any]:
+        """Compile ``onnx`` into the file ``target`` and return facts for its provenance.
+
+        Raises:
+            BuildError: atc refused the model or wrote nothing usable.
+            DeviceError: there is no chip to build for.
+        """
+        return built_om(onnx, self.unit().soc_version, target, self.tools, self.say)
+
+    def open(self, model: DeviceModel) -> CannSession:
+        """Load a built model.
+
+        Raises:
+            RunError: the model cannot be loaded here.
+            DeviceError: there is no chip to load it on.
+        """
+        unit = self.unit()
+        env = cann_environment(self.tools)
+        _check_built_for(model, unit)
+        _check_cann(model, versions_on_disk(self.tools, env).cann)
+        bench = found_ais_bench(self.tools, env)
+        return CannSession(model, unit, bench, self.tools, lambda: self.unit(unit.id))
+
+    def unit(self, unit_id: str | None = None) -> Unit:
+        """Look at one chip: the one named, the one bound, or the most idle one.
+
+        Raises:
+            DeviceError: it is not there, or cannot be used.
+        """
+        return unit_from_id(self.spec, self.tools, unit_id or self.unit_id)
+
+
+def build_fact(model: DeviceModel, name: str) -> object:
+    """Return what ``build`` said of ``name``, at the top of the provenance or one level below."""
+    provenance = model.artifact.provenance
+    nested = (value for value in provenance.values() if isinstance(value, Mapping))
+    places = (provenance, *nested)
+    return next((place[name] for place in places if name in place), None)
+
+
+def _check_built_for(model: DeviceModel, unit: Unit) -> None:
+    built_for = build_fact(model, "soc_version")
+    if built_for is not None and built_for != unit.soc_version:
+        raise RunError(
+            f"{model.artifact.path.name} was built for {built_for}, and {unit.id} is"
+            f" {unit.soc_version}: an offline model runs on one kind of chip, build it again"
+        )
+
+
+def _check_cann(model: DeviceModel, installed: str | None) -> None:
+    built_with = build_fact(model, "cann")
+    if _numbers(installed) and _numbers(built_with) > _numbers(installed):
+        raise RunError(
+            f"{model.artifact.path.name} was built with CANN {built_with}, and this host runs CANN"
+            f" {installed}: build it again here, or update CANN, driver and firmware"
+        )
+
+
+def _numbers(version: object) -> tuple[int, ...]:
+    found = re.match(r"(\d+)\.(\d+)", version) if isinstance(version, str) else None
+    return tuple(int(number) for number in found.groups()) if found else ()

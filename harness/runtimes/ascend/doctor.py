@@ -1,0 +1,93 @@
+"""What a host needs to build and run on Ascend, what it has, and how to get the rest."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from harness.errors import DeviceError, RunError
+from harness.host.command import executable
+from harness.runtimes.ascend.ais_bench import found_ais_bench
+from harness.runtimes.ascend.environment import (
+    CannTools,
+    atc_environment,
+    atc_python_problems,
+    cann_environment,
+    versions_on_disk,
+)
+from harness.runtimes.ascend.probe import npu_smi_from_tools
+
+DOWNLOADS = "https://www.hiascend.com/document (PyTorch inference, environment preparation)"
+SITE = "name it in site.toml, table [ascend]"
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One line of the doctor: a thing, the version of the guides, what is here, what to do.
+
+    ``advice`` is empty where nothing is missing.
+    """
+
+    name: str
+    of_guides: str
+    found: str
+    advice: str = ""
+
+
+def findings(tools: CannTools) -> tuple[Finding, ...]:
+    """Look at this host; never raises for what is missing."""
+    try:
+        env = cann_environment(tools)
+    except DeviceError as error:
+        return (Finding("CANN environment", "set_env.sh", "broken", str(error)),)
+    return (
+        _driver(tools, env),
+        *_versions(tools, env),
+        _atc(tools, env),
+        _python(tools, env),
+        _ais_bench(tools, env),
+    )
+
+
+def _driver(tools: CannTools, env: Mapping[str, str]) -> Finding:
+    try:
+        report = npu_smi_from_tools(tools, env).report()
+    except DeviceError as error:
+        return Finding("npu-smi", "present", "no answer", str(error))
+    chips = ", ".join(f"{chip.name} {chip.health}" for chip in report.chips)
+    return Finding("npu-smi", "present", f"driver {report.driver_version}: {chips}")
+
+
+def _versions(tools: CannTools, env: Mapping[str, str]) -> tuple[Finding, ...]:
+    disk = versions_on_disk(tools, env)
+    places = f"not below {tools.ascend_root}: install from {DOWNLOADS}"
+    rows = (
+        ("driver", "22.0.2", disk.driver),
+        ("firmware", "22.0.2", disk.firmware),
+        ("CANN", "5.1.RC2", disk.cann),
+    )
+    return tuple(
+        Finding(name, wanted, found or "not found", "" if found else places)
+        for name, wanted, found in rows
+    )
+
+
+def _atc(tools: CannTools, env: Mapping[str, str]) -> Finding:
+    found = executable(tools.atc, atc_environment(tools, env))
+    advice = (
+        "" if found else "not on PATH: install the CANN toolkit; name its set_env.sh in site.toml"
+    )
+    return Finding("atc", "of CANN 5.1.RC2", str(found or "not found"), advice)
+
+
+def _python(tools: CannTools, env: Mapping[str, str]) -> Finding:
+    problems = atc_python_problems(tools, env)
+    found = f"{len(problems)} problems" if problems else "fits"
+    advice = "; ".join([*problems, SITE]) if problems else ""
+    return Finding("Python of atc", "3.7.5", found, advice)
+
+
+def _ais_bench(tools: CannTools, env: Mapping[str, str]) -> Finding:
+    try:
+        bench = found_ais_bench(tools, env)
+    except RunError as error:
+        return Finding("ais_bench", "0.0.2", "not found", str(error))
+    return Finding("ais_bench", "0.0.2", f"of {bench.generation} in {bench.python}")

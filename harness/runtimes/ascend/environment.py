@@ -1,0 +1,251 @@
+"""Where CANN's tools are, the environment they need, and the versions found on disk.
+
+atc and ais_bench run as children with an environment of their own: CANN's ``set_env.sh`` sourced
+over a few of our variables, without our virtual environment.
+"""
+
+import dataclasses
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.errors import DeviceBroken
+from harness.host.command import Command, RunCommand, executable, run_command
+
+VISIBLE = "ASCEND_RT_VISIBLE_DEVICES"
+# A terminal inside an IDE exports variables that atc takes for options (E10001, host_env_os).
+KEPT = ("HOME", "LANG", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "PYTHONPATH", "TMPDIR", "TZ", "USER")
+KEPT_PREFIXES = ("ACL_", "ASCEND_", "EMULATOR_", "MAX_COMPILE_CORE_", "NPU_", "TE_", "TOOLCHAIN_")
+SET_ENV_SETS = {"ASCEND_HOME_PATH", "ASCEND_OPP_PATH", "ASCEND_TOOLKIT_HOME"}
+SET_ENV_PLACES = ("ascend-toolkit/set_env.sh", "cann/set_env.sh", "nnrt/set_env.sh")
+ATC_MODULES = ("attrs", "decorator", "psutil", "sympy", "scipy", "absl", "google.protobuf", "cffi")
+ATC_PYTHONS = ((3, 7), (3, 10))
+PREFLIGHT = """
+import importlib, json, sys
+found = {"python": list(sys.version_info[:3]), "executable": sys.executable, "missing": {}}
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module({"attrs": "attr"}.get(name, name))
+    except Exception as error:
+        found["missing"][name] = f"{type(error).__name__}: {error}"
+try:
+    import numpy
+    found["numpy"] = numpy.__version__
+except Exception as error:
+    found["missing"]["numpy"] = f"{type(error).__name__}: {error}"
+print("PREFLIGHT " + json.dumps(found))
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class CannTools:
+    """Where the tools of this host are, and how long they may take.
+
+    Attributes:
+        npu_smi: executable, looked for on PATH, or its path; so is ``atc``.
+        python: interpreter that can import ais_bench; empty to look for one.
+        atc_python: interpreter called ``python3`` that atc should find first; empty for PATH's.
+        set_env: CANN's environment script; None to look below ``ascend_root``.
+        device_numbers: the only devices that may be used; empty for all that are found.
+        device_root: folder of the device nodes.
+        scratch: folder for temporary files; clips pass through it where streaming is impossible.
+        locks: folder of the locks that processes of this host share.
+        logs: folder that keeps what the tools print.
+        heartbeat_s: time between signs of life of a long command.
+        build_memory_gb: memory that one atc may need, which bounds the builds side by side.
+        run_timeout_s: limit of one run of ais_bench; ``batch_timeout_s`` of one batch that streams.
+        chunk_bytes: input files that lie in ``scratch`` at a time, where nothing streams.
+        streaming: whether to try InferSession before files.
+        temperature_limit_c: above it a measurement does not count.
+        settle_s: how long npu-smi may go on showing what has just ended.
+        run: what runs a command.
+    """
+
+    npu_smi: str = "npu-smi"
+    atc: str = "atc"
+    python: str = ""
+    atc_python: str = ""
+    set_env: Path | None = None
+    ascend_root: Path = Path("/usr/local/Ascend")
+    device_numbers: tuple[int, ...] = ()
+    device_root: Path = Path("/dev")
+    scratch: Path = Path(tempfile.gettempdir())
+    locks: Path = Path(tempfile.gettempdir()) / "ascend-locks"
+    logs: Path = Path(tempfile.gettempdir()) / "ascend-logs"
+    heartbeat_s: float = 60.0
+    probe_timeout_s: float = 30.0
+    build_timeout_s: float = 4 * 3600.0
+    run_timeout_s: float = 3600.0
+    build_memory_gb: float = 8.0
+    batch_timeout_s: float = 600.0
+    chunk_bytes: int = 2 << 30
+    streaming: bool = True
+    temperature_limit_c: float = 85.0
+    settle_s: float = 5.0
+    run: RunCommand = run_command
+
+
+@dataclasses.dataclass(frozen=True)
+class Versions:
+    """Versions found on disk, or None where nothing is installed."""
+
+    driver: str | None
+    firmware: str | None
+    cann: str | None
+
+
+def base_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the few variables that a child needs, without our virtual environment on PATH."""
+    kept = {k: v for k, v in environ.items() if k in KEPT or k.startswith(KEPT_PREFIXES)}
+    if sys.prefix != sys.base_prefix:
+        ours = str(Path(sys.prefix) / "bin")
+        folders = kept.get("PATH", os.defpath).split(os.pathsep)
+        kept["PATH"] = os.pathsep.join(f for f in folders if f.rstrip("/") != ours)
+    return kept
+
+
+def cann_environment(tools: CannTools, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment of CANN's tools.
+
+    Raises:
+        DeviceBroken: the environment script is missing or fails.
+    """
+    base = base_environment(environ)
+    script = _set_env(tools, base)
+    env = base if script is None else _sourced(tools, script, base)
+    env["PYTHONUNBUFFERED"] = "1"
+    return env
+
+
+def toolkit_home(tools: CannTools, env: Mapping[str, str]) -> Path:
+    """Return the folder of the CANN toolkit, whether or not it exists."""
+    named = env.get("ASCEND_TOOLKIT_HOME") or env.get("ASCEND_HOME_PATH")
+    places = (tools.ascend_root / "ascend-toolkit" / "latest", tools.ascend_root / "cann")
+    return Path(named) if named else next((p for p in places if p.is_dir()), places[0])
+
+
+def versions_on_disk(tools: CannTools, env: Mapping[str, str]) -> Versions:
+    """Read the versions of driver, firmware and CANN from their info files."""
+    return Versions(
+        driver=_version(tools.ascend_root / "driver" / "version.info"),
+        firmware=_version(tools.ascend_root / "firmware" / "version.info"),
+        cann=_cann_version(toolkit_home(tools, env)),
+    )
+
+
+def visible_devices(env: Mapping[str, str]) -> tuple[int, ...] | None:
+    """Return the device numbers that ``ASCEND_RT_VISIBLE_DEVICES`` leaves, or None for all.
+
+    A process that sees some devices numbers them from 0, in this order.
+
+    Raises:
+        DeviceBroken: the variable leaves none, or they are not in ascending order.
+    """
+    text = env.get(VISIBLE)
+    if text is None:
+        return None
+    # CANN, too, stops at the first bad character.
+    leading = re.match(r"\d+(,\d+)*", text)
+    numbers = tuple(int(n) for n in leading[0].split(",")) if leading else ()
+    if not numbers or list(numbers) != sorted(set(numbers)):
+        raise DeviceBroken(
+            f"{VISIBLE}={text!r} must list device numbers in ascending order without spaces, such"
+            ' as "0,2"; correct or unset it'
+        )
+    return numbers
+
+
+def atc_environment(tools: CannTools, env: Mapping[str, str]) -> dict[str, str]:
+    """Return ``env`` with the Python that atc shall find first on PATH."""
+    if not tools.atc_python:
+        return dict(env)
+    folder = str(Path(tools.atc_python).parent)
+    return {**env, "PATH": os.pathsep.join((folder, env.get("PATH", os.defpath)))}
+
+
+def atc_python_problems(tools: CannTools, env: Mapping[str, str]) -> list[str]:
+    """Say what is wrong with the Python that atc will use; empty where nothing is."""
+    env = atc_environment(tools, env)
+    if executable("python3", env) is None:
+        return ["atc needs a python3 (3.7 to 3.10), and there is none on its PATH"]
+    argv = ("python3", "-c", PREFLIGHT, *ATC_MODULES)
+    result = tools.run(Command(argv, tools.probe_timeout_s, env=env))
+    answer = re.search(r"^PREFLIGHT (.*)$", result.output, re.MULTILINE)
+    if result.rc or result.timed_out or answer is None:
+        return [f"atc's python3 does not run: it printed {result.last_lines}"]
+    return _python_problems(json.loads(answer[1]))
+
+
+def _python_problems(found: Mapping[str, Any]) -> list[str]:
+    where = f"atc's python3 at {found['executable']}"
+    problems = []
+    if not ATC_PYTHONS[0] <= tuple(found["python"][:2]) <= ATC_PYTHONS[1]:
+        version = ".".join(str(n) for n in found["python"])
+        problems.append(f"{where} is {version}; CANN 5 to 8.1 needs 3.7 to 3.10: name another")
+    for name, error in found["missing"].items():
+        problems.append(f"{where} cannot import {name} ({error}): pip install it there")
+    numpy = found.get("numpy", "1")
+    if int(numpy.split(".")[0]) >= 2:
+        problems.append(f"{where} has numpy {numpy}: pip install 'numpy<2' there")
+    return problems
+
+
+def _set_env(tools: CannTools, base: Mapping[str, str]) -> Path | None:
+    if tools.set_env is not None:
+        if not tools.set_env.is_file():
+            raise DeviceBroken(
+                f"CANN's environment script {tools.set_env} does not exist: name the set_env.sh of"
+                " the installed toolkit in site.toml"
+            )
+        return tools.set_env
+    if base.get("ASCEND_TOOLKIT_HOME"):
+        return None
+    places = (tools.ascend_root / place for place in SET_ENV_PLACES)
+    return next((place for place in places if place.is_file()), None)
+
+
+def _sourced(tools: CannTools, script: Path, base: Mapping[str, str]) -> dict[str, str]:
+    # Its status says nothing (its last line may be a test); what it prints goes before the NUL.
+    source = 'source "$1"; printf "\\0"; exec env -0'
+    argv = ("bash", "--norc", "--noprofile", "-c", source, "bash", str(script))
+    result = tools.run(Command(argv, tools.probe_timeout_s, env=base))
+    noise, *pairs = result.output.split("\0")
+    env = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+    if not SET_ENV_SETS & env.keys():
+        late = f" within {tools.probe_timeout_s:g} s" if result.timed_out else ""
+        raise DeviceBroken(
+            f"CANN's environment script {script} set none of {', '.join(sorted(SET_ENV_SETS))}"
+            f"{late} and printed {noise.strip()[-300:] or 'nothing'}: name the set_env.sh of the"
+            " installed toolkit in site.toml"
+        )
+    return env
+
+
+def _version(path: Path) -> str | None:
+    values = _values(path)
+    return values.get("package_version") or values.get("version")
+
+
+def _values(path: Path) -> dict[str, str]:
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
+        return {}
+    pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line)
+    return {name.strip().lower(): value.strip().strip('"') for name, value in pairs}
+
+
+def _cann_version(home: Path) -> str | None:
+    for info in sorted(home.glob("*-linux/ascend_toolkit_install.info")):
+        if version := _version(info):
+            return version
+    config = _values(home / "version.cfg").get("runtime_installed_version", "")
+    if installed := re.search(r":([\w.]+)\]", config):
+        return installed[1]
+    parts = ("toolkit", "runtime", "compiler", "opp")
+    return next((v for part in parts if (v := _version(home / part / "version.info"))), None)

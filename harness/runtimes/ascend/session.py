@@ -1,0 +1,236 @@
+"""A built model on one chip: outputs through InferSession or files, times through ais_bench."""
+
+import contextlib
+import dataclasses
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.device import LoopSettings, LoopTimes
+from harness.errors import DeviceError, InvalidMeasurement, RunError
+from harness.runtimes.ascend.ais_bench import MAX_LOOP, AisBench, loop_command, summary_of_run
+from harness.runtimes.ascend.ais_bench_errors import warnings_from_output
+from harness.runtimes.ascend.ais_bench_files import (
+    bench_run,
+    check_batch,
+    chunks_of,
+    outputs_through_files,
+)
+from harness.runtimes.ascend.ais_bench_result import BenchSummary, check_array, check_times
+from harness.runtimes.ascend.environment import CannTools
+from harness.runtimes.ascend.infer_stream import InferStream, StreamUnavailableError
+from harness.runtimes.ascend.probe import Unit, chip_problems, is_quiet
+from harness.spec import DeviceModel
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from harness.spec import Feed
+
+    Array = npt.NDArray[Any]
+
+
+class CannSession:
+    """A loaded offline model; implements ``Session``.
+
+    Attributes:
+        unit: the physical chip, as it was when the session was opened.
+        notes: what a record should mention: how the outputs were had, and warnings of the tools.
+    """
+
+    def __init__(
+        self,
+        model: DeviceModel,
+        unit: Unit,
+        bench: AisBench,
+        tools: CannTools,
+        look: Callable[[], Unit],
+    ) -> None:
+        """Load ``model`` on ``unit``; ``look`` asks npu-smi about it again.
+
+        Raises:
+            RunError: it cannot be loaded.
+        """
+        self.unit, self.notes = unit, [f"ais_bench of {bench.generation}"]
+        self._onnx, self._bench, self._tools, self._look = model.onnx, bench, tools, look
+        self._stream: InferStream | None = None
+        self._is_streaming = tools.streaming
+        self._om = _private_copy(model.artifact.path, tools.scratch)
+        try:
+            self._open_stream()
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, feed: "Feed") -> "Feed":
+        """Run one batch: arrays by input name in, arrays by output name out.
+
+        Raises:
+            RunError: the device failed; the message says what it printed.
+        """
+        return next(iter(self.run_many([feed])))
+
+    def run_many(self, feeds: "Iterable[Feed]") -> "Iterator[Feed]":
+        """Run batches in order; where files must be used, many go through one run of ais_bench.
+
+        Raises:
+            RunError: the device failed.
+        """
+        batches = (self._batch(feed) for feed in feeds)
+        outputs = self._streamed(batches) if self._is_streaming else self._filed(batches)
+        for output in outputs:
+            yield {self._onnx.output.name: output}
+
+    def loop(self, feed: "Feed", settings: LoopSettings) -> LoopTimes:
+        """Measure as the guides do: pure inference, without the content of ``feed``.
+
+        A chip that was hot, unhealthy or shared is among the problems of what is returned.
+
+        Raises:
+            RunError: the device failed.
+            InvalidMeasurement: nobody can say how the chip was.
+        """
+        self._batch(feed)
+        self._close_stream()  # nothing but the measured process may be on the chip
+        before = self._settled(self._looked("before"))
+        summary = self._timed(settings)
+        after = self._looked("after")
+        after = dataclasses.replace(after, processes=self._settled(after).processes)
+        problems = chip_problems(before, after, self._tools.temperature_limit_c)
+        looks = f"before: {before.id} {before.text}", f"after: {after.id} {after.text}"
+        copies_ms = summary.h2d_ms + summary.d2h_ms
+        return LoopTimes(
+            summary.times_ms,
+            tuple(time + copies_ms for time in summary.times_ms),
+            problems=tuple(problems),
+            notes=(*looks, *self.notes),
+        )
+
+    def close(self) -> None:
+        """Free the device and the files; safe to call twice."""
+        self._close_stream()
+        shutil.rmtree(self._om.parent, ignore_errors=True)
+
+    def _batch(self, feed: "Feed") -> "Array":
+        import numpy as np
+
+        tensor = self._onnx.input
+        if set(feed) != {tensor.name}:
+            raise RunError(f"the model takes {tensor.name}, the feed has {', '.join(feed)}")
+        array = np.ascontiguousarray(feed[tensor.name])
+        check_batch(array, tensor)
+        return array
+
+    def _streamed(self, batches: "Iterable[Array]") -> "Iterator[Array]":
+        for batch in batches:
+            self._open_stream()
+            if self._stream is None:
+                raise RunError(f"InferSession cannot be imported any more: {self.notes[-1]}")
+            (output,) = self._stream.run([batch])
+            check_array(output, self._onnx.output, "an output of InferSession")
+            yield output
+
+    def _filed(self, batches: "Iterable[Array]") -> "Iterator[Array]":
+        for chunk in chunks_of(batches, self._tools.chunk_bytes):
+            outputs, warnings = outputs_through_files(
+                self._onnx, self._bench, self._om, self.unit.device_number, self._tools, chunk
+            )
+            self._note(*warnings)
+            yield from outputs
+
+    def _timed(self, settings: LoopSettings) -> BenchSummary:
+        """Loop, and again with a higher count until the shortest time is reached."""
+        count = settings.min_queries
+        while True:
+            summary = self._looped(count, settings.warmup_queries)
+            seconds = sum(summary.times_ms) / 1000.0
+            if seconds >= settings.min_seconds or count >= MAX_LOOP:
+                return summary
+            needed = math.ceil(1.2 * count * settings.min_seconds / seconds)
+            count = min(MAX_LOOP, max(2 * count, needed))
+
+    def _looped(self, count: int, warmup: int) -> BenchSummary:
+        with bench_run(self._om.parent, self._tools, "loop") as run:
+            number = self.unit.device_number
+            argv = loop_command(self._bench, self._om, run, number, count, warmup)
+            summary, result = summary_of_run(self._bench, argv, run, self._tools)
+        check_times(summary.times_ms, count)
+        self._note(*warnings_from_output(result.output))
+        return summary
+
+    def _looked(self, when: str) -> Unit:
+        try:
+            return self._look()
+        except DeviceError as error:
+            raise InvalidMeasurement(
+                f"{self.unit.id} cannot be looked at {when} the run: {error}"
+            ) from error
+
+    def _settled(self, unit: Unit) -> Unit:
+        """Look again for a while: npu-smi may still show our own process that has just ended."""
+        end = time.monotonic() + self._tools.settle_s
+        while not is_quiet(unit) and time.monotonic() < end:
+            time.sleep(self._tools.settle_s / 10.0)
+            unit = self._looked("around")
+        return unit
+
+    def _open_stream(self) -> None:
+        if not self._is_streaming or self._stream is not None:
+            return
+        log = self._tools.logs / f"infer_session-{self._om.parent.name}.log"
+        try:
+            self._stream = InferStream(
+                self._bench,
+                self._om,
+                self.unit.device_number,
+                self._om.parent,
+                log,
+                self._tools.batch_timeout_s,
+            )
+        except StreamUnavailableError as error:
+            self._is_streaming = False
+            self._note(f"outputs through files, as InferSession cannot be imported: {error}")
+            return
+        self._check_tensors(self._stream)
+
+    def _check_tensors(self, stream: InferStream) -> None:
+        found = [tensor["bytes"] for tensor in stream.inputs], len(stream.outputs)
+        wanted = [self._onnx.input.nbytes], 1
+        if found != wanted:
+            raise RunError(
+                f"the offline model takes {stream.inputs} and gives {stream.outputs}, but"
+                f" {self._onnx.spec.name} batch {self._onnx.batch} takes {self._onnx.input} and"
+                " gives one output: build it again"
+            )
+
+    def _close_stream(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+
+    def _note(self, *texts: str) -> None:
+        self.notes += [text for text in texts if text not in self.notes]
+
+
+def _private_copy(om: Path, scratch: Path) -> Path:
+    """Copy the model where its path has plain characters and nobody else may write."""
+    folder: Path | None = None
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="cann-", dir=scratch.resolve()))
+        copy = folder / "model.om"
+        shutil.copyfile(om, copy)
+        copy.chmod(0o640)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            if folder is not None:
+                shutil.rmtree(folder)
+        raise RunError(
+            f"cannot copy {om} below {scratch}: {error}; free space there, or name another scratch"
+            " folder in site.toml"
+        ) from error
+    return copy

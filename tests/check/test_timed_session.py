@@ -1,0 +1,281 @@
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+
+from harness.check import timed_session
+from harness.check.timed_session import TimedClips, expected_answers, time_session
+from harness.clips import Predictions
+from harness.data.loading import crops_from_clip
+from harness.data.store import CropStore
+from harness.data.streaming import stored_samples
+from harness.device import LoopSettings, LoopTimes
+from harness.errors import ClipError, RunError
+from harness.judge.limits import ParityLimits
+from harness.measure import timing
+from harness.registry import device
+from harness.spec import Artifact, DeviceModel, OnnxModel
+from harness.testing import FakeClock, FakeDevice, FakeSession
+
+SETTINGS = LoopSettings(warmup_queries=2, min_queries=8, min_seconds=0.0)
+LOOP = LoopTimes(device_ms=(10.0,) * 8, device_io_ms=(12.0,) * 8)
+
+
+def uniform(feed):
+    return {"class": np.full((len(feed["video"]), 8), 0.125, np.float32)}
+
+
+class Session(FakeSession):
+    """Gives prepared times and output from its loop and counts its queries."""
+
+    def __init__(self, clock, loop=LOOP, function=uniform):
+        super().__init__(function, 0.020, clock)
+        self.prepared, self.queries = loop, 0
+        self.batches = []
+
+    def run(self, feed):
+        self.queries += 1
+        self.batches.append(feed["video"])
+        return super().run(feed)
+
+    def loop(self, feed, settings):
+        self.settings = settings
+        if self.prepared is LOOP:
+            return dataclasses.replace(LOOP, output=uniform(feed))
+        return self.prepared
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that only the sessions move."""
+    clock = FakeClock()
+    for name in ("interleaved", "measure_session"):
+        real = getattr(timing, name)
+        monkeypatch.setattr(
+            timed_session,
+            name,
+            lambda *args, real=real, **options: real(*args, clock=clock, **options),
+        )
+    return clock
+
+
+@pytest.fixture
+def run(narrow_spec, clip_set, tmp_path, monkeypatch):
+    """Return what times a session of a model at batch 3."""
+    # Set by the session for its own process, which is this one here.
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    artifact = Artifact("device", tmp_path / "m.onnx", "00", {})
+    model = DeviceModel(OnnxModel(narrow_spec, 3, "seeded", artifact), "cpu", artifact)
+    double = FakeDevice(device("cpu").spec, uniform)
+
+    def time_it(session, beside=None, clips=clip_set.clips[:4], settings=SETTINGS, expected=None):
+        monkeypatch.setattr(double, "open", lambda _: session)
+        timed = TimedClips(tuple(clips), clip_set, tmp_path / "crops")
+        return time_session(double, model, timed, settings, beside, expected)
+
+    return time_it
+
+
+def test_three_definitions_are_kept_apart(run, clock):
+    session = Session(clock)
+    times = run(session)
+    assert times.device_ms == LOOP.device_ms
+    assert times.device_io_ms == LOOP.device_io_ms
+    np.testing.assert_allclose(times.e2e_ms, 20.0)
+    assert times.pytorch_ms == ()
+    assert times.is_output_same is True
+    assert session.settings == SETTINGS
+    assert session.is_closed
+
+
+def test_how_the_host_was_is_noted_after_what_the_device_noted(run, clock):
+    noted = dataclasses.replace(LOOP, notes=("before: chip OK",))
+    *of_device, of_host = run(Session(clock, loop=noted)).notes
+    assert of_device == ["before: chip OK"]
+    assert of_host.startswith("host: load ")
+
+
+def test_queries_from_the_file_are_fewer_and_take_clips_in_turn(run, clock):
+    session = Session(clock)
+    times = run(session, settings=LoopSettings(2, 40, 1.0))
+    # A quarter of 1 s at 20 ms a query, which is more than a quarter of 40.
+    assert len(times.e2e_ms) == 13
+    first, second, *_ = (batch for batch in session.batches)
+    assert first.shape == (3, 8, 3, 32, 32)
+    # Four clips in batches of three: the second begins with the last clip, then the first again.
+    np.testing.assert_array_equal(second[1], first[0])
+    assert not np.array_equal(second[0], first[0])
+
+
+def test_the_first_batch_is_read_where_it_is_decoded_and_the_others_never(
+    run, clock, monkeypatch, narrow_spec, clip_set, tmp_path
+):
+    store = CropStore(tmp_path / "crops", narrow_spec.protocol, clip_set)
+    list(stored_samples(store, clip_set.clips[:3], workers=0))
+    decoded = []
+
+    def decode(clip, protocol):
+        decoded.append(clip.id)
+        return crops_from_clip(clip, protocol)
+
+    monkeypatch.setattr(timed_session, "crops_from_clip", decode)
+    stored, ids = Session(clock), [clip.id for clip in clip_set.clips[:4]]
+    run(stored)
+    assert decoded[:4] == [ids[3], *ids[:3]]
+    shutil.rmtree(store.folder)
+    decoded.clear()
+    fresh = Session(clock)
+    run(fresh)
+    assert decoded[:4] == ids
+    np.testing.assert_array_equal(stored.batches[0], fresh.batches[0])
+
+
+def test_pytorch_is_timed_in_turns_where_it_is_asked_for(run, clock, monkeypatch, torch):
+    session, order = Session(clock), []
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    monkeypatch.setattr("harness.build.torch_model.torch_model_from_spec", lambda spec, path: path)
+
+    def run_torch(model, spec, feed):
+        order.append((model, session.queries))
+        clock.advance(0.060)
+
+    monkeypatch.setattr("harness.build.torch_model.run_torch", run_torch)
+    times = run(session, beside=("a checkpoint",))
+    np.testing.assert_allclose(times.pytorch_ms, 60.0)
+    np.testing.assert_allclose(times.device_io_ms, 20.0)
+    assert times.device_ms == LOOP.device_ms
+    assert len(times.pytorch_ms) == len(times.device_io_ms) == 10
+    assert {model for model, _ in order} == {"a checkpoint"}
+    # Two blocks of five after the warm-up, in the order device PyTorch, PyTorch device.
+    queries = [count for _, count in order[-10:]]
+    assert len(set(queries)) == 1
+
+
+def test_one_block_is_no_longer_than_what_is_wanted(run, clock, monkeypatch, torch):
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    monkeypatch.setattr("harness.build.torch_model.torch_model_from_spec", lambda *_: None)
+    monkeypatch.setattr("harness.build.torch_model.run_torch", lambda *_: clock.advance(0.06))
+    times = run(Session(clock), beside=(None,), settings=LoopSettings(1, 2, 0.0))
+    assert len(times.pytorch_ms) == 2
+
+
+OUTPUTS = [
+    (None, None),
+    ({"class": np.full((3, 8), 0.125)}, True),
+    ({"class": np.full((3, 8), 0.125 * 1.0005)}, True),
+    ({"class": np.full((3, 8), 0.125 * 1.01)}, False),
+    ({"class": np.full((3, 8), np.nan)}, False),
+    ({"class": np.full((1, 8), 0.125)}, False),
+    ({"other": np.full((3, 8), 0.125)}, False),
+    ({}, False),
+]
+
+
+@pytest.mark.parametrize(("output", "is_same"), OUTPUTS, ids=str)
+def test_timed_queries_must_compute_the_same(run, clock, output, is_same):
+    loop = dataclasses.replace(LOOP, output=output)
+    assert run(Session(clock, loop)).is_output_same is is_same
+
+
+@pytest.mark.parametrize(("output", "is_same"), OUTPUTS[1:], ids=str)
+def test_beside_pytorch_the_untimed_query_of_the_turns_is_what_counts(
+    run, clock, monkeypatch, torch, output, is_same
+):
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    monkeypatch.setattr("harness.build.torch_model.torch_model_from_spec", lambda *_: None)
+    monkeypatch.setattr("harness.build.torch_model.run_torch", lambda *_: clock.advance(0.06))
+    session = Session(clock, dataclasses.replace(LOOP, output=output))
+    times = run(session, beside=(None,), settings=LoopSettings(1, 1, 0.0))
+    assert times.is_output_same is is_same
+    # One untimed, one timed, and two from the clip: none before the loop.
+    assert session.queries == 4
+
+
+LIMITS = ParityLimits(
+    fp64_factor=1.0,
+    fp64_atol=0.0,
+    max_abs_error=0.05,
+    p999_abs_error=0.0,
+    relative_l2=0.01,
+    cosine=1.0,
+    top1_agreement=1.0,
+    top5_overlap=1.0,
+    source="test",
+)
+
+
+def expected_of(clips, scores):
+    ids = tuple(clip.id for clip in clips)
+    preds = Predictions(ids, np.stack([scores] * len(ids)).astype(np.float32))
+    return expected_answers(preds, clips, LIMITS, 1e-38)
+
+
+EVEN = np.full((1, 8), np.log(0.125))
+
+
+@pytest.mark.parametrize(
+    ("scores", "is_same"),
+    [
+        (EVEN, True),
+        (EVEN + 0.02, True),
+        (EVEN + 0.06, False),
+        (EVEN + 0.04, False),
+        (EVEN * np.nan, False),
+        (np.full((2, 8), np.log(0.125)), False),
+    ],
+    ids=["same", "near", "too far", "near each, far in all", "NaN", "of another shape"],
+)
+def test_every_timed_answer_must_be_that_of_the_accuracy_run(run, clock, clip_set, scores, is_same):
+    clips = clip_set.clips[:4]
+    times = run(Session(clock), expected=expected_of(clips, scores))
+    assert times.is_output_same is is_same
+    assert times.clips_compared == 4
+    assert times.differing_clips == (() if is_same else tuple(sorted(c.id for c in clips)))
+
+
+def test_clips_that_the_accuracy_run_has_not_are_not_held_against_it(run, clock, clip_set):
+    times = run(Session(clock), expected=expected_of(clip_set.clips[10:12], EVEN))
+    assert (times.is_output_same, times.clips_compared) == (True, 0)
+    assert expected_answers(None, clip_set.clips, LIMITS, 1e-38) is None
+
+
+def test_the_last_query_beside_pytorch_is_looked_at_too(run, clock, monkeypatch, torch):
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    monkeypatch.setattr("harness.build.torch_model.torch_model_from_spec", lambda *_: None)
+    monkeypatch.setattr("harness.build.torch_model.run_torch", lambda *_: clock.advance(0.06))
+
+    def tiring(feed):
+        # The first query is the untimed one.
+        tiring.count += 1
+        return uniform(feed) if tiring.count == 1 else {"class": uniform(feed)["class"] * 1.01}
+
+    tiring.count = 0
+    assert run(Session(clock, function=tiring), beside=(None,)).is_output_same is False
+
+
+def test_an_unreadable_clip_is_named_and_closes_nothing_that_is_not_open(
+    run, clock, clip_set, tmp_path
+):
+    path = tmp_path / "broken.mp4"
+    path.write_bytes(b"no video")
+    clips = (dataclasses.replace(clip_set.clips[0], path=path),)
+    with pytest.raises(ClipError, match=rf"timing needs clip {clips[0].id}: .*broken"):
+        run(Session(clock), clips=clips)
+
+
+def test_an_unreadable_clip_in_the_middle_closes_the_session(run, clock, clip_set, tmp_path):
+    path = tmp_path / "broken.mp4"
+    path.write_bytes(b"no video")
+    session = Session(clock)
+    clips = (*clip_set.clips[:3], dataclasses.replace(clip_set.clips[3], path=path))
+    with pytest.raises(ClipError, match="timing needs clip"):
+        run(session, clips=clips)
+    assert session.is_closed
+
+
+def test_an_output_of_another_shape_is_no_timing(run, clock):
+    session = Session(clock, function=lambda feed: {"class": np.zeros((3, 7), np.float32)})
+    with pytest.raises(RunError, match=r"\(3, 7\).*wrong shape"):
+        run(session)
+    assert session.is_closed

@@ -1,0 +1,227 @@
+import re
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import harness
+from harness.__main__ import main
+from harness.cli import contract
+from harness.contract.calibrate import calibration_from_runs, calibration_toml
+from harness.contract.thresholds import thresholds_from_file
+from harness.errors import InvalidMeasurement
+from harness.judge import judge_throughput
+from harness.judge.limits import ThroughputReference
+from harness.measure.throughput import SessionTiming, throughput_measurement
+from harness.spec import Cell, Status
+
+CONTRACT = Path(harness.__file__).parent.parent / "thresholds.toml"
+CELL = Cell("nonlocal_tiny", "cpu", 1)
+REFERENCE = ThroughputReference(
+    golden=4.5,
+    tolerance=0.5,
+    unit="x PyTorch",
+    definition="device_io",
+    scope="host",
+    against="pytorch",
+    implausible=4.0,
+    source="by hand",
+)
+ABSOLUTE = REFERENCE.model_copy(
+    update={"unit": "clips/s", "definition": "device", "against": "absolute"}
+)
+
+
+def session(ratio, **more):
+    values = {"device_ms": (9.0,) * 4, "device_io_ms": (10.0,) * 4, "is_output_same": True}
+    return SessionTiming(**{**values, "pytorch_ms": (10.0 * ratio,) * 4, **more})
+
+
+def runs_of(*runs):
+    return [[session(ratio) for ratio in run] for run in runs]
+
+
+def noisy(count, sessions, spread, seed=1):
+    rng = np.random.default_rng(seed)
+    return runs_of(*rng.normal(2.0, 2.0 * spread, size=(count, sessions)).tolist())
+
+
+def ends_in_a_pass(run, reference, sessions_min):
+    """The rule of the suite, written once more."""
+    for count in range(sessions_min, len(run) + 1):
+        measurement = throughput_measurement(run[:count], 1)
+        status = judge_throughput(measurement, reference, sessions_min).status
+        if status is not Status.INCONCLUSIVE:
+            return status is Status.PASS
+    return False
+
+
+def test_sessions_that_agree_need_no_tolerance():
+    found = calibration_from_runs(runs_of([2.0, 2.0], [2.0, 2.0]), 1, REFERENCE, 2)
+    assert (found.golden, found.tolerance, found.spread) == (2.0, 0.0, 0.0)
+    assert (found.run_count, found.session_count) == (2, 4)
+    assert found.alarm_rate_max == pytest.approx(1 - 0.05**0.5)
+
+
+@pytest.mark.parametrize("spread", [0.01, 0.03, 0.08])
+def test_the_tolerance_is_the_least_without_an_alarm(spread):
+    runs = noisy(10, 6, spread)
+    found = calibration_from_runs(runs, 1, REFERENCE, 3)
+    assert found.golden == pytest.approx(2.0, rel=2 * spread)
+    assert found.spread == pytest.approx(spread, rel=0.3)
+
+    def alarms(tolerance):
+        changed = REFERENCE.model_copy(update={"golden": found.golden, "tolerance": tolerance})
+        return sum(not ends_in_a_pass(run, changed, 3) for run in runs)
+
+    assert found.tolerance > 0.0
+    assert alarms(found.tolerance) == 0
+    assert alarms(found.tolerance - 0.01) > 0
+    assert alarms(0.99) == 0
+
+
+def test_one_slow_run_widens_the_tolerance():
+    found = calibration_from_runs(runs_of(*[[2.0, 2.0]] * 5, [1.5, 1.5]), 1, REFERENCE, 2)
+    assert (found.golden, found.tolerance) == (2.0, 0.25)
+
+
+def test_an_absolute_speed_is_of_its_own_definition():
+    runs = runs_of([2.0, 2.0], [2.0, 2.0])
+    assert calibration_from_runs(runs, 4, ABSOLUTE, 2).golden == pytest.approx(444.4)
+
+
+@pytest.mark.parametrize(
+    ("runs", "words"),
+    [
+        (runs_of([2.0, 2.0]), "1 A/A runs of 2 sessions show no spread"),
+        (runs_of([2.0], [2.0]), "time at least 2 runs of 2 sessions"),
+        ([], "0 A/A runs of 0 sessions"),
+        ([[session(2.0)] * 2, [session(2.0, is_output_same=False)] * 2], "does not count: session"),
+        ([[session(2.0, device_io_ms=(0.0,) * 4)] * 2] * 2, "times in device_io_ms are zero"),
+        ([[session(2.0, nonfinite_count=1)] * 2] * 2, "1 times are no numbers"),
+        ([[session(2.0, device_io_ms=())] * 2] * 2, "no device_io times"),
+        ([[session(2.0, pytorch_ms=())] * 2] * 2, "PyTorch was not timed beside it"),
+    ],
+)
+def test_runs_that_show_nothing_are_refused(runs, words):
+    with pytest.raises(InvalidMeasurement, match=words):
+        calibration_from_runs(runs, 1, REFERENCE, 2)
+
+
+def test_the_table_can_be_pasted(tmp_path):
+    found = calibration_from_runs(noisy(10, 4, 0.02), 1, REFERENCE, 2)
+    text = calibration_toml(CELL, found, REFERENCE, '2026-11-25, "a CPU"')
+    header, _, _ = text.partition("\n")
+    assert header == "[models.nonlocal_tiny.devices.cpu.throughput.bs1]"
+    contract = re.sub(rf"{re.escape(header)}\n(\w+ = .*\n)+", f"{text}\n", CONTRACT.read_text())
+    path = tmp_path / "thresholds.toml"
+    path.write_text(contract)
+    reference = thresholds_from_file(path).limits(CELL).throughput
+    assert (reference.golden, reference.tolerance) == (found.golden, found.tolerance)
+    assert (
+        reference.model_copy(update={"golden": 4.5, "tolerance": 0.5, "source": "by hand"})
+        == REFERENCE
+    )
+    assert "median of 40 sessions in 10 A/A runs, spread " in reference.source
+    assert '"a CPU"' in reference.source
+    assert "(95 % sure of fewer than 26 in 100)" in reference.source
+
+
+def test_noise_that_no_tolerance_covers_proposes_nothing():
+    found = calibration_from_runs(runs_of([1.0, 3.9], [0.4, 3.0]), 1, REFERENCE, 2)
+    assert found.tolerance is None
+    with pytest.raises(InvalidMeasurement, match="no tolerance below 1 lets all 2 A/A runs pass"):
+        calibration_toml(CELL, found, REFERENCE, "today")
+
+
+# The commands
+
+
+@pytest.fixture
+def timed(monkeypatch, tmp_path):
+    """Let a double time the sessions; it notes the cells and how many it was asked for."""
+    monkeypatch.setenv("ACCEPTANCE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("ACCEPTANCE_SITE", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    asked = []
+
+    def timed_sessions(context):
+        while True:
+            asked.append(context.cell.id)
+            yield session(2.0 + 0.01 * (len(asked) % 3))
+
+    monkeypatch.setattr(contract, "timed_sessions", timed_sessions)
+    return asked
+
+
+def test_calibrate_prints_a_table_a_cell_and_changes_nothing(timed, capsys):
+    before = CONTRACT.read_bytes()
+    cells = ["nonlocal_tiny-cpu-*", "timesformer_tiny-cpu-bs4"]
+    assert main(["calibrate", *cells, "--runs", "3", "--sessions", "4"]) == 0
+    models = tomllib.loads(capsys.readouterr().out)["models"]
+    assert models.keys() == {"nonlocal_tiny", "timesformer_tiny"}
+    speeds = models["nonlocal_tiny"]["devices"]["cpu"]["throughput"]
+    assert speeds.keys() == {"bs1", "bs4", "bs8"}
+    assert speeds["bs1"]["golden"] == pytest.approx(2.01)
+    assert "median of 12 sessions in 3 A/A runs" in speeds["bs1"]["source"]
+    assert len(timed) == 4 * 12
+    assert CONTRACT.read_bytes() == before
+
+
+def test_calibrate_times_as_the_tier_says(timed, capsys):
+    assert main(["calibrate", "nonlocal_tiny-cpu-bs1", "--runs", "2", "--tier", "smoke"]) == 0
+    assert len(timed) == 2 * 6
+    assert "in 2 A/A runs" in capsys.readouterr().out
+
+
+def test_a_cell_that_is_too_noisy_takes_nothing_from_the_others(timed, capsys, monkeypatch):
+    noise = iter([1.0, 3.9, 2.0, 0.4, 3.0, 0.5])
+
+    def timed_sessions(context):
+        while True:
+            yield session(next(noise) if context.cell.batch == 1 else 2.0)
+
+    monkeypatch.setattr(contract, "timed_sessions", timed_sessions)
+    cells = ["nonlocal_tiny-cpu-bs1", "nonlocal_tiny-cpu-bs4"]
+    assert main(["calibrate", *cells, "--runs", "2", "--sessions", "2", "--tier", "nightly"]) == 1
+    shown = capsys.readouterr().out
+    assert "# nonlocal_tiny-cpu-bs1: no tolerance below 1 lets all 2 A/A runs pass" in shown
+    # Three sessions a run, the fewest that the tier lets decide.
+    assert "median of 6 sessions in 2 A/A runs" in shown
+    speeds = tomllib.loads(shown)["models"]["nonlocal_tiny"]["devices"]["cpu"]["throughput"]
+    assert speeds.keys() == {"bs4"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["resnet-cpu-bs1"], "tier nightly has no cell 'resnet-cpu-bs1'; there are: nonlocal_r50"),
+        (["*", "--tier", "weekly"], "has no tier 'weekly'"),
+        (["*", "--thresholds", "none.toml"], "none.toml cannot be read"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_named(timed, capsys, arguments, words):
+    assert main(["calibrate", *arguments]) == 2
+    assert words in capsys.readouterr().err
+    assert timed == []
+
+
+@pytest.mark.parametrize("count", ["1", "0", "many", "-3"])
+def test_one_run_shows_no_spread(capsys, count):
+    with pytest.raises(SystemExit):
+        main(["calibrate", "*", f"--runs={count}"])
+    assert "shows no spread; give a whole number above 1" in capsys.readouterr().err
+
+
+def test_lint_warns_and_is_red_for_what_has_expired_only(tmp_path, capsys):
+    assert main(["thresholds", "lint"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("warning: models.nonlocal_r50.") == 3
+    assert "can be used; 3 remark(s)" in shown
+    waiver = 'cell = "nonlocal_tiny-cpu-bs1"\ncheck = "parity"\nreason = "r"\nissue = "NPU-17"\n'
+    path = tmp_path / "thresholds.toml"
+    tail = f'\n[[waivers]]\n{waiver}owner = "mei"\nexpires = 2020-01-01\n'
+    path.write_text(CONTRACT.read_text() + tail)
+    assert main(["thresholds", "lint", "--thresholds", str(path)]) == 1
+    assert "expired: the waiver of nonlocal_tiny-cpu-bs1:parity" in capsys.readouterr().out

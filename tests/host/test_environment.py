@@ -1,0 +1,200 @@
+import dataclasses
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness.host import environment
+from harness.host.environment import CpuState, cpu_note, cpu_state, environment_facts
+
+CPUINFO = """\
+processor\t: 0
+model name\t: Some CPU 9
+flags\t\t: fpu sse2 avx2 avx512f amx_tile
+
+processor\t: 1
+model name\t: Another
+"""
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """Write files of a machine below a folder and return that folder."""
+
+    def write(files):
+        for name, text in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return tmp_path
+
+    return write
+
+
+@pytest.fixture
+def repo(tmp_path):
+    for command in (
+        ["git", "init", "-q"],
+        ["git", "-c", "user.name=n", "-c", "user.email=e", "commit", "-qm", "m", "--allow-empty"],
+    ):
+        subprocess.run(command, cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def test_facts_of_this_machine_are_text():
+    facts = environment_facts(None)
+    assert all(facts.values())
+    assert facts["package.numpy"].startswith("1.26")
+    assert facts["package.pytest"]
+    assert int(facts["cpu.usable"]) <= int(facts["cpu.count"])
+    assert json.loads(json.dumps(facts)) == facts
+
+
+def test_facts_of_a_machine(machine):
+    root = machine(
+        {
+            "proc/cpuinfo": CPUINFO,
+            "proc/meminfo": "MemTotal:       2000000 kB\nMemFree: 1 kB\n",
+            "etc/os-release": 'NAME="X"\nPRETTY_NAME="Some Linux 12"\n',
+            "proc/1/cgroup": "0::/\n",
+        }
+    )
+    facts = environment_facts(None, root)
+    assert facts["cpu.model"] == "Some CPU 9"
+    assert facts["cpu.isa"] == "avx2 avx512f amx_tile"
+    assert facts["memory_gb"] == "2.0"
+    assert facts["os"] == "Some Linux 12"
+    assert facts["container"] == "no"
+
+
+def test_facts_of_a_machine_that_tells_nothing(tmp_path):
+    facts = environment_facts(None, tmp_path)
+    for name in ("cpu.model", "cpu.isa", "memory_gb", "os", "container", "suite.commit"):
+        assert facts[name] == "unknown"
+
+
+def test_flags_of_an_arm_machine(machine):
+    root = machine({"proc/cpuinfo": "processor\t: 0\nFeatures\t: fp asimd sve\n"})
+    assert environment_facts(None, root)["cpu.isa"] == "asimd sve"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (".dockerenv", ""),
+        ("run/.containerenv", ""),
+        ("proc/1/cgroup", "1:name=systemd:/docker/ab12\n"),
+        ("proc/1/cgroup", "0::/kubepods.slice/pod1\n"),
+    ],
+)
+def test_container_is_noticed(machine, name, text):
+    assert environment_facts(None, machine({name: text}))["container"] == "yes"
+
+
+def test_commit_and_dirt_of_the_suite(repo):
+    facts = environment_facts(repo)
+    assert len(facts["suite.commit"]) == 40
+    assert facts["suite.dirty"] == "no"
+    (repo / "new").touch()
+    assert environment_facts(repo)["suite.dirty"] == "yes"
+
+
+def test_no_checkout_is_unknown(tmp_path):
+    facts = environment_facts(tmp_path)
+    assert (facts["suite.commit"], facts["suite.dirty"]) == ("unknown", "unknown")
+
+
+def test_no_git_is_unknown(repo, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert environment_facts(repo)["suite.commit"] == "unknown"
+
+
+def test_absent_package_reads_absent(monkeypatch):
+    monkeypatch.setattr(environment, "PACKAGES", ("no-such-package",))
+    monkeypatch.setattr(environment, "OPENCV_PACKAGES", ("no-such-package",))
+    facts = environment_facts(None)
+    assert facts["package.no-such-package"] == facts["package.opencv"] == "absent"
+
+
+def test_cpu_state_of_this_machine():
+    state = cpu_state()
+    assert isinstance(state, CpuState)
+    assert state.load_1min is not None
+
+
+def test_cpu_state_of_a_machine_that_tells_nothing(tmp_path):
+    assert set(dataclasses.astuple(cpu_state(tmp_path))) == {None}
+
+
+def test_cpu_state_of_control_groups_2(machine):
+    root = machine(
+        {
+            "proc/loadavg": "1.50 1.00 0.50 1/100 4242\n",
+            "proc/stat": "cpu  1 2 3 4 5 6 7 300 0 0\ncpu0 0\n",
+            "proc/self/cgroup": "0::/pod/main\n",
+            "sys/fs/cgroup/cpu.stat": "usage_usec 5\n",
+            "sys/fs/cgroup/pod/cpu.max": "150000 100000\n",
+            "sys/fs/cgroup/pod/cpu.stat": "nr_throttled 3\nthrottled_usec 500000\n",
+            "sys/fs/cgroup/pod/main/cpu.max": "max 100000\n",
+            "sys/fs/cgroup/pod/main/cpu.stat": "nr_throttled 1\nthrottled_usec 250000\n",
+            "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "powersave\n",
+            "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "2400000\n",
+        }
+    )
+    assert cpu_state(root) == CpuState(
+        load_1min=1.5,
+        quota_cpus=1.5,
+        throttled_count=4,
+        throttled_s=0.75,
+        steal_s=300 / os.sysconf("SC_CLK_TCK"),
+        governor="powersave",
+        frequency_mhz=2400.0,
+    )
+
+
+def test_what_disturbed_the_cpus_around_a_run():
+    before = CpuState(0.5, 2.0, 3, 0.25, 10.0, "performance", None)
+    after = CpuState(1.94, 2.0, 5, 1.75, 12.5, "performance", None)
+    assert cpu_note(before, after) == (
+        "host: load 0.50 before, 1.94 after, 2.5 s taken by other virtual machines, "
+        "1.5 s stopped by its quota, governor performance"
+    )
+    unknown = CpuState(*[None] * 7)
+    assert cpu_note(unknown, unknown) == ""
+    assert cpu_note(unknown, after) == "host: governor performance"
+
+
+@pytest.mark.parametrize("mount", ["cpu", "cpu,cpuacct"])
+def test_cpu_state_of_control_groups_1(machine, mount):
+    root = machine(
+        {
+            "proc/self/cgroup": "5:memory:/job\n3:cpu,cpuacct:/job\n",
+            f"sys/fs/cgroup/{mount}/job/cpu.cfs_quota_us": "50000\n",
+            f"sys/fs/cgroup/{mount}/job/cpu.cfs_period_us": "100000\n",
+            f"sys/fs/cgroup/{mount}/job/cpu.stat": "nr_throttled 2\nthrottled_time 1500000000\n",
+            f"sys/fs/cgroup/{mount}/cpu.cfs_quota_us": "-1\n",
+        }
+    )
+    state = cpu_state(root)
+    assert (state.quota_cpus, state.throttled_count, state.throttled_s) == (0.5, 2, 1.5)
+
+
+def test_cpu_state_outside_the_namespace_of_control_groups(machine):
+    root = machine(
+        {
+            "proc/self/cgroup": "0::/../../elsewhere\n",
+            "sys/fs/cgroup/cpu.max": "200000 100000\n",
+        }
+    )
+    assert cpu_state(root).quota_cpus == 2.0
+
+
+def test_short_line_of_proc_stat_is_no_steal(machine):
+    assert cpu_state(machine({"proc/stat": "cpu 1 2\n"})).steal_s is None
+
+
+def test_git_gets_its_arguments_in_the_checkout(repo):
+    assert environment._git(repo, "rev-parse", "--show-prefix") == ""
+    assert environment._git(Path("no\0such"), "status") is None

@@ -1,0 +1,197 @@
+import numpy as np
+import pytest
+
+from harness.judge import (
+    judge_parity,
+)
+from harness.judge.limits import (
+    ParityLimits,
+)
+from harness.measure.parity import ChainScores, InputCounts, parity_measurement
+from harness.spec import Status
+
+SOURCE = "test"
+
+TIGHT = ParityLimits(
+    fp64_factor=2.0,
+    fp64_atol=1e-6,
+    max_abs_error=1e-4,
+    p999_abs_error=1e-5,
+    relative_l2=1e-4,
+    cosine=0.9999,
+    top1_agreement=1.0,
+    top5_overlap=0.99,
+    source=SOURCE,
+)
+LOOSE = ParityLimits(
+    fp64_factor=3.0,
+    fp64_atol=1e-2,
+    max_abs_error=0.1,
+    p999_abs_error=0.05,
+    relative_l2=0.01,
+    cosine=0.999,
+    top1_agreement=0.95,
+    top5_overlap=0.95,
+    source=SOURCE,
+)
+EXACT = np.random.default_rng(1).normal(0.0, 2.0, size=(64, 40))
+
+
+def parity(node=None, counts=None, **stages):
+    reference = EXACT.astype(np.float32)
+    scores = dict.fromkeys(("torch", "onnx", "simplified", "device"), reference) | stages
+    exact = stages.pop("exact", EXACT)
+    chain = ChainScores(**{**scores, "exact": exact})
+    ids = [f"clip{number}" for number in range(64)]
+    return parity_measurement(chain, ids, counts or InputCounts(clip=60, noise=3, constant=1), node)
+
+
+def broken(**edit):
+    scores = EXACT.astype(np.float32)
+    for (row, column), value in edit.get("at", {}).items():
+        scores[row, column] = value
+    return scores
+
+
+def test_the_same_chain_passes():
+    verdict = judge_parity(parity(), TIGHT, 64)
+    assert verdict.status is Status.PASS
+    assert "4 edges agree on 64 inputs (60 clips, 3 noise, 1 constant)" in verdict.reason
+    assert len(verdict.findings) == 28
+
+
+def test_float32_rounding_passes():
+    rng = np.random.default_rng(2)
+    device = (EXACT + rng.normal(0, 1e-7, EXACT.shape)).astype(np.float32)
+    assert judge_parity(parity(device=device), TIGHT, 64).status is Status.PASS
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nonfinite_output_fails_by_name_on_the_first_edge(bad):
+    scores = broken(at={(5, 7): bad})
+    verdict = judge_parity(
+        parity("Softmax_9", onnx=scores, simplified=scores, device=scores), TIGHT, 64
+    )
+    assert verdict.status is Status.FAIL
+    assert verdict.reason.startswith("torch_to_onnx: non-finite output, 1 of 2560")
+    assert verdict.reason.endswith("first divergent node: Softmax_9")
+
+
+def test_fp16_overflow_fails_by_name():
+    with np.errstate(over="ignore"):
+        device = (EXACT * 1e5).astype(np.float16)
+    verdict = judge_parity(parity(device=device), LOOSE, 64)
+    assert "simplified_to_device: non-finite output" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    "constant", [np.zeros((64, 40)), np.tile(EXACT[:1], (64, 1))], ids=["zeros", "same row"]
+)
+def test_constant_output_fails_by_name(constant):
+    verdict = judge_parity(parity(device=constant), LOOSE, 64)
+    assert verdict.status is Status.FAIL
+    assert verdict.reason.startswith("simplified_to_device: constant output")
+
+
+@pytest.mark.parametrize("shape", [(1, 40), (64, 41), (64,)])
+def test_wrong_shape_fails_by_name(shape):
+    verdict = judge_parity(parity(device=np.zeros(shape)), LOOSE, 64)
+    assert verdict.status is Status.FAIL
+    assert verdict.reason.startswith("simplified_to_device: wrong shape")
+
+
+@pytest.mark.parametrize(
+    ("fault", "name"),
+    [
+        (lambda scores: scores[::-1], "rmse to fp64"),
+        (lambda scores: np.roll(scores, 1, axis=1), "rmse to fp64"),
+        (lambda scores: scores + 1e-3, "rmse to fp64"),
+        (lambda scores: scores[np.random.default_rng(3).permutation(64)], "top-1 agreement"),
+    ],
+    ids=["reversed rows", "class + 1", "offset", "permuted rows"],
+)
+def test_planted_faults_fail_with_numbers(fault, name):
+    device = np.ascontiguousarray(fault(EXACT.astype(np.float32)))
+    verdict = judge_parity(parity("Add_3", device=device), TIGHT, 64)
+    assert verdict.status is Status.FAIL
+    assert verdict.reason.startswith("simplified_to_device rmse to fp64 is")
+    assert "(fp32 PyTorch itself is 5.06e-08 from fp64)" in verdict.reason
+    assert "first divergent node: Add_3" in verdict.reason
+    missed = {finding.name for finding in verdict.findings if not finding.is_met}
+    assert f"simplified_to_device {name}" in missed
+    assert not any(finding.startswith("torch_to_onnx") for finding in missed)
+
+
+def test_a_single_flip_is_named_with_its_margin():
+    device = EXACT.astype(np.float32)
+    device[9] = device[9, ::-1]
+    findings = judge_parity(parity(device=device), LOOSE, 64).findings
+    note = next(f.note for f in findings if f.name == "torch_to_device top-1 agreement")
+    assert "1 of 64 rows flipped: clip9" in note
+    assert "margin" in note
+
+
+def test_an_fp16_device_is_no_licence_for_a_bad_export():
+    bent = (EXACT + 5e-3 * np.sin(np.arange(40))).astype(np.float32)
+    measured = parity(onnx=bent, simplified=bent, device=bent)
+    assert judge_parity(measured, LOOSE, 64).status is Status.PASS
+    verdict = judge_parity(measured, LOOSE, 64, host_limits=TIGHT)
+    assert verdict.status is Status.FAIL
+    assert verdict.reason.startswith("torch_to_onnx")
+
+
+@pytest.mark.parametrize("field", ["max_abs_error", "cosine", "rmse_expected_to_exact"])
+def test_an_undefined_metric_is_no_pass(field):
+    measured = parity()
+    edges = (measured.edges[0].model_copy(update={field: None}), *measured.edges[1:])
+    verdict = judge_parity(measured.model_copy(update={"edges": edges}), LOOSE, 64)
+    assert verdict.status is Status.FAIL
+    assert "undefined" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("update", "words"),
+    [
+        ({"edges": ()}, "compared no edge, must be torch_to_onnx"),
+        ({"input_ids": ("a",) * 64}, "64 input ids do not match"),
+        ({"input_ids": ("a", "b")}, "2 input ids do not match 64"),
+        ({"input_ids": (), "input_counts": InputCounts()}, "compared on 0 inputs"),
+    ],
+)
+def test_a_comparison_that_shows_nothing_is_invalid(update, words):
+    verdict = judge_parity(parity().model_copy(update=update), LOOSE, 0)
+    assert verdict.status is Status.INVALID
+    assert words in verdict.reason
+
+
+def test_a_missing_edge_is_invalid():
+    measured = parity()
+    short = measured.model_copy(update={"edges": measured.edges[:3]})
+    assert judge_parity(short, LOOSE, 1).status is Status.INVALID
+
+
+def test_too_few_inputs_are_invalid():
+    verdict = judge_parity(parity(), LOOSE, 65)
+    assert verdict.status is Status.INVALID
+    assert "64 inputs, at least 65" in verdict.reason
+
+
+def test_a_broken_reference_is_invalid_and_not_the_models_fault():
+    exact = EXACT.copy()
+    exact[0, 0] = np.nan
+    verdict = judge_parity(parity(exact=exact), LOOSE, 64)
+    assert verdict.status is Status.INVALID
+    assert "mend the reference" in verdict.reason
+
+
+def test_agreeing_with_a_constant_is_invalid():
+    flat = np.zeros_like(EXACT)
+    measured = parity(exact=flat, torch=flat, onnx=flat, simplified=flat, device=flat)
+    assert judge_parity(measured, LOOSE, 64).status is Status.INVALID
+
+
+def test_rows_that_belong_to_no_input_are_invalid():
+    measured = parity()
+    edges = tuple(edge.model_copy(update={"row_count": 65}) for edge in measured.edges)
+    verdict = judge_parity(measured.model_copy(update={"edges": edges}), LOOSE, 64)
+    assert "65 rows do not belong to 64 inputs" in verdict.reason

@@ -1,0 +1,181 @@
+import numpy as np
+import pytest
+
+from harness.judge import (
+    judge_throughput,
+)
+from harness.judge.limits import (
+    ThroughputReference,
+)
+from harness.measure.throughput import SessionTiming, session_timing, throughput_measurement
+from harness.spec import Status
+
+SOURCE = "test"
+
+
+def reference(golden=100.0, tolerance=0.05, **more):
+    fields = {"golden": golden, "tolerance": tolerance, "unit": "clips/s", "definition": "device"}
+    fields |= {"scope": "chip", "source": SOURCE}
+    return ThroughputReference.model_validate(fields | more)
+
+
+def speeds(*per_s, **more):
+    timings = [session_timing([1000.0 / speed] * 20, **more) for speed in per_s]
+    return throughput_measurement(timings, batch=1)
+
+
+def test_fast_enough_passes():
+    verdict = judge_throughput(speeds(99.0, 100.0, 101.0), reference())
+    assert verdict.status is Status.PASS
+    assert "mean 100, 3 session(s), 99.2 % bounds" in verdict.reason
+
+
+def test_five_percent_slower_than_allowed_fails():
+    verdict = judge_throughput(speeds(90.0, 90.2, 90.4), reference())
+    assert verdict.status is Status.FAIL
+    assert verdict.reason.startswith("too slow: device speed")
+
+
+def test_bounds_that_straddle_the_floor_decide_nothing():
+    verdict = judge_throughput(speeds(92.0, 96.0, 100.0), reference())
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "add sessions" in verdict.reason
+
+
+def test_a_speed_at_the_floor_is_met():
+    measured = throughput_measurement([session_timing([10.0] * 20)] * 3, batch=1)
+    assert judge_throughput(measured, reference(tolerance=0.0)).status is Status.PASS
+
+
+@pytest.mark.parametrize("speed", [200.0, 50.0])
+def test_one_session_decides_only_where_the_tier_says_so(speed):
+    verdict = judge_throughput(speeds(speed), reference())
+    assert verdict.status is Status.INCONCLUSIVE
+    assert verdict.reason.startswith("1 of 2 sessions timed")
+    status = Status.PASS if speed > 95.0 else Status.FAIL
+    assert judge_throughput(speeds(speed), reference(), sessions_min=1).status is status
+
+
+def test_fewer_sessions_than_required_decide_nothing():
+    verdict = judge_throughput(speeds(100.0, 100.0), reference(), sessions_min=3)
+    assert verdict.status is Status.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("factor", [3.0, 100.0])
+def test_implausibly_fast_is_red(factor):
+    verdict = judge_throughput(speeds(100.0 * factor, 100.0 * factor), reference())
+    assert verdict.status is Status.FAIL
+    assert verdict.reason.startswith("implausibly fast")
+
+
+def test_implausibly_fast_is_red_with_one_session_too():
+    assert judge_throughput(speeds(1e4), reference()).status is Status.FAIL
+
+
+@pytest.mark.parametrize(
+    "measured",
+    [
+        throughput_measurement([], 1),
+        throughput_measurement([SessionTiming()], 1),
+        throughput_measurement([session_timing([0.0] * 20)] * 3, 1),
+        throughput_measurement([session_timing([-1.0] * 20)] * 3, 1),
+        throughput_measurement([session_timing([float("nan")] * 20)] * 3, 1),
+        throughput_measurement([session_timing([10.0, float("inf")])] * 3, 1),
+        throughput_measurement([session_timing([10.0] * 9, is_output_same=False)] * 3, 1),
+    ],
+    ids=["no session", "empty", "zero", "negative", "NaN", "Inf", "other outputs"],
+)
+def test_timings_that_do_not_count_are_invalid(measured):
+    verdict = judge_throughput(measured, reference(), sessions_min=1)
+    assert verdict.status is Status.INVALID
+    assert verdict.reason.startswith("the timing does not count")
+
+
+def test_a_definition_that_was_not_timed_is_invalid():
+    verdict = judge_throughput(speeds(100.0, 100.0), reference(definition="e2e"))
+    assert verdict.status is Status.INVALID
+    assert verdict.reason.startswith("e2e was not timed")
+
+
+def test_a_ratio_needs_pytorch_in_the_same_run():
+    ratio = reference(golden=1.5, unit="x PyTorch", against="pytorch")
+    verdict = judge_throughput(speeds(100.0, 100.0), ratio)
+    assert verdict.status is Status.INVALID
+    assert "beside PyTorch" in verdict.reason
+    fast = speeds(100.0, 101.0, 100.5, pytorch_ms=[16.0] * 20)
+    assert judge_throughput(fast, ratio).status is Status.PASS
+
+
+def test_values_for_other_sessions_are_invalid():
+    measured = speeds(100.0, 100.0).model_copy(update={"session_count": 3})
+    assert judge_throughput(measured, reference()).status is Status.INVALID
+
+
+def simulated(mean, spread, sessions, runs):
+    """Judge simulated runs of normal session speeds against a floor of 95."""
+    for run in np.random.default_rng(9).normal(mean, spread, size=(runs, sessions)):
+        yield judge_throughput(speeds(*run.tolist()), reference()).status
+
+
+def test_the_same_machine_stays_green():
+    statuses = list(simulated(100.0, 1.0, 5, 200))
+    assert statuses.count(Status.PASS) / 200 > 0.97
+    assert Status.FAIL not in statuses
+
+
+def test_a_speed_just_under_the_floor_is_let_through_in_5_percent_of_runs():
+    statuses = list(simulated(95.0, 2.0, 5, 500))
+    assert statuses.count(Status.PASS) / 500 < 0.08
+    assert statuses.count(Status.FAIL) / 500 < 0.08
+
+
+@pytest.mark.parametrize(("sessions_min", "sessions_max"), [(2, 6), (5, 9)])
+def test_adding_sessions_until_they_decide_errs_in_at_most_5_percent_of_runs(
+    sessions_min, sessions_max
+):
+    """The speed is just the floor, which a pass and a fail are equally wrong about."""
+    ends = {Status.PASS: 0, Status.FAIL: 0, Status.INCONCLUSIVE: 0}
+    draws = np.random.default_rng(31).normal(95.0, 2.0, size=(160, sessions_max))
+    for run in draws:
+        for count in range(sessions_min, sessions_max + 1):
+            status = judge_throughput(
+                speeds(*run[:count].tolist()), reference(), sessions_min
+            ).status
+            if status is not Status.INCONCLUSIVE:
+                break
+        ends[status] += 1
+    assert ends[Status.PASS] <= 0.05 * len(draws)
+    assert ends[Status.FAIL] <= 0.05 * len(draws)
+
+
+def test_a_true_slowdown_is_found():
+    statuses = list(simulated(90.0, 1.0, 5, 200))
+    assert statuses.count(Status.FAIL) / 200 > 0.97
+
+
+CARD = {"scope": "card", "chips": 4}
+
+
+@pytest.mark.parametrize(
+    ("speed", "status"),
+    [
+        (100.0, Status.PASS),
+        (30.0, Status.INCONCLUSIVE),
+        (24.0, Status.INCONCLUSIVE),
+        (20.0, Status.FAIL),
+    ],
+)
+def test_one_chip_against_a_golden_that_may_be_of_four(speed, status):
+    verdict = judge_throughput(speeds(speed, speed * 1.001, speed * 0.999), reference(**CARD))
+    assert verdict.status is status
+
+
+def test_a_share_of_a_card_is_told_with_what_to_do():
+    verdict = judge_throughput(speeds(30.0, 30.1, 29.9), reference(**CARD))
+    assert "may be of a card with 4 chips" in verdict.reason
+    assert verdict.reason.endswith("put a golden of one chip into the contract")
+
+
+def test_only_a_card_has_several_chips():
+    with pytest.raises(ValueError, match="chips = 4 needs scope = 'card'"):
+        reference(chips=4)

@@ -1,0 +1,137 @@
+import json
+import math
+
+import pytest
+
+from harness.measure.throughput import (
+    SessionTiming,
+    ThroughputMeasurement,
+    session_timing,
+    throughput_measurement,
+)
+
+
+def measure(timings, batch):
+    return throughput_measurement(timings, batch)
+
+
+def sessions(*means_ms, count=10, **more):
+    return [session_timing([mean] * count, **more) for mean in means_ms]
+
+
+def test_speed_is_work_over_time():
+    measured = measure([session_timing([10.0, 30.0])], batch=4)
+    assert measured.device.per_s.mean == pytest.approx(4 / 0.020)
+    assert measured.session_count == 1
+    assert measured.device.per_s.bounds is None
+    assert measured.invalid_reasons == ()
+
+
+def test_the_three_definitions_are_kept_apart():
+    timing = session_timing([10.0] * 5, [20.0] * 5, [40.0] * 5)
+    measured = measure([timing], batch=1)
+    speeds = [measured.speed(name).per_s.mean for name in ("device", "device_io", "e2e")]
+    assert speeds == pytest.approx([100.0, 50.0, 25.0])
+
+
+def test_what_was_not_measured_is_none():
+    measured = measure(sessions(10.0), batch=1)
+    assert (measured.device_io, measured.e2e, measured.device.x_pytorch) == (None, None, None)
+
+
+def test_the_session_is_the_unit():
+    measured = measure(sessions(10.0, 20.0, count=500), batch=1)
+    assert measured.device.per_s.per_session == pytest.approx((100.0, 50.0))
+    assert measured.device.per_s.mean == pytest.approx(75.0)
+    half = 6.313752 * math.sqrt(1250.0 / 2)
+    assert measured.device.per_s.bounds.low == pytest.approx(75.0 - half, rel=1e-6)
+    assert measured.device.per_s.bounds.high == pytest.approx(75.0 + half, rel=1e-6)
+
+
+def test_the_ratio_to_pytorch_is_taken_in_each_session():
+    timings = [
+        session_timing([10.0] * 4, pytorch_ms=[15.0] * 4),
+        session_timing([20.0] * 4, pytorch_ms=[30.0] * 4),
+    ]
+    ratios = measure(timings, batch=1).device.x_pytorch
+    assert ratios.per_session == pytest.approx((1.5, 1.5))
+    assert ratios.bounds.low == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("count", "p90", "p99"), [(63, False, False), (64, True, False), (662, True, True)]
+)
+def test_percentiles_need_their_queries(count, p90, p99):
+    timing = session_timing([float(number + 1) for number in range(count)])
+    speed = measure([timing], batch=1).device
+    assert speed.query_count == count
+    assert speed.latency_p50_ms == (count + 1) / 2
+    assert (speed.latency_p90_ms is not None, speed.latency_p99_ms is not None) == (p90, p99)
+
+
+def test_queries_of_all_sessions_count_for_the_percentiles():
+    speed = measure(sessions(10.0, 10.0, count=32), batch=1).device
+    assert (speed.query_count, speed.latency_p90_ms) == (64, 10.0)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_times_that_are_no_numbers_make_it_invalid(bad):
+    measured = measure([session_timing([10.0, bad, 10.0])], batch=1)
+    assert measured.invalid_reasons == ("session 1: 1 times are no numbers",)
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, 5e-324])
+def test_zero_and_negative_times_make_it_invalid(bad):
+    measured = measure([session_timing([10.0, bad])], batch=1)
+    assert "1 of 2 times in device_ms are zero or negative" in measured.invalid_reasons[0]
+    assert measured.device is None
+
+
+def test_zero_times_of_pytorch_make_it_invalid():
+    measured = measure([session_timing([10.0], pytorch_ms=[0.0])], batch=1)
+    assert "pytorch_ms" in measured.invalid_reasons[0]
+    assert measured.device.x_pytorch is None
+
+
+def test_no_session_and_no_query_are_invalid():
+    assert measure([], batch=1).invalid_reasons == ("no session was timed",)
+    nothing = measure([SessionTiming()], batch=1)
+    assert nothing.invalid_reasons == ("session 1: no query was timed",)
+
+
+def test_a_session_that_lacks_a_definition_is_invalid():
+    timings = [session_timing([10.0], [12.0]), session_timing([10.0])]
+    measured = measure(timings, batch=1)
+    assert measured.invalid_reasons == ("session 2: device_io_ms has 0 times, session 1 has 1",)
+    assert measured.device_io is None
+
+
+@pytest.mark.parametrize(
+    ("looks", "is_same"),
+    [([None, None], None), ([True, None], True), ([True, True], True), ([True, False], False)],
+)
+def test_outputs_of_the_timed_run(looks, is_same):
+    timings = [session_timing([10.0], is_output_same=look) for look in looks]
+    measured = measure(timings, batch=1)
+    assert measured.is_output_same is is_same
+    assert bool(measured.invalid_reasons) == (is_same is False)
+
+
+def test_a_session_that_slows_down_is_counted_as_unsteady():
+    timings = [session_timing([10.0] * 10 + [12.0] * 10), session_timing([10.0]), SessionTiming()]
+    assert measure(timings, batch=1).unsteady_sessions == 1
+
+
+def test_json_round_trip():
+    timing = session_timing([10.0] * 70, [11.0] * 70, [20.0] * 70, [9.0] * 70, is_output_same=True)
+    assert SessionTiming.model_validate_json(timing.model_dump_json()) == timing
+    measured = measure([timing, timing], batch=8)
+    assert ThroughputMeasurement.model_validate_json(measured.model_dump_json()) == measured
+    json.loads(measured.model_dump_json(), parse_constant=pytest.fail)
+
+
+def test_the_loops_are_where_the_times_are_reduced():
+    from harness.measure import throughput, timing
+
+    assert throughput.measure_session is timing.measure_session
+    assert throughput.interleaved is timing.interleaved

@@ -1,0 +1,71 @@
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import harness
+from harness.contract.thresholds import thresholds_from_file
+from harness.record.reproduce import reproduce_cell, reproduce_check
+from harness.spec import CHECKS, Cell
+
+ROOT = Path(harness.__file__).parent.parent
+CELL = Cell("nonlocal_tiny", "cpu", 1)
+
+
+def collected(command):
+    """Ids of the tests that a command would run, as a shell takes it."""
+    program, *arguments = shlex.split(command)
+    assert program == "pytest"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *arguments, "--collect-only", "-q"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {line for line in done.stdout.splitlines() if "::" in line}
+
+
+def test_the_command_of_a_check_runs_that_check_alone():
+    command = reproduce_check(CELL, "parity", "nightly")
+    assert command == (
+        "pytest 'acceptance/test_parity.py::test_parity[nonlocal_tiny-cpu-bs1]' "
+        "-m 'cpu and parity' --tier nightly --model nonlocal_tiny --batch-size 1"
+    )
+    assert collected(command) == {"acceptance/test_parity.py::test_parity[nonlocal_tiny-cpu-bs1]"}
+
+
+def test_the_command_of_a_cell_runs_all_of_its_checks_and_no_other():
+    command = reproduce_cell(Cell("timesformer_tiny", "ascend310p", 4), "nightly")
+    assert collected(command) == {
+        f"acceptance/test_{check}.py::test_{check}[timesformer_tiny-ascend310p-bs4]"
+        for check in CHECKS
+    }
+
+
+@pytest.mark.parametrize("name", ["a b", "$(touch x)", "a'b", "-x", "a;b", "😀"])
+def test_hostile_names_are_one_word_of_a_shell(name):
+    cell = Cell(name, "cpu", 1)
+    words = shlex.split(reproduce_check(cell, "parity", "nightly"))
+    assert words[1] == f"acceptance/test_parity.py::test_parity[{name}-cpu-bs1]"
+    assert words[7] == name
+    assert len(words) == 10
+
+
+def test_a_check_that_is_run_again_is_all_that_is_required(tmp_path):
+    """Its exit status is its outcome: nothing else is missing."""
+    from harness.contract.scope import scope_from_options
+
+    thresholds = thresholds_from_file(ROOT / "thresholds.toml")
+    words = shlex.split(reproduce_check(CELL, "parity", "nightly"))
+    option = dict(zip(words[2::2], words[3::2], strict=True))
+    scope = scope_from_options(
+        thresholds,
+        option["--tier"],
+        [option["--model"]],
+        [int(option["--batch-size"])],
+        option["-m"],
+    )
+    assert scope.required() == ("nonlocal_tiny-cpu-bs1:parity",)

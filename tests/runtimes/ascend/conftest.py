@@ -1,0 +1,169 @@
+import dataclasses
+import os
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.devices.ascend310p import DEVICE
+from harness.runtimes.ascend.environment import CannTools
+from harness.spec import Artifact, DeviceModel, InputProtocol, ModelSpec, OnnxModel, TensorSpec
+
+EMULATOR = Path(__file__).parents[2] / "emulator"
+CLASSES = 5
+
+
+def protocol(crop_count):
+    mean = (0.0, 0.0, 0.0)
+    return InputProtocol("uniform", 2, 1, 4, 4, crop_count, mean, mean, "TCHW")
+
+
+def tiny_spec(name="tsm_tiny", crops=1):
+    return ModelSpec(
+        name=name,
+        config="none.py",
+        overrides={},
+        checkpoint="none-00000000.pth",
+        dataset="motion8",
+        class_count=CLASSES,
+        input=TensorSpec("video", (1, crops, 3, 4, 4)),
+        output=TensorSpec("class", (crops, CLASSES)),
+        softmax_in_graph=False,
+        protocol=protocol(crops),
+    )
+
+
+def write_onnx(path, spec, batch, opset=11, op="Relu"):
+    """A model that flattens each crop and multiplies it with seeded weights."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    weight = np.random.default_rng(7).normal(size=(48, CLASSES)).astype(np.float32)
+    constants = [
+        numpy_helper.from_array(weight, "weight"),
+        numpy_helper.from_array(np.array([-1, 48], np.int64), "rows"),
+    ]
+    nodes = [
+        helper.make_node("Reshape", [spec.input.name, "rows"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weight"], ["scores"]),
+        helper.make_node(op, ["scores"], [spec.output.name], name=f"{op}_1"),
+    ]
+    made_in = spec.input.batched(batch)
+    made_out = spec.output.batched(batch)
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info(made_in.name, TensorProto.FLOAT, made_in.shape)],
+        [helper.make_tensor_value_info(made_out.name, TensorProto.FLOAT, made_out.shape)],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+def tiny_onnx(folder, spec=None, batch=1, **options):
+    spec = spec or tiny_spec()
+    path = write_onnx(folder / f"{spec.name}_bs{batch}.onnx", spec, batch, **options)
+    return OnnxModel(spec, batch, "seeded", Artifact("onnx", path, "0" * 64, {}))
+
+
+def random_feed(onnx, seed=0):
+    shape = onnx.input.shape
+    return {"video": np.random.default_rng(seed).normal(size=shape).astype(np.float32)}
+
+
+def expected_output(onnx, feed):
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(str(onnx.artifact.path), providers=["CPUExecutionProvider"])
+    return session.run(None, dict(feed))[0]
+
+
+def emulator_variables():
+    """What puts the emulator in place of the real tools."""
+    return {
+        "PATH": os.pathsep.join([str(EMULATOR), os.environ["PATH"]]),
+        "PYTHONPATH": str(EMULATOR),
+        "EMULATOR_PYTHON": sys.executable,
+        "EMULATOR_LATENCY_MS": "5",
+    }
+
+
+class Bench:
+    """The emulator on PATH, with a device and models made in a folder of their own."""
+
+    def __init__(self, folder, monkeypatch, cache):
+        self.folder, self.monkeypatch, self.cache = folder, monkeypatch, cache
+        for name, value in emulator_variables().items():
+            monkeypatch.setenv(name, value)
+        for name in ("EMULATOR_FAULT", "ASCEND_RT_VISIBLE_DEVICES", "ASCEND_TOOLKIT_HOME"):
+            monkeypatch.delenv(name, raising=False)
+        self.said = []
+        self.tools = CannTools(
+            python=sys.executable,
+            ascend_root=folder / "none",
+            device_root=folder,
+            scratch=folder / "scratch",
+            locks=folder / "locks",
+            logs=folder / "logs",
+            settle_s=0.1,
+        )
+        (folder / "scratch").mkdir()
+
+    def device(self, **tools):
+        made = dataclasses.replace(self.tools, **tools)
+        return dataclasses.replace(DEVICE, tools=made, say=self.said.append)
+
+    def fault(self, name):
+        self.monkeypatch.setenv("EMULATOR_FAULT", name)
+
+    def built_before(self, onnx):
+        """Like ``built``, with the atc of the first test that asked for such a model."""
+        key = (onnx.spec.name, onnx.batch)
+        if key not in self.cache:
+            model = self.built(onnx)
+            self.cache[key] = model.artifact.path.read_bytes(), model.artifact.provenance
+        content, facts = self.cache[key]
+        target = self.folder / f"{onnx.spec.name}_bs{onnx.batch}.om"
+        target.write_bytes(content)
+        return DeviceModel(onnx, "ascend310p", Artifact("om", target, "1" * 64, facts))
+
+    def built(self, onnx, device=None):
+        target = self.folder / f"{onnx.spec.name}_bs{onnx.batch}.om"
+        facts = (device or self.device()).build(onnx, target)
+        return DeviceModel(onnx, "ascend310p", Artifact("om", target, "1" * 64, facts))
+
+
+@pytest.fixture(params=["2023", "2025"])
+def generation(request, monkeypatch):
+    monkeypatch.setenv("EMULATOR_GENERATION", request.param)
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def cache_of_models():
+    return {}
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch, cache_of_models):
+    return Bench(tmp_path, monkeypatch, cache_of_models)
+
+
+@pytest.fixture(scope="session")
+def emulator_environment():
+    return emulator_variables()
+
+
+@pytest.fixture(scope="session")
+def make():
+    """The functions above, since a test module cannot import a conftest."""
+    return types.SimpleNamespace(
+        tiny_spec=tiny_spec,
+        tiny_onnx=tiny_onnx,
+        random_feed=random_feed,
+        expected_output=expected_output,
+    )

@@ -1,0 +1,124 @@
+"""The two scripts that run as children, in this process, for their details."""
+
+import io
+import os
+import struct
+import sys
+import threading
+import types
+
+import numpy as np
+import pytest
+
+from harness.host import command_guard
+from harness.runtimes.ascend import infer_worker
+from harness.runtimes.ascend.infer_stream import _read_frame, _write_frame
+
+
+class FakeSession2023:
+    freed: tuple[str, ...] = ()
+
+    def __init__(self, device, path):
+        self.device, self.path = device, path
+
+    def get_inputs(self):
+        return [types.SimpleNamespace(name="video", shape=[2, 3], realsize=24)]
+
+    def get_outputs(self):
+        return [types.SimpleNamespace(name="class", shape=[2, 3], realsize=24)]
+
+    def infer(self, arrays):
+        return [array * 2 for array in arrays]
+
+    def finalize(self):
+        type(self).freed = ("finalize",)
+
+
+class FakeSession2025(FakeSession2023):
+    def free_resource(self):
+        type(self).freed = ("free_resource",)
+
+    @staticmethod
+    def finalize():
+        FakeSession2025.freed = (*FakeSession2025.freed, "finalize")
+
+
+class Replies(io.BytesIO):
+    def close(self):
+        """Stay readable."""
+
+
+@pytest.fixture
+def replies(monkeypatch):
+    """The worker with its pipes replaced by buffers."""
+    made = Replies()
+    monkeypatch.setattr(os, "dup", lambda fd: fd)
+    monkeypatch.setattr(os, "dup2", lambda one, two: two)
+    monkeypatch.setattr(os, "fdopen", lambda fd, mode: made)
+    monkeypatch.setattr(sys, "argv", ["worker", "/x/model.om", "1"])
+    monkeypatch.setattr(sys, "path", ["first", *sys.path])
+    return made
+
+
+def install(monkeypatch, session):
+    names = ("ais_bench", "ais_bench.infer", "ais_bench.infer.interface")
+    for name in names:
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    if session is not None:
+        monkeypatch.setattr(sys.modules[names[2]], "InferSession", session, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("session", "freed"),
+    [(FakeSession2023, ("finalize",)), (FakeSession2025, ("free_resource", "finalize"))],
+)
+def test_serves_until_the_other_end_closes(monkeypatch, replies, session, freed):
+    install(monkeypatch, session)
+    asked = io.BytesIO()
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    _write_frame(asked, [array])
+    asked.seek(0)
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=asked))
+    assert infer_worker.main() == 0
+    replies.seek(0)
+    hello, none = _read_frame(replies)
+    _, (output,) = _read_frame(replies)
+    assert (hello["inputs"][0]["bytes"], hello["outputs"][0]["name"], none) == (24, "class", [])
+    np.testing.assert_array_equal(output, array * 2)
+    assert session.freed == freed
+    assert sys.path[0] != "first"
+
+
+def test_says_what_cannot_be_imported(monkeypatch, replies):
+    install(monkeypatch, None)
+    assert infer_worker.main() == infer_worker.INFER_SESSION_MISSING_RC
+    replies.seek(0)
+    assert "cannot import name 'InferSession'" in _read_frame(replies)[0]["missing"]
+
+
+def test_a_frame_that_is_cut_off_is_the_end():
+    assert infer_worker.read_arrays(io.BytesIO(b"\1\0"), np) is None
+    assert infer_worker.read_exactly(io.BytesIO(b"abc"), 5) == b"abc"
+    with pytest.raises(EOFError, match="2 bytes of 4"):
+        _read_frame(io.BytesIO(b"\1\0"))
+    with pytest.raises(EOFError, match="0 bytes of 9"):
+        _read_frame(io.BytesIO(struct.pack("<I", 9)))
+
+
+@pytest.mark.parametrize(
+    ("argv", "status"),
+    [
+        (["/bin/sh", "-c", "exit 7"], 7),
+        (["/bin/sh", "-c", "kill -9 $$"], 137),
+        (["/no/such/file"], 127),
+    ],
+)
+def test_the_guard_passes_the_status_on_and_kills_with_its_parent(monkeypatch, argv, status):
+    killed = threading.Event()
+    monkeypatch.setattr(os, "killpg", lambda group, number: killed.set())
+    ours, theirs = os.pipe()
+    monkeypatch.setattr(sys, "argv", ["guard", str(ours), *argv])
+    assert command_guard.main() == status
+    os.close(theirs)
+    assert killed.wait(5.0 if status != 127 else 0.0) is (status != 127)
+    os.close(ours)

@@ -1,0 +1,93 @@
+"""The emulated T4: the driver of the device `cuda` at work where there is no GPU."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import registry
+
+ROOT = Path(__file__).parents[2]
+EMULATE = ROOT / "tests/emulator/t4/emulate"
+LATENCY_MS = 30.0
+SCRIPT = """
+import json, sys, time
+from pathlib import Path
+import numpy as np
+from harness import registry
+from harness.runtimes.ort import _smallest_graph
+from harness.device import LoopSettings
+from harness.spec import Artifact, DeviceModel, OnnxModel
+
+graph = Path(sys.argv[1])
+graph.write_bytes(_smallest_graph())
+onnx = OnnxModel(registry.model_spec("nonlocal_tiny"), 1, "seeded", Artifact("", graph, "", {}))
+told = {}
+for name in ("cpu", "cuda"):
+    device, built = registry.device(name), graph.with_suffix(f".{name}")
+    state = device.probe()
+    facts = device.build(onnx, built)
+    session = device.open(DeviceModel(onnx, name, Artifact("", built, "", {})))
+    feeds = [{"x": np.array([value], np.float32)} for value in (-1.0, 2.0, -1.0, 2.0)]
+    answers, taken_ms = [], []
+    for feed in feeds:
+        start_s = time.perf_counter()
+        answers.append(session.run(feed)["y"].tolist())
+        taken_ms.append(1000 * (time.perf_counter() - start_s))
+    loop = session.loop(feeds[1], LoopSettings(1, 4, 0.0))
+    told[name] = {
+        "presence": state.presence, "emulated": state.emulated, "facts": dict(state.facts),
+        "built": facts, "answers": answers, "taken_ms": taken_ms,
+        "device_ms": loop.device_ms, "loop": loop.output["y"].tolist(),
+    }
+print(json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    graph = tmp_path_factory.mktemp("t4") / "graph.onnx"
+    done = subprocess.run(
+        [EMULATE, sys.executable, "-c", SCRIPT, graph],
+        env={**os.environ, "EMULATOR_LATENCY_MS": str(LATENCY_MS)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return json.loads(done.stdout)
+
+
+def test_it_is_there_and_says_that_it_is_emulated(told):
+    assert told["cuda"]["presence"] == "present"
+    assert told["cuda"]["emulated"] is True
+    facts = told["cuda"]["facts"]
+    assert (facts["chip"], facts["driver"]) == ("Tesla T4", "535.104.05")
+    assert facts["emulated"] == "yes"
+    assert told["cuda"]["built"] == {"provider": "CUDAExecutionProvider"}
+
+
+def test_the_host_itself_is_not_emulated(told):
+    assert told["cpu"]["emulated"] is False
+    assert told["cpu"]["built"] == {"provider": "CPUExecutionProvider"}
+
+
+def test_it_computes_what_is_asked_and_answers_again_after_its_latency(told):
+    for name in ("cpu", "cuda"):
+        assert told[name]["answers"] == [[0.0], [2.0], [0.0], [2.0]]
+        assert told[name]["loop"] == [2.0]
+    assert min(told["cuda"]["taken_ms"][2:]) >= LATENCY_MS
+    assert min(told["cuda"]["device_ms"]) >= LATENCY_MS
+
+
+def test_a_gpu_beside_an_emulator_of_anything_is_not_taken_at_its_word(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(EMULATE.parent))
+    assert registry.device("cuda").hardware()["emulated"] == "yes"
+    monkeypatch.delenv("PYTHONPATH")
+    assert "emulated" not in registry.device("cuda").hardware()
+    monkeypatch.setenv("EMULATOR_STAMP", "yes")
+    assert registry.device("cuda").hardware()["emulated"] == "yes"
