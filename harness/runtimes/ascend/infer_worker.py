@@ -1,6 +1,6 @@
 """Hold an InferSession in the interpreter that has ais_bench; started as a script, for Python 3.7+.
 
-``ais_bench_worker.py OM DEVICE`` reads frames from standard input and answers each on standard
+``infer_worker.py OM DEVICE`` reads frames from standard input and answers each on standard
 output. A frame is the length of a JSON head as 4 bytes, the head, and the bytes of the arrays that
 the head lists. What aclruntime prints goes to standard error, and so does the traceback of a
 failure, which ends the worker.

@@ -285,14 +285,14 @@ def test_a_killed_harness_leaves_no_worker(bench, make):
         pickle.dump((device, model), harness.stdin)
         harness.stdin.close()
         assert harness.stdout.readline() == b"open\n"
-        workers = processes_with("ais_bench_worker.py", bench.folder)
+        workers = processes_with("infer_worker.py", bench.folder)
         harness.kill()
     assert workers
     for _ in range(100):
-        if not processes_with("ais_bench_worker.py", bench.folder):
+        if not processes_with("infer_worker.py", bench.folder):
             break
         time.sleep(0.05)
-    assert processes_with("ais_bench_worker.py", bench.folder) == []
+    assert processes_with("infer_worker.py", bench.folder) == []
     session = bench.device().open(model)
     assert session.run(make.random_feed(onnx))["class"].shape == (2, 5)
     session.close()
