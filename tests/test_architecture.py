@@ -1,26 +1,54 @@
+"""Rules that hold for the tree of `harness/` as a whole."""
+
 import ast
 import functools
+import graphlib
+import json
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import harness
 
 ROOT = Path(harness.__file__).parent
-MODEL_PACKAGES = ("torch", "torchvision", "mmaction", "onnx", "onnxruntime", "decord")
-HEAVY = {*MODEL_PACKAGES, "mmcv", "onnxsim", "cv2", "av", "aclruntime", "ais_bench"}
-# What makes a suite of the stages; what lies below must work without it.
-SUITE_LEVEL = frozenset(
-    {
-        "harness.pytest_plugin.plugin",
-        "harness.pytest_plugin.controller",
-        "harness.__main__",
-        "harness.check.suite",
-    }
-)
-LONGER = {"cli/dataset.py": 302}
+# The folders and modules of harness/, from top to bottom: each imports only from lines below its own.
+# The last line is the ground: values and seams, which know one another.
+LAYERS = """
+__main__
+cli
+pytest_plugin
+sign
+channels
+report
+nightly
+check
+predict
+decide
+build
+record
+contract
+registry
+devices
+runtimes
+data
+judge
+measure
+host
+models
+errors spec device clips testing
+"""
+FLOORS = {name: floor for floor, line in enumerate(LAYERS.split("\n")) for name in line.split()}
+MODEL_SOFTWARE = {"torch", "torchvision", "mmaction", "mmcv", "onnx", "onnxruntime", "decord"}
+HEAVY = MODEL_SOFTWARE | {"onnxsim", "cv2", "av", "aclruntime", "ais_bench"}
+# What no function of these may reach, through whatever it imports.
+UNREACHABLE = {
+    "harness.judge": {"harness.models", "harness.devices", "harness.runtimes", *MODEL_SOFTWARE},
+    "harness.measure": {"harness.models", "harness.devices", "harness.runtimes", *MODEL_SOFTWARE},
+    "harness.data.sampling": MODEL_SOFTWARE,
+    "harness.data.transforms": MODEL_SOFTWARE,
+}
+ENTRIES_MAX = 12
+LINES_MAX = 300
 
 
 def module_name(path):
@@ -31,51 +59,30 @@ def module_name(path):
 MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 
-def imported_names(node):
-    """Names of what one statement imports: a module, or something in a module."""
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    assert node.level == 0, "relative import"
-    return [f"{node.module}.{alias.name}" for alias in node.names]
+@functools.cache
+def imports(module):
+    """Dotted names that a module imports anywhere in it, for its types as well."""
+    nodes = list(ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))))
+    plain = {alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names}
+    froms = [n for n in nodes if isinstance(n, ast.ImportFrom)]
+    return plain | {f"{n.module}.{alias.name}" for n in froms for alias in n.names}
 
 
-def is_for_types(node):
-    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
-
-
-def statements(node, skipped):
-    for child in ast.iter_child_nodes(node):
-        if not skipped(child):
-            yield child
-            yield from statements(child, skipped)
-
-
-def imports(name, skipped=lambda node: False):
-    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
-    found = [n for n in statements(tree, skipped) if isinstance(n, (ast.Import, ast.ImportFrom))]
-    return [imported for node in found for imported in imported_names(node)]
-
-
-def packages(names):
-    return {name.split(".")[0] for name in names}
-
-
-def own_module(imported):
-    """The module of the harness that holds an imported name, or None."""
-    while imported and imported not in MODULES:
-        imported = imported.rpartition(".")[0]
-    return imported or None
+def own_module(name):
+    """The module of the harness that holds a dotted name, or None."""
+    while name and name not in MODULES:
+        name = name.rpartition(".")[0]
+    return name if name != "harness" else None
 
 
 @functools.cache
-def neighbours(name):
-    """The modules of the harness that one imports anywhere, for types as well."""
-    return frozenset(filter(None, map(own_module, imports(name)))) - {"harness", name}
+def neighbours(module):
+    return frozenset(filter(None, map(own_module, imports(module)))) - {module}
 
 
 @functools.cache
-def reachable(name):
-    found, todo = set(), [name]
+def reachable(module):
+    found, todo = {module}, [module]
     while todo:
         new = neighbours(todo.pop()) - found
         found |= new
@@ -83,76 +90,73 @@ def reachable(name):
     return frozenset(found)
 
 
-def is_in(name, *places):
+def is_in(name, places):
     return any(name == place or name.startswith(f"{place}.") for place in places)
 
 
-def test_the_modules_are_found():
-    assert {"harness.spec", "harness.judge", "harness.judge.parity"} <= set(MODULES)
+def folder(module):
+    return module.split(".")[1]
+
+
+def may_import(module, other):
+    """Whether one module is above another, in its folder, or on the ground as it is."""
+    above, below = FLOORS[folder(module)], FLOORS[folder(other)]
+    return above < below or folder(module) == folder(other) or above == max(FLOORS.values())
+
+
+def test_the_imports_are_seen():
     assert neighbours("harness.contract.thresholds") >= {"harness.registry", "harness.judge.limits"}
     assert "harness.errors" in reachable("harness.devices.cpu")
+    assert "torch" in imports("harness.build.torch_model")
+    assert not may_import("harness.judge.parity", "harness.check.suite")
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_imports_point_one_way(name):
-    assert name not in reachable(name), f"{name} imports itself through {sorted(neighbours(name))}"
+def test_a_folder_imports_only_folders_below_it():
+    modules = [module for module in MODULES if module != "harness"]
+    assert {folder(module) for module in modules} == set(FLOORS)
+    arrows = [(module, other) for module in modules for other in neighbours(module)]
+    assert [arrow for arrow in arrows if not may_import(*arrow)] == []
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if is_in(name, "harness.judge")])
-def test_a_judge_knows_neither_models_nor_devices(name):
-    places = ("harness.registry", "harness.models", "harness.devices", "harness.runtimes")
-    assert [module for module in reachable(name) if is_in(module, *places)] == []
+def test_no_module_imports_itself_through_others():
+    try:
+        graphlib.TopologicalSorter({name: neighbours(name) for name in MODULES}).prepare()
+    except graphlib.CycleError as error:
+        raise AssertionError(" <- ".join(error.args[1])) from None
 
 
-PURE = (
-    "harness.data.sampling",
-    "harness.data.transforms",
-    "harness.measure.parity",
-    "harness.measure.accuracy",
-    "harness.measure.statistics",
-    "harness.judge",
-)
+def test_judges_and_measures_know_no_model_no_device_and_no_model_software():
+    reached = {
+        (module, name)
+        for module in MODULES
+        for place, forbidden in UNREACHABLE.items()
+        if is_in(module, [place])
+        for other in reachable(module)
+        for name in imports(other) | {other}
+        if is_in(name, forbidden)
+    }
+    assert reached == set()
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if is_in(name, *PURE)])
-def test_pure_modules_know_no_model_software(name):
-    users = [
-        module
-        for module in {name, *reachable(name)}
-        if packages(imports(module)) & {*MODEL_PACKAGES}
-    ]
-    assert users == []
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_heavy_packages_are_imported_where_they_are_used(name):
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
-    at_import = imports(name, lambda node: isinstance(node, functions) or is_for_types(node))
-    assert packages(at_import) & HEAVY == set()
-
-
-@pytest.mark.parametrize("name", sorted(SUITE_LEVEL))
-def test_only_the_suite_imports_the_suite(name):
-    if name not in MODULES:
-        pytest.skip(f"there is no {name}")
-    users = {module for module in MODULES if any(is_in(n, name) for n in neighbours(module))}
-    assert [user for user in users if not is_in(user, *SUITE_LEVEL)] == []
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_modules_stay_short(name):
-    lines = MODULES[name].read_text(encoding="utf-8").count("\n")
-    assert lines <= LONGER.get(str(MODULES[name].relative_to(ROOT)), 300)
+def test_the_tree_stays_small():
+    entries = [path.name for path in ROOT.iterdir() if not path.is_dir()]
+    assert len(entries) <= ENTRIES_MAX, entries
+    lines = {name: path.read_text("utf-8").count("\n") for name, path in MODULES.items()}
+    assert {name: count for name, count in lines.items() if count > LINES_MAX} == {}
 
 
 def test_importing_everything_loads_nothing_heavy():
-    code = f"""
-import importlib, sys
-for name in {[name for name in MODULES if not name.endswith("__main__")]}:
+    code = """
+import importlib, json, sys
+names, heavy = map(json.loads, sys.argv[1:])
+loaded = {}
+for name in names:
     importlib.import_module(name)
-print(sorted({HEAVY} & {{name.split(".")[0] for name in sys.modules}}))
+    for package in set(heavy).intersection(sys.modules) - set(loaded):
+        loaded[package] = name
+print(json.dumps(loaded))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT.parent, capture_output=True, text=True, check=False
-    )
-    assert (done.stdout, done.stderr) == ("[]\n", "")
+    words = [json.dumps(sorted(names)) for names in (MODULES, HEAVY)]
+    command = [sys.executable, "-W", "error", "-c", code, *words]
+    done = subprocess.run(command, cwd=ROOT.parent, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("{}\n", "")

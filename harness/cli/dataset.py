@@ -96,9 +96,7 @@ def _add_predict(actions: Any) -> None:
     added.add_argument("model", help="name, as `harness models` lists it")
     added.add_argument("--device", default="cpu", help="default: cpu")
     added.add_argument("--batch-size", type=positive, default=1, metavar="N")
-    added.add_argument(
-        "--shard", type=_shard, default=(0, 1), metavar="I/N", help="from 1/N to N/N"
-    )
+    added.add_argument("--shard", type=_shard, default=(0, 1), metavar="I/N", help="1/N to N/N")
     added.add_argument("--output", type=Path, required=True, metavar="FILE", help="an .npz file")
 
 
