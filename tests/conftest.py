@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import io
+import signal
 
 import pytest
 
@@ -206,6 +207,14 @@ def tiny_spec():
         output=TensorSpec("y", (2, 3)),
         softmax_in_graph=False,
     )
+
+
+@pytest.fixture
+def interruptible():
+    """Let child processes answer to SIGINT, which those of `nohup` and of `&` in a script ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def run_here(function, *args, heartbeat=None, timeout_s=None, log=None, failure=None):

@@ -153,7 +153,7 @@ def _is_free(store):
         return is_mine
 
 
-def test_ctrl_c_ends_the_processes_too(store):
+def test_ctrl_c_ends_the_processes_too(store, interruptible):
     def interrupt(child):
         os.killpg(child.pid, signal.SIGINT)
 

@@ -148,7 +148,7 @@ def test_output_of_the_child_goes_to_the_log(tmp_path, capfd):
     ("end", "number"),
     [(os.kill, signal.SIGKILL), (os.kill, signal.SIGINT), (os.killpg, signal.SIGINT)],
 )
-def test_child_ends_with_its_parent(end, number):
+def test_child_ends_with_its_parent(interruptible, end, number):
     command = [sys.executable, "-c", SLEEPS]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True

@@ -83,7 +83,7 @@ def test_what_a_command_leaves_behind_is_killed(tmp_path):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
-def test_no_child_outlives_the_harness(tmp_path, sent):
+def test_no_child_outlives_the_harness(tmp_path, interruptible, sent):
     pid_file = tmp_path / "pid"
     code = (
         "from harness.host.command import Command, run_command\n"
