@@ -137,3 +137,11 @@ def first_line(error: BaseException) -> str:
     """Return the first line of a foreign error that says something, or else its type."""
     lines = (line.strip() for line in str(error).splitlines())
     return next(filter(None, lines), type(error).__name__)
+
+
+def printable(text: str) -> str:
+    """Return text from outside as one line that moves no cursor: control characters are escaped."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )

@@ -58,6 +58,12 @@ def table_lines(records: Sequence[Record], waived: Collection[str] = ()) -> list
     ]
 
 
+def check_line(record: Record, waived: Collection[str] = ()) -> str:
+    """Return the line that a check gets when it ends: its outcome, margin and duration."""
+    outcome = _text(record, waived)
+    return f"{record.cell.id:<27} {record.check:<11} {outcome} {record.seconds:6.1f} s"
+
+
 def problem_lines(found: Sequence[Problem]) -> list[str]:
     """Return what is not green and why; checks with one reason in common stand together."""
     groups: dict[tuple[Status, str], list[str]] = {}

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.errors import HarnessError, StageError
+from harness.host.progress import Heartbeat
 
 T = TypeVar("T")
-Heartbeat = Callable[[float], None]
 
 _TICK_S = 1.0
 _GRACE_S = 10.0

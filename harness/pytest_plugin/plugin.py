@@ -1,5 +1,6 @@
 """The pytest plugin: options, cells, fixtures and hooks; what they do stands in other modules."""
 
+import math
 import os
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -11,13 +12,19 @@ from harness.build.workbench import Workbench
 from harness.check.suite import Suite
 from harness.contract.thresholds import tier_names
 from harness.decide.waivers import WaiverReview, review
-from harness.host.progress import Progress
+from harness.host.progress import INTERVAL_S
 from harness.host.site import load_site
 from harness.pytest_plugin.controller import (
     WORKER_RUN,
     Controller,
     scope_from_config,
     thresholds_path,
+)
+from harness.pytest_plugin.terminal import (
+    CheckLines,
+    is_check,
+    progress_from_config,
+    start_worker_progress,
 )
 from harness.record.record import Record, RunDirectory
 from harness.record.reproduce import reproduce_check
@@ -46,6 +53,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--site", type=Path, metavar="FILE", help="where this machine keeps checkpoints and data")
     add("--signoff", action="store_true", help="make the sign-off report of this run at its end")
     add("--run-dir", type=Path, metavar="DIR", help="folder of this run; by default a new one")
+    add(
+        "--progress-interval",
+        type=float,
+        default=INTERVAL_S,
+        metavar="SECONDS",
+        help="longest silence of a check in a pipe or a CI log (default: %(default)g)",
+    )
     add("--history", type=Path, metavar="FILE", help="add this run to the nightly history")
 
 
@@ -64,6 +78,19 @@ def pytest_configure(config: pytest.Config) -> None:
         controller = Controller(config)
         if config.pluginmanager.register(controller, CONTROLLER) is None:
             raise pytest.UsageError(f"without {CONTROLLER} nobody decides; do not block it")
+        config.pluginmanager.register(CheckLines(config), "acceptance-lines")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let a worker of xdist report its progress."""
+    start_worker_progress(session.config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run cell after cell, those of small models first, so that a verdict is seen early."""
+    others = [item for item in items if not is_check(item)]
+    items[:] = [*others, *sorted(filter(is_check, items), key=_cost)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -83,7 +110,9 @@ def acceptance_suite(request: pytest.FixtureRequest) -> Suite:
     config = request.config
     scope, run = scope_from_config(config), _run_directory(config)
     bench = Workbench(
-        load_site(config.getoption("--site"), os.environ), run.root / "logs", _progress(config)
+        load_site(config.getoption("--site"), os.environ),
+        run.root / "logs",
+        progress_from_config(config),
     )
     return Suite(scope.thresholds, scope.tier, bench, run)
 
@@ -93,7 +122,8 @@ def check(request: pytest.FixtureRequest, cell: Cell, acceptance_suite: Suite) -
     """Return what runs a check of the cell, keeps its record and ends the test by its outcome."""
 
     def run(name: Check) -> None:
-        record = acceptance_suite.check(cell, name)
+        with progress_from_config(request.config).watched(f"{cell.id} {name}"):
+            record = acceptance_suite.check(cell, name)
         request.node.stash[RECORD] = record
         request.node.user_properties.extend(_properties(record))
         config = request.config
@@ -138,11 +168,12 @@ def _run_directory(config: pytest.Config) -> RunDirectory:
     return run
 
 
-def _progress(config: pytest.Config) -> Progress:
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None or hasattr(config, "workerinput"):
-        return Progress()
-    return Progress(reporter._tw._file, reporter.ensure_newline)
+def _cost(item: pytest.Item) -> tuple[int, int, str, int]:
+    """Order checks by the input size of the model and the batch size, then by cell and check."""
+    cell: Cell = item.callspec.params["cell"]  # type: ignore[attr-defined]
+    checks = [number for number, name in enumerate(CHECKS) if item.get_closest_marker(name)]
+    size = math.prod(registry.model_spec(cell.model).input.shape)
+    return size, cell.batch, cell.id, min(checks, default=len(CHECKS))
 
 
 def _marks(names: tuple[str, ...]) -> list[pytest.MarkDecorator]:

@@ -1,6 +1,5 @@
 import io
-
-import pytest
+import time
 
 from harness.host.progress import Progress
 from harness.testing import FakeClock
@@ -11,59 +10,91 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize("stream", [None, io.StringIO()])
-def test_nothing_is_drawn_where_nobody_watches(stream):
-    progress = Progress(stream, before=lambda: pytest.fail("a line was begun"))
-    assert not progress.is_drawn
-    progress.heartbeat("export")(3.0)
-    count = progress.counter("parity", 4)
-    count(1)
-    count(4)
-    assert stream is None or stream.getvalue() == ""
+class Gone(io.StringIO):
+    def write(self, text):
+        raise BrokenPipeError
 
 
-def test_a_heartbeat_says_how_long_and_erases_itself():
-    screen = Terminal()
-    beat = Progress(screen).heartbeat("export timesformer")
+def test_a_terminal_shows_the_seconds_of_a_stage_in_one_line():
+    screen, begun = Terminal(), []
+    beat = Progress(screen, lambda: begun.append("line")).heartbeat("export timesformer")
     beat(1.2)
-    beat(61.0)
-    assert "\rexport timesformer: 1 s\x1b[K\r" in screen.getvalue()
-    assert screen.getvalue().endswith("\rexport timesformer: 61 s\x1b[K\r")
+    beat(90.0)
+    assert screen.getvalue() == (
+        "\rexport timesformer: 1 s\x1b[K\r\rexport timesformer: 90 s\x1b[K\r"
+    )
+    assert begun == ["line"]
 
 
-def test_a_counter_starts_a_line_counts_and_leaves_nothing():
-    screen, calls = Terminal(), []
-    count = Progress(screen, before=lambda: calls.append("before")).counter("parity", 4)
-    assert calls == ["before"]
-    for done in (1, 3, 4):
-        count(done)
-    text = screen.getvalue()
-    assert "parity" in text
-    assert "4" in text
-    assert text.endswith("\r")
-
-
-def test_a_counter_shows_rate_and_time_left(monkeypatch):
-    clock = FakeClock()
-    monkeypatch.setattr("tqdm.std.time", clock)
-    screen = Terminal()
-    count = Progress(screen).counter("accuracy", 400)
+def test_a_counter_shows_rate_time_left_and_a_bar_until_it_is_full():
+    clock, screen = FakeClock(), Terminal()
+    count = Progress(screen, clock=clock).counter("accuracy", 400)
+    count(0)
+    assert screen.getvalue().endswith("\raccuracy: 0 of 400 clips\x1b[K\r")
     clock.advance(10.0)
     count(100)
-    assert "100/400 [00:10<00:30, 10.00clip/s]" in screen.getvalue()
+    text = "accuracy: 100 of 400 clips, 10 clips/s, 30 s left [##........]"
+    assert screen.getvalue().endswith(f"\r{text}\x1b[K\r")
+    count(400)
+    assert screen.getvalue().endswith("\r\x1b[K\r")
 
 
-def test_a_counter_told_too_much_stops_at_its_total():
+def test_a_file_gets_a_line_only_after_each_interval():
+    clock, file = FakeClock(), io.StringIO()
+    progress = Progress(file, interval_s=30.0, clock=clock)
+    beat = progress.heartbeat("export")
+    for second in range(1, 70):
+        clock.advance(1.0)
+        beat(float(second))
+    assert file.getvalue() == "export: 30 s\nexport: 60 s\n"
+
+
+def test_a_stage_that_no_longer_reports_is_not_shown_as_running():
+    clock, file = FakeClock(), io.StringIO()
+    progress = Progress(file, interval_s=0.02, clock=clock)
+    with progress.watched("nonlocal_tiny-cpu-bs1 parity"):
+        progress.heartbeat("export")(7.0)
+        clock.advance(60.0)
+        while not file.getvalue():
+            time.sleep(0.01)
+    assert set(file.getvalue().splitlines()) == {"nonlocal_tiny-cpu-bs1 parity, 60 s"}
+
+
+def test_a_watched_block_that_says_nothing_is_shown_while_it_lasts():
     screen = Terminal()
-    count = Progress(screen).counter("parity", 2)
-    count(7)
-    count(7)
-    assert "7/2" not in screen.getvalue()
+    progress = Progress(screen, interval_s=0.02)
+    with progress.watched("nonlocal_tiny-cpu-bs1 parity"):
+        while "parity, 0 s\x1b[K" not in screen.getvalue():
+            time.sleep(0.01)
+    shown = screen.getvalue()
+    assert shown.endswith("\r\x1b[K")
+    time.sleep(0.05)
+    assert screen.getvalue() == shown
 
 
-def test_what_is_said_stays_even_in_a_file(caplog):
-    file, calls = io.StringIO(), []
-    Progress(file, before=lambda: calls.append("before")).say("waiting for npu1-chip0")
-    assert (file.getvalue(), calls) == ("waiting for npu1-chip0\n", ["before"])
-    Progress().say("waiting for npu1-chip1")
+def test_a_notice_takes_the_place_of_the_line_that_is_redrawn():
+    screen = Terminal()
+    progress = Progress(screen)
+    progress.heartbeat("export")(1.0)
+    progress.say("waiting for npu1-chip0")
+    assert screen.getvalue().endswith("\r\x1b[Kwaiting for npu1-chip0\n")
+
+
+def test_a_notice_is_one_line_that_moves_no_cursor():
+    file = io.StringIO()
+    Progress(file).say("held by \x1b[2Jme\nverified é")
+    assert file.getvalue() == "held by \\x1b[2Jme\\nverified é\n"
+
+
+def test_without_a_stream_notices_are_logged(caplog):
+    progress = Progress()
+    with progress.watched("parity"):
+        progress.counter("parity", 2)(1)
+        progress.say("waiting for npu1-chip1")
     assert caplog.messages == ["waiting for npu1-chip1"]
+
+
+def test_a_stream_that_fails_breaks_nothing():
+    progress = Progress(Gone(), interval_s=0.0)
+    progress.say("waiting")
+    progress.heartbeat("export")(1.0)

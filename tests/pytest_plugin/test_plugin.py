@@ -238,7 +238,7 @@ def test_a_laptop_judges_its_processor_and_lists_the_rest(site):
     assert re.search(r"nonlocal_tiny-cpu-bs1 +pass +pass", text)
     assert re.search(r"nonlocal_tiny-ascend310p-bs1 +not run", text)
     assert text.index("nonlocal_tiny-ascend310p-bs1") < text.index("nonlocal_tiny-cpu-bs1")
-    assert "Not required in this run:\nNOT RUN: nonlocal_r50-ascend310p-bs1:" in text
+    assert "Not required in this run:\nNOT RUN: nonlocal_tiny-ascend310p-bs1:" in text
     assert "ascend310p is not on this machine: npu-smi is not on PATH" in text
     facts = site.the_run.facts()
     assert "nonlocal_tiny-ascend310p-bs1:export" in facts.excused
