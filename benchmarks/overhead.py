@@ -25,7 +25,7 @@ from harness.data.datasets import motion8
 from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
 from harness.predict.run import feed_from_samples, scored_batches
-from harness.runtimes.ort import OrtSession, ort_session
+from harness.runtimes.ort.session import OrtSession, ort_session
 from harness.spec import Cell, Feed
 
 GOAL = 0.99

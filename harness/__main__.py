@@ -35,7 +35,7 @@ from harness.host.artifacts import ArtifactStore
 from harness.host.progress import Progress
 from harness.host.site import FIXTURES, Site, load_site
 from harness.measure.scores import best_classes, crop_mean
-from harness.predict.run import predict, stream_from_session
+from harness.predict.run import predict
 from harness.record.record import RunDirectory
 from harness.spec import Cell
 
@@ -161,7 +161,7 @@ def _run(options: argparse.Namespace) -> int:
     try:
         counter = bench.progress.counter(cell.id, len(clips.clips))
         preds = predict(
-            stream_from_session(session),
+            session.run_many,
             spec,
             cell.batch,
             samples(clips.clips, spec.protocol),

@@ -2,11 +2,14 @@
 
 import dataclasses
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from harness.spec import DeviceModel, Feed, OnnxModel
+
+# Name of the lock on the host's processor, and of the unit of a device that is that processor.
+HOST = "cpu"
 
 
 class Presence(enum.StrEnum):
@@ -38,23 +41,48 @@ class DeviceState:
 
 @dataclasses.dataclass(frozen=True)
 class DeviceSpec:
-    """What a device is, known without touching it.
+    """What a device is, known without touching it or importing its software.
 
     Attributes:
-        name: name of the file that defines it, and its pytest marker.
-        runtime: ``ort`` or ``cann``.
+        name: name of the file that declares it, and its pytest marker.
         description: for the help text.
+        runtime: the software that drives it, for people.
+        version_fact: name of the fact that holds the version of that software.
         precision: of the arithmetic, which chooses the parity limits.
-        allowed_ops: ONNX operators of the default domain that its compiler takes.
-        soc_names: chip names that count as this device (Ascend only).
+        label: what the guides call it; by default its name.
+        column: its place in tables and reports; devices without one come last, by name.
+        compared_with: devices whose speed the guides divide its own by.
+        scope: what one session measures: a chip, a card or a host; None: what the contract says.
+        facts: what its probe reports where it can; a fact of others does not apply to it.
+        chip_names: names of the chips that count as this device, for a runtime that has many.
+        is_host: whether it is the host's processor: everybody shares it, except during a timing.
     """
 
     name: str
-    runtime: Literal["ort", "cann"]
     description: str
+    runtime: str
+    version_fact: str
     precision: Literal["fp32", "fp16"]
-    allowed_ops: frozenset[str]
-    soc_names: tuple[str, ...] = ()
+    label: str = ""
+    column: int = 99
+    compared_with: tuple[str, ...] = ()
+    scope: Literal["chip", "card", "host"] | None = None
+    facts: tuple[str, ...] = ()
+    chip_names: tuple[str, ...] = ()
+    is_host: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class ToolState:
+    """One tool that a device needs: what the guides used, what is here, what to do.
+
+    ``advice`` is empty where nothing is missing.
+    """
+
+    name: str
+    of_guides: str
+    found: str
+    advice: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +111,12 @@ class LoopSettings:
 
 
 class Session(Protocol):
-    """A loaded model on a device."""
+    """A loaded model on a device. What has a body is a default, for sessions that inherit it."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a record should mention, such as warnings of the device's tools."""
+        return ()
 
     def run(self, feed: Feed) -> Feed:
         """Run one batch: arrays by input name in, arrays by output name out.
@@ -92,6 +125,14 @@ class Session(Protocol):
             RunError: the device failed; the message says what it printed.
         """
         ...
+
+    def run_many(self, feeds: Iterable[Feed]) -> Iterable[Feed]:
+        """Run batches in order, for sessions that are faster with many at a time.
+
+        Raises:
+            RunError: the device failed.
+        """
+        return map(self.run, feeds)
 
     def loop(self, feed: Feed, settings: LoopSettings) -> LoopTimes:
         """Run the same batch again and again and return the time of each query.
@@ -107,12 +148,13 @@ class Session(Protocol):
 
 
 class Device(Protocol):
-    """A place to build for and run on."""
+    """A place to build for and run on.
 
-    @property
-    def spec(self) -> DeviceSpec:
-        """What it is, known without touching it."""
-        ...
+    A device inherits this class and defines ``spec``, ``probe``, ``build`` and ``open``. The rest
+    has defaults, and a device overrides what it can do beyond them.
+    """
+
+    spec: DeviceSpec
 
     def probe(self) -> DeviceState:
         """Look for the device; never raises for a device that is absent or broken."""
@@ -133,3 +175,46 @@ class Device(Protocol):
             RunError: the model cannot be loaded.
         """
         ...
+
+    @property
+    def model_suffix(self) -> str:
+        """Ending of the file that ``build`` writes."""
+        return ".onnx"
+
+    def takes(self, op_type: str) -> bool:
+        """Whether its compiler takes an ONNX operator of the default domain."""
+        return True
+
+    def shaped_by(self, onnx: OnnxModel) -> Mapping[str, object]:
+        """Return what else shapes a build: options and the digest of the code that builds.
+
+        The ONNX file, the device and the facts of its probe are part of the key already.
+        """
+        return {}
+
+    def at(self, site: Any) -> "Device":
+        """Return the same device, reached by the tools that site.toml names."""
+        return self
+
+    def on(self, unit_id: str) -> "Device":
+        """Return the same device, bound to one of the units that its probe found."""
+        return self
+
+    def look(self) -> str:
+        """Return the state of the unit it is bound to, for a record; empty: nothing to report.
+
+        Raises:
+            DeviceError: the unit cannot be used.
+        """
+        return ""
+
+    def onnx_inside(self, model: DeviceModel) -> Path | None:
+        """Return the ONNX file whose nodes the device runs one by one, if it runs such a file.
+
+        The search for the first divergent node then goes on inside the built model.
+        """
+        return None
+
+    def toolchain(self) -> tuple[ToolState, ...]:
+        """Return the tools that the device needs, for ``harness doctor``; never raises."""
+        return ()

@@ -7,7 +7,7 @@ from typing import Any
 
 import harness.devices
 import harness.models
-from harness.device import Device
+from harness.device import Device, DeviceSpec
 from harness.errors import InputError
 from harness.spec import ModelSpec
 
@@ -35,16 +35,33 @@ def model_spec(name: str) -> ModelSpec:
     return spec
 
 
-def device(name: str) -> Device:
-    """Return the DEVICE of that name; nothing is probed.
+def device_spec(name: str) -> DeviceSpec:
+    """Return the SPEC of a device, without importing the software that drives it.
 
     Raises:
         InputError: no device has that name; the message lists those that exist.
     """
     _require("device", name, device_names())
-    found: Device = _definition(f"harness.devices.{name}", "DEVICE")
-    if found.spec.name != name:
-        raise InputError(f"harness/devices/{name}.py defines {found.spec.name!r}: rename one")
+    spec: DeviceSpec = _definition(f"harness.devices.{name}", "SPEC")
+    if spec.name != name:
+        raise InputError(f"harness/devices/{name}.py defines SPEC.name {spec.name!r}: rename one")
+    return spec
+
+
+def device_specs() -> dict[str, DeviceSpec]:
+    """Return the SPEC of every device by its name, in the order of tables and reports."""
+    specs = sorted(map(device_spec, device_names()), key=lambda spec: (spec.column, spec.name))
+    return {spec.name: spec for spec in specs}
+
+
+def device(name: str) -> Device:
+    """Return the device of that name; nothing is probed.
+
+    Raises:
+        InputError: no device has that name; the message lists those that exist.
+    """
+    device_spec(name)
+    found: Device = _definition(f"harness.devices.{name}", "device")()
     return found
 
 

@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class FakeClock:
         self._now_s += seconds
 
 
-class FakeSession:
+class FakeSession(Session):
     """A session whose model is a function of its feed; every query costs ``latency_s`` of a clock.
 
     With a FakeClock no time passes; without one it really sleeps.
@@ -78,7 +78,7 @@ class FakeSession:
 
 
 @dataclasses.dataclass
-class FakeDevice:
+class FakeDevice(Device):
     """A device that copies the ONNX file as its model and opens sessions of a function.
 
     ``state`` is what a probe finds; ``fault`` is raised by ``open``, and by ``build`` in the middle
@@ -117,12 +117,17 @@ class FakeDevice:
             raise self.fault
 
 
-class FaultySession:
+class FaultySession(Session):
     """A session whose outputs go through ``fault`` before anybody sees them."""
 
     def __init__(self, session: Session, fault: Callable[[Feed], Feed]) -> None:
         self._session = session
         self._fault = fault
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Notes of the session."""
+        return self._session.notes
 
     def run(self, feed: Feed) -> Feed:
         """Run the session and spoil what it says."""
@@ -140,16 +145,15 @@ class FaultySession:
 
 
 @dataclasses.dataclass
-class FaultyDevice:
+class FaultyDevice(Device):
     """A device that works, but for its outputs: ``make_fault`` gives each session its fault."""
 
     device: Device
     make_fault: Callable[[], Callable[[Feed], Feed]]
+    spec: DeviceSpec = dataclasses.field(init=False)
 
-    @property
-    def spec(self) -> DeviceSpec:
-        """What the device is."""
-        return self.device.spec
+    def __post_init__(self) -> None:
+        self.spec = self.device.spec
 
     def probe(self) -> DeviceState:
         """Probe the device."""
@@ -158,6 +162,35 @@ class FaultyDevice:
     def build(self, onnx: OnnxModel, target: Path) -> Mapping[str, Any]:
         """Build for the device."""
         return self.device.build(onnx, target)
+
+    @property
+    def model_suffix(self) -> str:
+        """Ending of what the device builds."""
+        return self.device.model_suffix
+
+    def takes(self, op_type: str) -> bool:
+        """Whether the device takes an operator."""
+        return self.device.takes(op_type)
+
+    def shaped_by(self, onnx: OnnxModel) -> Mapping[str, object]:
+        """Return what shapes the builds of the device."""
+        return self.device.shaped_by(onnx)
+
+    def at(self, site: Any) -> "FaultyDevice":
+        """Return the device with the tools of a site, and its fault."""
+        return dataclasses.replace(self, device=self.device.at(site))
+
+    def on(self, unit_id: str) -> "FaultyDevice":
+        """Return the device bound to a unit, and its fault."""
+        return dataclasses.replace(self, device=self.device.on(unit_id))
+
+    def look(self) -> str:
+        """Return the state of the unit."""
+        return self.device.look()
+
+    def onnx_inside(self, model: DeviceModel) -> Path | None:
+        """Return the ONNX file that the device runs."""
+        return self.device.onnx_inside(model)
 
     def open(self, model: DeviceModel) -> FaultySession:
         """Open a session and spoil it."""

@@ -51,7 +51,8 @@ def test_a_model_is_consistent(name):
 def test_a_device_is_called_like_its_file(name):
     device = registry.device(name)
     assert device.spec.name == name
-    assert device.spec.allowed_ops
+    assert device.takes("Conv")
+    assert not device.takes("Loop")
 
 
 @pytest.mark.parametrize(
@@ -83,14 +84,16 @@ def test_a_model_under_another_name_is_refused(define):
 
 
 def test_a_device_under_another_name_is_refused(define):
-    define("devices", "mine", "from harness.devices.cpu import DEVICE")
-    with pytest.raises(InputError, match=r"harness/devices/mine.py defines 'cpu': rename"):
+    define("devices", "mine", "from harness.devices.cpu import SPEC, device")
+    with pytest.raises(
+        InputError, match=r"harness/devices/mine.py defines SPEC.name 'cpu': rename"
+    ):
         registry.device("mine")
 
 
 @pytest.mark.parametrize(
     ("folder", "find", "attribute"),
-    [("models", registry.model_spec, "SPEC"), ("devices", registry.device, "DEVICE")],
+    [("models", registry.model_spec, "SPEC"), ("devices", registry.device_spec, "SPEC")],
 )
 def test_a_file_without_its_definition_is_refused(define, folder, find, attribute):
     define(folder, "mine", "")

@@ -7,7 +7,7 @@ import pytest
 from harness.device import LoopSettings, Presence
 from harness.errors import BuildError, RunError
 from harness.host.child_process import run_in_child
-from harness.registry import device, model_spec
+from harness.registry import device_spec, model_spec
 from harness.spec import Artifact, DeviceModel, OnnxModel
 from harness.testing import FakeClock, FakeDevice, FakeSession, FaultyDevice
 
@@ -55,7 +55,7 @@ def test_a_closed_session_refuses():
 
 
 def test_a_device_copies_its_model(onnx, tmp_path):
-    double = FakeDevice(device("cpu").spec, twice, latency_s=0.0)
+    double = FakeDevice(device_spec("cpu"), twice, latency_s=0.0)
     assert double.probe().presence is Presence.PRESENT
     target = tmp_path / "built"
     assert double.build(onnx, target) == {"double": True}
@@ -66,7 +66,7 @@ def test_a_device_copies_its_model(onnx, tmp_path):
 
 @pytest.mark.parametrize("error", [BuildError("refused"), KeyboardInterrupt("refused")])
 def test_a_fault_comes_in_the_middle_of_a_build(onnx, tmp_path, error):
-    double = FakeDevice(device("cpu").spec, twice, fault=error)
+    double = FakeDevice(device_spec("cpu"), twice, fault=error)
     with pytest.raises(type(error), match="refused"):
         double.build(onnx, tmp_path / "built")
     assert (tmp_path / "built").read_bytes() == b"half"
@@ -76,13 +76,13 @@ def test_a_fault_comes_in_the_middle_of_a_build(onnx, tmp_path, error):
 
 def test_a_signal_ends_the_process_that_builds(onnx, tmp_path):
     # A built-in function, so that this module must not be importable in the child.
-    double = FakeDevice(device("cpu").spec, dict, fault=signal.SIGTERM)
+    double = FakeDevice(device_spec("cpu"), dict, fault=signal.SIGTERM)
     with pytest.raises(BuildError, match="killed by SIGTERM"):
         run_in_child(double.build, onnx, tmp_path / "built", failure=BuildError)
 
 
 def test_a_faulty_device_works_but_for_its_outputs(onnx, tmp_path):
-    inner = FakeDevice(device("cpu").spec, twice, latency_s=0.0)
+    inner = FakeDevice(device_spec("cpu"), twice, latency_s=0.0)
     faulty = FaultyDevice(inner, lambda: spoilt)
     assert (faulty.spec, faulty.probe()) == (inner.spec, inner.probe())
     assert faulty.build(onnx, tmp_path / "built") == {"double": True}

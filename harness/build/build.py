@@ -19,13 +19,7 @@ from harness.host.child_process import run_in_child
 from harness.host.progress import Heartbeat, Progress
 from harness.host.provenance import code_digest, package_versions, sha256_from_file
 from harness.host.site import FIXTURES, Site, find_checkpoint
-from harness.runtimes import ort
-from harness.runtimes.ascend import atc
-from harness.runtimes.ascend import device as cann
 from harness.spec import DeviceModel, ModelSpec, OnnxModel, Weights
-
-# What writes the device model of each runtime.
-RUNTIME_CODE = {"ort": (ort,), "cann": (cann, atc)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,15 +148,13 @@ def device_model_from_onnx(
     name = device.spec.name
     inputs = {
         "onnx": onnx.artifact.sha256,
-        "options": list(onnx.spec.atc),
         "device": name,
         "machine": dict(facts),
-        "code": code_digest(*RUNTIME_CODE[device.spec.runtime]),
+        **device.shaped_by(onnx),
     }
-    suffix = "om" if device.spec.runtime == "cann" else "onnx"
     artifact = workshop.store.get_or_build(
         "device",
-        f"{onnx.spec.name}_bs{onnx.batch}_{name}.{suffix}",
+        f"{onnx.spec.name}_bs{onnx.batch}_{name}{device.model_suffix}",
         inputs,
         lambda target: workshop.run(
             f"build {onnx.spec.name} bs{onnx.batch} {name}",

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.build.onnx_export import onnx_problems, op_counts, tensor_spec_from_value_info
-from harness.device import DeviceSpec
+from harness.device import Device
 from harness.measure.export import ExportMeasurement, TensorFacts
 from harness.spec import ModelSpec
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def measure_export(
-    exported: Path, simplified: Path, spec: ModelSpec, batch: int, device: DeviceSpec
+    exported: Path, simplified: Path, spec: ModelSpec, batch: int, device: Device
 ) -> ExportMeasurement:
-    """Look at both files: valid, as declared, static; and what the device's compiler would take."""
+    """Look at both files: valid, as declared, static, and of operators that the device takes."""
     import onnx
 
     problems = [
@@ -28,9 +28,9 @@ def measure_export(
     proto = onnx.load(simplified)
     counts = op_counts(proto)
     problems += [
-        f"simplified: operator {name} ({count} nodes) is not in the allow list of {device.name}"
+        f"simplified: operator {name} ({count} nodes) is not in the allow list of {device.spec.name}"
         for name, count in counts.items()
-        if name not in device.allowed_ops
+        if not device.takes(name)
     ]
     return ExportMeasurement(
         problems=tuple(problems),

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from harness.build.onnx_export import onnx_facts, onnx_problems
 from harness.errors import SimplifyError, first_line
 from harness.measure.scores import scores_from_output
-from harness.runtimes.ort import ort_errors, ort_session
+from harness.runtimes.ort.session import ort_errors, ort_session
 from harness.spec import Feed, ModelSpec
 
 # Not a verdict, which the parity check gives on many inputs: a simplifier that folds a node wrongly

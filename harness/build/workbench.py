@@ -23,8 +23,6 @@ from harness.host.environment import rounding_facts
 from harness.host.locks import OnWait, exclusive, free_one, try_exclusive, wait_teller
 from harness.host.progress import Progress
 from harness.host.site import Site
-from harness.runtimes.ascend.device import CannDevice
-from harness.runtimes.ascend.site import tools_from_site
 from harness.spec import Cell, DeviceModel, ModelSpec, OnnxModel
 
 FindDevice = Callable[[str], Device]
@@ -87,27 +85,24 @@ class Workbench:
 
     def device(self, name: str) -> Device:
         """Return a device with the tools that the site names; nothing is probed."""
-        device = self._find_device(name)
-        if isinstance(device, CannDevice):
-            return device.with_tools(tools_from_site(self.site))
-        return device
+        return self._find_device(name).at(self.site)
 
     @contextlib.contextmanager
     def chip(self, name: str, *, is_alone: bool = False) -> Iterator[Device]:
         """Hold one chip of a device for as long as the block lasts: a free one, or wait for one.
 
-        The host's processor is held by the timing of ``is_alone`` only; other checks share it.
+        Only a timing, ``is_alone``, holds the host's processor; other checks share it.
 
         Raises:
             DeviceError: the device is absent or broken, or the lock cannot be made.
         """
         device, units = self.present_device(name), self.state(name).unit_ids
-        if units == ("cpu",) and not is_alone:
+        if device.spec.is_host and not is_alone:
             yield device
             return
         unit = free_one(units, self.site.lock_dir)
         with exclusive(unit, self.site.lock_dir, self.on_wait(unit)):
-            yield device.on(unit) if isinstance(device, CannDevice) else device
+            yield device.on(unit)
 
     @contextlib.contextmanager
     def chips(self, name: str) -> Iterator[Mapping[str, Device]]:
@@ -118,14 +113,15 @@ class Workbench:
         """
         device, units = self.present_device(name), self.state(name).unit_ids
         with contextlib.ExitStack() as stack:
-            if isinstance(device, CannDevice):
+            if device.spec.is_host:
+                free = list(units)
+            else:
                 held = {unit: try_exclusive(unit, self.site.lock_dir) for unit in units}
                 free = [unit for unit, lock in held.items() if stack.enter_context(lock)]
-                if free:
-                    yield {unit: device.on(unit) for unit in free}
-                    return
-            one = stack.enter_context(self.chip(name))
-            yield {getattr(one, "unit_id", None) or name: one}
+            if not free:
+                free = [free_one(units, self.site.lock_dir)]
+                stack.enter_context(exclusive(free[0], self.site.lock_dir, self.on_wait(free[0])))
+            yield {unit: device.on(unit) for unit in free}
 
     def clips_at_hand(self, model: str) -> tuple[ClipSet, Path]:
         """Return the clips of a model, else motion8's, and the folder of the decoded ones."""

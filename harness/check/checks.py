@@ -34,7 +34,7 @@ from harness.predict.device_predictions import open_session, smallest_of
 from harness.predict.host_scores import onnx_scores
 from harness.predict.parity_inputs import ParityInputs, parity_inputs
 from harness.predict.reference import torch_predictions, torch_scores
-from harness.predict.run import feed_from_tensors, run_tensors, stream_from_session
+from harness.predict.run import feed_from_tensors, run_tensors
 from harness.predict.shards import subset_of_clips
 from harness.record.npz import npz_from_arrays, npz_from_predictions
 from harness.record.npz import npz_from_labels as npz_labels
@@ -99,7 +99,7 @@ def check_export(context: Context) -> Found:
         simplified.artifact.path,
         context.spec,
         cell.batch,
-        bench.device(cell.device).spec,
+        bench.device(cell.device),
         failure=ExportError,
     )
     return Found(measurement, judge_export(measurement))
@@ -232,8 +232,8 @@ def _device_scores(context: Context, inputs: ParityInputs) -> npt.NDArray[np.flo
 def _scores(context: Context, session: Session, inputs: ParityInputs) -> npt.NDArray[np.float64]:
     cell = context.cell
     progress = context.bench.progress.counter(f"{cell.id} parity", len(inputs.tensors))
-    stream = stream_from_session(session)
-    return run_tensors(stream, context.spec, cell.batch, inputs.tensors, context.smallest, progress)
+    batches = session.run_many, context.spec, cell.batch
+    return run_tensors(*batches, inputs.tensors, context.smallest, progress)
 
 
 def _divergence(context: Context, scores: ChainScores, inputs: ParityInputs) -> str | None:
@@ -261,7 +261,5 @@ def _divergent_node(context: Context, tensor: npt.NDArray[np.float32]) -> str | 
     weights = bench.weights(cell.model).path
     node = first_divergent_module(context.spec, weights, exported, feed, allowed)
     node = node or first_divergent_node(exported, simplified, feed, allowed)
-    if node is None and bench.device(cell.device).spec.runtime == "ort":
-        built = bench.device_model(cell).artifact.path
-        node = first_divergent_node(simplified, built, feed, allowed)
-    return node
+    built = None if node else bench.device(cell.device).onnx_inside(bench.device_model(cell))
+    return node if built is None else first_divergent_node(simplified, built, feed, allowed)

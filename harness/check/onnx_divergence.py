@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import RunError
-from harness.runtimes.ort import ort_session
+from harness.runtimes.ort.session import ort_session
 from harness.spec import Feed
 
 if TYPE_CHECKING:

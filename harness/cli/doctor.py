@@ -1,20 +1,20 @@
 """What this machine can run and why not the rest."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness import registry
 from harness.build.build import weights_from_site
 from harness.data.datasets import clip_set_from_site
-from harness.device import Presence
+from harness.device import Device, DeviceState, Presence, ToolState
 from harness.errors import HarnessError
 from harness.host.environment import environment_facts
 from harness.host.site import FIXTURES, Site
-from harness.runtimes.ascend.doctor import Finding, findings
-from harness.runtimes.ascend.site import tools_from_site
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+DEFAULT_DEVICE = "cpu"
 SHIPPED = ("nonlocal_tiny", "timesformer_tiny")
 
 
@@ -33,25 +33,32 @@ def doctor_lines(site: Site) -> tuple[list[str], bool]:
         f"  cache                 {site.cache_dir}",
         f"  runs                  {site.run_root}",
     ]
-    lines += ["", "devices", *map(_device_line, registry.device_names())]
+    devices = [registry.device(name).at(site) for name in registry.device_specs()]
+    states = {device.spec.name: device.probe() for device in devices}
+    lines += ["", "devices", *(_device_line(name, state) for name, state in states.items())]
     lines += ["", "models"]
     told = {name: _model_line(name, site) for name in registry.model_names()}
-    lines += [line for line, _ in told.values()]
-    lines += ["", "Ascend toolchain: what the guides used, what is here"]
-    lines += [
-        line for finding in findings(tools_from_site(site)) for line in _finding_lines(finding)
-    ]
-    is_ready = registry.device("cpu").probe().presence is Presence.PRESENT
+    lines += [*(line for line, _ in told.values()), *_toolchain_lines(devices)]
+    is_ready = states[DEFAULT_DEVICE].presence is Presence.PRESENT
     return lines, is_ready and all(told[name][1] for name in SHIPPED)
 
 
-def _finding_lines(finding: Finding) -> list[str]:
-    line = f"  {finding.name:<16}{finding.of_guides:<18}{finding.found}"
-    return [line, f"      {finding.advice}"] if finding.advice else [line]
+def _toolchain_lines(devices: Sequence[Device]) -> list[str]:
+    lines = []
+    # Devices of one runtime need the same tools.
+    for runtime, device in {device.spec.runtime: device for device in devices}.items():
+        if tools := device.toolchain():
+            lines += ["", f"{runtime} toolchain: what the guides used, what is here"]
+            lines += [line for tool in tools for line in _tool_lines(tool)]
+    return lines
 
 
-def _device_line(name: str) -> str:
-    state = registry.device(name).probe()
+def _tool_lines(tool: ToolState) -> list[str]:
+    line = f"  {tool.name:<16}{tool.of_guides:<18}{tool.found}"
+    return [line, f"      {tool.advice}"] if tool.advice else [line]
+
+
+def _device_line(name: str, state: DeviceState) -> str:
     return f"  {name:<12}{state.presence:<10}{state.detail}"
 
 

@@ -88,7 +88,7 @@ def scope_from_options(
     name = tier or (named_tiers[0] if len(named_tiers) == 1 else DEFAULT_TIER)
     cells = thresholds.cells(name)
     for required in required_devices:
-        registry.device(required)
+        registry.device_spec(required)
     _require_known("model", models, [cell.model for cell in cells], name)
     _require_known("batch size", batch_sizes, [cell.batch for cell in cells], name)
     chosen = tuple(

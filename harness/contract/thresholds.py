@@ -78,7 +78,7 @@ class Thresholds:
         device = model.devices[cell.device]
         clip_set = self.file.clip_sets[model.clip_set]
         return Limits(
-            parity=model.parity[registry.device(cell.device).spec.precision],
+            parity=model.parity[registry.device_spec(cell.device).precision],
             host_parity=model.parity["fp32"],
             accuracy=AccuracyLimits(
                 top1=device.top1,
@@ -174,7 +174,7 @@ def _model_problems(file: ThresholdsFile, name: str) -> Iterable[str]:
     for device in table.devices:
         yield from _device_problems(f"{key}.devices.{device}", device, table, spec)
     known = [device for device in table.devices if device in registry.device_names()]
-    used = {"fp32", *(registry.device(device).spec.precision for device in known)}
+    used = {"fp32", *(registry.device_spec(device).precision for device in known)}
     for precision in sorted(used - table.parity.keys()):
         yield f"{key}.parity.{precision}: missing, though the chain or a device computes in it"
     for precision in sorted(table.parity.keys() - used):

@@ -8,16 +8,13 @@ import contextlib
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
+from harness import registry
 from harness.errors import RecordError
 from harness.judge.limits import ThroughputReference
 from harness.measure.statistics import Interval
 from harness.measure.throughput import SpeedSeries, ThroughputMeasurement
 from harness.record.record import Record
 from harness.spec import Cell, Status
-
-# The guides' comparisons: the newer Ascend chip with the older one, and with a T4.
-COMPARED = (("ascend310p", "ascend310"), ("ascend310p", "cuda"))
-GUIDE_NAMES = {"ascend310p": "310P", "ascend310": "310", "cuda": "T4"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,10 +97,17 @@ def ratios(speeds: Sequence[CellSpeed]) -> tuple[Ratio, ...]:
     return tuple(
         ratio
         for model in dict.fromkeys(speed.cell.model for speed in speeds)
-        for pair in COMPARED
-        if (model, pair[0]) in groups and (model, pair[1]) in groups
-        for ratio in _ratios(groups[model, pair[0]], groups[model, pair[1]])
+        for name, spec in registry.device_specs().items()
+        for other in spec.compared_with
+        if (model, name) in groups and (model, other) in groups
+        for ratio in _ratios(groups[model, name], groups[model, other])
     )
+
+
+def guide_names(devices: Iterable[str]) -> list[str]:
+    """Return what the guides call some devices."""
+    specs = registry.device_specs()
+    return [specs[name].label or name for name in devices]
 
 
 def speed_lines(
@@ -134,8 +138,9 @@ def _speed(record: Record, reference: ThroughputReference) -> CellSpeed | None:
     if speed is None:
         return None
     series: SpeedSeries = speed.per_s
-    # One process has one chip, whatever the guide's number is of.
-    scope = "chip" if "soc_version" in record.device_facts else reference.scope
+    # A session may be on one chip, whatever the guide's number is of.
+    spec = registry.device_specs().get(record.device)
+    scope = reference.scope if spec is None or spec.scope is None else spec.scope
     golden = reference.golden if reference.unit == "clips/s" else None
     return CellSpeed(record.cell, series.mean, series.bounds, scope, golden, reference.scope)
 
@@ -221,13 +226,12 @@ def _also(best: BestBatch) -> str:
 
 
 def _ratio_line(ratio: Ratio) -> str:
-    guide_names = " / ".join(GUIDE_NAMES[device] for device in ratio.devices)
     batches = " / ".join(f"bs{batch}" for batch in dict.fromkeys(ratio.batches))
     names = " / ".join(ratio.devices)
     line = f"    {ratio.model} {names} at {'the best ' if ratio.is_best else ''}{batches}:"
     line += f" {ratio.value:.2f} ({' to '.join(ratio.scopes)})"
     if ratio.guide is None:
         return line
-    line += f"; guide, {guide_names}: {ratio.guide:.2f} ({' to '.join(ratio.guide_scopes)})"
+    line += f"; guide, {' / '.join(guide_names(ratio.devices))}: {ratio.guide:.2f} ({' to '.join(ratio.guide_scopes)})"
     is_alike = ratio.scopes == ratio.guide_scopes
     return line if is_alike else f"{line}: not of the same scope, so not to be compared"

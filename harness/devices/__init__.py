@@ -1,1 +1,5 @@
-"""Where it runs: one file a device, each defining DEVICE, found by file name."""
+"""Where models run: one file a device, found by its name.
+
+Each file defines SPEC, which is known without the device's software, and ``device()``, which
+imports that software.
+"""

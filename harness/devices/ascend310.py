@@ -1,16 +1,23 @@
 """Ascend 310: the chip of the Atlas 300I (four to a card)."""
 
-from harness.device import DeviceSpec
-from harness.runtimes.ascend.device import CannDevice
-from harness.runtimes.ascend.operators import ATC_OPS
+from harness.device import Device, DeviceSpec
 
-DEVICE = CannDevice(
-    DeviceSpec(
-        name="ascend310",
-        runtime="cann",
-        description="Ascend 310, through atc and ais_bench",
-        precision="fp16",
-        allowed_ops=ATC_OPS,
-        soc_names=("310",),
-    )
+SPEC = DeviceSpec(
+    name="ascend310",
+    description="Ascend 310, through atc and ais_bench",
+    runtime="CANN",
+    version_fact="cann",
+    precision="fp16",
+    label="310",
+    column=1,
+    chip_names=("310",),
+    scope="chip",
+    facts=("chip", "driver", "firmware", "cann"),
 )
+
+
+def device() -> Device:
+    """Return the device."""
+    from harness.runtimes.ascend.device import CannDevice
+
+    return CannDevice(SPEC)

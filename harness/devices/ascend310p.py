@@ -1,16 +1,24 @@
 """Ascend 310P: the chip of the Atlas 300I Pro, 300V Pro and 300I Duo (two to a card)."""
 
-from harness.device import DeviceSpec
-from harness.runtimes.ascend.device import CannDevice
-from harness.runtimes.ascend.operators import ATC_OPS
+from harness.device import Device, DeviceSpec
 
-DEVICE = CannDevice(
-    DeviceSpec(
-        name="ascend310p",
-        runtime="cann",
-        description="Ascend 310P, through atc and ais_bench",
-        precision="fp16",
-        allowed_ops=ATC_OPS,
-        soc_names=("310P1", "310P3", "310P5", "310P7"),
-    )
+SPEC = DeviceSpec(
+    name="ascend310p",
+    description="Ascend 310P, through atc and ais_bench",
+    runtime="CANN",
+    version_fact="cann",
+    precision="fp16",
+    label="310P",
+    column=2,
+    chip_names=("310P1", "310P3", "310P5", "310P7"),
+    compared_with=("ascend310", "cuda"),
+    scope="chip",
+    facts=("chip", "driver", "firmware", "cann"),
 )
+
+
+def device() -> Device:
+    """Return the device."""
+    from harness.runtimes.ascend.device import CannDevice
+
+    return CannDevice(SPEC)

@@ -1,16 +1,20 @@
-"""The host's processor, by ONNX Runtime: the embedded default on which everything works."""
+"""The host's processor, by ONNX Runtime: the default, on which everything works."""
 
-from harness.device import DeviceSpec
-from harness.runtimes.ort import OrtDevice
-from harness.runtimes.ort_operators import OPSET11_OPS
+from harness.device import Device, DeviceSpec
 
-DEVICE = OrtDevice(
-    DeviceSpec(
-        name="cpu",
-        runtime="ort",
-        description="this host's CPU, by ONNX Runtime",
-        precision="fp32",
-        allowed_ops=OPSET11_OPS,
-    ),
-    provider="CPUExecutionProvider",
+SPEC = DeviceSpec(
+    name="cpu",
+    description="this host's CPU, by ONNX Runtime",
+    runtime="ONNX Runtime",
+    version_fact="onnxruntime",
+    precision="fp32",
+    column=4,
+    is_host=True,
 )
+
+
+def device() -> Device:
+    """Return the device."""
+    from harness.runtimes.ort.device import OrtDevice
+
+    return OrtDevice(SPEC, provider="CPUExecutionProvider")

@@ -16,7 +16,6 @@ from harness.host.child_process import run_in_child
 from harness.host.progress import Counter, Heartbeat
 from harness.predict.device_predictions import Plan, plan_from_bench, session_on, shard_predictions
 from harness.predict.shards import merged, shard_of_clips
-from harness.runtimes.ascend.device import CannDevice
 from harness.spec import Cell, DeviceModel
 
 Shard = tuple[int, int]
@@ -33,8 +32,8 @@ def chip_predictions(
     finds what it did whoever is on the chips by then.
 
     Returns:
-        The predictions, in the order of the clip set; and what npu-smi said of each chip before
-        and after, with the notes of its session.
+        The predictions, in the order of the clip set; and the state of each chip before and
+        after, with the notes of its session.
 
     Raises:
         RunError: a device failed; the message names the chip.
@@ -45,8 +44,7 @@ def chip_predictions(
     units = bench.state(cell.device).unit_ids
     title = f"{cell.id} accuracy"
     with bench.chips(cell.device) as chips:
-        # A device that cannot be told which of its units to use is one, however many it has.
-        if len(units) == 1 or not chips.keys() <= set(units):
+        if len(units) == 1:
             (device,) = chips.values()
             counter = bench.progress.counter(title, len(plan.wanted.clips))
             return predict_shard(plan, device, model, (0, 1), counter)
@@ -72,13 +70,13 @@ def predict_shard(
     notes: list[str] = []
     with _watched(device, notes), session_on(device, model) as session:
         preds = shard_predictions(plan, session, shard, progress)
-        notes += getattr(session, "notes", ())
+        notes += session.notes
     return preds, tuple(notes)
 
 
 @contextlib.contextmanager
 def _watched(device: Device, notes: list[str]) -> Iterator[None]:
-    """Note what npu-smi says of a chip before and after the block."""
+    """Note the state of a chip before and after the block."""
     notes += _look(device, "before")
     yield
     try:
@@ -90,10 +88,8 @@ def _watched(device: Device, notes: list[str]) -> Iterator[None]:
 
 
 def _look(device: Device, when: str) -> list[str]:
-    if not isinstance(device, CannDevice):
-        return []
-    unit = device.unit()
-    return [f"{unit.id} {when}: {unit.text}"]
+    state = device.look()
+    return [f"{when}: {state}"] if state else []
 
 
 class _StoppedError(Exception):

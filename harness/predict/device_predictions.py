@@ -14,7 +14,6 @@ from harness.data.streaming import stored_samples
 from harness.device import Device, Session
 from harness.measure.scores import FLOAT16_SMALLEST_NORMAL, FLOAT32_SMALLEST_NORMAL
 from harness.predict.journal import Work, journal_at, predict_resumed
-from harness.predict.run import stream_from_session
 from harness.predict.shards import shard_of_clips
 from harness.spec import Cell, DeviceModel, ModelSpec
 
@@ -100,8 +99,7 @@ def shard_predictions(
     samples = functools.partial(stored_samples, plan.store(), batch=batch, stopped=stopped)
     with journal_at(plan.cache / "partial", plan.key, plan.spec, clips) as journal:
         work = Work(clips, samples, journal, stopped.set)
-        stream = stream_from_session(session)
-        return predict_resumed(stream, plan.spec, batch, work, progress, plan.smallest)
+        return predict_resumed(session.run_many, plan.spec, batch, work, progress, plan.smallest)
 
 
 @contextlib.contextmanager

@@ -13,10 +13,10 @@ from harness.host.provenance import code_digest, package_versions
 from harness.measure import scores
 from harness.predict import run
 from harness.predict.parity_inputs import ParityInputs
-from harness.predict.run import run_tensors, stream_from_session
+from harness.predict.run import run_tensors
 from harness.record.npz import npz_from_arrays
-from harness.runtimes import ort
-from harness.runtimes.ort import OrtSession, ort_errors, ort_session
+from harness.runtimes.ort import session as loaded
+from harness.runtimes.ort.session import OrtSession, ort_errors, ort_session
 from harness.spec import OnnxModel
 
 
@@ -43,8 +43,7 @@ def onnx_scores(
             raise RunError(f"ONNX Runtime cannot load {path}: {first_line(error)}") from error
         title = f"onnx {spec.name} batch {model.batch} on the host"
         count = workshop.progress.counter(title, len(inputs.tensors))
-        stream = stream_from_session(session)
-        rows = run_tensors(stream, spec, model.batch, inputs.tensors, progress=count)
+        rows = run_tensors(session.run_many, spec, model.batch, inputs.tensors, progress=count)
         target.write_bytes(npz_from_arrays(scores=rows))
         return {"inputs": len(inputs.tensors)}
 
@@ -54,7 +53,7 @@ def onnx_scores(
         "spec": dataclasses.asdict(spec),
         "tensors": inputs.digest,
         "versions": package_versions("onnxruntime", "numpy"),
-        "code": code_digest(ort, run, scores),
+        "code": code_digest(loaded, run, scores),
         "machine": rounding_facts(),
     }
     artifact = workshop.store.get_or_build(

@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from harness.clips import Predictions, Sample
 from harness.data.loading import Unreadable
-from harness.device import Session
 from harness.errors import RunError
 from harness.measure.scores import FLOAT32_SMALLEST_NORMAL, scores_from_output
 from harness.spec import Feed, ModelSpec
@@ -33,12 +32,6 @@ AHEAD = 2
 def stream_from_runner(run: Callable[[Feed], Feed]) -> Stream:
     """Return what runs batch after batch through ``run``."""
     return lambda feeds: map(run, feeds)
-
-
-def stream_from_session(session: Session) -> Stream:
-    """Return what runs many batches in order: ``run_many`` where a session knows a faster way."""
-    many: Stream | None = getattr(session, "run_many", None)
-    return many or stream_from_runner(session.run)
 
 
 def predict(

@@ -67,9 +67,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers and, in the process that reports, the part that decides."""
-    for name in registry.device_names():
-        description = registry.device(name).spec.description
-        config.addinivalue_line("markers", f"{name}: cells on {description}")
+    for name, spec in registry.device_specs().items():
+        config.addinivalue_line("markers", f"{name}: cells on {spec.description}")
     for check in CHECKS:
         config.addinivalue_line("markers", f"{check}: the {check} check of a cell")
     for tier in tier_names(thresholds_path(config)):

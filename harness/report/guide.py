@@ -2,16 +2,18 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from harness import registry
 from harness.contract.thresholds import Thresholds
 from harness.decide.speeds import (
-    GUIDE_NAMES,
     BestBatch,
     CellSpeed,
     Ratio,
     best_batches,
+    guide_names,
     ratios,
     speeds_from_records,
 )
+from harness.device import DeviceSpec
 from harness.host.environment import UNKNOWN
 from harness.judge.limits import ThroughputReference
 from harness.measure.accuracy import AccuracyMeasurement
@@ -44,20 +46,17 @@ def _version_rows(records: Iterable[Record], runs: Mapping[str, RunLine]) -> Ite
     first = {(record.run_id, record.device): record for record in reversed(list(records))}
     for run_id, device in sorted(first):
         facts, run = first[run_id, device].device_facts, runs[run_id]
-        environment = run.environment
-        # What a device does not have is not unknown.
-        missing = UNKNOWN if device.startswith("ascend") else "none"
+        environment, spec = run.environment, registry.device_specs().get(device)
+        is_host = spec is not None and spec.is_host
         yield VersionRow(
             run_id=run_id,
             host=run.host,
             device=device,
-            chip=facts.get(
-                "chip", environment.get("cpu.model", UNKNOWN) if device == "cpu" else UNKNOWN
-            ),
-            driver=facts.get("driver", "none" if device == "cpu" else UNKNOWN),
-            firmware=facts.get("firmware", missing),
-            cann=facts.get("cann", missing),
-            runtime=_runtime(facts),
+            chip=environment.get("cpu.model", UNKNOWN) if is_host else _fact("chip", facts, spec),
+            driver=_fact("driver", facts, spec),
+            firmware=_fact("firmware", facts, spec),
+            cann=_fact("cann", facts, spec),
+            runtime=_runtime(facts, spec),
             python=environment.get("python", UNKNOWN),
             torch=environment.get("package.torch", UNKNOWN),
             os=environment.get("os", UNKNOWN),
@@ -72,10 +71,15 @@ def _distinct(rows: Iterable[VersionRow]) -> tuple[VersionRow, ...]:
     return tuple(first.values())
 
 
-def _runtime(facts: Mapping[str, str]) -> str:
-    if "onnxruntime" in facts:
-        return f"ONNX Runtime {facts['onnxruntime']}"
-    return f"CANN {facts['cann']}" if "cann" in facts else UNKNOWN
+def _fact(name: str, facts: Mapping[str, str], spec: DeviceSpec | None) -> str:
+    """Return a fact; what a device does not have is not unknown."""
+    return facts.get(name, UNKNOWN if spec is None or name in spec.facts else "none")
+
+
+def _runtime(facts: Mapping[str, str], spec: DeviceSpec | None) -> str:
+    if spec is None or spec.version_fact not in facts:
+        return UNKNOWN
+    return f"{spec.runtime} {facts[spec.version_fact]}"
 
 
 def _accuracy_rows(records: Sequence[Record], thresholds: Thresholds) -> Iterator[AccuracyRow]:
@@ -158,7 +162,7 @@ def _is_of(ratio: Ratio, batch: int | None) -> bool:
 
 def _ratio_figure(ratio: Ratio) -> RatioFigure:
     return RatioFigure(
-        name="/".join(GUIDE_NAMES[device] for device in ratio.devices),
+        name="/".join(guide_names(ratio.devices)),
         value=ratio.value,
         scopes=ratio.scopes,
         guide=ratio.guide,

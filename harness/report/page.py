@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, get_args
 
+from harness import registry
 from harness.report import charts
 from harness.report.evidence import Evidence, class_name, confused, movers
 from harness.report.lines import blocker_kind
@@ -143,8 +144,8 @@ def limits_of_chain(cell: CellLine) -> dict[str, float]:
 def devices_of(items: Iterable[ThroughputRow]) -> list[str]:
     """Return the devices of some rows in the order of the guides."""
     found = {device for row in items for device in row.speeds}
-    order = ["ascend310", "ascend310p", "cuda", "cpu"]
-    return sorted(found, key=lambda name: (order.index(name) if name in order else 9, name))
+    order = [*registry.device_specs(), *sorted(found)]
+    return sorted(found, key=order.index)
 
 
 def _frames(evidence: Mapping[str, Evidence]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 import dataclasses
 import importlib.util
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -15,8 +16,9 @@ from harness.build.build import (
 )
 from harness.build.torch_model import SEED
 from harness.errors import BuildError, CheckpointError, ExportError
+from harness.host import provenance
 from harness.host.site import load_site
-from harness.registry import device
+from harness.registry import device, device_spec
 from harness.spec import ATC
 from harness.testing import FakeDevice
 
@@ -66,7 +68,7 @@ def test_nothing_changed_runs_nothing(chain, ran, workshop):
         ({"opset": 13}, ["export"]),
         ({"softmax_in_graph": False}, ["export"]),
         ({"overrides": {}}, ["export"]),
-        ({"atc": (*ATC, "--insert_op_conf=a")}, ["export", "build"]),
+        ({"atc": (*ATC, "--insert_op_conf=a")}, ["export"]),
         ({"facts": {"cpu.model": "another"}}, ["build"]),
         ({"device_name": "ascend310p"}, ["build"]),
     ],
@@ -111,20 +113,19 @@ def test_another_version_is_another_artifact(chain, ran, monkeypatch, package, r
         ("harness.build.torch_model", ["export"]),
         ("harness.build.narrow_tsm", ["export"]),
         ("harness.build.simplify", ["simplify"]),
-        ("harness.runtimes.ort", ["build"]),
+        ("harness.runtimes.ort.device", ["build"]),
         ("harness.runtimes.ascend.atc", []),
     ],
 )
 def test_other_code_is_another_artifact(chain, ran, monkeypatch, module, rerun):
     chain()
     ran.clear()
-    real = build.code_digest
+    real = provenance.sha256_from_file
+    changed = Path(importlib.import_module(module).__file__)
     monkeypatch.setattr(
-        build,
-        "code_digest",
-        lambda *modules: {
-            name: "other" if name == module else digest for name, digest in real(*modules).items()
-        },
+        provenance,
+        "sha256_from_file",
+        lambda path: "other" if path == changed else real(path),
     )
     chain()
     assert ran == rerun
@@ -132,8 +133,10 @@ def test_other_code_is_another_artifact(chain, ran, monkeypatch, module, rerun):
 
 def test_an_offline_model_is_keyed_by_the_code_that_calls_atc(chain, ran):
     *_, built = chain(device_name="ascend310p")
-    code = built.artifact.provenance["inputs"]["code"]
-    assert code.keys() == {"harness.runtimes.ascend.device", "harness.runtimes.ascend.atc"}
+    inputs = built.artifact.provenance["inputs"]
+    assert inputs["options"] == list(built.onnx.spec.atc)
+    code = {"harness.runtimes.ascend.device", "harness.runtimes.ascend.atc"}
+    assert inputs["code"].keys() == code
     assert built.artifact.path.suffix == ".om"
 
 
@@ -167,14 +170,14 @@ def test_facts_say_what_a_stage_took(chain, in_process, torch):
 def test_a_stage_in_its_own_process_is_measured_and_logged(chain, ran, workshop, monkeypatch):
     _, simplified, _ = chain()
     monkeypatch.undo()
-    double = FakeDevice(device("cpu").spec, dict)
+    double = FakeDevice(device_spec("cpu"), dict)
     built = device_model_from_onnx(simplified, double, {"by": "a double"}, workshop)
     assert built.artifact.provenance["facts"]["double"] is True
     assert built.artifact.provenance["facts"]["seconds"] >= 0.0
     assert built.artifact.provenance["facts"]["peak_bytes"] > 1e6
     assert built.artifact.sha256 == simplified.artifact.sha256
     assert (workshop.log_dir / "build-nonlocal_tiny-bs1-cpu.log").exists()
-    killed = FakeDevice(device("cpu").spec, dict, fault=signal.SIGKILL)
+    killed = FakeDevice(device_spec("cpu"), dict, fault=signal.SIGKILL)
     with pytest.raises(BuildError, match=r"killed by SIGKILL.*out-of-memory"):
         device_model_from_onnx(simplified, killed, {"by": "the dead"}, workshop)
     assert [path.name for path in workshop.log_dir.parent.glob("cache/device/??/.*")] == []

@@ -7,8 +7,8 @@ from harness.build import onnx_export
 from harness.build.onnx_export import onnx_facts, onnx_problems, op_counts, write_onnx
 from harness.build.torch_model import run_torch
 from harness.errors import ExportError
-from harness.runtimes.ort import ort_session
-from harness.runtimes.ort_operators import OPSET11_OPS
+from harness.runtimes.ort.operators import OPSET11_OPS
+from harness.runtimes.ort.session import ort_session
 from harness.spec import TensorSpec
 
 FAMILIES = ("nonlocal", "timesformer")

@@ -6,7 +6,7 @@ import pytest
 from harness.build.onnx_export import onnx_facts
 from harness.build.simplify import MAX_RELATIVE_L2, write_simplified
 from harness.errors import SimplifyError
-from harness.runtimes.ort import ort_session
+from harness.runtimes.ort.session import ort_session
 from harness.spec import TensorSpec
 
 FAMILIES = ("nonlocal", "timesformer")

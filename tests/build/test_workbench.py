@@ -6,26 +6,27 @@ from harness.device import DeviceState, Presence
 from harness.errors import DeviceAbsent, DeviceBroken
 from harness.host.locks import exclusive
 from harness.host.progress import Progress
-from harness.registry import device
+from harness.registry import device_spec
 from harness.spec import Cell
 from harness.testing import FakeDevice
 
-CELL = Cell("nonlocal_tiny", "cpu", 4)
+CELL = Cell("nonlocal_tiny", "cuda", 4)
 
 
 @pytest.fixture
 def bench_of(clean, make_suite, cache):
-    def bench(state):
-        return make_suite(cache, {"cpu": FakeDevice(device("cpu").spec, dict, state=state)}).bench
+    def bench(state, name="cuda"):
+        double = FakeDevice(device_spec(name), dict, state=state)
+        return make_suite(cache, {name: double}).bench
 
     return bench
 
 
 def test_everything_slow_is_done_once(bench_of, monkeypatch):
-    bench = bench_of(DeviceState(Presence.PRESENT, "a double", {}, ("cpu",)))
-    double, probes = bench.device("cpu"), []
+    bench = bench_of(DeviceState(Presence.PRESENT, "a double", {}, ("cuda",)))
+    double, probes = bench.device("cuda"), []
     monkeypatch.setattr(double, "probe", lambda: probes.append(1) or double.state)
-    assert bench.state("cpu") is bench.state("cpu")
+    assert bench.state("cuda") is bench.state("cuda")
     assert len(probes) == 1
     assert bench.weights("nonlocal_tiny") is bench.weights("nonlocal_tiny")
 
@@ -33,14 +34,14 @@ def test_everything_slow_is_done_once(bench_of, monkeypatch):
 @pytest.mark.parametrize(
     ("state", "error", "said"),
     [
-        (DeviceState(Presence.ABSENT, "no card"), DeviceAbsent, "cpu is not on this machine: no"),
-        (DeviceState(Presence.BROKEN, "it hangs"), DeviceBroken, "cpu does not work: it hangs"),
+        (DeviceState(Presence.ABSENT, "no card"), DeviceAbsent, "cuda is not on this machine: no"),
+        (DeviceState(Presence.BROKEN, "it hangs"), DeviceBroken, "cuda does not work: it hangs"),
         (DeviceState(Presence.PRESENT, "there"), DeviceBroken, "no unit of it may be used"),
     ],
 )
 def test_only_a_present_device_is_given(bench_of, state, error, said):
     with pytest.raises(error, match=said):
-        bench_of(state).present_device("cpu")
+        bench_of(state).present_device("cuda")
 
 
 def test_a_device_model_does_not_depend_on_how_warm_a_chip_is(bench_of, in_process):
@@ -65,8 +66,8 @@ def test_the_clips_of_a_model_are_those_of_its_data_set(clean):
 def test_a_free_chip_is_taken(bench_of):
     bench = bench_of(DeviceState(Presence.PRESENT, "", {}, ("chip0", "chip1")))
     locks = bench.site.lock_dir
-    with exclusive("chip0", locks), bench.chip("cpu") as found:
-        assert found is bench.device("cpu")
+    with exclusive("chip0", locks), bench.chip("cuda") as found:
+        assert found is bench.device("cuda")
         assert (locks / "chip1.lock.owner").exists()
     assert not (locks / "chip1.lock.owner").exists()
 

@@ -17,7 +17,7 @@ from harness.measure.throughput import SessionTiming
 from harness.predict.device_predictions import open_session
 from harness.predict.parity_inputs import parity_inputs
 from harness.predict.shards import subset_of_clips
-from harness.registry import device
+from harness.registry import device_spec
 from harness.spec import CHECKS, Cell, Status
 from harness.testing import FakeDevice, FakeSession
 
@@ -138,7 +138,7 @@ class Held:
 
 def fake(**options):
     state = DeviceState(Presence.PRESENT, "a double", {"by": "checks"}, ("chip7", "chip8"))
-    return FakeDevice(device("cuda").spec, dict, state=state, **options)
+    return FakeDevice(device_spec("cuda"), dict, state=state, **options)
 
 
 def test_a_chip_is_held_while_a_session_is_open(make_suite, cache, clean, monkeypatch):

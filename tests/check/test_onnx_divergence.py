@@ -13,7 +13,7 @@ from harness.check.onnx_divergence import first_divergent_node
 from harness.check.torch_divergence import first_divergent_module
 from harness.errors import RunError
 from harness.models import nonlocal_r50, timesformer
-from harness.runtimes.ort import ort_session
+from harness.runtimes.ort.session import ort_session
 from harness.spec import Feed, ModelSpec, TensorSpec
 
 LIMIT = 1e-4

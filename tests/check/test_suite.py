@@ -18,7 +18,7 @@ from harness.errors import BuildError, DeviceAbsent, DeviceError, RunError
 from harness.measure.accuracy import accuracy_measurement
 from harness.record.npz import labels_from_npz, npz_from_predictions, predictions_from_npz
 from harness.record.record import RunDirectory, RunFacts
-from harness.registry import device
+from harness.registry import device, device_spec
 from harness.spec import CHECKS, Cell, Status
 from harness.testing import FakeDevice, FaultyDevice
 
@@ -235,7 +235,7 @@ def uniform(feed):
 
 def double(**options):
     state = DeviceState(Presence.PRESENT, "a double", {"double": str(options)}, ("fake0",))
-    return FakeDevice(device("cuda").spec, uniform, **{"state": state, **options})
+    return FakeDevice(device_spec("cuda"), uniform, **{"state": state, **options})
 
 
 class Drifting:
@@ -465,7 +465,7 @@ def test_a_damaged_checkpoint_is_an_error_and_no_seeded_run(make_suite, cache, f
 
 def test_an_emulator_is_never_signed_off(clean, make_suite, cache, in_process):
     state = DeviceState(Presence.PRESENT, "emulated", {}, ("davinci0",), emulated=True)
-    npu = FakeDevice(device("ascend310p").spec, uniform, state=state)
+    npu = FakeDevice(device_spec("ascend310p"), uniform, state=state)
     record = make_suite(cache, {"ascend310p": npu}).check(
         dataclasses.replace(CELL, device="ascend310p"), "export"
     )

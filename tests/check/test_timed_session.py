@@ -14,7 +14,7 @@ from harness.device import LoopSettings, LoopTimes
 from harness.errors import ClipError, RunError
 from harness.judge.limits import ParityLimits
 from harness.measure import timing
-from harness.registry import device
+from harness.registry import device_spec
 from harness.spec import Artifact, DeviceModel, OnnxModel
 from harness.testing import FakeClock, FakeDevice, FakeSession
 
@@ -67,7 +67,7 @@ def run(narrow_spec, clip_set, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     artifact = Artifact("device", tmp_path / "m.onnx", "00", {})
     model = DeviceModel(OnnxModel(narrow_spec, 3, "seeded", artifact), "cpu", artifact)
-    double = FakeDevice(device("cpu").spec, uniform)
+    double = FakeDevice(device_spec("cpu"), uniform)
 
     def time_it(session, beside=None, clips=clip_set.clips[:4], settings=SETTINGS, expected=None):
         monkeypatch.setattr(double, "open", lambda _: session)

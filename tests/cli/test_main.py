@@ -24,7 +24,7 @@ from harness.measure.parity import ChainScores, InputCounts, parity_measurement
 from harness.measure.throughput import session_timing, throughput_measurement
 from harness.record.record import Record, RunFacts, new_run_directory
 from harness.spec import CHECKS, Cell, Status
-from harness.testing import FakeDevice
+from harness.testing import FakeDevice, FakeSession
 from tests.made import MOTION8_DIGEST
 
 ROOT = Path(harness.__file__).parent.parent
@@ -224,7 +224,7 @@ class Bench:
         return SimpleNamespace(path=None if name == "timesformer_tiny" else Path(f"{name}.pth"))
 
     def present_device(self, name):
-        return FakeDevice(registry.device(name).spec, lambda feed: feed)
+        return FakeDevice(registry.device_spec(name), lambda feed: feed)
 
     def _file(self, name):
         return SimpleNamespace(artifact=SimpleNamespace(path=Path("cache", name)))
@@ -337,8 +337,7 @@ def test_a_session_is_closed_when_its_run_breaks(bench, clips, monkeypatch, caps
     def broken(*arguments):
         raise ClipError("c0 is listed twice")
 
-    session = SimpleNamespace(run=None, close=lambda: closed.append(True))
-    monkeypatch.setattr(FakeDevice, "open", lambda self, model: session)
+    monkeypatch.setattr(FakeSession, "close", lambda self: closed.append(True))
     monkeypatch.setattr(command_line, "predict", broken)
     monkeypatch.setattr(command_line, "clip_set_from_site", lambda dataset, site: clips)
     assert main(["run", "nonlocal_tiny"]) == 2

@@ -2,7 +2,6 @@ import copy
 import hashlib
 import json
 import math
-from types import SimpleNamespace
 
 import pytest
 
@@ -180,13 +179,11 @@ def test_limits_of_a_cell_that_is_not_there(read, batch):
 @pytest.fixture
 def half_device(monkeypatch):
     """A device that computes in half precision."""
-    spec = DeviceSpec("half", "ort", "a double", "fp16", frozenset())
-    names, find = registry.device_names(), registry.device
+    spec = DeviceSpec("half", "a double", "a runtime", "version", "fp16")
+    names, find = registry.device_names(), registry.device_spec
     monkeypatch.setattr(registry, "device_names", lambda: (*names, "half"))
     monkeypatch.setattr(
-        registry,
-        "device",
-        lambda name: SimpleNamespace(spec=spec) if name == "half" else find(name),
+        registry, "device_spec", lambda name: spec if name == "half" else find(name)
     )
 
 

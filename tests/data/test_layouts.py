@@ -12,6 +12,7 @@ from harness.cli import dataset
 from harness.clips import Predictions
 from harness.data.datasets import motion8
 from harness.data.manifest import clip_set_from_manifest, read_manifest
+from harness.device import Session
 from harness.errors import ClipError, RunError
 from harness.predict import device_predictions
 from harness.predict.shards import merged
@@ -147,7 +148,7 @@ def test_a_killed_run_repeats_no_batch(bench, layout):
     with device_predictions.open_session(CELL, bench) as session:
         run, seen = session.run, []
 
-        class Unplugged:
+        class Unplugged(Session):
             def run(self, feed):
                 if len(seen) == 2:
                     raise RunError("unplugged")
@@ -160,7 +161,7 @@ def test_a_killed_run_repeats_no_batch(bench, layout):
         with pytest.raises(RunError, match="unplugged"):
             predict(Unplugged())
 
-        class Counted:
+        class Counted(Session):
             def run(self, feed):
                 seen.append(feed)
                 return run(feed)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from harness import registry
-from harness.device import DeviceSpec, DeviceState, LoopSettings, Presence
+from harness.device import DeviceState, LoopSettings, Presence
 from harness.errors import BuildError, HarnessError, RunError
-from harness.runtimes.ort import OrtDevice, OrtSession, ort_errors
+from harness.runtimes.ort.device import OrtDevice
+from harness.runtimes.ort.session import OrtSession, ort_errors
 from harness.spec import Artifact, DeviceModel, OnnxModel
 
 X = np.array([[-3, -2, -1], [0, 1, 2]], np.float32)
@@ -168,8 +169,7 @@ class FakeSession:
 
 @pytest.fixture
 def cuda_device():
-    spec = DeviceSpec("cuda", "ort", "a double", "fp32", frozenset())
-    return OrtDevice(spec, CUDA, "cuda", "install onnxruntime-gpu")
+    return OrtDevice(registry.device_spec("cuda"), CUDA, "cuda", "install onnxruntime-gpu")
 
 
 @pytest.fixture

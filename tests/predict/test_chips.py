@@ -78,7 +78,7 @@ def test_every_free_chip_takes_its_share_and_the_whole_is_judged_once(suite, cle
     assert record.measured().join == clean[1]["accuracy"].measured().join
     for unit in CHIPS:
         for when in ("before", "after"):
-            assert f"{unit} {when}: 310P3, health OK, 47 C" in notes_of(suite, record)
+            assert f"{when}: {unit} 310P3, health OK, 47 C" in notes_of(suite, record)
     assert record.is_emulated
 
 
@@ -110,7 +110,7 @@ def test_the_chips_that_are_visible_are_used(suite, monkeypatch):
     record = suite.check(CELL, "accuracy")
     assert record.verdict.status is Status.PASS, record.verdict.reason
     assert CHIPS[0] not in notes_of(suite, record)
-    assert f"{CHIPS[1]} after: 310P3" in notes_of(suite, record)
+    assert f"after: {CHIPS[1]} 310P3" in notes_of(suite, record)
 
 
 def test_the_store_is_filled_for_all_chips_at_once(make_suite, clip_set, warm, two_chips, tmp_path):
@@ -134,12 +134,12 @@ def test_a_decoder_that_dies_stops_the_chips(suite, monkeypatch):
 
 
 def test_a_chip_that_is_not_healthy_afterwards_computed_nothing_that_counts(two_chips, monkeypatch):
-    bound = dataclasses.replace(device("ascend310p"), unit_id=CHIPS[1])
+    bound = device("ascend310p").on(CHIPS[1])
     notes = []
     words = r"after the run: .*Alarm.*not count"
     with pytest.raises(InvalidMeasurement, match=words), _watched(bound, notes):
         monkeypatch.setenv("EMULATOR_FAULT", "smi_alarm")
-    assert notes[0].startswith("npu1-chip1 before: 310P3, health OK")
+    assert notes[0].startswith("before: npu1-chip1 310P3, health OK")
     named = _of_chip(CHIPS[1], InvalidMeasurement("after the run: hot"))
     assert (type(named), str(named)) == (InvalidMeasurement, "on npu1-chip1: after the run: hot")
     # Before the run nothing was measured yet: the chip is just not there.
@@ -201,7 +201,7 @@ def test_a_run_that_is_killed_leaves_no_orphan_and_keeps_what_it_did(suite, monk
     monkeypatch.delenv("EMULATOR_FAULT")
     preds, notes = predict_shard(plan, device, model, (0, 1))
     assert len(preds.clip_ids) == len(plan.clip_set.clips)
-    assert notes[0].startswith(f"{CHIPS[1]} before: ")
+    assert notes[0].startswith(f"before: {CHIPS[1]} ")
     assert journals(plan) == []
 
 

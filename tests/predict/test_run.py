@@ -18,11 +18,9 @@ from harness.predict.run import (
     run_tensors,
     scored_batches,
     stream_from_runner,
-    stream_from_session,
 )
 from harness.registry import model_spec
 from harness.spec import TensorSpec
-from harness.testing import FakeSession
 
 ONES = {"y": np.ones((2, 3), np.float32)}
 ROUND_TRIPS = pytest.mark.parametrize("batch", [1, 3, 4])
@@ -195,13 +193,6 @@ def test_an_output_that_is_not_the_declared_one(logits_spec, output, said):
 def test_a_stream_answers_every_batch_once(logits_spec, stream, said):
     with pytest.raises(RunError, match=said):
         predict(stream, logits_spec, 2, map(sample, range(6)))
-
-
-def test_a_session_that_knows_a_faster_way_is_taken_at_its_word():
-    session = FakeSession(dict)
-    assert list(stream_from_session(session)([{"x": 1}, {"x": 2}])) == [{"x": 1}, {"x": 2}]
-    session.run_many = lambda feeds: ["many", *feeds]
-    assert stream_from_session(session)(["feed"]) == ["many", "feed"]
 
 
 def test_the_next_batches_are_ready_while_the_device_is_at_one(logits_spec):

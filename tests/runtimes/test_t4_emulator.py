@@ -18,7 +18,7 @@ import json, sys, time
 from pathlib import Path
 import numpy as np
 from harness import registry
-from harness.runtimes.ort import _smallest_graph
+from harness.runtimes.ort.device import _smallest_graph
 from harness.device import LoopSettings
 from harness.spec import Artifact, DeviceModel, OnnxModel
 

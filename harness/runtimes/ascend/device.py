@@ -3,18 +3,25 @@
 import dataclasses
 import logging
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.device import DeviceSpec, DeviceState
+from harness.device import Device, DeviceSpec, DeviceState, ToolState
 from harness.errors import RunError
+from harness.host.provenance import code_digest
+from harness.host.site import Site
+from harness.runtimes.ascend import atc
 from harness.runtimes.ascend.ais_bench import found_ais_bench
 from harness.runtimes.ascend.atc import built_om
 from harness.runtimes.ascend.build_slots import Say
+from harness.runtimes.ascend.doctor import tool_states
 from harness.runtimes.ascend.environment import CannTools, cann_environment, versions_on_disk
+from harness.runtimes.ascend.operators import ATC_OPS
 from harness.runtimes.ascend.probe import Unit, probe, unit_from_id
 from harness.runtimes.ascend.session import CannSession
+from harness.runtimes.ascend.site import tools_from_site
 from harness.spec import DeviceModel, OnnxModel
 
 _LOG = logging.getLogger(__name__)
@@ -25,8 +32,8 @@ def _log(text: str) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class CannDevice:
-    """One kind of Ascend chip, with the tools that reach it; implements ``Device``.
+class CannDevice(Device):
+    """One kind of Ascend chip, with the tools that reach it.
 
     Attributes:
         unit_id: the physical chip to use, or None for the most idle one.
@@ -37,18 +44,40 @@ class CannDevice:
     tools: CannTools = dataclasses.field(default_factory=CannTools)
     unit_id: str | None = None
     say: Say = _log
+    model_suffix = ".om"
+
+    def at(self, site: Site) -> "CannDevice":
+        """Return the same device, reached by the tools that the site names."""
+        return dataclasses.replace(self, tools=tools_from_site(site))
 
     def on(self, unit_id: str) -> "CannDevice":
         """Return the same device, bound to one physical chip."""
         return dataclasses.replace(self, unit_id=unit_id)
 
-    def with_tools(self, tools: CannTools) -> "CannDevice":
-        """Return the same device, reached with other tools."""
-        return dataclasses.replace(self, tools=tools)
+    def look(self) -> str:
+        """Return what npu-smi says of the chip.
+
+        Raises:
+            DeviceError: it is not there, or cannot be used.
+        """
+        unit = self.unit()
+        return f"{unit.id} {unit.text}"
+
+    def toolchain(self) -> tuple[ToolState, ...]:
+        """Look for driver, firmware, CANN, atc and ais_bench on this host."""
+        return tool_states(self.tools)
 
     def probe(self) -> DeviceState:
         """Look for the device; never raises for one that is absent or broken."""
         return probe(self.spec, self.tools)
+
+    def takes(self, op_type: str) -> bool:
+        """Whether atc takes the operator, and does not lose precision on it."""
+        return op_type in ATC_OPS
+
+    def shaped_by(self, onnx: OnnxModel) -> Mapping[str, object]:
+        """Return the options of atc and the code that calls it."""
+        return {"options": list(onnx.spec.atc), "code": code_digest(sys.modules[__name__], atc)}
 
     def build(self, onnx: OnnxModel, target: Path) -> Mapping[str, Any]:
         """Compile ``onnx`` into the file ``target`` and return facts for its provenance.

@@ -1,8 +1,8 @@
 """What a host needs to build and run on Ascend, what it has, and how to get the rest."""
 
-import dataclasses
 from collections.abc import Mapping
 
+from harness.device import ToolState
 from harness.errors import DeviceError, RunError
 from harness.host.command import executable
 from harness.runtimes.ascend.ais_bench import found_ais_bench
@@ -19,25 +19,12 @@ DOWNLOADS = "https://www.hiascend.com/document (PyTorch inference, environment p
 SITE = "name it in site.toml, table [ascend]"
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One line of the doctor: a thing, the version of the guides, what is here, what to do.
-
-    ``advice`` is empty where nothing is missing.
-    """
-
-    name: str
-    of_guides: str
-    found: str
-    advice: str = ""
-
-
-def findings(tools: CannTools) -> tuple[Finding, ...]:
+def tool_states(tools: CannTools) -> tuple[ToolState, ...]:
     """Look at this host; never raises for what is missing."""
     try:
         env = cann_environment(tools)
     except DeviceError as error:
-        return (Finding("CANN environment", "set_env.sh", "broken", str(error)),)
+        return (ToolState("CANN environment", "set_env.sh", "broken", str(error)),)
     return (
         _driver(tools, env),
         *_versions(tools, env),
@@ -47,16 +34,16 @@ def findings(tools: CannTools) -> tuple[Finding, ...]:
     )
 
 
-def _driver(tools: CannTools, env: Mapping[str, str]) -> Finding:
+def _driver(tools: CannTools, env: Mapping[str, str]) -> ToolState:
     try:
         report = npu_smi_from_tools(tools, env).report()
     except DeviceError as error:
-        return Finding("npu-smi", "present", "no answer", str(error))
+        return ToolState("npu-smi", "present", "no answer", str(error))
     chips = ", ".join(f"{chip.name} {chip.health}" for chip in report.chips)
-    return Finding("npu-smi", "present", f"driver {report.driver_version}: {chips}")
+    return ToolState("npu-smi", "present", f"driver {report.driver_version}: {chips}")
 
 
-def _versions(tools: CannTools, env: Mapping[str, str]) -> tuple[Finding, ...]:
+def _versions(tools: CannTools, env: Mapping[str, str]) -> tuple[ToolState, ...]:
     disk = versions_on_disk(tools, env)
     places = f"not below {tools.ascend_root}: install from {DOWNLOADS}"
     rows = (
@@ -65,29 +52,29 @@ def _versions(tools: CannTools, env: Mapping[str, str]) -> tuple[Finding, ...]:
         ("CANN", "5.1.RC2", disk.cann),
     )
     return tuple(
-        Finding(name, wanted, found or "not found", "" if found else places)
+        ToolState(name, wanted, found or "not found", "" if found else places)
         for name, wanted, found in rows
     )
 
 
-def _atc(tools: CannTools, env: Mapping[str, str]) -> Finding:
+def _atc(tools: CannTools, env: Mapping[str, str]) -> ToolState:
     found = executable(tools.atc, atc_environment(tools, env))
     advice = (
         "" if found else "not on PATH: install the CANN toolkit; name its set_env.sh in site.toml"
     )
-    return Finding("atc", "of CANN 5.1.RC2", str(found or "not found"), advice)
+    return ToolState("atc", "of CANN 5.1.RC2", str(found or "not found"), advice)
 
 
-def _python(tools: CannTools, env: Mapping[str, str]) -> Finding:
+def _python(tools: CannTools, env: Mapping[str, str]) -> ToolState:
     problems = atc_python_problems(tools, env)
     found = f"{len(problems)} problems" if problems else "fits"
     advice = "; ".join([*problems, SITE]) if problems else ""
-    return Finding("Python of atc", "3.7.5", found, advice)
+    return ToolState("Python of atc", "3.7.5", found, advice)
 
 
-def _ais_bench(tools: CannTools, env: Mapping[str, str]) -> Finding:
+def _ais_bench(tools: CannTools, env: Mapping[str, str]) -> ToolState:
     try:
         bench = found_ais_bench(tools, env)
     except RunError as error:
-        return Finding("ais_bench", "0.0.2", "not found", str(error))
-    return Finding("ais_bench", "0.0.2", f"of {bench.generation} in {bench.python}")
+        return ToolState("ais_bench", "0.0.2", "not found", str(error))
+    return ToolState("ais_bench", "0.0.2", f"of {bench.generation} in {bench.python}")

@@ -70,12 +70,12 @@ def units_of(spec: DeviceSpec, tools: CannTools) -> tuple[Unit, ...]:
     env = cann_environment(tools)
     smi = npu_smi_from_tools(tools, env)
     report = smi.report()
-    chips = [chip for chip in report.chips if chip.name in spec.soc_names]
+    chips = [chip for chip in report.chips if chip.name in spec.chip_names]
     if not chips:
         names = ", ".join(sorted({chip.name for chip in report.chips}))
         raise DeviceAbsent(
             f"no {spec.name} on this host: `{tools.npu_smi} info` lists {names}, looked for"
-            f" {', '.join(spec.soc_names)}"
+            f" {', '.join(spec.chip_names)}"
         )
     usable = [chip for chip in chips if chip.health in USABLE_HEALTHS]
     if not usable:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.device import LoopSettings, LoopTimes
+from harness.device import LoopSettings, LoopTimes, Session
 from harness.errors import DeviceError, InvalidMeasurement, RunError
 from harness.runtimes.ascend.ais_bench import MAX_LOOP, AisBench, loop_command, summary_of_run
 from harness.runtimes.ascend.ais_bench_errors import warnings_from_output
@@ -34,12 +34,11 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 
-class CannSession:
-    """A loaded offline model; implements ``Session``.
+class CannSession(Session):
+    """A loaded offline model.
 
     Attributes:
         unit: the physical chip, as it was when the session was opened.
-        notes: what a record should mention: how the outputs were had, and warnings of the tools.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class CannSession:
         Raises:
             RunError: it cannot be loaded.
         """
-        self.unit, self.notes = unit, [f"ais_bench of {bench.generation}"]
+        self.unit, self._notes = unit, [f"ais_bench of {bench.generation}"]
         self._onnx, self._bench, self._tools, self._look = model.onnx, bench, tools, look
         self._stream: InferStream | None = None
         self._is_streaming = tools.streaming
@@ -65,6 +64,11 @@ class CannSession:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How the outputs were obtained, and warnings of the tools."""
+        return tuple(self._notes)
 
     def run(self, feed: "Feed") -> "Feed":
         """Run one batch: arrays by input name in, arrays by output name out.
@@ -129,7 +133,7 @@ class CannSession:
         for batch in batches:
             self._open_stream()
             if self._stream is None:
-                raise RunError(f"InferSession cannot be imported any more: {self.notes[-1]}")
+                raise RunError(f"InferSession cannot be imported any more: {self._notes[-1]}")
             (output,) = self._stream.run([batch])
             check_array(output, self._onnx.output, "an output of InferSession")
             yield output
@@ -213,7 +217,7 @@ class CannSession:
             stream.close()
 
     def _note(self, *texts: str) -> None:
-        self.notes += [text for text in texts if text not in self.notes]
+        self._notes += [text for text in texts if text not in self._notes]
 
 
 def _private_copy(om: Path, scratch: Path) -> Path:

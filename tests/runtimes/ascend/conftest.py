@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.devices.ascend310p import DEVICE
+from harness.registry import device
 from harness.runtimes.ascend.environment import CannTools
 from harness.spec import Artifact, DeviceModel, InputProtocol, ModelSpec, OnnxModel, TensorSpec
 
@@ -115,7 +115,7 @@ class Bench:
 
     def device(self, **tools):
         made = dataclasses.replace(self.tools, **tools)
-        return dataclasses.replace(DEVICE, tools=made, say=self.said.append)
+        return dataclasses.replace(device("ascend310p"), tools=made, say=self.said.append)
 
     def fault(self, name):
         self.monkeypatch.setenv("EMULATOR_FAULT", name)

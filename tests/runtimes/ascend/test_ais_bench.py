@@ -17,7 +17,7 @@ from harness.device import LoopSettings
 from harness.errors import InvalidMeasurement, RunError
 from harness.host.command import CommandResult
 from harness.measure.throughput import session_timing, throughput_measurement
-from harness.predict.run import predict, stream_from_session
+from harness.predict.run import predict
 from harness.runtimes.ascend.ais_bench import (
     AisBench,
     BenchRun,
@@ -98,7 +98,7 @@ def test_samples_are_files_mapped_by_name_in_bounded_chunks(bench, make, generat
             assert command.cwd.stat().st_mode & 0o077 == 0
         return bench.tools.run(command)
 
-    device = device.with_tools(dataclasses.replace(device.tools, run=watch))
+    device = dataclasses.replace(device, tools=dataclasses.replace(device.tools, run=watch))
     session = device.open(model)
     feeds = [make.random_feed(onnx, seed) for seed in range(5)]
     outputs = list(session.run_many(feeds))
@@ -116,7 +116,7 @@ def test_the_padding_of_the_last_batch_is_in_no_result(bench, make, streaming):
     device = bench.device(streaming=streaming)
     samples = [Sample(f"clip{n}", make.random_feed(onnx, n)["video"][:1]) for n in range(5)]
     session = device.open(bench.built(onnx, device))
-    preds = predict(stream_from_session(session), onnx.spec, 4, samples)
+    preds = predict(session.run_many, onnx.spec, 4, samples)
     # Two batches of four were run; speed never comes from them, but from pure inference.
     times = session.loop({"video": np.zeros(onnx.input.shape, np.float32)}, LoopSettings(5, 7, 0.0))
     session.close()
@@ -445,8 +445,8 @@ def test_a_model_file_that_is_gone_is_said(bench, make):
 
 def test_a_scratch_folder_that_cannot_be_made_is_said(bench, make):
     _, device, model = opened(bench, make)
-    device = device.with_tools(
-        dataclasses.replace(device.tools, scratch=bench.folder / "tsm_tiny_bs2.om")
+    device = dataclasses.replace(
+        device, tools=dataclasses.replace(device.tools, scratch=bench.folder / "tsm_tiny_bs2.om")
     )
     with pytest.raises(RunError, match=r"cannot copy .*free space there"):
         device.open(model)

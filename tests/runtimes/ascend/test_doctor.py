@@ -1,8 +1,8 @@
-from harness.runtimes.ascend.doctor import findings
+from harness.runtimes.ascend.doctor import tool_states
 
 
 def by_name(device):
-    return {finding.name: finding for finding in findings(device.tools)}
+    return {finding.name: finding for finding in tool_states(device.tools)}
 
 
 def test_a_whole_host_lacks_nothing_but_the_right_python(bench):
@@ -35,5 +35,5 @@ def test_a_python_that_fits_is_said(bench, monkeypatch):
 
 
 def test_a_broken_environment_is_the_only_finding(bench, tmp_path):
-    (finding,) = findings(bench.device(set_env=tmp_path / "no.sh").tools)
+    (finding,) = tool_states(bench.device(set_env=tmp_path / "no.sh").tools)
     assert "no.sh does not exist" in finding.advice

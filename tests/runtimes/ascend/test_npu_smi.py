@@ -4,16 +4,15 @@ from pathlib import Path
 import pytest
 
 from harness.device import Presence
-from harness.devices.ascend310 import DEVICE as DEVICE310
-from harness.devices.ascend310p import DEVICE as DEVICE310P
 from harness.errors import DeviceAbsent, DeviceBroken
 from harness.host.command import Command, CommandResult
+from harness.registry import device_spec
 from harness.runtimes.ascend.environment import CannTools
 from harness.runtimes.ascend.npu_smi import NpuSmi
 from harness.runtimes.ascend.npu_smi_table import TableError, logic_ids_from_text, report_from_text
 from harness.runtimes.ascend.probe import chip_problems, probe, unit_from_id, units_of
 
-ASCEND310, ASCEND310P = DEVICE310.spec, DEVICE310P.spec
+ASCEND310, ASCEND310P = device_spec("ascend310"), device_spec("ascend310p")
 SAMPLES = Path(__file__).with_name("npu_smi")
 BOARD = "\tNPU ID                         : 0\n\tChip Name : Ascend910\n\tNPU Name : 9391\n"
 

@@ -1,0 +1,1 @@
+"""ONNX Runtime: sessions on the host, and the devices that it drives."""

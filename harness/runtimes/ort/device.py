@@ -1,0 +1,139 @@
+"""ONNX Runtime as a device: one execution provider, and the graphs that it optimises."""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.device import HOST, Device, DeviceSpec, DeviceState, Presence
+from harness.errors import BuildError, RunError, first_line
+from harness.host.provenance import code_digest
+from harness.runtimes.ort import session as loaded
+from harness.runtimes.ort.operators import OPSET11_OPS
+from harness.runtimes.ort.session import CPU_PROVIDER, Level, OrtSession, ort_errors, ort_session
+from harness.spec import DeviceModel, OnnxModel
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+@dataclasses.dataclass(frozen=True)
+class OrtDevice(Device):
+    """A device that ONNX Runtime drives through one execution provider."""
+
+    spec: DeviceSpec
+    provider: str
+    memory: Literal["cpu", "cuda"] = "cpu"
+    install_hint: str = "install onnxruntime"
+    hardware: Callable[[], Mapping[str, str]] = dict
+
+    def probe(self) -> DeviceState:
+        """Ask ONNX Runtime for the provider, and let one that needs hardware load a graph."""
+        absence = self._absence()
+        if absence:
+            return DeviceState(Presence.ABSENT, f"{absence}; {self.install_hint}")
+        import onnxruntime
+
+        facts = {"onnxruntime": onnxruntime.__version__, "provider": self.provider}
+        defect = self._defect()
+        if defect:
+            return DeviceState(Presence.BROKEN, f"{defect}; {self.install_hint}", facts)
+        facts |= self.hardware()
+        return DeviceState(
+            Presence.PRESENT,
+            self.provider,
+            facts,
+            (HOST if self.spec.is_host else self.spec.name,),
+            emulated="emulated" in facts,
+        )
+
+    def _absence(self) -> str:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            return f"onnxruntime: {error}"
+        available = onnxruntime.get_available_providers()
+        if self.provider in available:
+            return ""
+        version = onnxruntime.__version__
+        return f"onnxruntime {version} offers {', '.join(available)} and not {self.provider}"
+
+    def _defect(self) -> str:
+        # A provider is offered wherever it was compiled in; whether its libraries and its hardware
+        # are there shows when it is to load something.
+        if self.provider == CPU_PROVIDER:
+            return ""
+        try:
+            used = ort_session(_smallest_graph(), self._providers()).get_providers()
+        except ort_errors() as error:
+            return f"{self.provider} is offered and fails: {first_line(error)}"
+        if self.provider in used:
+            return ""
+        return f"{self.provider} is offered and cannot be used: a graph went to {', '.join(used)}"
+
+    def takes(self, op_type: str) -> bool:
+        """Whether the operator is static and deterministic."""
+        return op_type in OPSET11_OPS
+
+    def shaped_by(self, onnx: OnnxModel) -> Mapping[str, object]:
+        """Return what shapes the optimised graph: our code."""
+        return {"code": code_digest(sys.modules[__name__], loaded)}
+
+    def build(self, onnx: OnnxModel, target: Path) -> Mapping[str, Any]:
+        """Save the graph as ONNX Runtime optimises it for this machine."""
+        self._session(onnx.artifact.path, BuildError, optimized=target)
+        return {"provider": self.provider}
+
+    def open(self, model: DeviceModel) -> "OrtSession":
+        """Load an optimised graph as it is."""
+        return OrtSession(self._session(model.artifact.path, RunError, level="none"), self.memory)
+
+    def onnx_inside(self, model: DeviceModel) -> Path:
+        """Return the optimised graph."""
+        return model.artifact.path
+
+    def _session(
+        self,
+        path: Path,
+        failure: type[BuildError | RunError],
+        level: Level = "all",
+        optimized: Path | None = None,
+    ) -> "onnxruntime.InferenceSession":
+        absence = self._absence()
+        if absence:
+            raise failure(f"{self.spec.name} is absent: {absence}; {self.install_hint}")
+        try:
+            session = ort_session(path, self._providers(), level, optimized)
+        except ort_errors() as error:
+            raise failure(
+                f"ONNX Runtime cannot load {path} on {self.spec.name}: {first_line(error)}"
+            ) from error
+        self._refuse_fallback(session, failure)
+        return session
+
+    def _providers(self) -> tuple[str, ...]:
+        # Some operators of a graph (shapes) may stay on the CPU; the provider itself must be there.
+        return tuple(dict.fromkeys((self.provider, CPU_PROVIDER)))
+
+    def _refuse_fallback(
+        self, session: "onnxruntime.InferenceSession", failure: type[BuildError | RunError]
+    ) -> None:
+        used = session.get_providers()
+        if self.provider not in used:
+            raise failure(
+                f"ONNX Runtime fell back to {', '.join(used)} instead of {self.provider}: "
+                f"{self.install_hint}; a run on another device is no evidence for {self.spec.name}"
+            )
+
+
+def _smallest_graph() -> bytes:
+    from onnx import TensorProto, helper
+
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "smallest", [x], [y])
+    opset = helper.make_opsetid("", 11)
+    content: bytes = helper.make_model(
+        graph, opset_imports=[opset], ir_version=8
+    ).SerializeToString()
+    return content

@@ -1,0 +1,136 @@
+"""ONNX Runtime on one ONNX file: a loaded graph, its errors, and a Session of it."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.device import LoopSettings, LoopTimes, Session
+from harness.errors import RunError
+from harness.measure.timing import measure_session
+from harness.spec import Feed
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+Level = Literal["none", "all"]
+ERRORS_ONLY = 3
+CPU_PROVIDER = "CPUExecutionProvider"
+
+
+def ort_session(
+    path: Path | bytes,
+    providers: tuple[str, ...] = (CPU_PROVIDER,),
+    level: Level = "all",
+    optimized: Path | None = None,
+) -> "onnxruntime.InferenceSession":
+    """Load an ONNX file.
+
+    Args:
+        path: the file, or its content.
+        providers: execution providers in order of preference.
+        level: of graph optimisation.
+        optimized: where to save the optimised graph.
+
+    Raises:
+        onnxruntime's own exceptions, which callers map to their stage.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    # Its threads would go on spinning after a query, and slow down whatever is timed in turns.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.graph_optimization_level = (
+        onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        if level == "all"
+        else onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    )
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
+    # Left on, a provider that fails, even in the middle of a run, is replaced by the CPU with no
+    # more than a line on standard output.
+    return onnxruntime.InferenceSession(
+        path if isinstance(path, bytes) else str(path),
+        options,
+        providers=list(providers),
+        enable_fallback=False,
+    )
+
+
+def ort_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises: its own exceptions, which share no base, and two built-in ones."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = [kind for kind in vars(state).values() if _is_exception(kind)]
+    return (*own, RuntimeError, ValueError)
+
+
+def _is_exception(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Exception)
+
+
+class OrtSession(Session):
+    """A loaded ONNX graph."""
+
+    def __init__(
+        self,
+        session: "onnxruntime.InferenceSession",
+        memory: Literal["cpu", "cuda"] = "cpu",
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._session: onnxruntime.InferenceSession | None = session
+        # Asking for them costs as much as a small layer.
+        self._inputs = {value.name for value in session.get_inputs()}
+        self._outputs = [value.name for value in session.get_outputs()]
+        self._memory = memory
+        self._clock = clock
+
+    def run(self, feed: Feed) -> Feed:
+        """Run one batch."""
+        session = self._open_session(feed)
+        try:
+            values = session.run(self._outputs, dict(feed))
+        except ort_errors() as error:
+            raise RunError(f"ONNX Runtime could not run the model: {error}") from error
+        return dict(zip(self._outputs, values, strict=True))
+
+    def loop(self, feed: Feed, settings: LoopSettings) -> LoopTimes:
+        """Time copies and compute of the same batch separately."""
+        session = self._open_session(feed)
+        device_ms: list[float] = []
+        outputs: list[Any] = []
+
+        def query() -> None:
+            binding = session.io_binding()
+            for name, value in feed.items():
+                binding.bind_cpu_input(name, value)
+            for name in self._outputs:
+                binding.bind_output(name, self._memory)
+            binding.synchronize_inputs()
+            start = self._clock()
+            session.run_with_iobinding(binding)
+            binding.synchronize_outputs()
+            device_ms.append(1000.0 * (self._clock() - start))
+            outputs[:] = binding.copy_outputs_to_cpu()
+
+        try:
+            device_io_ms = measure_session(query, settings, self._clock)
+        except ort_errors() as error:
+            raise RunError(f"ONNX Runtime could not run the model: {error}") from error
+        return LoopTimes(
+            device_ms=tuple(device_ms[-len(device_io_ms) :]),
+            device_io_ms=device_io_ms,
+            output=dict(zip(self._outputs, outputs, strict=True)),
+        )
+
+    def close(self) -> None:
+        """Free the graph."""
+        self._session = None
+
+    def _open_session(self, feed: Feed) -> "onnxruntime.InferenceSession":
+        if self._session is None:
+            raise RunError("the session is closed: open the device model again")
+        if feed.keys() != self._inputs:
+            raise RunError(f"the model takes {sorted(self._inputs)}, and was fed {sorted(feed)}")
+        return self._session
