@@ -25,7 +25,6 @@ from harness.clips import ClipSet
 from harness.contract.thresholds import thresholds_from_file
 from harness.data.datasets import clip_set_from_site
 from harness.data.kinetics import clip_set_from_list
-from harness.data.loading import samples
 from harness.decide.problems import exit_status, left_out
 from harness.decide.rejudge import judged_today
 from harness.decide.speeds import speed_lines
@@ -35,7 +34,7 @@ from harness.host.artifacts import ArtifactStore
 from harness.host.progress import Progress
 from harness.host.site import FIXTURES, Site, load_site
 from harness.measure.scores import best_classes, crop_mean
-from harness.predict.run import predict
+from harness.predict.chips import chip_predictions
 from harness.record.record import RunDirectory
 from harness.spec import Cell
 
@@ -156,19 +155,8 @@ def _run(options: argparse.Namespace) -> int:
             f"seeded weights, as {spec.checkpoint} is not on this machine: how many are right says "
             "nothing"
         )
-    device, model = bench.present_device(cell.device), bench.device_model(cell)
-    session = device.open(model)
-    try:
-        counter = bench.progress.counter(cell.id, len(clips.clips))
-        preds = predict(
-            session.run_many,
-            spec,
-            cell.batch,
-            samples(clips.clips, spec.protocol),
-            counter,
-        )
-    finally:
-        session.close()
+    with bench.beside_others():
+        preds, _ = chip_predictions(cell, bench, clips, clips)
     labels = {clip.id: clip.label for clip in clips.clips}
     classes = best_classes(crop_mean(preds.scores))
     right = sum(
@@ -222,7 +210,7 @@ def _bench(options: argparse.Namespace) -> Workbench:
 
 def _cell(options: argparse.Namespace) -> Cell:
     spec = registry.model_spec(options.model)
-    registry.device(options.device)
+    registry.device_spec(options.device)
     if spec.frozen_batch not in (None, options.batch_size):
         raise InputError(
             f"{spec.name} supports bs{spec.frozen_batch} only, not bs{options.batch_size}"

@@ -16,11 +16,11 @@ from harness.build.build import (
 )
 from harness.clips import ClipSet
 from harness.data.datasets import clip_set_from_site, motion8
-from harness.device import Device, DeviceState, Presence
+from harness.device import HOST, Device, DeviceState, Presence
 from harness.errors import DeviceAbsent, DeviceBroken, DeviceError, MissingInput
 from harness.host.artifacts import ArtifactStore
 from harness.host.environment import rounding_facts
-from harness.host.locks import OnWait, exclusive, free_one, try_exclusive, wait_teller
+from harness.host.locks import OnWait, exclusive, free_one, shared, try_exclusive, wait_teller
 from harness.host.progress import Progress
 from harness.host.site import Site
 from harness.spec import Cell, DeviceModel, ModelSpec, OnnxModel
@@ -103,6 +103,16 @@ class Workbench:
         unit = free_one(units, self.site.lock_dir)
         with exclusive(unit, self.site.lock_dir, self.on_wait(unit)):
             yield device.on(unit)
+
+    @contextlib.contextmanager
+    def beside_others(self) -> Iterator[None]:
+        """Use the host's processor beside others, but not while a timing holds it.
+
+        Raises:
+            DeviceError: the lock cannot be made.
+        """
+        with shared(HOST, self.site.lock_dir, self.on_wait(HOST)):
+            yield
 
     @contextlib.contextmanager
     def chips(self, name: str) -> Iterator[Mapping[str, Device]]:

@@ -22,7 +22,6 @@ from harness.data.strips import raw_strips
 from harness.device import LoopSettings, Session
 from harness.errors import ExportError, HarnessError, MissingInput, RunError
 from harness.host.child_process import run_in_child
-from harness.host.locks import shared
 from harness.judge import Verdict, judge_accuracy, judge_export, judge_parity, judge_throughput
 from harness.judge.limits import Limits
 from harness.measure.accuracy import accuracy_measurement
@@ -140,7 +139,7 @@ def check_accuracy(context: Context) -> Found:
         )
     whole, clip_set = bench.clip_set(cell.model), context.clip_set
     reference = torch_predictions(spec, weights, clip_set, bench.workshop, whole)
-    preds, notes = chip_predictions(cell, bench, context.smallest, clip_set)
+    preds, notes = chip_predictions(cell, bench, clip_set)
     measurement = accuracy_measurement(preds, clip_set, reference)
     raw = {
         "predictions": (npz_from_predictions(preds), ".npz"),
@@ -171,7 +170,7 @@ def check_throughput(context: Context) -> Found:
 def timed_sessions(context: Context) -> Generator[SessionTiming, None, None]:
     """Time session after session, each a process of its own, alone on its chip until closed."""
     cell, bench, limits = context.cell, context.bench, context.limits
-    with shared("cpu", bench.site.lock_dir, bench.on_wait("cpu")):
+    with bench.beside_others():
         model = bench.device_model(cell)
     plan = context.tier.timing_for(cell)
     settings = LoopSettings(plan.warmup_queries, plan.min_queries, plan.min_seconds)

@@ -20,7 +20,6 @@ from harness.errors import (
     RecordError,
     StageError,
 )
-from harness.host.locks import shared
 from harness.judge import Verdict
 from harness.measure.accuracy import AccuracyMeasurement
 from harness.record.npz import predictions_from_npz
@@ -90,7 +89,7 @@ class Suite:
     def _outcome(self, context: Context, check: Check) -> tuple[Found | None, Verdict, str | None]:
         try:
             # Timing asks for the processor alone; everything else only keeps out of its way.
-            with self._beside_others(check):
+            with contextlib.nullcontext() if check == "throughput" else self.bench.beside_others():
                 found = CHECK_FUNCTIONS[check](context)
         except (DeviceAbsent, MissingInput) as error:
             return None, Verdict(status=Status.NOT_RUN, reason=str(error)), None
@@ -100,14 +99,6 @@ class Suite:
             stage = error.stage if isinstance(error, StageError) else type(error).__name__
             return None, Verdict(status=Status.ERROR, reason=f"{stage}: {error}"), stage
         return found, found.verdict, None
-
-    @contextlib.contextmanager
-    def _beside_others(self, check: Check) -> Iterator[None]:
-        if check == "throughput":
-            yield
-            return
-        with shared("cpu", self.bench.site.lock_dir, self.bench.on_wait("cpu")):
-            yield
 
     def _weights_kind(self, cell: Cell) -> Weights | None:
         with contextlib.suppress(HarnessError):

@@ -31,8 +31,8 @@ from harness.errors import ClipError, first_line
 from harness.host.progress import Counter, Progress
 from harness.host.site import load_site
 from harness.measure.accuracy import accuracy_measurement
-from harness.predict.device_predictions import device_predictions, open_session, smallest_of
-from harness.predict.shards import merged
+from harness.predict.chips import chip_predictions
+from harness.predict.shards import merged, shard_of_set
 from harness.record.npz import npz_from_predictions, predictions_from_npz
 from harness.spec import Cell
 
@@ -170,11 +170,11 @@ def _rawframes(options: argparse.Namespace) -> int:
 def _predict(options: argparse.Namespace) -> int:
     bench = _bench(options)
     cell = Cell(options.model, options.device, options.batch_size)
-    # What hours have predicted shall not be lost for want of a folder.
     require_writable(options.output)
-    with open_session(cell, bench) as session:
-        preds = device_predictions(cell, bench, session, smallest_of(cell, bench), options.shard)
     index, count = options.shard
+    shard = shard_of_set(bench.clip_set(cell.model), index, count)
+    with bench.beside_others():
+        preds, _ = chip_predictions(cell, bench, shard)
     print(f"shard {index + 1} of {count}: {len(preds.clip_ids)} clips")
     write_predictions(options.output, preds)
     return print_unreadable(preds)

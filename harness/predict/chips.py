@@ -24,12 +24,12 @@ Part = tuple[Predictions, tuple[str, ...]]
 
 
 def chip_predictions(
-    cell: Cell, bench: Workbench, smallest: float, subset: ClipSet | None = None
+    cell: Cell, bench: Workbench, wanted: ClipSet | None = None, whole: ClipSet | None = None
 ) -> Part:
-    """Run the clip set of a cell, or a subset of it, on every chip that is free.
+    """Run clips of a cell on every chip that is free; see ``plan_from_bench``.
 
-    There are as many shards as chips, whether these are free or not, so that a run that was killed
-    finds what it did whoever is on the chips by then.
+    There are as many shards as chips, free or not: the rerun of a killed run finds what that did,
+    whichever chips are free by then.
 
     Returns:
         The predictions, in the order of the clip set; and the state of each chip before and
@@ -40,12 +40,12 @@ def chip_predictions(
         InvalidMeasurement: a chip was not healthy any more afterwards.
         DecodeError: a process that decodes clips died.
     """
-    plan, model = plan_from_bench(cell, bench, smallest, subset), bench.device_model(cell)
+    plan, model = plan_from_bench(cell, bench, wanted, whole), bench.device_model(cell)
     units = bench.state(cell.device).unit_ids
     title = f"{cell.id} accuracy"
     with bench.chips(cell.device) as chips:
-        if len(units) == 1:
-            (device,) = chips.values()
+        if len(units) == 1 or len(plan.wanted.clips) < 2:
+            device = next(iter(chips.values()))
             counter = bench.progress.counter(title, len(plan.wanted.clips))
             return predict_shard(plan, device, model, (0, 1), counter)
         beat = bench.progress.heartbeat(f"{title} on {', '.join(chips)}")

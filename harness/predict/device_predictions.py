@@ -1,4 +1,4 @@
-"""What a device says of a whole clip set, or of a shard of it: through the store, resumable."""
+"""The predictions of a device for a clip set, or a shard of it: through the store, resumable."""
 
 import contextlib
 import dataclasses
@@ -44,10 +44,17 @@ class Plan:
 
 
 def plan_from_bench(
-    cell: Cell, bench: Workbench, smallest: float, subset: ClipSet | None = None
+    cell: Cell, bench: Workbench, wanted: ClipSet | None = None, whole: ClipSet | None = None
 ) -> Plan:
-    """Return what the predictions of ``cell`` are made from; its device model is built."""
-    spec, clip_set = bench.model(cell.model), bench.clip_set(cell.model)
+    """Return what the predictions of ``cell`` are made from; its device model is built.
+
+    Args:
+        cell: what is run.
+        bench: finds what it is made from.
+        wanted: clips to predict; by default the whole set.
+        whole: the set that they are from; by default the data set of the model.
+    """
+    spec, clip_set = bench.model(cell.model), whole or bench.clip_set(cell.model)
     key = {
         "cell": cell.id,
         "device_model": bench.device_model(cell).artifact.sha256,
@@ -55,36 +62,8 @@ def plan_from_bench(
         "protocol": spec.protocol,
         "clips": clip_set.digest,
     }
-    wanted = clip_set if subset is None else subset
-    return Plan(cell, spec, clip_set, wanted, bench.site.cache_dir, key, smallest)
-
-
-def device_predictions(
-    cell: Cell,
-    bench: Workbench,
-    session: Session,
-    smallest: float,
-    shard: tuple[int, int] = (0, 1),
-    subset: ClipSet | None = None,
-) -> Predictions:
-    """Run a shard of the clip set of a cell; what a killed run did today is kept.
-
-    Args:
-        cell: what is run.
-        bench: finds its clips and keeps what is decoded.
-        session: of the device model of the cell.
-        smallest: probability below which the device tells nothing.
-        shard: its number, from 0, and how many there are.
-        subset: of its clip set, in place of the whole.
-
-    Raises:
-        RunError: the device failed.
-        DecodeError: a process that decodes clips died.
-    """
-    plan = plan_from_bench(cell, bench, smallest, subset)
-    count = len(shard_of_clips(plan.wanted.clips, *shard))
-    counter = bench.progress.counter(f"{cell.id} accuracy", count)
-    return shard_predictions(plan, session, shard, counter)
+    cache, smallest = bench.site.cache_dir, smallest_of(cell, bench)
+    return Plan(cell, spec, clip_set, wanted or clip_set, cache, key, smallest)
 
 
 def shard_predictions(
@@ -93,7 +72,12 @@ def shard_predictions(
     shard: tuple[int, int],
     progress: Callable[[int], None] = lambda done: None,
 ) -> Predictions:
-    """Run the clips of one shard of a plan; see ``device_predictions``."""
+    """Run the clips of one shard of a plan; what a killed run did is kept.
+
+    Raises:
+        RunError: the device failed.
+        DecodeError: a process that decodes clips died.
+    """
     clips = shard_of_clips(plan.wanted.clips, *shard)
     batch, stopped = plan.cell.batch, threading.Event()
     samples = functools.partial(stored_samples, plan.store(), batch=batch, stopped=stopped)

@@ -17,6 +17,14 @@ def shard_of_clips(clips: Sequence[Clip], index: int, count: int) -> tuple[Clip,
     return tuple(clip for clip in clips if shard_of_id(clip.id, count) == index)
 
 
+def shard_of_set(clip_set: ClipSet, index: int, count: int) -> ClipSet:
+    """Return the part of a clip set whose ids hash to ``index`` of ``count``."""
+    if count == 1:
+        return clip_set
+    clips = shard_of_clips(clip_set.clips, index, count)
+    return dataclasses.replace(clip_set, clips=clips, is_whole=False)
+
+
 def subset_of_clips(clip_set: ClipSet, count: int | None) -> ClipSet:
     """Return the ``count`` clips whose ids hash lowest, in their order; the whole set where None.
 

@@ -4,7 +4,7 @@ from harness.build.workbench import Workbench
 from harness.data.datasets import motion8
 from harness.device import DeviceState, Presence
 from harness.errors import DeviceAbsent, DeviceBroken
-from harness.host.locks import exclusive
+from harness.host.locks import exclusive, try_exclusive
 from harness.host.progress import Progress
 from harness.registry import device_spec
 from harness.spec import Cell
@@ -77,6 +77,12 @@ def test_only_who_is_timed_has_the_processor_alone(bench_of, is_alone):
     bench = bench_of(DeviceState(Presence.PRESENT, "", {}, ("cpu",)))
     with bench.chip("cpu", is_alone=is_alone):
         assert (bench.site.lock_dir / "cpu.lock.owner").exists() is is_alone
+
+
+def test_nobody_is_timed_beside_others(bench_of):
+    bench = bench_of(DeviceState(Presence.PRESENT, "", {}, ("cpu",)), "cpu")
+    with bench.beside_others(), try_exclusive("cpu", bench.site.lock_dir) as is_mine:
+        assert not is_mine
 
 
 def test_an_ascend_device_is_bound_to_the_chip_that_is_held(clean, make_suite, cache):

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import re
 import subprocess
@@ -12,10 +13,10 @@ import harness
 from harness import __main__ as command_line
 from harness import registry
 from harness.__main__ import main
-from harness.clips import Clip, ClipSet, Predictions, Sample
+from harness.clips import Clip, ClipSet, Predictions
 from harness.contract.thresholds import thresholds_from_file
 from harness.device import DeviceState, Presence
-from harness.errors import BuildError, ClipError
+from harness.errors import BuildError
 from harness.host.artifacts import ArtifactStore
 from harness.judge.measurement import rejudge
 from harness.measure.accuracy import accuracy_measurement
@@ -24,7 +25,6 @@ from harness.measure.parity import ChainScores, InputCounts, parity_measurement
 from harness.measure.throughput import session_timing, throughput_measurement
 from harness.record.record import Record, RunFacts, new_run_directory
 from harness.spec import CHECKS, Cell, Status
-from harness.testing import FakeDevice, FakeSession
 from tests.made import MOTION8_DIGEST
 
 ROOT = Path(harness.__file__).parent.parent
@@ -206,7 +206,7 @@ def test_pruning_can_be_tried_first(capsys, store):
 
 
 class Bench:
-    """Stands for the workbench: every file is there already, sessions know the right class."""
+    """Stands for the workbench: every file is there already, and the processor is free."""
 
     def __init__(self, site, log_dir, progress):
         self.site, self.progress = site, progress
@@ -223,8 +223,11 @@ class Bench:
     def weights(self, name):
         return SimpleNamespace(path=None if name == "timesformer_tiny" else Path(f"{name}.pth"))
 
-    def present_device(self, name):
-        return FakeDevice(registry.device_spec(name), lambda feed: feed)
+    @contextlib.contextmanager
+    def beside_others(self):
+        self.is_beside_others = True
+        yield
+        self.is_beside_others = False
 
     def _file(self, name):
         return SimpleNamespace(artifact=SimpleNamespace(path=Path("cache", name)))
@@ -261,25 +264,18 @@ def test_a_build_that_breaks_is_told(capsys, bench, monkeypatch):
 @pytest.fixture
 def clips(monkeypatch):
     """Three clips, of which the second cannot be read and the third is taken for another."""
-    answers = {"c0": 0, "c2": 5}
 
-    def decode(listed, protocol):
-        for clip in listed:
-            if clip.id in answers:
-                yield Sample(clip.id, np.zeros((8, 3, 64, 64), np.float32))
+    def answer(cell, bench, wanted, whole):
+        assert bench.is_beside_others
+        assert wanted is whole is listed
+        scores = np.zeros((2, 1, 8), np.float32)
+        scores[[0, 1], 0, [0, 5]] = 9.0
+        return Predictions(("c0", "c2"), scores, {"c1": "no frames"}), ("a note",)
 
-    def answer(run, spec, batch, items, progress):
-        ids = tuple(sample.clip_id for sample in items)
-        scores = np.zeros((len(ids), 1, spec.class_count), np.float32)
-        for row, name in enumerate(ids):
-            scores[row, 0, answers[name]] = 9.0
-        progress(len(ids))
-        return Predictions(ids, scores, {"c1": "no frames"})
-
-    monkeypatch.setattr(command_line, "samples", decode)
-    monkeypatch.setattr(command_line, "predict", answer)
-    listed = tuple(Clip(f"c{number}", Path(f"c{number}.mp4"), number) for number in range(3))
-    return ClipSet("motion8", listed, tuple("abcdefgh"), MOTION8_DIGEST)
+    monkeypatch.setattr(command_line, "chip_predictions", answer)
+    clips = tuple(Clip(f"c{number}", Path(f"c{number}.mp4"), number) for number in range(3))
+    listed = ClipSet("motion8", clips, tuple("abcdefgh"), MOTION8_DIGEST)
+    return listed
 
 
 def test_run_counts_what_is_right_and_keeps_the_predictions(
@@ -320,7 +316,7 @@ def test_predictions_that_cannot_be_written_are_told_before_the_work(
     capsys, bench, clips, monkeypatch
 ):
     monkeypatch.setattr(command_line, "clip_set_from_site", lambda dataset, site: clips)
-    monkeypatch.setattr(command_line, "predict", None)
+    monkeypatch.setattr(command_line, "chip_predictions", None)
     assert main(["run", "nonlocal_tiny", "--output", "/nonexistent/x.npz"]) == 2
     assert "cannot write predictions to /nonexistent/x.npz" in capsys.readouterr().err
 
@@ -329,20 +325,6 @@ def test_predictions_that_cannot_be_written_are_told_before_the_work(
 def test_a_batch_that_a_model_does_not_take_is_refused(capsys, bench, command):
     assert main([command, "timesformer", "--batch-size", "4"]) == 2
     assert "timesformer supports bs1 only, not bs4" in capsys.readouterr().err
-
-
-def test_a_session_is_closed_when_its_run_breaks(bench, clips, monkeypatch, capsys):
-    closed = []
-
-    def broken(*arguments):
-        raise ClipError("c0 is listed twice")
-
-    monkeypatch.setattr(FakeSession, "close", lambda self: closed.append(True))
-    monkeypatch.setattr(command_line, "predict", broken)
-    monkeypatch.setattr(command_line, "clip_set_from_site", lambda dataset, site: clips)
-    assert main(["run", "nonlocal_tiny"]) == 2
-    assert closed == [True]
-    assert "c0 is listed twice" in capsys.readouterr().err
 
 
 # Judging again

@@ -155,8 +155,10 @@ def test_a_killed_run_repeats_no_batch(bench, layout):
                 seen.append(feed)
                 return run(feed)
 
+        plan = device_predictions.plan_from_bench(CELL, bench)
+
         def predict(device):
-            return device_predictions.device_predictions(CELL, bench, device, 1e-38)
+            return device_predictions.shard_predictions(plan, device, (0, 1))
 
         with pytest.raises(RunError, match="unplugged"):
             predict(Unplugged())

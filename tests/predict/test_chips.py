@@ -16,7 +16,7 @@ import pytest
 from harness.errors import DecodeError, DeviceBroken, InvalidMeasurement, RunError
 from harness.host.locks import exclusive
 from harness.predict.chips import _of_chip, _watched, predict_shard
-from harness.predict.device_predictions import plan_from_bench, smallest_of
+from harness.predict.device_predictions import plan_from_bench
 from harness.predict.shards import shard_of_clips
 from harness.registry import device
 from harness.spec import Cell, Status
@@ -174,7 +174,7 @@ def test_a_second_run_waits_for_a_chip_and_says_for_whom(suite, monkeypatch):
 
 def test_a_run_that_is_killed_leaves_no_orphan_and_keeps_what_it_did(suite, monkeypatch, tmp_path):
     bench, mark = suite.bench, f"HARNESS_TEST_MARK={uuid.uuid4()}"
-    plan = plan_from_bench(CELL, bench, smallest_of(CELL, bench))
+    plan = plan_from_bench(CELL, bench)
     plan = dataclasses.replace(plan, cache=tmp_path / "cache")
     plan.cache.mkdir()
     (plan.cache / "crops").symlink_to(bench.site.cache_dir / "crops")
