@@ -27,6 +27,7 @@ from harness.judge.limits import Limits
 from harness.measure.accuracy import accuracy_measurement
 from harness.measure.measurement import Measurement
 from harness.measure.parity import ChainScores, ParityMeasurement, parity_measurement
+from harness.measure.scores import lowest_score
 from harness.measure.throughput import SessionTiming, throughput_measurement
 from harness.predict.chips import chip_predictions
 from harness.predict.device_predictions import open_session, smallest_of
@@ -140,7 +141,7 @@ def check_accuracy(context: Context) -> Found:
     whole, clip_set = bench.clip_set(cell.model), context.clip_set
     reference = torch_predictions(spec, weights, clip_set, bench.workshop, whole)
     preds, notes = chip_predictions(cell, bench, clip_set)
-    measurement = accuracy_measurement(preds, clip_set, reference)
+    measurement = accuracy_measurement(preds, clip_set, reference, _floor(context))
     raw = {
         "predictions": (npz_from_predictions(preds), ".npz"),
         "reference": (npz_from_predictions(reference), ".npz"),
@@ -219,8 +220,8 @@ def _timed_clips(context: Context) -> TimedClips:
 
 
 def _floor(context: Context) -> float:
-    """Lowest score that any stage can tell: of log-probabilities; none for logits."""
-    return float(np.log(context.smallest)) if context.spec.softmax_in_graph else -np.inf
+    """Return the lowest score that every stage can tell."""
+    return lowest_score(context.spec.softmax_in_graph, context.smallest)
 
 
 def _device_scores(context: Context, inputs: ParityInputs) -> npt.NDArray[np.float64]:

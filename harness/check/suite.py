@@ -21,6 +21,7 @@ from harness.errors import (
     StageError,
 )
 from harness.judge import Verdict
+from harness.judge.limits import weights_problem
 from harness.measure.accuracy import AccuracyMeasurement
 from harness.record.npz import predictions_from_npz
 from harness.record.record import RECORDS, Record, RunDirectory, StageRecord
@@ -90,6 +91,7 @@ class Suite:
         try:
             # Timing asks for the processor alone; everything else only keeps out of its way.
             with contextlib.nullcontext() if check == "throughput" else self.bench.beside_others():
+                _check_weights(context)
                 found = CHECK_FUNCTIONS[check](context)
         except (DeviceAbsent, MissingInput) as error:
             return None, Verdict(status=Status.NOT_RUN, reason=str(error)), None
@@ -112,10 +114,12 @@ class Suite:
         bench, cell = self.bench, context.cell
         subjects = {
             "weights": bench.weights(cell.model).digest,
-            "onnx": bench.exported(cell).artifact.sha256,
-            "simplified": bench.simplified(cell).artifact.sha256,
             "thresholds": self.thresholds.digest,
         }
+        if _weights_problem(context) is not None:
+            return subjects
+        subjects["onnx"] = bench.exported(cell).artifact.sha256
+        subjects["simplified"] = bench.simplified(cell).artifact.sha256
         with contextlib.suppress(HarnessError):
             subjects["device_model"] = bench.device_model(cell).artifact.sha256
         with contextlib.suppress(HarnessError):
@@ -146,3 +150,19 @@ class Suite:
             yield f"accuracy on a subset of {measured.clip_count} clips"
         if self.bench.state(cell.device).emulated:
             yield "an emulator answered in the device's place"
+
+
+def _weights_problem(context: Context) -> str | None:
+    """Say that the checkpoint is not the contract's, or None; seeded weights have none."""
+    weights, wanted = context.bench.weights(context.cell.model), context.limits.weights
+    if weights.kind == "seeded":
+        return None
+    return weights_problem(context.cell.model, wanted, weights.digest)
+
+
+def _check_weights(context: Context) -> None:
+    # A device that is absent has no invalid measurement: the check did not run.
+    context.bench.present_device(context.cell.device)
+    problem = _weights_problem(context)
+    if problem is not None:
+        raise InvalidMeasurement(problem)

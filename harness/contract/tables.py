@@ -10,6 +10,7 @@ import pydantic
 from harness.judge.limits import (
     AccuracyFloor,
     Count,
+    EveryClipLimits,
     Filled,
     NotNegative,
     PairedLimits,
@@ -17,6 +18,7 @@ from harness.judge.limits import (
     Table,
     Text,
     ThroughputReference,
+    WeightsDigest,
 )
 from harness.spec import Cell, Check
 
@@ -39,10 +41,16 @@ class DeviceTable(Table):
 
 
 class ModelTable(Table):
-    """What a model must reach."""
+    """What a model must reach.
+
+    ``weights`` are the first hex digits of the sha256 of its checkpoint; without them any will do.
+    ``every_clip`` has the precisions that ``parity`` has, or is left out.
+    """
 
     clip_set: Text
+    weights: WeightsDigest | None = None
     parity: Mapping[Literal["fp32", "fp16"], ParityLimits]
+    every_clip: Mapping[Literal["fp32", "fp16"], EveryClipLimits] = {}
     paired: PairedLimits
     devices: Annotated[Mapping[str, DeviceTable], pydantic.Field(min_length=1)]
 

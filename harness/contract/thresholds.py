@@ -4,7 +4,7 @@ The layout, in which tables may be repeated for each model, device, batch size a
 
     schema = 1
     [clip_sets.S]                               the whole set: how many clips
-    [models.M]                                  clip set, parity limits, paired comparison
+    [models.M]                                  clip set, weights, comparisons with PyTorch
     [models.M.devices.D]                        accuracy floors on that device
     [models.M.devices.D.throughput.bs4]         throughput reference; each is a cell
     [tiers.T]                                   which cells it runs, what it requires, how long
@@ -77,8 +77,10 @@ class Thresholds:
         model = self.file.models[cell.model]
         device = model.devices[cell.device]
         clip_set = self.file.clip_sets[model.clip_set]
+        precision = registry.device_spec(cell.device).precision
         return Limits(
-            parity=model.parity[registry.device_spec(cell.device).precision],
+            weights=model.weights,
+            parity=model.parity[precision],
             host_parity=model.parity["fp32"],
             accuracy=AccuracyLimits(
                 top1=device.top1,
@@ -87,6 +89,11 @@ class Thresholds:
                 clip_set_digest=clip_set.digest,
                 unreadable_max=clip_set.unreadable_max,
                 paired=model.paired,
+                every_clip=model.every_clip.get(precision),
+                matrix_cells=sum(
+                    self.file.models[other.model].clip_set == model.clip_set
+                    for other in self.cells()
+                ),
             ),
             throughput=device.throughput[f"bs{cell.batch}"],
         )
@@ -177,6 +184,8 @@ def _model_problems(file: ThresholdsFile, name: str) -> Iterable[str]:
     used = {"fp32", *(registry.device_spec(device).precision for device in known)}
     for precision in sorted(used - table.parity.keys()):
         yield f"{key}.parity.{precision}: missing, though the chain or a device computes in it"
+    if table.every_clip and table.every_clip.keys() != table.parity.keys():
+        yield f"{key}.every_clip: must have the precisions of {key}.parity, or be left out"
     for precision in sorted(table.parity.keys() - used):
         yield f"{key}.parity.{precision}: no device of the model computes in it"
 

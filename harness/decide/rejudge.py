@@ -7,6 +7,7 @@ from harness.contract.thresholds import Thresholds
 from harness.decide.waivers import Decision, decide
 from harness.errors import RecordError
 from harness.judge import Verdict
+from harness.judge.limits import weights_problem
 from harness.judge.measurement import rejudge
 from harness.judge.verdict import invalid
 from harness.measure.accuracy import AccuracyMeasurement
@@ -75,7 +76,10 @@ def verdict_on(record: Record, measurement: Measurement, thresholds: Thresholds)
     Raises:
         InputError: the contract has no such cell or tier.
     """
-    tier = thresholds.tier(record.tier)
+    tier, limits = thresholds.tier(record.tier), thresholds.limits(record.cell)
+    problem = foreign_weights(record, limits.weights)
+    if problem is not None:
+        return invalid(problem)
     wanted = tier.clips_for(record.cell)
     if isinstance(measurement, AccuracyMeasurement) and not measurement.is_whole:
         count = measurement.clip_count
@@ -84,7 +88,15 @@ def verdict_on(record: Record, measurement: Measurement, thresholds: Thresholds)
             return invalid(f"measured on {count} clips, tier {record.tier} asks for {asked}")
     return rejudge(
         measurement,
-        thresholds.limits(record.cell),
+        limits,
         tier.inputs_for(record.cell),
         tier.timing_for(record.cell).sessions_min,
     )
+
+
+def foreign_weights(record: Record, wanted: str | None) -> str | None:
+    """Say that a record rests on a checkpoint that is not the contract's, or None."""
+    if record.weights != "checkpoint":
+        return None
+    digest = record.subjects.get("weights", "not in the record")
+    return weights_problem(record.model, wanted, digest)

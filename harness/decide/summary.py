@@ -93,7 +93,8 @@ def margin_text(record: Record) -> str:
     match record.check:
         case "accuracy":
             top1 = findings[0]
-            return "" if top1.measured is None else f"{top1.measured - top1.limit:+.0f} clips"
+            limit = top1.limit if top1.contract_limit is None else top1.contract_limit
+            return "" if top1.measured is None else f"{top1.measured - limit:+.0f} clips"
         case "throughput":
             return _relative(findings[0])
         case "parity":

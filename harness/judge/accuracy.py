@@ -1,6 +1,9 @@
-"""The verdict on accuracy: contract floors as counts of clips, and the paired comparison."""
+"""The verdict on accuracy: floors as counts of clips, the paired comparison, and every single clip."""
 
-from harness.judge.limits import AccuracyFloor, AccuracyLimits, PairedLimits, floor_count
+import math
+from collections.abc import Sequence
+
+from harness.judge.limits import AccuracyFloor, AccuracyLimits, EveryClipLimits, floor_count
 from harness.judge.verdict import (
     Finding,
     Verdict,
@@ -14,14 +17,21 @@ from harness.judge.verdict import (
     undecided,
 )
 from harness.measure.accuracy import AccuracyMeasurement, ClipCount, Join, PairedComparison
-from harness.measure.statistics import Interval, minimum_detectable_loss, tango_bounds
+from harness.measure.every_clip import EveryClip
+from harness.measure.statistics import (
+    chance_deficit,
+    deciding_count,
+    minimum_detectable_loss,
+    tango_bounds,
+)
 
 
 def judge_accuracy(measurement: AccuracyMeasurement, limits: AccuracyLimits) -> Verdict:
-    """Judge the counts against the floors and the loss against PyTorch.
+    """Judge the counts against the floors, the loss against PyTorch, and every single clip.
 
-    On the whole set the floors are exact and the loss has to be shown small. On a subset nothing
-    is decided that the intervals do not decide.
+    On the whole set the floors are exact, but for what chance takes from a reference that reaches
+    the floor of top-1. A loss must be shown to be small to pass and to be large to fail. On a subset
+    only the intervals decide.
     """
     broken = _broken_output(measurement)
     if broken is not None:
@@ -29,22 +39,26 @@ def judge_accuracy(measurement: AccuracyMeasurement, limits: AccuracyLimits) -> 
     problem = _set_problem(measurement, limits) or _join_problem(measurement, limits)
     if problem is not None:
         return invalid(problem)
-    findings = _findings(measurement, limits)
+    problem = _reference_problem(measurement, limits)
+    findings = _findings(measurement, limits, is_comparable=problem is None)
     missed = [finding for finding in findings if finding.is_met is False]
     if missed:
-        return fail("; ".join(f"{one.text} ({one.note})" for one in missed), findings)
-    problem = _reference_problem(measurement.paired, limits)
+        return fail(_sentence(missed), findings)
     if problem is not None:
         return invalid(problem, findings)
     open_ones = [finding for finding in findings if finding.is_met is None]
     if open_ones:
         text = "; ".join(f"{one.name}: {one.note}" for one in open_ones)
         return inconclusive(f"{measurement.clip_count} clips do not decide: {text}", findings)
-    return passed("; ".join(f"{one.text} ({one.note})" for one in findings), findings)
+    return passed(_sentence(findings), findings)
+
+
+def _sentence(findings: Sequence[Finding]) -> str:
+    return "; ".join(f"{one.text} ({one.note})" for one in findings)
 
 
 def _broken_output(measurement: AccuracyMeasurement) -> str | None:
-    """Name the way in which the output is no output at all."""
+    """Say what makes the output useless, or None."""
     join = measurement.join
     if join.wrong_shape is not None:
         return f"wrong shape: {join.wrong_shape}"
@@ -79,7 +93,7 @@ def _join_problem(measurement: AccuracyMeasurement, limits: AccuracyLimits) -> s
 
 
 def _problem_of(join: Join, unreadable_max: int, whose: str) -> str | None:
-    """Say how predictions fail to be of the manifest's clips, or None."""
+    """Say how predictions do not fit the clips of the manifest, or None."""
     for names, what in (
         (join.duplicate_ids, "name a clip twice"),
         (join.extra_ids, "name clips outside the manifest"),
@@ -96,25 +110,37 @@ def _problem_of(join: Join, unreadable_max: int, whose: str) -> str | None:
     return None
 
 
-def _reference_problem(paired: PairedComparison | None, limits: AccuracyLimits) -> str | None:
-    if paired is None:
+def _reference_problem(measurement: AccuracyMeasurement, limits: AccuracyLimits) -> str | None:
+    """Say why there is no comparison with PyTorch, or None."""
+    if measurement.paired is None:
         return "no predictions of PyTorch to compare with; run the reference on the same clips"
-    join = paired.reference_join
+    join = measurement.paired.reference_join
     if join.wrong_shape is not None or join.nonfinite_ids:
         bad = join.wrong_shape or f"NaN or Inf for {len(join.nonfinite_ids)} clips"
         return f"the reference predictions are broken: {bad}"
+    if limits.every_clip is not None and measurement.every_clip is None:
+        return (
+            "the contract bounds the error of every clip, which this run did not measure; run the "
+            "accuracy check again"
+        )
     return _problem_of(join, limits.unreadable_max, "the reference predictions")
 
 
-def _findings(measurement: AccuracyMeasurement, limits: AccuracyLimits) -> tuple[Finding, ...]:
-    findings = [
-        _floor_finding("top-1", measurement.top1, limits.top1, measurement.is_whole),
-        _floor_finding("top-5", measurement.top5, limits.top5, measurement.is_whole),
-    ]
-    paired = measurement.paired
-    if paired is not None and _reference_problem(paired, limits) is None:
-        findings.append(_paired_finding(paired, limits.paired, measurement.is_whole))
-    return tuple(findings)
+def _findings(
+    measurement: AccuracyMeasurement, limits: AccuracyLimits, *, is_comparable: bool
+) -> tuple[Finding, ...]:
+    top5 = _floor_finding("top-5", measurement.top5, limits.top5, measurement.is_whole)
+    paired, every_clip = measurement.paired, measurement.every_clip
+    if paired is None or not is_comparable:
+        return _floor_finding("top-1", measurement.top1, limits.top1, measurement.is_whole), top5
+    findings = (
+        _top1_finding(measurement, paired, limits),
+        top5,
+        _paired_finding(measurement, paired, limits),
+    )
+    if every_clip is None or limits.every_clip is None:
+        return findings
+    return (*findings, *_every_clip_findings(every_clip, limits.every_clip))
 
 
 def _floor_finding(name: str, count: ClipCount, floor: AccuracyFloor, is_whole: bool) -> Finding:
@@ -129,23 +155,103 @@ def _floor_finding(name: str, count: ClipCount, floor: AccuracyFloor, is_whole: 
     return finding if is_decided else undecided(finding)
 
 
-def _paired_finding(paired: PairedComparison, limits: PairedLimits, is_whole: bool) -> Finding:
-    bounds = tango_bounds(paired.b, paired.c, paired.n, limits.confidence)
-    name = f"loss of top-1 against PyTorch (upper {100 * limits.confidence:g} % bound)"
-    note = _paired_note(paired, limits, bounds)
-    finding = at_most(name, 100 * bounds.high, 100 * limits.margin, "points", note)
-    is_decided = is_whole or bool(finding.is_met) or bounds.low > limits.margin
-    return finding if is_decided else undecided(finding)
+def _top1_finding(
+    measurement: AccuracyMeasurement, paired: PairedComparison, limits: AccuracyLimits
+) -> Finding:
+    """Compare top-1 with its floor, less what chance takes from a reference that reaches it.
+
+    The floor says how good the deployed model must be. Where PyTorch reaches it on these very clips,
+    a device falls below it only by clips that flip, and a perfect device loses as many as it wins.
+    """
+    finding = _floor_finding("top-1", measurement.top1, limits.top1, measurement.is_whole)
+    if not measurement.is_whole or paired.n != measurement.clip_count:
+        return finding
+    least, reference = floor_count(limits.top1.floor, paired.n), paired.reference_top1
+    if reference < least:
+        note = f"{finding.note}; PyTorch itself has {reference} on these clips"
+        return finding if finding.is_met else finding.model_copy(update={"note": note})
+    allowed = floor_allowance(paired, limits)
+    if reference - allowed >= least:
+        return finding
+    note = (
+        f"{finding.note} to the contract's {least}; PyTorch has {reference}, and a device just as "
+        f"good loses up to {allowed} by chance, as {paired.b + paired.c} clips are discordant"
+    )
+    allowing = at_least("top-1", finding.measured, reference - allowed, "clips", note)
+    return allowing.model_copy(update={"contract_limit": float(least)})
 
 
-def _paired_note(paired: PairedComparison, limits: PairedLimits, bounds: Interval) -> str:
-    """Tell a loss that is too large from one that these clips cannot show to be small enough."""
-    detectable = minimum_detectable_loss(paired.n, paired.b + paired.c, limits.confidence)
-    text = (
+def floor_allowance(paired: PairedComparison, limits: AccuracyLimits) -> int:
+    """Return how many clips fewer than PyTorch a device may have right at the floor of top-1.
+
+    As many as chance takes with the error rate of the contract, shared out over the cells of the
+    matrix; never more than the margin of the paired comparison.
+    """
+    terms = limits.paired
+    if terms.floor_error_rate == 1.0:
+        return 0
+    doubt = terms.floor_error_rate / limits.matrix_cells
+    return min(chance_deficit(paired.b + paired.c, doubt), math.floor(terms.margin * paired.n))
+
+
+def _paired_finding(
+    measurement: AccuracyMeasurement, paired: PairedComparison, limits: AccuracyLimits
+) -> Finding:
+    """Compare the bounds of the loss with the margin; open where they straddle it."""
+    margin, confidence = limits.paired.margin, limits.paired.confidence
+    bounds = tango_bounds(paired.b, paired.c, paired.n, confidence)
+    name = f"loss of top-1 against PyTorch (upper {100 * confidence:g} % bound)"
+    detectable = minimum_detectable_loss(paired.n, paired.b + paired.c, confidence)
+    note = (
         f"PyTorch alone right on {paired.b}, device alone on {paired.c} of {paired.n} clips, loss "
         f"{100 * paired.loss:.3f}, bounds {100 * bounds.low:.3f} to {100 * bounds.high:.3f}, mid-p "
         f"{paired.p_midp:.3g}, detectable loss {100 * detectable:.3f} points"
     )
-    if bounds.high > limits.margin >= bounds.low:
-        text += "; not shown to be within the margin, nor to be beyond it"
-    return text
+    finding = at_most(name, 100 * bounds.high, 100 * margin, "points", note)
+    if finding.is_met or bounds.low > margin or not paired.n:
+        return finding
+    note = f"{note}; {_what_would_decide(measurement, paired, limits)}"
+    return undecided(finding).model_copy(update={"note": note})
+
+
+def _what_would_decide(
+    measurement: AccuracyMeasurement, paired: PairedComparison, limits: AccuracyLimits
+) -> str:
+    terms = limits.paired
+    count = deciding_count(paired.b, paired.c, paired.n, terms.margin, terms.confidence)
+    text = (
+        "the loss is shown neither to be within the margin nor to be beyond it; about "
+        f"{count} clips that flip as often would decide"
+    )
+    if not measurement.is_whole:
+        return f"{text}, the whole set has {limits.clip_count}"
+    return (
+        f"{text}, and the set has no more: lessen what flips (precision of the device model), or give "
+        "the contract a larger set, or another margin with its source"
+    )
+
+
+def _every_clip_findings(found: EveryClip, limits: EveryClipLimits) -> tuple[Finding, ...]:
+    compared = f"{found.compared} clips compared"
+    largest, worst = found.largest_error, found.farthest[0] if found.farthest else None
+    beyond = [one.clip_id for one in found.farthest if not one.relative_l2 <= limits.relative_l2]
+    return (
+        at_most(
+            "max abs error of every clip",
+            None if largest is None else largest.max_abs_error,
+            limits.max_abs_error,
+            note=compared if largest is None else f"{largest.clip_id}; {compared}",
+        ),
+        at_most(
+            "p99.9 abs error of every clip",
+            found.p999_abs_error,
+            limits.p999_abs_error,
+            note=compared,
+        ),
+        at_most(
+            "relative L2 of every clip",
+            None if worst is None else worst.relative_l2,
+            limits.relative_l2,
+            note=listed(beyond) or (compared if worst is None else f"largest in {worst.clip_id}"),
+        ),
+    )

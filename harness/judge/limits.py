@@ -1,8 +1,6 @@
-"""What a cell is judged by, and how much a tier runs: the tables of thresholds.toml as values.
+"""What a cell is judged by: the tables of thresholds.toml as values, without models and devices."""
 
-They know neither models nor devices, so that a judge may import them.
-"""
-
+import fractions
 import math
 from typing import Annotated, Literal, Self
 
@@ -15,6 +13,8 @@ Positive = Annotated[float, pydantic.Field(gt=0.0)]
 NotNegative = Annotated[float, pydantic.Field(ge=0.0)]
 Count = Annotated[int, pydantic.Field(ge=1)]
 Text = Annotated[str, pydantic.Field(min_length=1)]
+# As in the file names of OpenMMLab: as many of the first digits as are known, at least eight.
+WeightsDigest = Annotated[str, pydantic.Field(pattern="^[0-9a-f]{8,64}$")]
 Filled = Annotated[str, pydantic.StringConstraints(strip_whitespace=True, min_length=1)]
 
 
@@ -54,10 +54,31 @@ class AccuracyFloor(Table):
 
 
 class PairedLimits(Table):
-    """The paired comparison with PyTorch: the loss of top-1 that is still not inferior."""
+    """The paired comparison with PyTorch.
+
+    Attributes:
+        margin: loss of top-1 that is still acceptable.
+        confidence: with which the loss must be shown to be within it.
+        floor_error_rate: how often the floor of top-1 may turn a matrix of devices red that are as
+            good as a reference which reaches it; 1 holds them to the exact count.
+        source: of these numbers.
+    """
 
     margin: Annotated[float, pydantic.Field(ge=0.0, lt=1.0)]
     confidence: Annotated[float, pydantic.Field(gt=0.5, lt=1.0)]
+    floor_error_rate: Share = 0.02
+    source: Filled
+
+
+class EveryClipLimits(Table):
+    """How far the scores of any clip of the accuracy run may be from PyTorch's.
+
+    ``max_abs_error`` and ``relative_l2`` bound the worst clip, ``p999_abs_error`` all scores.
+    """
+
+    max_abs_error: NotNegative
+    p999_abs_error: NotNegative
+    relative_l2: NotNegative
     source: Filled
 
 
@@ -109,7 +130,11 @@ class ThroughputReference(Table):
 
 
 class AccuracyLimits(Table):
-    """Floors of one device, the expected clips and the paired comparison."""
+    """Floors of one device, the expected clips and the comparisons with PyTorch.
+
+    ``every_clip`` is None in contracts that do not bound single clips; ``matrix_cells`` counts the
+    cells of the contract that are judged on the same clips.
+    """
 
     top1: AccuracyFloor
     top5: AccuracyFloor
@@ -117,14 +142,18 @@ class AccuracyLimits(Table):
     clip_set_digest: str | None = None
     unreadable_max: Annotated[int, pydantic.Field(ge=0)] = 0
     paired: PairedLimits
+    every_clip: EveryClipLimits | None = None
+    matrix_cells: Count = 1
 
 
 class Limits(Table):
     """Everything that one cell is judged by.
 
     ``host_parity`` bounds the edges of the chain before the device, ``parity`` those on it.
+    ``weights`` are the first hex digits of the checkpoint's sha256; None accepts any checkpoint.
     """
 
+    weights: WeightsDigest | None = None
     parity: ParityLimits
     host_parity: ParityLimits
     accuracy: AccuracyLimits
@@ -137,4 +166,21 @@ def floor_count(floor: float, n: int) -> int:
     71.6 % of 19,796 is 14,173.936, so 14,174: computed from the decimal that was written down, not
     from its binary neighbour.
     """
-    return math.ceil(Fraction(repr(floor)) * n)
+    return math.ceil(fractions.Fraction(repr(floor)) * n)
+
+
+def weights_problem(model: str, wanted: str | None, digest: str) -> str | None:
+    """Say that a checkpoint is not the contract's, or None.
+
+    Args:
+        model: name of the model in the contract.
+        wanted: the first hex digits of the sha256 that the contract names, if it does.
+        digest: sha256 of the checkpoint.
+    """
+    if wanted is None or digest.startswith(wanted):
+        return None
+    return (
+        f"the checkpoint of {model} is not the contract's: its sha256 is {digest}, the contract says "
+        f"{wanted}; to judge this one, put its digest below [models.{model}]: "
+        f'weights = "{digest}"'
+    )

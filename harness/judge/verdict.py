@@ -21,9 +21,17 @@ COMPARE: Mapping[Comparison, Callable[[float, float], bool]] = {
 
 
 class Finding(Measurement):
-    """One comparison; ``is_met`` None means that the interval does not decide.
+    """One comparison of a number with a limit.
 
-    ``measured`` None is an undefined metric, which meets no limit.
+    Attributes:
+        name: of the number.
+        measured: the number; None where it is undefined, which meets no limit.
+        limit: that it was compared with.
+        comparison: that must hold.
+        unit: of both.
+        is_met: whether it holds; None where the interval does not decide.
+        note: what else to know about it.
+        contract_limit: what the contract says, where ``limit`` allows for chance.
     """
 
     name: str
@@ -33,20 +41,22 @@ class Finding(Measurement):
     unit: str
     is_met: bool | None
     note: str = ""
+    contract_limit: float | None = None
 
     @property
     def text(self) -> str:
         """The comparison in words, for a reason."""
         measured = "undefined" if self.measured is None else f"{self.measured:.6g}"
+        stated = "" if self.contract_limit is None else f" (contract: {self.contract_limit:.6g})"
         return f"{self.name} is {measured} {self.unit}".rstrip() + (
-            f", must be {self.comparison} {self.limit:.6g}"
+            f", must be {self.comparison} {self.limit:.6g}{stated}"
         )
 
 
 class Verdict(Measurement):
     """The outcome of a check, one sentence that says why, and every comparison made.
 
-    A pass without a finding, or with one that is not met, cannot be built.
+    A pass needs at least one finding, and every finding met.
     """
 
     status: Status
@@ -64,21 +74,21 @@ class Verdict(Measurement):
 def at_least(
     name: str, measured: float | None, limit: float, unit: str = "", note: str = ""
 ) -> Finding:
-    """Compare ``measured >= limit``; an undefined or infinite number is not met."""
+    """Compare ``measured >= limit``; an undefined or infinite number does not meet it."""
     return _compare(name, measured, ">=", limit, unit, note)
 
 
 def at_most(
     name: str, measured: float | None, limit: float, unit: str = "", note: str = ""
 ) -> Finding:
-    """Compare ``measured <= limit``; an undefined or infinite number is not met."""
+    """Compare ``measured <= limit``; an undefined or infinite number does not meet it."""
     return _compare(name, measured, "<=", limit, unit, note)
 
 
 def below(
     name: str, measured: float | None, limit: float, unit: str = "", note: str = ""
 ) -> Finding:
-    """Compare ``measured < limit``; an undefined or infinite number is not met."""
+    """Compare ``measured < limit``; an undefined or infinite number does not meet it."""
     return _compare(name, measured, "<", limit, unit, note)
 
 

@@ -1,6 +1,6 @@
 """How many clips are right, joined by clip id, and where a device and PyTorch disagree.
 
-A clip without a usable answer is wrong *and* listed; ties count against the model, so that an
+A clip without a usable answer counts as wrong and is listed. A tie counts as wrong too, so that an
 output that says nothing scores nothing.
 """
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from harness.clips import ClipSet, Predictions
 from harness.errors import ClipError
+from harness.measure.every_clip import EveryClip, compare_every_clip
 from harness.measure.measurement import Measurement
 from harness.measure.scores import NO_CLASS, best_classes, crop_mean, is_constant, label_ranks
 from harness.measure.statistics import (
@@ -42,7 +43,7 @@ class ClipCount(Measurement):
 
 
 class Join(Measurement):
-    """How predictions meet the manifest: the clips that do not, by id."""
+    """How predictions fit the manifest: the ids of the clips that do not."""
 
     missing_ids: tuple[str, ...] = ()
     extra_ids: tuple[str, ...] = ()
@@ -59,6 +60,11 @@ class ClassFlip(Measurement):
     label: int
     reference_class: int
     device_class: int
+
+    @property
+    def is_discordant(self) -> bool:
+        """Whether exactly one of the two is right."""
+        return (self.reference_class == self.label) != (self.device_class == self.label)
 
 
 class PairedComparison(Measurement):
@@ -93,7 +99,8 @@ class AccuracyMeasurement(Measurement):
     """The score of one device on one clip set.
 
     ``confusion`` lists (label, best class, clips), best class -1 for a tie or no answer; where the
-    two are equal the clips add up to the count of ``top1``.
+    two are equal the clips add up to the count of ``top1``. ``every_clip`` is None without a
+    reference, and in runs of suites that did not measure it yet.
     """
 
     clip_set: str
@@ -107,30 +114,44 @@ class AccuracyMeasurement(Measurement):
     is_constant: bool
     confusion: tuple[tuple[int, int, int], ...]
     paired: PairedComparison | None = None
+    every_clip: EveryClip | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class _Answers:
-    """Of each clip of the manifest: rank of its label (0: no answer) and the best class."""
+    """Of each clip of the manifest: row (-1: none), rank of its label (0: no answer), best class."""
 
+    rows: "npt.NDArray[np.int64]"
     ranks: "npt.NDArray[np.int64]"
     best: "npt.NDArray[np.int64]"
     join: Join
 
 
 def accuracy_measurement(
-    preds: Predictions, clip_set: ClipSet, reference: Predictions | None = None
+    preds: Predictions,
+    clip_set: ClipSet,
+    reference: Predictions | None = None,
+    lowest_score: float = -np.inf,
 ) -> AccuracyMeasurement:
     """Score ``preds`` against the labels and, where given, against PyTorch on the same clips.
+
+    Args:
+        preds: what the device says.
+        clip_set: the clips with their labels.
+        reference: what PyTorch says.
+        lowest_score: the lowest score that the device can tell.
 
     Raises:
         ClipError: a label of the manifest is not one of its classes.
     """
     _check_labels(clip_set)
     answers = _answers(preds, clip_set)
-    paired = (
-        None if reference is None else _paired(answers, _answers(reference, clip_set), clip_set)
-    )
+    paired, every_clip = None, None
+    if reference is not None:
+        expected = _answers(reference, clip_set)
+        paired = _paired(answers, expected, clip_set)
+        rows = _rows_of_both(answers, expected)
+        every_clip = compare_every_clip(preds, reference, rows, lowest_score)
     return AccuracyMeasurement(
         clip_set=clip_set.name,
         clip_set_digest=clip_set.digest,
@@ -143,6 +164,7 @@ def accuracy_measurement(
         is_constant=answers.join.wrong_shape is None and is_constant(preds.scores),
         confusion=_confusion(answers, clip_set),
         paired=paired,
+        every_clip=every_clip,
     )
 
 
@@ -156,16 +178,17 @@ def _check_labels(clip_set: ClipSet) -> None:
 
 
 def _answers(preds: Predictions, clip_set: ClipSet) -> _Answers:
-    """Join predictions with the manifest by clip id; what does not meet is listed, never guessed."""
-    join = _join(preds, clip_set)
-    ranks = np.zeros(len(clip_set.clips), dtype=np.int64)
-    best = np.full(len(clip_set.clips), NO_CLASS, dtype=np.int64)
+    """Join predictions with the manifest by clip id; what does not fit is listed, never guessed."""
+    join, count = _join(preds, clip_set), len(clip_set.clips)
+    ranks, rows_of_all = np.zeros(count, dtype=np.int64), np.full(count, -1, dtype=np.int64)
+    best = np.full(count, NO_CLASS, dtype=np.int64)
     refused = {*join.duplicate_ids, *preds.unreadable}
     row_of = {name: row for row, name in enumerate(preds.clip_ids) if name not in refused}
     places = [place for place, clip in enumerate(clip_set.clips) if clip.id in row_of]
     if join.wrong_shape is not None or not places:
-        return _Answers(ranks, best, join)
+        return _Answers(rows_of_all, ranks, best, join)
     rows = [row_of[clip_set.clips[place].id] for place in places]
+    rows_of_all[places] = rows
     means = crop_mean(preds.scores[rows])
     ranks[places] = label_ranks(means, [clip_set.clips[place].label for place in places])
     best[places] = best_classes(means)
@@ -174,7 +197,15 @@ def _answers(preds: Predictions, clip_set: ClipSet) -> _Answers:
         for place, mean in zip(places, means, strict=True)
         if not np.isfinite(mean).all()
     )
-    return _Answers(ranks, best, join.model_copy(update={"nonfinite_ids": nonfinite}))
+    join = join.model_copy(update={"nonfinite_ids": nonfinite})
+    return _Answers(rows_of_all, ranks, best, join)
+
+
+def _rows_of_both(device: _Answers, reference: _Answers) -> list[tuple[int, int]]:
+    """Return the rows of each clip that both have answered, in the order of the manifest."""
+    answered = (device.ranks > 0) & (reference.ranks > 0)
+    ours, theirs = device.rows[answered].tolist(), reference.rows[answered].tolist()
+    return list(zip(ours, theirs, strict=True))
 
 
 def _join(preds: Predictions, clip_set: ClipSet) -> Join:
@@ -216,7 +247,7 @@ def _confusion(answers: _Answers, clip_set: ClipSet) -> tuple[tuple[int, int, in
 
 
 def _paired(device: _Answers, reference: _Answers, clip_set: ClipSet) -> PairedComparison:
-    """Compare clip by clip, leaving out what the reference could not read: it shows nothing."""
+    """Compare right and wrong clip by clip, without those that the reference could not read."""
     unread = reference.join.unreadable
     kept = [place for place, clip in enumerate(clip_set.clips) if clip.id not in unread]
     ours, theirs = device.ranks[kept] == 1, reference.ranks[kept] == 1

@@ -22,6 +22,7 @@ EdgeName = Literal["torch_to_onnx", "onnx_to_simplified", "simplified_to_device"
 CHAIN: tuple[EdgeName, ...] = get_args(EdgeName)
 DEVICE_EDGES: tuple[EdgeName, ...] = ("simplified_to_device", "torch_to_device")
 TOP_COUNT = 5
+QUANTILE = 0.999
 
 
 class Flip(Measurement):
@@ -204,7 +205,7 @@ def _agreement(actual: "Array", expected: "Array", row_ids: Sequence[str]) -> di
     flips = _flips(actual, expected, row_ids)
     return {
         "max_abs_error": float(error.max()),
-        "p999_abs_error": float(np.quantile(error, 0.999, method="higher")),
+        "p999_abs_error": float(np.quantile(error, QUANTILE, method="higher")),
         "relative_l2": _relative_l2(actual, expected),
         "cosine": _lowest_cosine(actual, expected),
         "top1_agreement": 1.0 - len(flips) / len(actual),
@@ -213,20 +214,21 @@ def _agreement(actual: "Array", expected: "Array", row_ids: Sequence[str]) -> di
     }
 
 
-def _centred(scores: "Array") -> "Array":
-    centred = scores - scores.mean(axis=1, keepdims=True)
+def centred(scores: "Array") -> "Array":
+    """Return scores [row, class] less the mean of their row; a row flat but for rounding is zero."""
+    less_mean = scores - scores.mean(axis=1, keepdims=True)
     noise = SAME_ROW_RELATIVE * np.abs(scores).max(axis=1, keepdims=True)
-    return np.where(np.ptp(scores, axis=1, keepdims=True) <= noise, 0.0, centred)
+    return np.where(np.ptp(scores, axis=1, keepdims=True) <= noise, 0.0, less_mean)
 
 
 def _relative_l2(actual: "Array", expected: "Array") -> float | None:
-    norm = float(np.linalg.norm(_centred(expected)))
+    norm = float(np.linalg.norm(centred(expected)))
     return float(np.linalg.norm(actual - expected)) / norm if norm > 0.0 else None
 
 
 def _lowest_cosine(actual: "Array", expected: "Array") -> float | None:
     """Return the lowest cosine of the rows that expect anything; a flat row then scores 0."""
-    first, second = _centred(actual), _centred(expected)
+    first, second = centred(actual), centred(expected)
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     is_defined = np.linalg.norm(second, axis=1) > 0.0
     if not is_defined.any():

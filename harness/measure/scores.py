@@ -18,16 +18,26 @@ NO_CLASS = -1
 CHUNK_CLIPS = 1024
 
 
+def smallest_normal(precision: str) -> float:
+    """Return the probability below which a device of a precision, fp32 or fp16, tells nothing."""
+    return FLOAT16_SMALLEST_NORMAL if precision == "fp16" else FLOAT32_SMALLEST_NORMAL
+
+
+def lowest_score(softmax_in_graph: bool, smallest: float) -> float:
+    """Return the lowest score that can be told: of log-probabilities; logits have none."""
+    return float(np.log(smallest)) if softmax_in_graph else -np.inf
+
+
 def log_probabilities(
     probabilities: "Array", smallest: float = FLOAT32_SMALLEST_NORMAL
 ) -> "npt.NDArray[np.float64]":
     """Return the logarithm of probabilities, clamped from below at ``log(smallest)``.
 
     A softmax in the graph underflows to zero where its logit is far below the best; one runtime
-    flushes such values, another keeps them. Below the smallest normal float32 (log = -87.3) neither
-    is information, so the actual and the expected side are both clamped there. For a softmax that
-    a device computes in fp16, clamp both sides at ``FLOAT16_SMALLEST_NORMAL`` (log = -9.7).
-    A negative probability is none: it becomes NaN, as NaN stays, and fails by that name.
+    flushes such values, another keeps them. Below the smallest normal float32 (log = -87.3) they
+    carry no information either way, so both the actual and the expected side are clamped there.
+    Where a device computes the softmax in fp16, both are clamped at ``FLOAT16_SMALLEST_NORMAL``
+    (log = -9.7). A negative value is not a probability: it becomes NaN, and the check fails.
     """
     values = np.asarray(probabilities, dtype=np.float64)
     logarithms: npt.NDArray[np.float64] = np.log(np.maximum(values, smallest))

@@ -108,6 +108,38 @@ def minimum_detectable_loss(n: int, discordant: int, confidence: float = CONFIDE
     return min(1.0, z * math.sqrt(max(discordant, 1)) / n)
 
 
+def chance_deficit(discordant: int, doubt: float) -> int:
+    """Return the net loss of clips that is exceeded with probability ``doubt`` at most by chance.
+
+    Where a device is as good as its reference, each discordant clip is lost or won with equal
+    chance: the exact sign test, given their number.
+    """
+    from scipy.stats import binom
+
+    if discordant == 0:
+        return 0
+    return max(0, 2 * int(binom.isf(doubt, discordant, 0.5)) - discordant)
+
+
+def deciding_count(b: int, c: int, n: int, margin: float, confidence: float = CONFIDENCE) -> int:
+    """Return how many clips, discordant as often as these, would put the loss on a side of ``margin``.
+
+    To within 1 %, and at most a thousand times ``n``: a loss of just the margin is never decided.
+    """
+
+    def is_decided(count: int) -> bool:
+        bounds = tango_bounds(round(b * count / n), round(c * count / n), count, confidence)
+        return bounds.high <= margin or bounds.low > margin
+
+    low, high = n, 2 * n
+    while high < 1000 * n and not is_decided(high):
+        low, high = high, 2 * high
+    while high - low > max(1, low // 100):
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_decided(middle) else (middle, high)
+    return min(high, 1000 * n)
+
+
 def session_bounds(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
     """Return the two one-sided Student bounds of the mean over sessions; None below two."""
     from scipy.stats import t

@@ -12,7 +12,7 @@ from harness.clips import ClipSet, Predictions
 from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
 from harness.device import Device, Session
-from harness.measure.scores import FLOAT16_SMALLEST_NORMAL, FLOAT32_SMALLEST_NORMAL
+from harness.measure.scores import smallest_normal
 from harness.predict.journal import Work, journal_at, predict_resumed
 from harness.predict.shards import shard_of_clips
 from harness.spec import Cell, DeviceModel, ModelSpec
@@ -111,5 +111,4 @@ def session_on(device: Device, model: DeviceModel) -> Iterator[Session]:
 
 def smallest_of(cell: Cell, bench: Workbench) -> float:
     """Return the probability below which the device of a cell tells nothing."""
-    is_half = bench.device(cell.device).spec.precision == "fp16"
-    return FLOAT16_SMALLEST_NORMAL if is_half else FLOAT32_SMALLEST_NORMAL
+    return smallest_normal(bench.device(cell.device).spec.precision)

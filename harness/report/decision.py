@@ -4,9 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import get_args
 
 from harness.contract.thresholds import Thresholds
+from harness.decide.rejudge import foreign_weights
 from harness.host.environment import UNKNOWN
 from harness.judge import Verdict
 from harness.judge.measurement import rejudge
+from harness.judge.verdict import invalid
 from harness.measure.measurement import Measurement
 from harness.record.record import Record
 from harness.report.lines import blocker_kind
@@ -140,6 +142,9 @@ def _of_unfounded(records: Iterable[Record], thresholds: Thresholds) -> Iterator
 def _verdict_again(record: Record, measured: Measurement, thresholds: Thresholds) -> Verdict:
     """Judge by the least that the tier asks for, whatever the record says of it."""
     limits, tier = thresholds.limits(record.cell), thresholds.file.tiers.get(record.tier)
+    problem = foreign_weights(record, limits.weights)
+    if problem is not None:
+        return invalid(problem)
     inputs_min, sessions_min = record.inputs_min, record.sessions_min
     if tier is not None:
         inputs_min = max(inputs_min, tier.inputs_for(record.cell))

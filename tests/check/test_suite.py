@@ -2,6 +2,8 @@
 
 import dataclasses
 import errno
+import hashlib
+import io
 import json
 import os
 import re
@@ -13,8 +15,10 @@ import pytest
 
 from harness.build import simplify
 from harness.data.loading import sample_from_clip
+from harness.decide.rejudge import rejudged
 from harness.device import DeviceState, Presence
 from harness.errors import BuildError, DeviceAbsent, DeviceError, RunError
+from harness.judge.limits import EveryClipLimits
 from harness.measure.accuracy import accuracy_measurement
 from harness.record.npz import labels_from_npz, npz_from_predictions, predictions_from_npz
 from harness.record.record import RunDirectory, RunFacts
@@ -226,6 +230,99 @@ def assert_red(record, status, reason):
     assert record.verdict.status is status, record.verdict.reason
     assert re.search(reason, record.verdict.reason, re.DOTALL), record.verdict.reason
     assert record.signoff_blockers[0] == f"the outcome is {status}"
+
+
+class OneBatchFlipped:
+    """Swaps two rows of the second batch, once."""
+
+    def __init__(self):
+        self.batches = 0
+
+    def __call__(self, outputs):
+        self.batches += 1
+        order = [0, 2, 1, 3] if self.batches == 2 else [0, 1, 2, 3]
+        return {name: rows[order] for name, rows in outputs.items()}
+
+
+def with_model(suite, **update):
+    """Return the suite under a contract that says more about its model."""
+    file = suite.thresholds.file
+    table = file.models[CELL.model].model_copy(update=update)
+    changed = file.model_copy(update={"models": {CELL.model: table}})
+    return dataclasses.replace(
+        suite, thresholds=dataclasses.replace(suite.thresholds, file=changed)
+    )
+
+
+def test_two_clips_of_one_batch_swapped_are_red_by_name(clean, make_suite, cache, in_process):
+    limits = EveryClipLimits(
+        max_abs_error=0.005, p999_abs_error=0.005, relative_l2=1e-3, source="test"
+    )
+    bounds = {"every_clip": {"fp32": limits, "fp16": limits}}
+    suite = with_model(make_suite(cache), **bounds)
+    verdict = suite.check(CELL, "accuracy").verdict
+    assert verdict.status is Status.PASS, verdict.reason
+    faulty = {"cpu": FaultyDevice(device("cpu"), OneBatchFlipped)}
+    record = with_model(make_suite(cache, faulty), **bounds).check(CELL, "accuracy")
+    assert_red(record, Status.FAIL, "relative L2 of every clip is .* .clips/0006; clips/0005.$")
+    assert all(finding.is_met for finding in record.verdict.findings[:3])
+
+
+@pytest.fixture(scope="module")
+def other_checkpoint(fitted, torch):
+    """Return what writes a changed checkpoint beside the fitted one; the spec names the new file."""
+    spec, path = fitted
+
+    def write(change):
+        buffer = io.BytesIO()
+        torch.save({name: change(name, w) for name, w in torch.load(path).items()}, buffer)
+        content = buffer.getvalue()
+        name = f"narrow-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+        path.with_name(name).write_bytes(content)
+        return dataclasses.replace(spec, checkpoint=name)
+
+    return write
+
+
+def scaled_channel(name, weight):
+    if name.endswith("conv1.conv.weight"):
+        weight = weight.clone()
+        weight[0] *= 1.1
+    return weight
+
+
+def half_and_back(_, weight):
+    return weight.half().to(weight.dtype) if weight.is_floating_point() else weight
+
+
+@pytest.mark.parametrize("change", [scaled_channel, half_and_back])
+def test_another_checkpoint_than_the_contract_s_is_invalid_in_every_check(
+    clean, make_suite, cache, in_process, other_checkpoint, fitted, change
+):
+    own = clean[0].bench.weights(CELL.model).digest
+    suite = with_model(make_suite(cache, model=other_checkpoint(change)), weights=own[:8])
+    digest = suite.bench.weights(CELL.model).digest
+    for check in CHECKS:
+        record = suite.check(CELL, check)
+        assert_red(
+            record, Status.INVALID, f'put .* below .models.nonlocal_tiny.: weights = "{digest}"'
+        )
+        assert record.subjects.keys() == {"weights", "thresholds"}
+    # The contract's own checkpoint is accepted, and seeded weights are not asked for.
+    assert with_model(make_suite(cache), weights=own).check(CELL, "export").verdict.status == "pass"
+    seeded = dataclasses.replace(fitted[0], checkpoint="none-12345678.pth")
+    record = with_model(make_suite(cache, model=seeded), weights=own).check(CELL, "export")
+    assert record.verdict.status is Status.PASS
+
+
+def test_a_stored_run_of_another_checkpoint_is_invalid_when_judged_again(clean):
+    suite, records = clean
+    own = suite.bench.weights(CELL.model).digest
+    for check, record in records.items():
+        same = rejudged(record, with_model(suite, weights=own[:8]).thresholds)
+        assert same.verdict == record.verdict
+        other = rejudged(record, with_model(suite, weights="0" * 8).thresholds)
+        assert other.verdict.status is Status.INVALID, check
 
 
 def uniform(feed):
