@@ -181,6 +181,24 @@ def _top1_finding(
     return allowing.model_copy(update={"contract_limit": float(least)})
 
 
+def accuracy_reaches(
+    measurement: AccuracyMeasurement, limits: AccuracyLimits, b: int, c: int
+) -> bool:
+    """Whether top-1 would be green with ``b`` clips lost to PyTorch and ``c`` won."""
+    paired = measurement.paired
+    if paired is None:
+        return False
+    k = paired.reference_top1 - b + c
+    top1 = measurement.top1.model_copy(update={"k": k})
+    other = paired.model_copy(update={"b": b, "c": c})
+    changed = measurement.model_copy(update={"top1": top1})
+    found = (
+        _top1_finding(changed, other, limits),
+        _paired_finding(changed, other, limits),
+    )
+    return all(finding.is_met is True for finding in found)
+
+
 def floor_allowance(paired: PairedComparison, limits: AccuracyLimits) -> int:
     """Return how many clips fewer than PyTorch a device may have right at the floor of top-1.
 

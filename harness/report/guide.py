@@ -16,6 +16,7 @@ from harness.decide.speeds import (
 from harness.device import DeviceSpec
 from harness.host.environment import UNKNOWN
 from harness.judge.limits import ThroughputReference
+from harness.judge.matrix import AccuracyCell, matrix_chance
 from harness.measure.accuracy import AccuracyMeasurement
 from harness.record.record import Record
 from harness.report.table_values import (
@@ -38,6 +39,7 @@ def guide_tables(
     return GuideTables(
         versions=_distinct(_version_rows(seen, {run.run_id: run for run in runs})),
         accuracy=tuple(_accuracy_rows(seen, thresholds)),
+        accuracy_chance=matrix_chance(list(_accuracy_cells(seen, thresholds))),
         throughput=tuple(_throughput_rows(seen, thresholds)),
     )
 
@@ -93,6 +95,14 @@ def _accuracy_rows(records: Sequence[Record], thresholds: Thresholds) -> Iterato
         if known is None or row.top1 < known.top1:
             rows[row.model, row.device] = row
     yield from rows.values()
+
+
+def _accuracy_cells(records: Iterable[Record], thresholds: Thresholds) -> Iterator[AccuracyCell]:
+    known = thresholds.cells()
+    for record in records:
+        measured = record.measured() if record.check == "accuracy" else None
+        if isinstance(measured, AccuracyMeasurement) and record.cell in known:
+            yield AccuracyCell(record.model, measured, thresholds.limits(record.cell).accuracy)
 
 
 def _accuracy_row(

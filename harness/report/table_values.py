@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from harness.judge.matrix import MatrixChance
 from harness.measure.measurement import Measurement
 
 
@@ -92,8 +93,12 @@ class ThroughputRow(Measurement):
 
 
 class GuideTables(Measurement):
-    """What the two guides print as their last section."""
+    """What the two guides print as their last section.
+
+    ``accuracy_chance`` says how often a matrix of perfect devices is not green by chance.
+    """
 
     versions: tuple[VersionRow, ...] = ()
     accuracy: tuple[AccuracyRow, ...] = ()
+    accuracy_chance: MatrixChance | None = None
     throughput: tuple[ThroughputRow, ...] = ()
