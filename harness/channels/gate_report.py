@@ -15,7 +15,7 @@ def report_lines(report: GateReport) -> list[str]:
     for notice in report.notices:
         lines += [f"{notice.status.upper()} ({notice.kind}): {notice.id}", f"    {notice.reason}"]
         lines += [f"    changed: {change}" for change in notice.changes]
-        if notice.kind in (Kind.BASELINE, Kind.CLIFF, Kind.LEVEL) and not notice.changes:
+        if notice.kind in (Kind.LOSS, Kind.SUSPECT) and not notice.changes:
             lines.append("    nothing that is recorded changed about then")
     return lines + [f"note: {note}" for note in report.notes]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from harness.nightly.baseline import Baseline
 from harness.nightly.comparison import Kind, Notice, Past, check_name
+from harness.nightly.noise import STEPS_MIN
 from harness.nightly.series import Series
 from harness.spec import Status
 
@@ -22,6 +23,25 @@ def without_baseline(found: Sequence[Past]) -> tuple[list[Notice], list[str]]:
     notes = [f"{len(excused)} check(s) of seeded weights or an emulator can have no baseline"]
     notices = [Notice(Kind.NO_BASELINE, name, Status.NOT_RUN, reason) for name in sorted(names)]
     return notices, notes if excused else []
+
+
+def too_few_nights(found: Sequence[Past]) -> list[Notice]:
+    """Name the checks that have neither a baseline nor nights enough to stand in for one."""
+    few = {
+        check_name(past.key): len(past.series.points)
+        for past in found
+        if past.entry is None and not past.is_noise_known
+    }
+    return [
+        Notice(
+            Kind.NO_PAST,
+            name,
+            Status.NOT_RUN,
+            f"cannot be judged: {nights} night(s) of it on this class of hosts, {STEPS_MIN + 2} "
+            "are needed; freeze a baseline, or let the nights go on",
+        )
+        for name, nights in sorted(few.items())
+    ]
 
 
 def _may_have_baseline(past: Past) -> bool:

@@ -1,35 +1,26 @@
-"""One night against the series it belongs to: what got worse, what is missing, what changed.
-
-Three layers, each with a verdict of its own: the contract's floors (``gate``), the ratio to the
-frozen baseline, and change points over the nights. What cannot be compared is said and is not
-green.
-"""
+"""One night against the series it belongs to: what got worse, and what changed that night."""
 
 import dataclasses
 import datetime
+import itertools
 import math
 from collections.abc import Collection, Sequence
 from enum import StrEnum
 
 from harness.nightly.baseline import Baseline, BaselineSeries
 from harness.nightly.change_points import ChangePoint, change_points
-from harness.nightly.regression import (
+from harness.nightly.losses import (
+    NIGHTS_TO_A_FALSE_RED,
+    RULES,
     Loss,
-    Noise,
     Reference,
-    Rules,
-    Values,
-    clearest_loss,
-    holm,
-    noise_from_nights,
+    losses,
     reference_from_values,
-    scaled,
-    without_worst,
 )
+from harness.nightly.noise import STEPS_MIN, scaled, sd_of_steps
 from harness.nightly.series import Series, SeriesKey, changed_facts
 from harness.spec import Check, Status
 
-RULES = Rules()
 # The smallest relative change that anybody should be woken for.
 MIN_CHANGE: dict[Check, float] = {"throughput": 0.02, "accuracy": 0.002, "parity": 0.5}
 
@@ -38,12 +29,12 @@ class Kind(StrEnum):
     """What a notice is about."""
 
     CONTRACT = "contract"
-    BASELINE = "worse than the baseline"
-    CLIFF = "cliff"
-    LEVEL = "change of level"
+    LOSS = "loss"
+    SUSPECT = "suspect night"
     NO_BASELINE = "missing baseline"
     NO_NIGHT = "missing night"
     NO_CELL = "missing cell"
+    NO_PAST = "too few nights"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +50,13 @@ class Notice:
 
 @dataclasses.dataclass(frozen=True)
 class Past:
-    """A series up to tonight, which is its last point; ``fresh`` nights came after the baseline."""
+    """A series up to tonight, which is its last point.
+
+    Attributes:
+        series: without the nights after tonight.
+        entry: of the frozen baseline, or None: the first nights of the series stand in for it.
+        fresh: nights since the reference.
+    """
 
     series: Series
     entry: BaselineSeries | None
@@ -71,16 +68,25 @@ class Past:
         return self.series.key
 
     @property
-    def level(self) -> float:
-        """Mean of the baseline, which there must be."""
-        assert self.entry is not None
-        return sum(self.entry.values) / len(self.entry.values)
+    def reference_values(self) -> Sequence[float]:
+        """The values that tonight is compared with."""
+        return self.series.values[: -self.fresh] if self.entry is None else self.entry.values
+
+    @property
+    def reference(self) -> Reference:
+        """The level that tonight is compared with."""
+        return reference_from_values(scaled(self.reference_values, self.key.is_higher_better))
 
     @property
     def least(self) -> float:
         """Smallest change that counts, of logarithms."""
         change = MIN_CHANGE[self.key.check]
         return -math.log1p(-change) if self.key.is_higher_better else math.log1p(change)
+
+    @property
+    def is_noise_known(self) -> bool:
+        """Whether there are enough nights before tonight to know what varies by itself."""
+        return len(self.series.points) > STEPS_MIN + 1
 
 
 def pasts(
@@ -101,11 +107,11 @@ def pasts(
         if run_id not in ids or not is_judged:
             continue
         points = one.points[: ids.index(run_id) + 1]
-        fresh = len(points)
-        if baseline is not None:
+        entry, fresh = entries.get(one.key), max(0, len(points) - RULES.reference_nights)
+        if baseline is not None and entry is not None:
             since = datetime.datetime.fromisoformat(baseline.newest_started)
             fresh = sum(datetime.datetime.fromisoformat(point.started) > since for point in points)
-        found.append(Past(Series(one.key, points), entries.get(one.key), fresh))
+        found.append(Past(Series(one.key, points), entry, fresh))
     return found
 
 
@@ -115,139 +121,123 @@ def _is_judged(key: SeriesKey, names: Collection[SeriesKey]) -> bool:
     return not (key.check == "throughput" and unit == "per_s" and better in names)
 
 
-def against_baseline(found: Sequence[Past], rules: Rules = RULES) -> list[Notice]:
-    """Compare the nights since the baseline with it; red only as Holm allows over the matrix."""
-    losses = [_loss(past, rules) for past in found]
-    tested = [1.0 if loss is None or loss.p_value is None else loss.p_value for loss in losses]
-    reds = holm(tested, rules.family_p, rules.series_p)
-    notices = []
-    for past, loss, is_red in zip(found, losses, reds, strict=True):
-        if loss is None:
-            continue
-        is_cliff = loss.nights == 1 and -math.expm1(loss.change) >= rules.cliff
-        if is_red:
-            kind = Kind.CLIFF if is_cliff else Kind.BASELINE
-            notices.append(_notice(kind, past, loss, Status.FAIL))
-        elif is_cliff and loss.p_value is None:
-            notices.append(_notice(Kind.CLIFF, past, loss, Status.INCONCLUSIVE))
-    return notices
-
-
-def _loss(past: Past, rules: Rules) -> Loss | None:
-    if past.entry is None or past.fresh == 0:
-        return None
-    is_higher = past.key.is_higher_better
-    values = scaled(past.series.values, is_higher)
-    reference = reference_from_values(scaled(past.entry.values, is_higher))
-    nights = values[len(values) - past.fresh :]
-    return clearest_loss(nights, reference, _noise(past, rules), rules, past.least)
-
-
-def _notice(kind: Kind, past: Past, loss: Loss, status: Status) -> Notice:
-    assert past.entry is not None
-    nights = "tonight is" if loss.nights == 1 else f"the mean of the last {loss.nights} nights is"
-    change = math.expm1(loss.change if past.key.is_higher_better else -loss.change)
-    chance = (
-        "the noise between nights is not known yet: run it again"
-        if loss.p_value is None
-        else f"by chance once in {1.0 / max(loss.p_value, 1e-9):,.0f} nights or less"
-    )
-    reason = (
-        f"{nights} {100 * change:+.1f} % against the frozen baseline of {past.level:.4g} "
-        f"({len(past.entry.values)} run(s)), {chance}"
-    )
-    first = len(past.series.points) - loss.nights
-    return Notice(kind, past.key.id, status, reason, _changes(past.series, first))
-
-
-def changed_levels(found: Sequence[Past], rules: Rules = RULES) -> tuple[list[Notice], list[str]]:
-    """Look for changes of level since the baseline; those for the better are notes.
-
-    A loss stays red until the level has come back or a new baseline is frozen.
-    """
-    notices, notes = [], []
+def lost(found: Sequence[Past]) -> list[Notice]:
+    """Return one notice for each check that has lost something: a loss is red, a suspect is open."""
+    series_p = RULES.of_matrix(len(found))
+    by_check: dict[str, list[tuple[Past, Loss]]] = {}
     for past in found:
-        points = level_changes(past, rules)
-        if not points:
-            continue
-        losses = [point for point in points if _is_loss(past.key, point)]
-        now = scaled(past.series.values[points[-1].index :], past.key.is_higher_better)
-        reference = _reference(past, points[0])
-        gain = float(now.mean()) - reference.level
-        if losses and _is_still_lost(past, now, reference, rules):
-            notices.append(_level_notice(past, losses))
-        elif gain >= past.least:
-            night = past.series.points[points[-1].index]
-            notes.append(f"{past.key.id} is better since {night.started[:10]}")
-    return notices, notes
+        loss = _loss_tonight(past, series_p)
+        if loss is not None:
+            by_check.setdefault(check_name(past.key), []).append((past, loss))
+    return [_notice(sorted(seen, key=_clarity)) for seen in by_check.values()]
 
 
-def _reference(past: Past, first: ChangePoint) -> Reference:
-    """Return the level that counts: the baseline's, else that before the first change."""
-    values = [first.before] if past.entry is None else past.entry.values
-    level = reference_from_values(scaled(values, past.key.is_higher_better))
-    return level if past.entry is not None else Reference(level.level, max(1, first.index))
+def _loss_tonight(past: Past, series_p: float) -> Loss | None:
+    if past.fresh == 0:
+        return None
+    values = scaled(past.series.values, past.key.is_higher_better)
+    return losses(values, past.fresh, past.reference, past.least, series_p)[-1]
 
 
-def _is_still_lost(past: Past, now: Values, reference: Reference, rules: Rules) -> bool:
-    """Whether the nights since the last change are below the reference, beyond their noise.
-
-    So must be the last of them, and all without their worst one.
-    """
-    means = (now.mean(), without_worst(now).mean(), now[-max(rules.looks) :].mean())
-    if max(means) - reference.level > -past.least:
-        return False
-    noise = _noise(past, rules)
-    error = math.sqrt(1.0 / len(now) + 1.0 / reference.count) * (noise.sd if noise else 0.0)
-    return bool(now.mean() - reference.level <= -rules.level_errors * error)
+def _clarity(seen: tuple[Past, Loss]) -> tuple[bool, float]:
+    _, loss = seen
+    return (loss.nights == 1, loss.errors or 0.0)
 
 
-def _noise(past: Past, rules: Rules) -> Noise | None:
-    """Return the noise between nights; tonight's own step is what is tested."""
-    values = scaled(past.series.values[:-1], past.key.is_higher_better)
-    return noise_from_nights(values, rules.nights_min)
+def _notice(seen: Sequence[tuple[Past, Loss]]) -> Notice:
+    """Return the notice of a check: its clearest series first, the others by name."""
+    (past, loss), *others = seen
+    is_suspect = loss.nights == 1
+    index = len(past.series.points) - loss.nights
+    if not is_suspect:
+        worse = [point.index for point in level_changes(past) if _is_loss(past.key, point)]
+        index = worse[-1] if worse else index
+    since = "" if is_suspect else f", since {past.series.points[index].started[:10]}"
+    also = ", ".join(f"{one.key.metric} {_percent(one, found)}" for one, found in others)
+    reason = "; ".join(
+        [
+            f"{_against(past, loss)}{since}",
+            _chance(loss),
+            *([f"also {also}"] if also else []),
+        ]
+    )
+    kind, status = (Kind.SUSPECT, Status.INCONCLUSIVE) if is_suspect else (Kind.LOSS, Status.FAIL)
+    return Notice(kind, past.key.id, status, reason, _changes(past.series, index))
 
 
-def level_changes(past: Past, rules: Rules = RULES) -> list[ChangePoint]:
+def _against(past: Past, loss: Loss) -> str:
+    nights = "tonight is" if loss.nights == 1 else f"the last {loss.nights} nights are"
+    values = past.reference_values
+    reference = "the frozen baseline" if past.entry is not None else "the first nights"
+    return (
+        f"{nights} {_percent(past, loss)} against {reference}, {sum(values) / len(values):.4g} "
+        f"(mean of {len(values)})"
+    )
+
+
+def _percent(past: Past, loss: Loss) -> str:
+    change = math.expm1(loss.change if past.key.is_higher_better else -loss.change)
+    return f"{100 * change:+.1f} %"
+
+
+def _chance(loss: Loss) -> str:
+    if loss.errors is None:
+        return "the noise between nights is not known yet: run it again"
+    size = (
+        "" if math.isinf(loss.errors) else f" {-loss.errors:.1f} standard errors of its own noise:"
+    )
+    if loss.nights == 1:
+        return f"{size} one night alone is not red; run it again".lstrip()
+    return f"{size} less than once in {NIGHTS_TO_A_FALSE_RED} simulated nights without a change".lstrip()
+
+
+def gains(found: Sequence[Past]) -> list[str]:
+    """Name the series whose level is better than the reference since a change point."""
+    notes = []
+    for past in found:
+        points = level_changes(past) if past.fresh else []
+        if points:
+            now = scaled(past.series.values[points[-1].index :], past.key.is_higher_better)
+            if float(now.mean()) - past.reference.level >= past.least:
+                night = past.series.points[points[-1].index]
+                notes.append(f"{past.key.id} is better since {night.started[:10]}")
+    return notes
+
+
+def level_changes(past: Past) -> list[ChangePoint]:
     """Return the change points after the baseline, or all where there is none.
 
     Each also has to stand out from the noise between nights, where that is known.
     """
-    minimum = MIN_CHANGE[past.key.check]
     values = past.series.values
-    points = change_points(values, window=rules.window, max_p=rules.point_p, min_magnitude=minimum)
+    points = change_points(
+        values,
+        window=RULES.window,
+        max_p=RULES.point_p,
+        min_magnitude=MIN_CHANGE[past.key.check],
+    )
     first = 0 if past.entry is None else len(values) - past.fresh
-    noise = _noise(past, rules)
+    sd = sd_of_steps(scaled(values[:-1], past.key.is_higher_better))
     edges = [0, *(point.index for point in points), len(values)]
     return [
         point
-        for start, point, end in zip(edges, points, edges[2:], strict=False)
+        for (start, _), point, (_, end) in zip(
+            itertools.pairwise(edges), points, itertools.pairwise(edges[1:]), strict=False
+        )
         if point.index >= first
-        and (noise is None or _errors(point, start, end, noise) >= rules.point_errors)
+        and (sd is None or _errors(point, start, end, sd) >= RULES.point_errors)
     ]
 
 
-def _errors(point: ChangePoint, start: int, end: int, noise: Noise) -> float:
+def _errors(point: ChangePoint, start: int, end: int, sd: float) -> float:
     """Return how many standard errors a change is."""
     before, after = scaled([point.before, point.after], is_higher_better=True)
-    error = noise.sd * math.sqrt(1.0 / (point.index - start) + 1.0 / (end - point.index))
+    error = sd * math.sqrt(1.0 / (point.index - start) + 1.0 / (end - point.index))
     return math.inf if error == 0.0 else abs(after - before) / error
 
 
 def _is_loss(key: SeriesKey, point: ChangePoint) -> bool:
     return (point.after < point.before) == key.is_higher_better
-
-
-def _level_notice(past: Past, losses: Sequence[ChangePoint]) -> Notice:
-    nights = past.series.points
-    steps = [
-        f"{nights[point.index].started[:10]} {100 * point.change:+.1f} % "
-        f"({point.before:.4g} -> {point.after:.4g}, p {point.p_value:.1g})"
-        for point in losses
-    ]
-    changes = [change for point in losses for change in _changes(past.series, point.index)]
-    reason = f"the level changed on {'; '.join(steps)}, and has not come back"
-    return Notice(Kind.LEVEL, past.key.id, Status.FAIL, reason, tuple(dict.fromkeys(changes)))
 
 
 def _changes(series: Series, index: int) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,9 +11,15 @@ from harness.decide.problems import ExitStatus, Problem, exit_status
 from harness.decide.rejudge import judged_today
 from harness.decide.waivers import said
 from harness.errors import HistoryError
-from harness.nightly.absences import gaps, missing_cells, missing_night, without_baseline
+from harness.nightly.absences import (
+    gaps,
+    missing_cells,
+    missing_night,
+    too_few_nights,
+    without_baseline,
+)
 from harness.nightly.baseline import read_baseline, refuse_foreign
-from harness.nightly.comparison import Kind, Notice, against_baseline, changed_levels, pasts
+from harness.nightly.comparison import Kind, Notice, gains, lost, pasts
 from harness.nightly.history import History, Night
 from harness.record.record import RunDirectory, RunFacts
 
@@ -88,17 +95,17 @@ def gate_run(
         notes.append("the ratio to a frozen baseline was left out, as asked")
     if frozen is not None and baseline is not None:
         refuse_foreign(frozen, facts.tier, [past.key for past in found], baseline)
-    levels, better = changed_levels(found)
-    missing, excused = without_baseline(found) if has_baseline else ([], [])
+    losses = lost(found)
+    missing, excused = without_baseline(found) if has_baseline else (too_few_nights(found), [])
     notices = [
         *floors,
-        *against_baseline(found),
-        *levels,
+        *losses,
         *missing,
         *missing_cells(series, facts.run_id, [night.run_id for night in earlier], frozen),
     ]
     starts = [night.started for night in earlier[-1:]] + [facts.started]
-    notes += [*excused, *better, *gaps(starts, GAP_HOURS), *_newer(history, facts)]
+    notes += _advice(losses, facts)
+    notes += [*excused, *gains(found), *gaps(starts, GAP_HOURS), *_newer(history, facts)]
     compared = sum(past.entry is not None for past in found)
     return GateReport(facts.run_id, tuple(_once(notices)), tuple(notes), len(found), compared)
 
@@ -119,6 +126,20 @@ def newest_run(history: History, run_root: Path) -> RunDirectory:
             f"{nights[-1].host}); name its folder"
         )
     return RunDirectory(root)
+
+
+def _advice(losses: Sequence[Notice], facts: RunFacts) -> list[str]:
+    """Say how a suspect is confirmed or cleared."""
+    if not any(one.kind is Kind.SUSPECT for one in losses):
+        return []
+    words = [word for word in facts.command if not word.startswith("--run-dir=")]
+    if "--run-dir" in words:
+        place = words.index("--run-dir")
+        del words[place : place + 2]
+    command = shlex.join(words)
+    return [
+        f"run it again: `{command}`, then `harness gate`: twice is red, an ordinary run clears it"
+    ]
 
 
 def _earlier(history: History, facts: RunFacts) -> list[Night]:

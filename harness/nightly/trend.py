@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.errors import InputError
 from harness.nightly.comparison import Past, level_changes
+from harness.nightly.losses import RULES
 from harness.nightly.series import Series, changed_facts
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -39,7 +40,7 @@ def trend_lines(series: Series, nights: int = SHOWN_NIGHTS) -> list[str]:
         before, night = series.points[point.index - 1], series.points[point.index]
         lines.append(
             f"  {night.started[:10]}  {100 * point.change:+.1f} %  {point.before:.4g} -> "
-            f"{point.after:.4g}  (p {point.p_value:.1g})"
+            f"{point.after:.4g}  (p < {RULES.point_p:g})"
         )
         lines += [f"    {change}" for change in changed_facts(before.facts, night.facts)]
     return lines
