@@ -102,6 +102,15 @@ RELATIVE = {
 }
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call):
+    """Have a skip by a fixture reported as that by a mark: a line for each reason, not for each test."""
+    report = yield
+    if report.skipped and call.when == "setup":
+        report.keywords = {"skip": 1}
+    return report
+
+
 @pytest.fixture(scope="session")
 def torch():
     """The package, not imported before a test asks for it."""

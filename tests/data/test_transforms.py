@@ -77,17 +77,21 @@ def test_mcthw_tensor_is_mmaction2s_to_the_last_bit(mmaction, make_frames, times
     np.testing.assert_array_equal(tensor, mmaction_images(mmaction, frames, *steps))
 
 
-@pytest.mark.parametrize("seed", range(100))
-def test_every_pixel_value_is_normalised_as_mmcv_does(mmcv, nonlocal_protocol, seed):
-    protocol = nonlocal_protocol
-    if seed:
-        rng = np.random.default_rng(seed)
-        mean, std = (tuple(rng.uniform(1, 255, 3).round(seed % 6)) for _ in range(2))
-        protocol = dataclasses.replace(protocol, mean=mean, std=std)
+def seeded_protocol(protocol, seed):
+    """Another mean and spread, to a few decimals; the protocol itself for seed 0."""
+    rng = np.random.default_rng(seed)
+    mean, std = (tuple(rng.uniform(1, 255, 3).round(seed % 6)) for _ in range(2))
+    return dataclasses.replace(protocol, mean=mean, std=std) if seed else protocol
+
+
+def test_every_pixel_value_is_normalised_as_mmcv_does(mmcv, nonlocal_protocol, subtests):
     values = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16, 1).repeat(3, axis=-1)
-    mean, std = np.array([protocol.mean, protocol.std], np.float32)
-    expected = mmcv.imnormalize(values[0, 0], mean, std, to_rgb=False).transpose(2, 0, 1)
-    np.testing.assert_array_equal(tensor_from_crops(values, protocol)[0], expected)
+    for seed in range(100):
+        with subtests.test(seed=seed):
+            protocol = seeded_protocol(nonlocal_protocol, seed)
+            mean, std = np.array([protocol.mean, protocol.std], np.float32)
+            expected = mmcv.imnormalize(values[0, 0], mean, std, to_rgb=False).transpose(2, 0, 1)
+            np.testing.assert_array_equal(tensor_from_crops(values, protocol)[0], expected)
 
 
 def test_tchw_joins_the_frames_of_all_crops(nonlocal_protocol):
@@ -105,21 +109,23 @@ def test_normalising_leaves_the_stored_crops_alone(nonlocal_protocol, make_frame
     np.testing.assert_array_equal(crops, before)
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("short_side", [0, 320, 45])
-def test_jpeg_round_trip_is_the_written_file(tmp_path, mmcv, make_frames, size, short_side):
-    frame = make_frames(1, *size)[0]
-    width, height = size
+def written_size(width, height, short_side):
     if not short_side:
-        target = size
-    elif width <= height:
-        target = (short_side, int((short_side / width) * height))
-    else:
-        target = (int((short_side / height) * width), short_side)
+        return width, height
+    if width <= height:
+        return short_side, int((short_side / width) * height)
+    return int((short_side / height) * width), short_side
+
+
+def test_jpeg_round_trip_is_the_written_file(tmp_path, mmcv, make_frames, subtests):
     path = tmp_path / "img_00001.jpg"
-    mmcv.imwrite(mmcv.imresize(frame[..., ::-1], target), str(path))
-    expected = mmcv.imfrombytes(path.read_bytes(), channel_order="rgb")
-    np.testing.assert_array_equal(jpeg_round_trip(frame, short_side), expected)
+    for size, short_side in itertools.product(SIZES, (0, 320, 45)):
+        with subtests.test(size=size, short_side=short_side):
+            frame = make_frames(1, *size)[0]
+            target = written_size(*size, short_side)
+            mmcv.imwrite(mmcv.imresize(frame[..., ::-1], target), str(path))
+            expected = mmcv.imfrombytes(path.read_bytes(), channel_order="rgb")
+            np.testing.assert_array_equal(jpeg_round_trip(frame, short_side), expected)
 
 
 def test_jpeg_round_trip_keeps_the_channels_in_order():

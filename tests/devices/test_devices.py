@@ -64,22 +64,16 @@ def test_a_device_is_called_like_its_file(device, request):
     assert device.spec.precision in ("fp32", "fp16")
 
 
-def test_a_probe_tells_what_it_found(device):
+def test_a_probe_says_what_it_found_or_what_it_looked_for_and_what_to_do(device):
     state = device.probe()
     assert isinstance(state, DeviceState)
     assert state.detail.strip()
     if state.presence is Presence.PRESENT:
         assert state.unit_ids
         assert all(isinstance(fact, str) for fact in state.facts.values())
-
-
-def test_an_absent_device_says_what_was_looked_for_and_what_to_do(device):
-    state = device.probe()
-    if state.presence is Presence.PRESENT:
-        pytest.skip(f"{device.spec.name} is present")
-    looked_for, _, advice = state.detail.rpartition(";")
-    assert len(looked_for) > 10
-    assert len(advice) > 10
+    else:
+        looked_for, _, advice = state.detail.rpartition(";")
+        assert min(len(looked_for), len(advice)) > 10
 
 
 def test_it_computes_what_numpy_computes(session):
@@ -111,17 +105,24 @@ def test_closing_twice_is_safe_and_running_after_it_is_an_error(session):
         session.loop({"x": X}, QUICK)
 
 
-@pytest.mark.parametrize(
-    "feed",
-    [{}, {"z": X}, {"x": X, "z": X}, {"x": X[:1]}, {"x": X[0]}, {"x": X.astype(np.float64)}],
-    ids=["nothing", "name", "too many", "shape", "rank", "dtype"],
-)
-def test_a_wrong_feed_is_refused_and_does_no_harm(session, feed):
-    with pytest.raises(RunError):
-        session.run(feed)
-    with pytest.raises(RunError):
-        session.loop(feed, QUICK)
-    np.testing.assert_allclose(session.run({"x": X})["y"], EXPECTED, rtol=1e-3)
+WRONG_FEEDS = {
+    "nothing": {},
+    "name": {"z": X},
+    "too many": {"x": X, "z": X},
+    "shape": {"x": X[:1]},
+    "rank": {"x": X[0]},
+    "dtype": {"x": X.astype(np.float64)},
+}
+
+
+def test_a_wrong_feed_is_refused_and_does_no_harm(session, subtests):
+    for wrong, feed in WRONG_FEEDS.items():
+        with subtests.test(wrong):
+            with pytest.raises(RunError):
+                session.run(feed)
+            with pytest.raises(RunError):
+                session.loop(feed, QUICK)
+            np.testing.assert_allclose(session.run({"x": X})["y"], EXPECTED, rtol=1e-3)
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage" * 30, None], ids=["empty", "garbage", "none"])

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -27,13 +28,13 @@ EARLY_STOPPING = {
 }
 
 
-@pytest.mark.parametrize(("k", "n"), [(0, 10), (10, 10), (3, 7), (14174, 19796), (1, 1)])
-@pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
-def test_wilson_is_the_one_of_statsmodels(k, n, confidence):
-    low, high = proportion_confint(k, n, alpha=1 - confidence, method="wilson")
-    interval = wilson_interval(k, n, confidence)
-    assert interval.low == pytest.approx(low, abs=1e-12)
-    assert interval.high == pytest.approx(high, abs=1e-12)
+def test_wilson_is_the_one_of_statsmodels(subtests):
+    counts = [(0, 10), (10, 10), (3, 7), (14174, 19796), (1, 1)]
+    for (k, n), confidence in itertools.product(counts, (0.8, 0.95, 0.99)):
+        with subtests.test(k=k, n=n, confidence=confidence):
+            low, high = proportion_confint(k, n, alpha=1 - confidence, method="wilson")
+            interval = wilson_interval(k, n, confidence)
+            assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-12)
 
 
 def test_wilson_of_nothing_is_everything():
@@ -139,12 +140,12 @@ def test_detectable_loss_is_never_nothing():
     assert minimum_detectable_loss(1, 1) == 1.0
 
 
-@pytest.mark.parametrize(
-    ("percentile", "over", "count"),
-    [(p, over, count) for p, counts in EARLY_STOPPING.items() for over, count in enumerate(counts)],
-)
-def test_early_stopping_table(percentile, over, count):
-    assert early_stopping_count(percentile, over) == count
+def test_early_stopping_table():
+    found = {
+        percentile: [early_stopping_count(percentile, over) for over in range(len(counts))]
+        for percentile, counts in EARLY_STOPPING.items()
+    }
+    assert found == EARLY_STOPPING
 
 
 @pytest.mark.parametrize(("percentile", "count"), [(0.90, 64), (0.99, 662)])

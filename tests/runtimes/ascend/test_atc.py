@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import os
 import pickle
 import shlex
@@ -227,16 +228,18 @@ def until(condition):
     return False
 
 
-@pytest.mark.parametrize("code", SENTENCES)
-def test_every_code_has_a_sentence_in_every_spelling(code):
-    for line in (
-        f"{code}: text here",
-        f"{code}: [PID: 10490] 2025-03-18-09:02:18.501.341 text here",
-        f"{code}[PID: 52728] 2026 ({code}): text here",
-    ):
-        output = f"ATC run failed\n{line}\n        Solution: none\nW11001: warn"
-        assert codes_in(output) == (code,)
-        assert str(reason_from_output(output)).startswith(f"{code}: {SENTENCES[code]}")
+def test_every_code_has_a_sentence_in_every_spelling(subtests):
+    spellings = (
+        "{0}: text here",
+        "{0}: [PID: 10490] 2025-03-18-09:02:18.501.341 text here",
+        "{0}[PID: 52728] 2026 ({0}): text here",
+    )
+    for code, spelling in itertools.product(SENTENCES, spellings):
+        with subtests.test(spelling.format(code)):
+            line = spelling.format(code)
+            output = f"ATC run failed\n{line}\n        Solution: none\nW11001: warn"
+            assert codes_in(output) == (code,)
+            assert str(reason_from_output(output)).startswith(f"{code}: {SENTENCES[code]}")
 
 
 def test_an_unlisted_code_and_no_code_are_told_apart():
