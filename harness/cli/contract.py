@@ -1,4 +1,4 @@
-"""The commands of the contract: ``harness thresholds lint`` and ``harness calibrate``."""
+"""The commands of the contract: ``harness thresholds`` and ``harness calibrate``."""
 
 import argparse
 import contextlib
@@ -22,8 +22,14 @@ from harness.contract.calibrate import (
 )
 from harness.contract.floor_lint import floor_warnings
 from harness.contract.scope import DEFAULT_TIER
+from harness.contract.show import matrix_lines
 from harness.contract.tables import matches
-from harness.contract.thresholds import Thresholds, tables_from_toml, thresholds_from_file
+from harness.contract.thresholds import (
+    Thresholds,
+    migrated_toml,
+    tables_from_toml,
+    thresholds_from_file,
+)
 from harness.contract.toml import literal
 from harness.contract.written import written_row
 from harness.decide.waivers import said
@@ -38,11 +44,22 @@ THRESHOLDS = FIXTURES.parent / "thresholds.toml"
 
 def add_commands(commands: Any) -> None:
     """Add ``thresholds`` and ``calibrate`` to the subcommands of ``harness``."""
+    added = commands.add_parser("thresholds", help="show, lint or migrate the contract")
+    actions = added.add_subparsers(required=True, metavar="ACTION")
+    text = "print what each cell must reach: floor, golden, guide, tolerance, unit and source"
+    show = actions.add_parser("show", help=text, description=text)
+    show.set_defaults(function=_show)
+    show.add_argument("model", nargs="?", metavar="MODEL", help="default: all")
+    _add_file(show)
     text = "read the contract and warn of floors within noise and of waivers that have expired"
-    added = commands.add_parser("thresholds", help=text, description=text)
-    added.set_defaults(function=_lint)
-    added.add_argument("action", choices=("lint",))
-    _add_file(added)
+    lint = actions.add_parser("lint", help=text, description=text)
+    lint.set_defaults(function=_lint)
+    _add_file(lint)
+    text = "write a contract of the old form (schema = 1) in today's; its comments are lost"
+    migrate = actions.add_parser("migrate", help=text, description=text)
+    migrate.set_defaults(function=_migrate)
+    migrate.add_argument("old", type=Path, metavar="OLD")
+    migrate.add_argument("--output", type=Path, metavar="NEW", help="a new file; default: print it")
     text = (
         "time the same build again and again and print the rows of the contract that follow: the "
         "golden, and the least tolerance without a false alarm; nothing is changed"
@@ -65,6 +82,25 @@ def _several(text: str) -> int:
     if not text.isdecimal() or int(text) < 2:
         raise argparse.ArgumentTypeError(f"{text!r} shows no spread; give a whole number above 1")
     return int(text)
+
+
+def _show(options: argparse.Namespace) -> int:
+    print("\n".join(matrix_lines(thresholds_from_file(options.thresholds), options.model)))
+    return 0
+
+
+def _migrate(options: argparse.Namespace) -> int:
+    text = migrated_toml(options.old)
+    if options.output is None:
+        print(text, end="")
+    else:
+        try:
+            with options.output.open("x", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise InputError(f"cannot write {options.output}: {error.strerror}") from error
+    print(f"comments of {options.old} are not in it: add them by hand", file=sys.stderr)
+    return 0
 
 
 def _lint(options: argparse.Namespace) -> int:

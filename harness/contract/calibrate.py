@@ -8,7 +8,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
-from harness.contract.toml import inline_table
+from harness.contract.toml import literal
 from harness.errors import InvalidMeasurement
 from harness.judge import judge_throughput
 from harness.judge.limits import ThroughputReference
@@ -113,7 +113,7 @@ def calibrated_row(
         "source": source,
     }
     spread = f"{found.session_count} sessions, spread {100 * found.spread:.2f} %"
-    return f"{inline_table(keys)}  # {spread}"
+    return f"{literal(keys)}  # {spread}"
 
 
 def _one_chip(reference: ThroughputReference) -> dict[str, object]:

@@ -32,7 +32,7 @@ from typing import Any
 
 from harness import registry
 from harness.contract.consistency import problems
-from harness.contract.migrate import file_of_schema_1
+from harness.contract.migrate import file_of_schema_1, toml_of_schema_2
 from harness.contract.tables import ThresholdsFile, Tier
 from harness.contract.written import file_from_tables
 from harness.errors import InputError, ThresholdsError
@@ -126,6 +126,15 @@ def stored_thresholds(path: Path) -> Thresholds:
     return _thresholds(path, {1: file_of_schema_1, 2: file_from_tables})
 
 
+def migrated_toml(path: Path) -> str:
+    """Return the text of a contract in the old form as today's form has it.
+
+    Raises:
+        ThresholdsError: it is missing, malformed, inconsistent, or not in the old form.
+    """
+    return toml_of_schema_2(_thresholds(path, {1: file_of_schema_1}).file)
+
+
 def tables_from_toml(path: Path) -> tuple[bytes, dict[str, Any]]:
     """Return the bytes of a TOML file and what they hold.
 
@@ -168,15 +177,15 @@ def _quoted_line(text: str, error: tomllib.TOMLDecodeError) -> str:
 
 def _thresholds(path: Path, readers: Mapping[int, Reader]) -> Thresholds:
     content, tables = tables_from_toml(path)
-    schema = tables.get("schema")
-    if schema == 1 and 1 not in readers:
+    schema = 1 if tables.get("schema") == 1 else 2
+    if schema not in readers:
+        old = f"{path} is in the old form (schema = 1); this writes it in today's: "
+        command = f"harness thresholds migrate {path} --output NEW"
         raise ThresholdsError(
-            f"{path} is in the old form (schema = 1); this writes it in the new one: "
-            f"harness thresholds migrate {path} --output NEW"
+            old + command if schema == 1 else f"{path} is not in the old form (schema = 1)"
         )
-    reader = readers.get(schema, file_from_tables) if isinstance(schema, int) else file_from_tables
     try:
-        file = reader(tables)
+        file = readers[schema](tables)
     except ThresholdsError as error:
         raise ThresholdsError(f"{path} {error}") from error
     found = list(problems(file))

@@ -48,12 +48,14 @@ def model(*batches):
     }
 
 
+TERMS = {"unit": "clips/s", "definition": "device", "scope": "host"}
+HALF = {"throughput": {**TERMS, "bs1": SPEED}}
 VALID = {
     "schema": 2,
     "sources": {"guide": "the guide", "us": "measured by us"},
     "clip_sets": {"kinetics400": {"clip_count": 19796, "unreadable_max": 3, "source": "guide"}},
     "parity": {"fp32": PARITY},
-    "devices": {"cpu": {"unit": "clips/s", "definition": "device", "scope": "host"}},
+    "devices": {"cpu": TERMS},
     "models": {"nonlocal_r50": model("bs1", "bs4"), "timesformer": model("bs1")},
     "tiers": {
         "smoke": {
@@ -247,9 +249,6 @@ def test_parity_on_a_device_is_judged_in_its_precision(read):
 def test_missing_precision_is_named(read):
     message = refusal(read, changed("models.nonlocal_r50.devices.half", HALF))
     assert "models.nonlocal_r50.parity.fp16: missing" in message
-
-
-HALF = {"throughput": {**VALID["devices"]["cpu"], "bs1": SPEED}}
 
 
 SPEED_KEY = "models.nonlocal_r50.devices.cpu.throughput"
