@@ -10,7 +10,7 @@ from harness.spec import CHECKS, ModelSpec
 
 
 def problems(file: ThresholdsFile) -> Iterator[str]:
-    """Name everything in complete tables that fits nothing else in them, or nothing in the suite."""
+    """Name everything in complete tables that does not fit the rest of them, or the suite."""
     found = [problem for name in file.models for problem in _model_problems(file, name)]
     yield from found
     for name in sorted(file.clip_sets.keys() - {table.clip_set for table in file.models.values()}):
@@ -68,7 +68,7 @@ def _pattern_problems(file: ThresholdsFile, name: str, tier: Tier) -> Iterator[s
 
 def _name_problems(name: str) -> Iterator[str]:
     if not re.fullmatch(r"[a-z]\w*", name) or name in {*registry.device_names(), *CHECKS}:
-        yield f"tiers.{name}: a tier is a pytest marker: a word that is no device and no check"
+        yield f"tiers.{name}: a tier is a pytest marker: one word, not the name of a device or a check"
 
 
 def _clips_problems(file: ThresholdsFile, name: str, tier: Tier) -> Iterator[str]:
@@ -80,8 +80,8 @@ def _clips_problems(file: ThresholdsFile, name: str, tier: Tier) -> Iterator[str
         whole = file.clip_sets[clip_set].clip_count
         if count is not None and count >= whole:
             yield (
-                f"tiers.{name}.clips: {count} clips for {cell.id} are no subset of the {whole} of "
-                f"{clip_set}; name none to have them all"
+                f"tiers.{name}.clips: {count} clips for {cell.id} are not a subset of the {whole} "
+                f"of {clip_set}; leave the key out to measure all of them"
             )
 
 
@@ -105,7 +105,7 @@ def _waiver_problems(file: ThresholdsFile) -> Iterator[str]:
     for number, waiver in enumerate(file.waivers):
         key = f"waivers.{number}.cell: {waiver.cell!r}"
         if waiver.cell not in every_cell:
-            yield f"{key} is no cell; there are: {', '.join(sorted(every_cell))}"
+            yield f"{key} is not a cell; there are: {', '.join(sorted(every_cell))}"
         elif waiver.cell not in run:
             yield f"{key} is run by no tier, so the waiver could never be reviewed"
     for name, count in counts.items():

@@ -491,17 +491,17 @@ def test_a_tier_names_how_many_clips_by_cell(read):
 @pytest.mark.parametrize(
     ("clips", "words"),
     [
-        ({"default": 19796}, "tiers.smoke.clips: 19796 clips for nonlocal_r50-cpu-bs1 are no subs"),
+        ({"default": 19796}, "tiers.smoke.clips: 19796 clips for nonlocal_r50-cpu-bs1 are not a"),
         ({"default": 0}, "tiers.smoke.clips.default: Input should be greater than or equal to 1"),
         ({"nonlocal_r50": 9}, "tiers.smoke.clips.nonlocal_r50: the tier has no such model-device"),
     ],
 )
-def test_a_subset_that_is_none_is_refused(read, clips, words):
+def test_a_subset_that_is_the_whole_set_or_empty_is_refused(read, clips, words):
     assert words in refusal(read, changed("tiers.smoke.clips", clips))
 
 
 @pytest.mark.parametrize("name", ["cpu", "parity", "Smoke", "by-night"])
-def test_a_tier_that_is_no_marker_is_refused(read, name):
+def test_a_tier_that_cannot_be_a_marker_is_refused(read, name):
     tables = changed("tiers.smoke", MISSING)
     tables["tiers"][name] = VALID["tiers"]["smoke"]
     assert f"tiers.{name}: a tier is a pytest marker" in refusal(read, tables)
