@@ -105,11 +105,14 @@ def _model(model: ModelTable, parity: Tables, devices: Tables) -> Tables:
         for name in ("top1", "top5")
         if all(getattr(table, name) == getattr(tables[0], name) for table in tables)
     }
+    every_clip = {name: _keys(limits) for name, limits in model.every_clip.items()}
     return {
         "clip_set": model.clip_set,
+        **({} if model.weights is None else {"weights": model.weights}),
         "paired": _keys(model.paired),
         **floors,
         "parity": {name: keys for name, keys in own.items() if keys},
+        "every_clip": every_clip,
         "devices": {
             name: _device(table, floors, devices[name]) for name, table in model.devices.items()
         },

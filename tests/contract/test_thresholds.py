@@ -208,6 +208,17 @@ def test_a_model_differs_from_the_parity_of_all_in_the_keys_that_it_names(read):
     assert (others.cosine, others.source) == (0.9999, "measured by us")
 
 
+def test_limits_of_every_clip_are_shared_as_those_of_parity(read):
+    limits = {"max_abs_error": 0.1, "p999_abs_error": 0.05, "relative_l2": 0.1, "source": "us"}
+    tables = changed("models.nonlocal_r50.every_clip.fp32", {"relative_l2": 0.2})
+    tables["every_clip"] = {"fp32": limits}
+    thresholds = read(tables)
+    found = [thresholds.limits(Cell(name, "cpu", 1)).accuracy for name in tables["models"]]
+    assert [one.every_clip.relative_l2 for one in found] == [0.2, 0.1]
+    tables["every_clip"]["fp16"] = limits
+    assert "every_clip: no device of any model computes in it" in refusal(read, tables)
+
+
 def test_a_cell_without_a_golden_has_the_bounds_of_all(read):
     tables = changed("models.nonlocal_r50.devices.cuda", {"no_golden": ["bs8"]}) | {
         "no_golden": BOUNDS
