@@ -43,7 +43,8 @@ def tier(name, cells, required, *, inputs=4, sessions=1, queries=1):
 [tiers.{name}]
 cells = [{lists[0]}]
 required = [{lists[1]}]
-parity_inputs = {{ default = {inputs} }}
+[tiers.{name}.parity_inputs]
+default = {inputs}
 [tiers.{name}.timing.default]
 sessions_min = {sessions}
 sessions_max = {sessions}

@@ -45,15 +45,11 @@ class ParityLimits(Table):
 
 
 class AccuracyFloor(Table):
-    """Least share of clips that must be right, with its origin.
-
-    ``guide`` is the share that a guide prints; it is shown beside the result and decides nothing.
-    """
+    """Least share of clips that must be right, with its origin."""
 
     floor: Share
     unit: Literal["share of clips"] = "share of clips"
     golden: Fraction | None = None
-    guide: Fraction | None = None
     source: Filled
 
 
@@ -91,9 +87,7 @@ class ThroughputReference(Table):
 
     ``scope`` says whether the number is of one chip or of a card, with up to ``chips`` on it that
     made it together; a session has one chip. ``against`` says whether
-    it is absolute or the ratio to PyTorch measured in the same run, interleaved. ``guide`` is the
-    number in clips/s that a guide prints, shown beside the result; ``guide_scope`` is what that is of,
-    where it is not the scope of the golden.
+    it is absolute or the ratio to PyTorch measured in the same run, interleaved.
     """
 
     golden: Positive
@@ -105,8 +99,6 @@ class ThroughputReference(Table):
     chips: Count = 1
     against: Literal["absolute", "pytorch"] = "absolute"
     implausible: Annotated[float, pydantic.Field(gt=1.0)] = 3.0
-    guide: Positive | None = None
-    guide_scope: Literal["chip", "card", "host"] | None = None
     source: Filled
 
     @pydantic.model_validator(mode="after")

@@ -3,9 +3,9 @@
 import dataclasses
 import functools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +22,16 @@ from harness.host.child_process import keep_freed_memory
 from harness.host.environment import rounding_facts
 from harness.host.provenance import code_digest, package_versions
 from harness.measure import scores
+from harness.predict.exact_scores import digest_from_state, shipped_scores
 from harness.predict.journal import Journal, Work, journal_at, journal_path, predict_resumed
 from harness.predict.parity_inputs import ParityInputs
 from harness.predict.run import run_tensors, stream_from_runner
 from harness.predict.shards import merged
 from harness.record.npz import npz_from_predictions, predictions_from_npz
 from harness.spec import ModelSpec, digest_from_json
+
+if TYPE_CHECKING:
+    import torch
 
 REFERENCE_BATCH = 8
 
@@ -43,7 +47,10 @@ class TorchScores:
 def torch_scores(
     spec: ModelSpec, weights: WeightsFile, inputs: ParityInputs, workshop: Workshop
 ) -> TorchScores:
-    """Run PyTorch on the parity inputs, one at a time, in both precisions."""
+    """Run PyTorch on the parity inputs, one at a time, in both precisions.
+
+    The float64 scores that ship with the suite are used where they fit.
+    """
     artifact = workshop.store.get_or_build(
         "torch-scores",
         f"{spec.name}.npz",
@@ -52,7 +59,7 @@ def torch_scores(
             f"pytorch fp32 and fp64 {spec.name}",
             RunError,
             write_torch_scores,
-            *(spec, weights.path, inputs.tensors, target),
+            *(spec, weights.path, inputs, target),
         ),
     )
     with np.load(artifact.path) as arrays:
@@ -123,20 +130,31 @@ def _kept_predictions(
 def write_torch_scores(
     spec: ModelSpec,
     checkpoint: Path | None,
-    tensors: Sequence[npt.NDArray[np.float32]],
+    inputs: ParityInputs,
     target: Path,
+    *,
+    is_recomputed: bool = False,
 ) -> dict[str, Any]:
-    """Compute the scores of both precisions; runs in a process of its own."""
+    """Compute the scores of both precisions; runs in a process of its own.
+
+    Float64 is always computed where ``is_recomputed``, for the file that ships.
+    """
     keep_freed_memory()
     model = torch_model.torch_model_from_spec(spec, checkpoint)
-    arrays = {}
-    for name in ("fp32", "fp64"):
-        model = model.double() if name == "fp64" else model
-        stream = stream_from_runner(functools.partial(torch_model.run_torch, model, spec))
-        arrays[name] = run_tensors(stream, spec, 1, tensors)
+    weights = digest_from_state(model)
+    fp32 = _scores(model, spec, inputs)
+    shipped = None if is_recomputed else shipped_scores(spec.name, weights, inputs.digest, fp32)
+    fp64 = _scores(model.double(), spec, inputs) if shipped is None else shipped
     with target.open("wb") as file:
-        np.savez(file, **arrays)
-    return {"inputs": len(tensors)}
+        np.savez(file, fp32=fp32, fp64=fp64, weights=weights, inputs=inputs.digest)
+    return {"inputs": len(inputs.tensors), "fp64": "computed" if shipped is None else "shipped"}
+
+
+def _scores(
+    model: "torch.nn.Module", spec: ModelSpec, inputs: ParityInputs
+) -> npt.NDArray[np.float64]:
+    stream = stream_from_runner(functools.partial(torch_model.run_torch, model, spec))
+    return run_tensors(stream, spec, 1, inputs.tensors)
 
 
 def write_torch_predictions(
