@@ -21,7 +21,7 @@ from harness.host.progress import Progress
 from harness.host.site import load_site
 from harness.record.record import new_run_directory
 from harness.registry import device, model_spec
-from harness.spec import CHECKS, Cell, TensorSpec
+from harness.spec import CHECKS, Artifact, Cell, OnnxModel, TensorSpec
 
 CLIPS = 16
 CELL = Cell("nonlocal_tiny", "cpu", 4)
@@ -224,6 +224,14 @@ def interruptible():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def onnx_model(tmp_path, tiny_onnx, tiny_spec):
+    """The file of `tiny_onnx` as an exported model."""
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(tiny_onnx().SerializeToString())
+    return OnnxModel(tiny_spec, 1, "seeded", Artifact("file", path, "", {}))
 
 
 def run_here(function, *args, heartbeat=None, timeout_s=None, log=None, failure=None):

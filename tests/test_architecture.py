@@ -47,6 +47,22 @@ UNREACHABLE = {
     "harness.data.sampling": MODEL_SOFTWARE,
     "harness.data.transforms": MODEL_SOFTWARE,
 }
+# Modules whose tests stand with what they serve. Every other one has its own, test_<module>*.py in the same place, or
+# is covered by the tests of its folder, test_<folder>.py, or of a module of its folder that uses it.
+TESTED_WITH = {
+    "harness.__main__": "cli/test_cli.py",
+    "harness.decide.rejudge": "check/test_suite.py",
+    "harness.judge.export": "judge/test_verdict.py",
+    "harness.judge.measurement": "check/test_checks.py",
+    "harness.measure.export": "judge/test_verdict.py",
+    "harness.nightly.trend": "nightly/test_gate.py",
+    "harness.predict.host_scores": "predict/test_reference.py",
+    "harness.runtimes.ort.nvidia_smi": "runtimes/ort/test_device.py",
+}
+# Values and errors: whoever makes one tests it.
+PLAIN = {"harness.clips", "harness.device", "harness.errors"}
+# Tests of the tree as a whole.
+WHOLE = {"test_architecture.py"}
 ENTRIES_MAX = 12
 LINES_MAX = 300
 
@@ -160,3 +176,59 @@ print(json.dumps(loaded))
     command = [sys.executable, "-W", "error", "-c", code, *words]
     done = subprocess.run(command, cwd=ROOT.parent, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("{}\n", "")
+
+
+TESTS = ROOT.parent / "tests"
+
+
+def own_tests(module):
+    """The tests in a module's own place: named as it is, with a topic behind where there are several."""
+    path = MODULES[module].relative_to(ROOT)
+    stem = path.stem.strip("_")
+    found = (TESTS / path.parent).glob("test_*.py")
+    return [test for test in found if begins_with(test.stem.removeprefix("test_"), stem)]
+
+
+def begins_with(name, start):
+    return name == start or name.startswith(f"{start}_")
+
+
+def is_tested(module):
+    """Whether a module has tests of its own, with its folder, or through a neighbour that uses it."""
+    place, _, name = module.rpartition(".")
+    folder_test = (
+        TESTS / MODULES[module].relative_to(ROOT).parent / f"test_{MODULES[module].parent.name}.py"
+    )
+    beside = {other for other in MODULES if other.rpartition(".")[0] == place and other != module}
+    shorter = {other for other in beside if begins_with(name, other.rpartition(".")[2])}
+    users = {other for other in beside if module in neighbours(other)}
+    return bool(own_tests(module)) or folder_test.exists() or any(map(is_tested, shorter | users))
+
+
+def subjects(test):
+    """What a test may be named after: a module or script of its folder, or the folder as a whole."""
+    folders = [top / test.relative_to(TESTS).parent for top in (ROOT, ROOT.parent, TESTS)]
+    beside = [path for place in folders if place.is_dir() for path in place.iterdir()]
+    return {path.stem.strip("_") for path in beside if not path.name.startswith("test_")} | {
+        test.parent.name
+    }
+
+
+def test_the_tests_mirror_the_tree():
+    tests = sorted(TESTS.rglob("test_*.py"))
+    names = {test: test.stem.removeprefix("test_") for test in tests if test.name not in WHOLE}
+    astray = {
+        str(test.relative_to(TESTS))
+        for test, name in names.items()
+        if not any(begins_with(name, subject) for subject in subjects(test))
+    }
+    assert astray == set()
+    places = {path.parent.relative_to(ROOT) for path in MODULES.values() if path.stem != "__init__"}
+    assert {str(place) for place in places if not any((TESTS / place).glob("test_*.py"))} == set()
+
+
+def test_the_test_of_a_module_is_found_without_a_search():
+    packages = {module for module, path in MODULES.items() if path.stem == "__init__"}
+    untested = {module for module in set(MODULES) - packages - PLAIN if not is_tested(module)}
+    assert untested == set(TESTED_WITH)
+    assert [test for test in TESTED_WITH.values() if not (TESTS / test).exists()] == []
