@@ -20,7 +20,7 @@ from harness.device import HOST, Device, DeviceState, Presence
 from harness.errors import DeviceAbsent, DeviceBroken, DeviceError, MissingInput
 from harness.host.artifacts import ArtifactStore
 from harness.host.environment import rounding_facts
-from harness.host.locks import OnWait, exclusive, free_one, shared, try_exclusive, wait_teller
+from harness.host.locks import OnWait, exclusive, free_one, shared, try_exclusive, wait_notice
 from harness.host.progress import Progress
 from harness.host.site import Site
 from harness.spec import Cell, DeviceModel, ModelSpec, OnnxModel
@@ -142,8 +142,8 @@ class Workbench:
             return motion8(), root
 
     def on_wait(self, name: str) -> OnWait:
-        """Return what tells a person for whom a lock is waited."""
-        return wait_teller(name, self.progress.say)
+        """Return what says who holds a lock that this run waits for."""
+        return wait_notice(name, self.progress.say)
 
     def _state(self, name: str) -> DeviceState:
         try:

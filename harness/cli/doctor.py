@@ -9,6 +9,7 @@ from harness.data.datasets import clip_set_from_site
 from harness.device import Device, DeviceState, Presence, ToolState
 from harness.errors import HarnessError
 from harness.host.environment import environment_facts
+from harness.host.locks import is_shared
 from harness.host.site import FIXTURES, Site
 
 if TYPE_CHECKING:
@@ -32,15 +33,25 @@ def doctor_lines(site: Site) -> tuple[list[str], bool]:
     lines += [
         f"  cache                 {site.cache_dir}",
         f"  runs                  {site.run_root}",
+        f"  locks                 {site.lock_dir}: {_lock_text(site)}",
     ]
     devices = [registry.device(name).at(site) for name in registry.device_specs()]
     states = {device.spec.name: device.probe() for device in devices}
     lines += ["", "devices", *(_device_line(name, state) for name, state in states.items())]
     lines += ["", "models"]
-    told = {name: _model_line(name, site) for name in registry.model_names()}
-    lines += [*(line for line, _ in told.values()), *_toolchain_lines(devices)]
+    models = {name: _model_line(name, site) for name in registry.model_names()}
+    lines += [*(line for line, _ in models.values()), *_toolchain_lines(devices)]
     is_ready = states[DEFAULT_DEVICE].presence is Presence.PRESENT
-    return lines, is_ready and all(told[name][1] for name in SHIPPED)
+    return lines, is_ready and all(models[name][1] for name in SHIPPED)
+
+
+def _lock_text(site: Site) -> str:
+    if is_shared(site.lock_dir):
+        return "shared; runs of all users who name this folder take turns on a device"
+    return (
+        "yours alone; runs of other users and in containers are not seen, and may use a device at "
+        "the same time: to take turns with them, name a shared lock_dir in site.toml"
+    )
 
 
 def _toolchain_lines(devices: Sequence[Device]) -> list[str]:
@@ -63,7 +74,7 @@ def _device_line(name: str, state: DeviceState) -> str:
 
 
 def _model_line(name: str, site: Site) -> tuple[str, bool]:
-    """Return what is told of a model, and whether its accuracy can be measured here."""
+    """Return the line of a model, and whether its accuracy can be measured here."""
     spec = registry.model_spec(name)
     try:
         weights = weights_from_site(spec, site)

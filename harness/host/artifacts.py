@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ArtifactError, HarnessError
-from harness.host.locks import OnWait, Owner, hold, try_hold
+from harness.host.locks import hold, try_hold, wait_notice
 from harness.host.provenance import (
     LAST_USED,
     Entry,
@@ -137,7 +137,9 @@ class ArtifactStore:
     def _build_once(self, folder: Path, request: Request, build: Build) -> tuple[Artifact, bool]:
         with contextlib.ExitStack() as stack:
             with _explained(request, folder):
-                stack.enter_context(hold(_lock_path(folder), _wait_logger(request)))
+                stack.enter_context(
+                    hold(_lock_path(folder), wait_notice(str(request), _LOG.warning))
+                )
             reading = read_entry(folder, request)
             if reading.artifact is not None:
                 return reading.artifact, True
@@ -219,14 +221,6 @@ def _mark_used(folder: Path) -> None:
 def _report_damage(reading: Reading, folder: Path) -> None:
     if reading.damage:
         _LOG.warning("%s is damaged and will be built again: %s", folder, reading.damage)
-
-
-def _wait_logger(request: Request) -> OnWait:
-    def log(owner: Owner | None, waited_s: float) -> None:
-        builder = owner or "a process"
-        _LOG.warning("waiting for %s for %.0f s: %s builds it", request, waited_s, builder)
-
-    return log
 
 
 @contextlib.contextmanager

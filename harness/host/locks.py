@@ -1,49 +1,34 @@
 """Locks between processes that say who holds them.
 
-A lock is a file that the kernel locks, so that it ends with its process, however that dies. Beside
-it the holder writes who it is, for the one who waits; that note decides nothing, and a stale or
-unreadable one only makes the message poorer. Taking a lock twice in one thread is an error instead
-of a deadlock.
+A lock is a file that the kernel locks, so that it ends with its process, however that dies. Beside it the
+holder leaves a note about itself for whoever waits; the note decides nothing. A thread that takes a lock
+twice gets an error instead of a deadlock.
+
+The folder of the device locks belongs to this user alone, or everybody may write to it and its sticky bit
+keeps them from removing each other's files. Whatever others put there is neither followed, written to,
+waited for nor printed raw: locks are regular files that are opened for reading only.
 """
 
 import contextlib
-import dataclasses
-import datetime
+import errno
 import fcntl
-import json
 import logging
 import os
-import shlex
-import socket
-import sys
+import stat
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import filelock
-
 from harness.errors import DeviceError
+from harness.host.lock_notes import Owner, read_owner, remove_note, write_note
 
 _LOG = logging.getLogger(__name__)
 _POLL_S = 0.1
-_SHARED_FILE = 0o666
-_SHARED_FOLDER = 0o777
 NOTICE_S = 3.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Owner:
-    """Who holds a lock: process, host, command line and since when."""
-
-    pid: int
-    host: str
-    command: str
-    since: str
-
-    def __str__(self) -> str:
-        """Return the owner as text for a person."""
-        return f"process {self.pid} on {self.host} since {self.since} ({self.command})"
-
+REPEAT_S = 30.0
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_HELD: set[tuple[int, Path]] = set()
 
 OnWait = Callable[[Owner | None, float], None]
 
@@ -58,46 +43,34 @@ def exclusive(
         name: of the device, such as ``cpu`` or ``davinci0``.
         root: folder of the locks; only processes that name the same folder exclude each other.
         on_wait: called with the owner, or None when it is not known, and the seconds waited; by
-            default it is logged.
-        notice_s: when it is called first; then again each time the wait has doubled.
+            default they are logged.
+        notice_s: when it is called first; then it is called every 30 s.
 
     Raises:
-        DeviceError: the lock file cannot be made or opened.
+        DeviceError: the lock cannot be used, or the folder is not safe.
         RuntimeError: this thread already holds the device.
     """
-    path = root / f"{name}.lock"
+    waiter = on_wait or _wait_logger(name)
     with contextlib.ExitStack() as stack:
-        try:
-            _make_shared(root)
-            waiter = on_wait or _wait_logger(name)
+        with _explained(name, root):
+            make_lock_folder(root)
             # The door keeps further users of ``shared`` out while those inside finish.
-            stack.enter_context(hold(root / f"{name}.door", waiter, notice_s, mode=_SHARED_FILE))
-            stack.enter_context(hold(path, waiter, notice_s, mode=_SHARED_FILE))
-        except OSError as error:
-            raise DeviceError(
-                f"cannot lock {name} through {path}: {error}; make that folder writable for "
-                "everybody who uses the device, or name another one as lock_dir in site.toml"
-            ) from error
+            for path in _paths(name, root):
+                stack.enter_context(hold(path, waiter, notice_s))
         yield
 
 
 @contextlib.contextmanager
 def try_exclusive(name: str, root: Path) -> Iterator[bool]:
-    """Hold the physical device ``name`` if nobody has it, nor waits for it, and say whether so.
+    """Hold the physical device ``name`` if nobody holds it or waits for it, and say whether so.
 
     Raises:
-        DeviceError: a lock file cannot be made or opened.
+        DeviceError: the lock cannot be used, or the folder is not safe.
     """
     with contextlib.ExitStack() as stack:
-        try:
-            _make_shared(root)
-            paths = root / f"{name}.door", root / f"{name}.lock"
-            is_mine = all(stack.enter_context(try_hold(path, _SHARED_FILE)) for path in paths)
-        except OSError as error:
-            raise DeviceError(
-                f"cannot lock {name} in {root}: {error}; make that folder writable for everybody "
-                "who uses the device, or name another one as lock_dir in site.toml"
-            ) from error
+        with _explained(name, root):
+            make_lock_folder(root)
+            is_mine = all(stack.enter_context(try_hold(path)) for path in _paths(name, root))
         if not is_mine:
             stack.close()
         yield is_mine
@@ -110,163 +83,177 @@ def shared(name: str, root: Path, on_wait: OnWait | None = None) -> Iterator[Non
     Whoever waits to hold it exclusively comes before whoever comes to share it.
 
     Raises:
-        DeviceError: the lock file cannot be made or opened.
+        DeviceError: the lock cannot be used, or the folder is not safe.
     """
-    path = root / f"{name}.lock"
-    try:
-        _make_shared(root)
-        with hold(root / f"{name}.door", on_wait or _wait_logger(name), mode=_SHARED_FILE):
-            file = os.open(path, os.O_RDWR | os.O_CREAT, _SHARED_FILE)
-            with contextlib.suppress(OSError):  # it is somebody else's, who has done so
-                os.fchmod(file, _SHARED_FILE)
-            fcntl.flock(file, fcntl.LOCK_SH)
-    except OSError as error:
-        raise DeviceError(
-            f"cannot lock {name} through {path}: {error}; make that folder writable for everybody "
-            "who uses the device, or name another one as lock_dir in site.toml"
-        ) from error
-    try:
+    door, lock = _paths(name, root)
+    with contextlib.ExitStack() as stack:
+        with _explained(name, root):
+            make_lock_folder(root)
+            with hold(door, on_wait or _wait_logger(name)):
+                file = stack.enter_context(_opened(lock))
+                # Only a look at whether the device is free can be in the way, for a moment.
+                fcntl.flock(file, fcntl.LOCK_SH)
         yield
-    finally:
-        os.close(file)
-
-
-@contextlib.contextmanager
-def hold(path: Path, on_wait: OnWait, notice_s: float = NOTICE_S, mode: int = -1) -> Iterator[None]:
-    """Hold the lock file ``path``, waiting for as long as it takes; its folder is made.
-
-    The file gets the permissions ``mode``; -1: those that new files get.
-
-    Raises:
-        OSError: the lock file cannot be made or opened.
-        RuntimeError: this thread already holds it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(path, mode=mode, thread_local=False)
-    waiting = _Waiting(path, on_wait, notice_s)
-    lock.acquire(timeout=-1, poll_interval=_POLL_S, cancel_check=waiting.tick)
-    with _owned(lock, path):
-        yield
-
-
-@contextlib.contextmanager
-def try_hold(path: Path, mode: int = -1) -> Iterator[bool]:
-    """Hold the lock file ``path`` if it is free, and say whether it was.
-
-    Raises:
-        OSError: the lock file cannot be made or opened.
-    """
-    lock = filelock.FileLock(path, mode=mode, thread_local=False)
-    try:
-        lock.acquire(blocking=False)
-    except filelock.Timeout:
-        yield False
-        return
-    with _owned(lock, path):
-        yield True
 
 
 def free_one(names: Sequence[str], root: Path) -> str:
     """Return the first device that nobody holds now, or the first of all if there is none.
 
     Raises:
-        DeviceError: a lock file cannot be made or opened.
+        DeviceError: the lock cannot be used, or the folder is not safe.
     """
     for name in names:
-        path = root / f"{name}.lock"
-        try:
-            _make_shared(root)
-            with try_hold(path, _SHARED_FILE) as is_free:
+        with _explained(name, root):
+            make_lock_folder(root)
+            with try_hold(_paths(name, root)[1]) as is_free:
                 if is_free:
                     return name
-        except OSError as error:
-            raise DeviceError(f"cannot lock {name} through {path}: {error}") from error
     return names[0]
 
 
-def read_owner(path: Path) -> Owner | None:
-    """Return who holds ``path``; None when the note is absent, unreadable or stale."""
-    try:
-        owner = Owner(**json.loads(_note(path).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
-    return owner if _may_be_alive(owner) else None
+@contextlib.contextmanager
+def hold(path: Path, on_wait: OnWait, notice_s: float = NOTICE_S) -> Iterator[None]:
+    """Hold the lock file ``path``, waiting for as long as it takes; its folder is made.
+
+    Raises:
+        OSError: the lock file cannot be made or opened, or is not a plain file.
+        RuntimeError: this thread already holds it.
+    """
+    if (threading.get_ident(), path) in _HELD:
+        raise RuntimeError(f"this thread already holds {path} and would wait for itself")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    start_s, due_s = time.monotonic(), notice_s
+    with _opened(path) as file:
+        while not _lock_now(file):
+            waited_s = time.monotonic() - start_s
+            if waited_s >= due_s:
+                on_wait(read_owner(path), waited_s)
+                due_s = waited_s + REPEAT_S
+            time.sleep(_POLL_S)
+        with _noted(path):
+            yield
 
 
 @contextlib.contextmanager
-def _owned(lock: filelock.BaseFileLock, path: Path) -> Iterator[None]:
+def try_hold(path: Path) -> Iterator[bool]:
+    """Hold the lock file ``path`` if it is free, and say whether it was.
+
+    Raises:
+        OSError: the lock file cannot be made or opened, or is not a plain file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _opened(path) as file:
+        if not _lock_now(file):
+            yield False
+            return
+        with _noted(path):
+            yield True
+
+
+def wait_notice(name: str, say: Callable[[str], None]) -> OnWait:
+    """Return what says through ``say`` who holds ``name`` and for how long it was waited for."""
+
+    def notice(owner: Owner | None, waited_s: float) -> None:
+        say(f"waiting for {name} for {waited_s:.0f} s: {owner or 'another process'} holds it")
+
+    return notice
+
+
+def make_lock_folder(root: Path) -> None:
+    """Make the folder of the locks for this user alone, or look at whether the one there is safe.
+
+    Raises:
+        OSError: it cannot be made, is a link, or lets others replace the locks in it.
+    """
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        root.mkdir(mode=0o700)
+    status = root.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise OSError(
+            errno.ENOTDIR, "a lock folder must be a folder, not a link or a file", str(root)
+        )
+    if is_shared(root):
+        if not status.st_mode & stat.S_ISVTX:
+            text = "others may replace the locks in it; keep them from that with chmod +t"
+            raise PermissionError(errno.EPERM, text, str(root))
+    elif status.st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, f"it belongs to user {status.st_uid}", str(root))
+
+
+def is_shared(root: Path) -> bool:
+    """Whether other users may write to the folder of the locks, and so see the runs of this one."""
     try:
-        # The note is a courtesy: a full disk must not keep anybody from the device.
-        with contextlib.suppress(OSError):
-            _note(path).write_text(json.dumps(dataclasses.asdict(_myself())), encoding="utf-8")
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            _note(path).unlink()
-        lock.release()
-
-
-class _Waiting:
-    """Calls ``on_wait`` after ``notice_s``, and again each time the wait has doubled."""
-
-    def __init__(
-        self,
-        path: Path,
-        on_wait: OnWait,
-        notice_s: float,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._path = path
-        self._on_wait = on_wait
-        self._due_s = notice_s
-        self._clock = clock
-        self._start_s = clock()
-
-    def tick(self) -> bool:
-        """Look at the clock; never ask for the wait to be given up."""
-        waited_s = self._clock() - self._start_s
-        if waited_s >= self._due_s:
-            self._due_s = 2 * waited_s
-            self._on_wait(read_owner(self._path), waited_s)
+        return bool(root.lstat().st_mode & _OTHERS_WRITE)
+    except OSError:
         return False
 
 
-def wait_teller(name: str, say: Callable[[str], None]) -> OnWait:
-    """Return what tells through ``say`` how long ``name`` has been waited for, and who has it."""
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """Open a lock file for reading, which is all that a lock needs; make it if it is not there."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        # Made apart from opened: the kernel refuses to open the file of another user with O_CREAT
+        # in a sticky folder.
+        file = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644)
+        os.fchmod(file, 0o644)
+    except FileExistsError:
+        file = _open_existing(path, flags)
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            text = "a lock must be a plain file with one name; remove what is there"
+            raise OSError(errno.EINVAL, text, str(path))
+        yield file
+    finally:
+        os.close(file)
 
-    def tell(owner: Owner | None, waited_s: float) -> None:
-        say(f"waiting for {name} for {waited_s:.0f} s: {owner or 'a process'} has it")
 
-    return tell
+def _open_existing(path: Path, flags: int) -> int:
+    try:
+        return os.open(path, flags)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        text = "a lock must be a plain file, not a link; remove it"
+        raise OSError(errno.ELOOP, text, str(path)) from error
+
+
+def _lock_now(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _noted(path: Path) -> Iterator[None]:
+    me = threading.get_ident(), path
+    _HELD.add(me)
+    write_note(path)
+    try:
+        yield
+    finally:
+        remove_note(path)
+        _HELD.discard(me)
+
+
+@contextlib.contextmanager
+def _explained(name: str, root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DeviceError(
+            f"cannot lock {name} in {root}: {error}; mend that folder, or name another one as lock_dir "
+            "in site.toml"
+        ) from error
+
+
+def _paths(name: str, root: Path) -> tuple[Path, Path]:
+    return root / f"{name}.door", root / f"{name}.lock"
 
 
 def _wait_logger(name: str) -> OnWait:
-    return wait_teller(name, lambda text: _LOG.warning("%s", text))
-
-
-def _make_shared(root: Path) -> None:
-    """Make the folder of the locks, for the other users of the devices too."""
-    if not root.exists():
-        root.mkdir(parents=True, exist_ok=True)
-        root.chmod(_SHARED_FOLDER)
-
-
-def _note(path: Path) -> Path:
-    return path.with_name(path.name + ".owner")
-
-
-def _myself() -> Owner:
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return Owner(os.getpid(), socket.gethostname(), shlex.join(sys.orig_argv), now)
-
-
-def _may_be_alive(owner: Owner) -> bool:
-    if owner.host != socket.gethostname():
-        return True
-    try:
-        os.kill(owner.pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return wait_notice(name, lambda text: _LOG.warning("%s", text))

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import pydantic
 
 from harness.errors import SiteError
+from harness.host.locks import is_shared
 
 SITE_VARIABLE = "ACCEPTANCE_SITE"
 CACHE_VARIABLE = "ACCEPTANCE_CACHE_DIR"
@@ -135,7 +136,8 @@ class SiteFile(SiteTable):
     Attributes:
         cache_dir: of the artifact store and the decoded clips.
         run_root: folder that gets a folder for each run.
-        lock_dir: locks of the devices; every user of a device must name the same folder.
+        lock_dir: locks of the devices; runs that name different folders do not see each other.
+        share_locks_as_root: whether root may use a lock_dir that other users can write to.
         history: file that every run is added to at its end; None: no history is kept.
         baseline: frozen release that `harness gate` compares with.
         checkpoints: folders in which weights are looked for, in this order.
@@ -146,6 +148,7 @@ class SiteFile(SiteTable):
     cache_dir: NewFolder
     run_root: NewFolder
     lock_dir: NewFolder
+    share_locks_as_root: bool = False
     history: NewFile | None = None
     baseline: File | None = None
     checkpoints: Folders = ()
@@ -179,6 +182,7 @@ def load_site(path: Path | None, environ: Mapping[str, str]) -> Site:
         file = SiteFile.model_validate(table, context={"base": base})
     except pydantic.ValidationError as error:
         raise SiteError("\n".join(_messages(error, source, overrides.keys()))) from error
+    _refuse_foreign_locks(file, source)
     return Site(**dict(file), source=source)
 
 
@@ -186,6 +190,14 @@ def find_checkpoint(site: Site, filename: str, fixtures: Path | None = None) -> 
     """Return the first file of that name in the site's folders, then in ``fixtures``; or None."""
     folders = [*site.checkpoints, *([fixtures] if fixtures is not None else [])]
     return next((folder / filename for folder in folders if (folder / filename).is_file()), None)
+
+
+def _refuse_foreign_locks(file: SiteFile, source: Path | None) -> None:
+    if os.geteuid() == 0 and is_shared(file.lock_dir) and not file.share_locks_as_root:
+        raise SiteError(
+            f"{source}: lock_dir: other users may write to {file.lock_dir}, and this run is root's; run "
+            "as another user, or set share_locks_as_root = true if you trust them"
+        )
 
 
 def _source(path: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -221,7 +233,7 @@ def _overrides(environ: Mapping[str, str]) -> dict[str, Any]:
 def _defaults(environ: Mapping[str, str], given: Collection[str]) -> dict[str, Any]:
     defaults: dict[str, Any] = {
         "run_root": Path("runs").absolute(),
-        "lock_dir": Path(tempfile.gettempdir()) / "acceptance-suite-locks",
+        "lock_dir": Path(tempfile.gettempdir()) / f"acceptance-suite-locks-{os.geteuid()}",
     }
     if "cache_dir" not in given:
         defaults["cache_dir"] = _cache_home(environ) / "acceptance-suite"

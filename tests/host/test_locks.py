@@ -1,8 +1,11 @@
+import contextlib
+import itertools
 import json
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -11,12 +14,11 @@ import pytest
 
 from harness.errors import DeviceError
 from harness.host import locks
+from harness.host.lock_notes import Owner, read_owner
 from harness.host.locks import (
-    Owner,
     exclusive,
     free_one,
     hold,
-    read_owner,
     shared,
     try_exclusive,
     try_hold,
@@ -110,14 +112,18 @@ def test_wait_is_logged_by_default(tmp_path, caplog):
     assert f"waiting for cpu for 0 s: process {os.getpid()}" in caplog.text
 
 
-def test_wait_is_told_again_each_time_it_doubled(tmp_path):
-    times = iter([0.0, 1.0, 3.0, 4.0, 6.0, 7.0])
-    told: list[float] = []
-    waiting = locks._Waiting(
-        tmp_path / "l", lambda owner, waited_s: told.append(waited_s), 3.0, lambda: next(times)
-    )
-    assert [waiting.tick() for _ in range(5)] == [False] * 5
-    assert told == [3.0, 6.0]
+def test_a_wait_is_told_again_at_each_interval(tmp_path, monkeypatch, holder):
+    monkeypatch.setattr(locks, "REPEAT_S", 0.2)
+    waits = []
+
+    def on_wait(owner, waited_s):
+        waits.append(waited_s)
+        if len(waits) == 3:
+            holder.kill()
+
+    with exclusive("davinci0", tmp_path, on_wait, notice_s=0.1):
+        assert len(waits) == 3
+    assert all(later - sooner >= 0.2 for sooner, later in itertools.pairwise(waits))
 
 
 def test_same_thread_twice_is_an_error_and_no_deadlock(tmp_path):
@@ -158,19 +164,14 @@ def test_owner_of_another_user_is_believed(tmp_path, monkeypatch):
     assert read_owner(tmp_path / "l") is not None
 
 
-def test_lock_that_cannot_be_made_names_the_file_and_the_key(tmp_path):
+def test_lock_that_cannot_be_made_names_the_folder_and_the_key(tmp_path):
     (tmp_path / "file").touch()
-    with (
-        pytest.raises(DeviceError, match=r"cannot lock cpu through .*cpu\.lock.*lock_dir"),
-        exclusive("cpu", tmp_path / "file"),
-    ):
-        pass
-
-
-def test_other_users_may_lock_the_device_too(tmp_path):
-    with exclusive("cpu", tmp_path / "locks"):
-        assert (tmp_path / "locks").stat().st_mode & 0o777 == 0o777
-        assert (tmp_path / "locks/cpu.lock").stat().st_mode & 0o777 == 0o666
+    words = r"cannot lock cpu in .*file: .*must be a folder.*lock_dir in site\.toml"
+    for take in (exclusive, shared, try_exclusive):
+        with pytest.raises(DeviceError, match=words), take("cpu", tmp_path / "file"):
+            pass
+    with pytest.raises(DeviceError, match=words):
+        free_one(("cpu",), tmp_path / "file")
 
 
 def test_error_of_the_block_stays_what_it_is(tmp_path):
@@ -238,18 +239,6 @@ def test_a_free_device_is_preferred(tmp_path):
         thread.join()
 
 
-@pytest.mark.parametrize("take", [shared, lambda name, root: exclusive(name, root)])
-def test_a_lock_folder_that_cannot_be_made_is_named(take, tmp_path):
-    (tmp_path / "file").write_text("")
-    with (
-        pytest.raises(DeviceError, match=r"lock_dir in site\.toml"),
-        take("cpu", tmp_path / "file"),
-    ):
-        pass
-    with pytest.raises(DeviceError, match="cannot lock cpu"):
-        free_one(("cpu",), tmp_path / "file")
-
-
 def test_a_free_device_is_had_at_once_or_not_at_all(tmp_path, holder):
     with try_exclusive("davinci0", tmp_path) as is_mine:
         assert not is_mine
@@ -266,16 +255,140 @@ def test_a_device_that_somebody_waits_for_is_theirs(tmp_path):
         assert is_mine
 
 
-def test_a_device_that_cannot_be_locked_says_how_to_help(tmp_path):
-    (tmp_path / "file").touch()
-    words = r"cannot lock davinci0 .*lock_dir in site.toml"
-    with pytest.raises(DeviceError, match=words), try_exclusive("davinci0", tmp_path / "file"):
-        pass
+# What other users may plant in the folder
 
 
-def test_whoever_comes_first_leaves_locks_that_every_user_may_take(tmp_path):
-    free_one(("davinci0",), tmp_path)
-    with shared("cpu", tmp_path), try_exclusive("davinci1", tmp_path):
-        pass
-    for name in ("davinci0", "cpu", "davinci1"):
-        assert (tmp_path / f"{name}.lock").stat().st_mode & 0o777 == 0o666
+@pytest.fixture
+def folder(tmp_path):
+    """A lock folder that everybody may write to, as an administrator makes it."""
+    path = tmp_path / "shared"
+    path.mkdir()
+    path.chmod(0o1777)
+    return path
+
+
+def take_each(root):
+    """Take cpu in each way there is."""
+    for take in (exclusive, shared, try_exclusive):
+        with take("cpu", root):
+            pass
+    free_one(("cpu",), root)
+
+
+def refused(root, words):
+    for take in (exclusive, shared, try_exclusive):
+        with pytest.raises(DeviceError, match=words), take("cpu", root):
+            pass
+
+
+@pytest.mark.parametrize("name", ["cpu.lock", "cpu.door"])
+def test_a_link_in_place_of_a_lock_is_refused_and_not_followed(folder, tmp_path, name):
+    secret = tmp_path / "secret"
+    secret.write_text("kept")
+    secret.chmod(0o600)
+    (folder / name).symlink_to(secret)
+    refused(folder, "a lock must be a plain file, not a link; remove it")
+    assert (secret.read_text(), secret.stat().st_mode & 0o777) == ("kept", 0o600)
+
+
+def test_a_dangling_link_makes_no_file(folder, tmp_path):
+    (folder / "cpu.lock").symlink_to(tmp_path / "made")
+    refused(folder, "not a link")
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["a pipe", "a folder"])
+@pytest.mark.parametrize("name", ["cpu.lock", "cpu.door"])
+def test_what_is_not_a_file_is_refused_at_once(folder, make, name):
+    make(folder / name)
+    refused(folder, "a lock must be a plain file with one name")
+
+
+def test_another_name_of_a_foreign_file_is_refused(folder, tmp_path):
+    secret = tmp_path / "secret"
+    secret.touch(mode=0o600)
+    (folder / "cpu.lock").hardlink_to(secret)
+    refused(folder, "with one name")
+    assert secret.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_note_is_written_over_a_link_and_not_through_it(folder, tmp_path):
+    target = tmp_path / "target"
+    target.write_text("kept")
+    (folder / "cpu.lock.owner").symlink_to(target)
+    assert read_owner(folder / "cpu.lock") is None
+    with exclusive("cpu", folder):
+        assert read_owner(folder / "cpu.lock").pid == os.getpid()
+    assert target.read_text() == "kept"
+
+
+def test_a_note_that_is_a_pipe_or_endless_is_nobody(folder):
+    os.mkfifo(folder / "pipe.owner")
+    assert read_owner(folder / "pipe") is None
+    write_owner(folder / "long", command="x" * 10_000)
+    assert read_owner(folder / "long") is None
+    (folder / "deep.owner").write_text("[" * 4000)
+    assert read_owner(folder / "deep") is None
+
+
+def test_what_a_note_says_is_one_line_without_control_characters(folder):
+    write_owner(folder / "l", command="\x1b[2J\nverified", host="a\rb")
+    text = str(read_owner(folder / "l"))
+    assert text.isprintable()
+    assert r"\x1b[2J\nverified" in text
+
+
+@pytest.mark.parametrize("changes", [{"pid": 2**80}, {"pid": -1}, {"pid": "1"}, {"host": 7}])
+def test_a_note_of_other_types_is_nobody(folder, changes):
+    write_owner(folder / "l", **changes)
+    assert read_owner(folder / "l") is None
+
+
+def test_a_folder_in_which_others_may_replace_locks_is_refused(folder):
+    take_each(folder)
+    folder.chmod(0o777)
+    refused(folder, r"chmod \+t")
+
+
+def test_a_link_in_place_of_the_folder_is_refused(folder, tmp_path):
+    (tmp_path / "link").symlink_to(folder)
+    refused(tmp_path / "link", "must be a folder, not a link")
+
+
+def test_a_folder_of_another_user_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    refused(tmp_path, f"it belongs to user {os.getuid()}")
+
+
+def test_a_new_folder_is_for_this_user_alone(tmp_path):
+    take_each(tmp_path / "locks")
+    assert (tmp_path / "locks").stat().st_mode & 0o777 == 0o700
+    assert not locks.is_shared(tmp_path / "locks")
+
+
+@contextlib.contextmanager
+def as_user(number):
+    os.seteuid(number)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as two users")
+@pytest.mark.parametrize(("first", "second"), [(0, 4711), (4711, 0), (4711, 4712)])
+def test_two_users_exclude_each_other_in_a_shared_folder(first, second):
+    # Not below the folders of pytest, which no other user may enter.
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        root.chmod(0o1777)
+        with contextlib.ExitStack() as stack:
+            with as_user(first):
+                stack.enter_context(exclusive("chip0", root))
+            with as_user(second), try_exclusive("chip0", root) as is_mine:
+                assert not is_mine
+            with as_user(second):
+                assert read_owner(root / "chip0.lock").pid == os.getpid()
+                assert free_one(("chip0", "chip1"), root) == "chip1"
+        with as_user(second), exclusive("chip0", root):
+            pass

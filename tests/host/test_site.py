@@ -69,7 +69,7 @@ def test_defaults_hold_without_a_file(folder):
     site = load_site(None, {"HOME": "/home/somebody"})
     assert site.cache_dir == Path("/home/somebody/.cache/acceptance-suite")
     assert site.run_root == folder / "runs"
-    assert site.lock_dir.name == "acceptance-suite-locks"
+    assert site.lock_dir.name == f"acceptance-suite-locks-{os.geteuid()}"
     assert (site.checkpoints, dict(site.datasets), site.source) == ((), {}, None)
     assert site.ascend.set_env is None
 
@@ -236,3 +236,18 @@ def test_a_manifest_is_enough(folder):
     (folder / "site.toml").write_text("[datasets.k]\nmanifest = 'k400/val.txt'\n")
     site = load_site(folder / "site.toml", {"HOME": "/h"})
     assert site.datasets["k"].manifest == folder / "k400/val.txt"
+
+
+def test_root_shares_a_lock_folder_only_if_the_site_says_so(folder, monkeypatch):
+    (folder / "shared").mkdir()
+    (folder / "shared").chmod(0o1777)
+    path = folder / "mine.toml"
+    path.write_text('cache_dir = "cache"\nlock_dir = "shared"\n')
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(SiteError, match=r"mine\.toml: lock_dir: .*share_locks_as_root = true"):
+        load_site(path, {})
+    path.write_text(path.read_text() + "share_locks_as_root = true\n")
+    assert load_site(path, {}).lock_dir == folder / "shared"
+    path.write_text('cache_dir = "cache"\nlock_dir = "shared"\n')
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    assert load_site(path, {}).lock_dir == folder / "shared"

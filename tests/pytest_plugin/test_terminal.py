@@ -1,5 +1,6 @@
 """A run speaks while its tests run: on a terminal, in a pipe and with workers."""
 
+import contextlib
 import os
 import pty
 import re
@@ -10,6 +11,7 @@ import time
 
 import pytest
 
+from harness.host.locks import exclusive
 from tests.made import ROOT, small_repository, tier
 
 pytest_plugins = ["pytester"]
@@ -28,7 +30,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.host.locks import exclusive, wait_teller
+from harness.host.locks import exclusive, wait_notice
 from harness.judge import Verdict
 from harness.pytest_plugin.plugin import _run_directory
 from harness.pytest_plugin.terminal import progress_from_config
@@ -45,6 +47,9 @@ class SlowSuite:
         print("captured")
         os.write(1, b"captured too")
         logging.getLogger("harness.somewhere").warning("a file was damaged")
+        if "LOCKS" in os.environ:
+            with exclusive("cpu", Path(os.environ["LOCKS"]), wait_notice("cpu", self.progress.say), 0.2):
+                pass
         count = self.progress.counter(f"{cell.id} {check}", 5)
         session = FakeSession(lambda feed: feed, latency_s=0.6)
         for done in range(5):
@@ -174,3 +179,15 @@ def test_other_ways_to_show_tests_speak_too(command, option):
     text = whole(in_a_pipe(command, "--model", "nonlocal_tiny", option))
     assert len(re.findall(r"nonlocal_tiny-cpu-bs1 export: \d of 5 clips", text)) >= 4
     assert bool(re.search(VERDICT.format(cell=CELLS[0]), text, re.MULTILINE)) == (option == "-s")
+
+
+def test_a_wait_names_the_process_that_holds_the_lock(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOCKS", str(tmp_path / "locks"))
+    with contextlib.ExitStack() as held:
+        held.enter_context(exclusive("cpu", tmp_path / "locks"))
+        threading.Timer(4.0, held.close).start()
+        text = whole(in_a_pipe(command, "--model", "nonlocal_tiny"))
+    assert re.search(
+        rf"^waiting for cpu for 0 s: process {os.getpid()} on \S+ since", text, re.MULTILINE
+    )
+    assert re.search(VERDICT.format(cell=CELLS[0]), text, re.MULTILINE)

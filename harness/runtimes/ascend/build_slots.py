@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from harness.host.locks import try_hold
+from harness.host.locks import make_lock_folder, try_hold
 
 GIB = 1 << 30
 MEMORY_SHARE = 0.8
@@ -30,7 +30,7 @@ def build_slot(
     Raises:
         OSError: the lock files cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_lock_folder(folder)
     has_said = False
     while True:
         with contextlib.ExitStack() as stack:
