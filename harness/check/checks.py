@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import time
 from collections.abc import Callable, Generator, Mapping
 
 import numpy as np
@@ -156,13 +157,16 @@ def check_accuracy(context: Context) -> Found:
 def check_throughput(context: Context) -> Found:
     """Time sessions until their interval decides or the plan ends."""
     plan, timings = context.tier.timing_for(context.cell), list[SessionTiming]()
+    start_s = time.monotonic()
     with contextlib.closing(timed_sessions(context)) as sessions:
-        for timing in itertools.islice(sessions, plan.sessions_max):
+        for timing in sessions:
             timings.append(timing)
             measurement = throughput_measurement(timings, context.cell.batch)
             verdict = judge_throughput(measurement, context.limits.throughput, plan.sessions_min)
             is_open = verdict.status is Status.INCONCLUSIVE
             if len(timings) >= plan.sessions_min and not is_open:
+                break
+            if plan.is_spent(len(timings), time.monotonic() - start_s):
                 break
     lines = "\n".join(timing.model_dump_json() for timing in timings)
     return Found(measurement, verdict, {"latencies": (lines.encode(), ".jsonl")})

@@ -56,13 +56,30 @@ class ModelTable(Table):
 
 
 class TimingPlan(Table):
-    """How long the sessions of a cell are timed."""
+    """How long the sessions of a cell are timed.
+
+    Sessions are added until they decide; ``sessions_max`` of them and ``budget_minutes`` are both spent
+    before they are given up.
+    """
 
     sessions_min: Count
     sessions_max: Count
     warmup_queries: Count
     min_queries: Count
     min_seconds: NotNegative
+    budget_minutes: NotNegative = 0.0
+
+    def is_spent(self, session_count: int, seconds: float) -> bool:
+        """Whether no further session may be added."""
+        return session_count >= self.sessions_max and seconds >= 60.0 * self.budget_minutes
+
+    def with_more(self, sessions: int, budget_minutes: float) -> "TimingPlan":
+        """Return the plan with room for so many sessions and minutes; it never becomes smaller."""
+        more = {
+            "sessions_max": max(self.sessions_max, sessions),
+            "budget_minutes": max(self.budget_minutes, budget_minutes),
+        }
+        return self.model_copy(update=more)
 
 
 class Tier(Table):
@@ -91,6 +108,13 @@ class Tier(Table):
     def timing_for(self, cell: Cell) -> TimingPlan:
         """How long the sessions of a cell are timed."""
         return self.timing.get(cell.pair, self.timing["default"])
+
+    def with_more_timing(self, sessions: int, budget_minutes: float) -> "Tier":
+        """Return the tier with room for more sessions of each cell."""
+        timing = {
+            key: plan.with_more(sessions, budget_minutes) for key, plan in self.timing.items()
+        }
+        return self.model_copy(update={"timing": timing})
 
     def requires(self, cell: Cell, check: Check) -> bool:
         """Whether a check must have passed."""

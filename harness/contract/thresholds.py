@@ -50,6 +50,14 @@ class Thresholds:
             raise InputError(f"{self.path} has no tier {name!r}; there are: {known}")
         return self.file.tiers[name]
 
+    def with_more_timing(self, sessions: int, budget_minutes: float) -> "Thresholds":
+        """Return the contract with room for more timed sessions; what it asks for stays."""
+        tiers = {
+            name: tier.with_more_timing(sessions, budget_minutes)
+            for name, tier in self.file.tiers.items()
+        }
+        return dataclasses.replace(self, file=self.file.model_copy(update={"tiers": tiers}))
+
     def cells(self, tier: str | None = None) -> tuple[Cell, ...]:
         """All cells, or those of a tier, in the order of the file."""
         cells = tuple(

@@ -10,6 +10,10 @@ from harness.record.record import Record
 from harness.spec import CHECKS, Status
 
 WIDTH = 20
+ADVICE = (
+    "    run these checks again while the machine has less to do, or add sessions with "
+    "--sessions or --budget-minutes"
+)
 PASTE = (
     "To accept this as known, fill in issue, owner and expires, and put these in place of the",
     "[[waivers]] tables of the thresholds file:",
@@ -23,7 +27,7 @@ def decision_lines(
     spared: Sequence[Problem] = (),
 ) -> list[str]:
     """Return the table, what is not green, what is waived or spared, and the waivers that fit."""
-    lines = table_lines(records, decision.waived)
+    lines = [*busy_lines(records, decision, spared), *table_lines(records, decision.waived)]
     if decision.problems:
         lines += ["", *problem_lines(decision.problems)]
     if decision.waived:
@@ -34,6 +38,32 @@ def decision_lines(
     if corrected is not None:
         lines += ["", *PASTE, "", *corrected.splitlines()]
     return lines
+
+
+def busy_lines(
+    records: Sequence[Record], decision: Decision, spared: Sequence[Problem] = ()
+) -> list[str]:
+    """Say first if all that is wrong with a run is that the host was too busy to time on it."""
+    busy = {record.id for record in records if _is_too_noisy(record)}
+    if not decision.problems or not {problem.id for problem in decision.problems} <= busy:
+        return []
+    count = len(decision.problems)
+    rest = "the rest passed"
+    if decision.waived or spared:
+        rest += (
+            f", but {len(decision.waived)} waived and {len(spared)} not required that did not run"
+        )
+    return [f"host too busy to time: {count} check{'s' * (count > 1)}; {rest}", ADVICE, ""]
+
+
+def _is_too_noisy(record: Record) -> bool:
+    """Whether the speeds of the sessions differ so much that the floor lies in their interval."""
+    if record.check != "throughput" or record.verdict.status is not Status.INCONCLUSIVE:
+        return False
+    if not record.verdict.findings:
+        return False
+    floor = record.verdict.findings[0]
+    return floor.bounds is not None and floor.bounds.low < floor.limit <= floor.bounds.high
 
 
 def table_lines(records: Sequence[Record], waived: Collection[str] = ()) -> list[str]:
@@ -96,7 +126,7 @@ def margin_text(record: Record) -> str:
             limit = top1.limit if top1.contract_limit is None else top1.contract_limit
             return "" if top1.measured is None else f"{top1.measured - limit:+.0f} clips"
         case "throughput":
-            return _relative(findings[0])
+            return _speed_text(findings[0])
         case "parity":
             return _tightest(findings)
         case _:
@@ -115,10 +145,14 @@ def _text(record: Record | None, waived: Collection[str]) -> str:
     return f"{outcome} {margin_text(record)}".strip().ljust(WIDTH)
 
 
-def _relative(finding: Finding) -> str:
+def _speed_text(finding: Finding) -> str:
+    """Say how far the estimate is above the floor, and its interval if there is one."""
     if finding.measured is None or finding.limit == 0:
         return ""
-    return f"{100 * (finding.measured / finding.limit - 1):+.0f} %"
+    bounds = finding.bounds
+    numbers = (finding.measured, *(() if bounds is None else (bounds.low, bounds.high)))
+    over, *ends = (f"{100 * (number / finding.limit - 1):+.0f}" for number in numbers)
+    return f"{over} % ({' to '.join(ends)})" if ends else f"{over} %"
 
 
 def _tightest(findings: Sequence[Finding]) -> str:

@@ -17,6 +17,8 @@ from harness.record.record import Record, RunFacts
 from harness.spec import Status
 
 WAIVABLE = frozenset({Status.FAIL, Status.ERROR, Status.INCONCLUSIVE, Status.INVALID})
+# What is offered a waiver: of an inconclusive check nothing is known, so it is to be decided instead.
+OFFERED = WAIVABLE - {Status.INCONCLUSIVE}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +110,7 @@ def corrected_toml(
     seen = {record.id: record for record in records if _was_seen(record)}
     stale = seen.keys() - decision.waived.keys()
     kept = [waiver for waiver in waivers if waiver.id not in stale]
-    new = [seen[name] for name in seen if name in stale and seen[name].verdict.status in WAIVABLE]
+    new = [seen[name] for name in seen if name in stale and seen[name].verdict.status in OFFERED]
     if not new and len(kept) == len(waivers):
         return None
     tables = [*(_table(waiver.model_dump()) for waiver in kept), *map(_proposed, new)]

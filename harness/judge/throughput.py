@@ -80,6 +80,7 @@ def _floor_finding(
     finding = at_least(name, low, reference.floor, reference.unit, note)
     is_too_slow = high < reference.floor_of_a_share
     is_decided = count >= sessions_min and (low >= reference.floor or is_too_slow)
+    finding = finding.model_copy(update={"bounds": bounds})
     return finding if is_decided else undecided(finding)
 
 

@@ -8,6 +8,7 @@ from typing import Literal, Self
 import pydantic
 
 from harness.measure.measurement import Measurement
+from harness.measure.statistics import Interval
 from harness.spec import Status
 
 LISTED = 3
@@ -37,6 +38,8 @@ class Finding(Measurement):
     name: str
     measured: float | None
     limit: float
+    # Of the number, where it is an estimate over sessions.
+    bounds: Interval | None = None
     comparison: Comparison
     unit: str
     is_met: bool | None

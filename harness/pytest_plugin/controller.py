@@ -277,6 +277,8 @@ def _new_run(config: pytest.Config, root: Path) -> RunDirectory:
             tier=scope.tier,
             started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             command=tuple(sys.argv),
+            sessions=config.getoption("--sessions"),
+            budget_minutes=config.getoption("--budget-minutes"),
             thresholds_digest=scope.thresholds.digest,
             environment=environment_facts(_repo(config)),
             required=scope.required(),

@@ -1,9 +1,11 @@
 """The pytest plugin: options, cells, fixtures and hooks; what they do stands in other modules."""
 
+import argparse
 import math
 import os
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -34,6 +36,7 @@ RECORD: pytest.StashKey[Record] = pytest.StashKey()
 CONTROLLER = "acceptance-controller"
 
 RunCheck = Callable[[Check], None]
+T = TypeVar("T", int, float)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -49,13 +52,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAMES",
         help="devices, by comma, that must be there; those that -m names are required anyway",
     )
+    add(
+        "--sessions",
+        type=_positive(int),
+        default=0,
+        metavar="N",
+        help="add timed sessions, up to N a cell, while they do not decide; never fewer than the tier",
+    )
+    add(
+        "--budget-minutes",
+        type=_positive(float),
+        default=0.0,
+        metavar="M",
+        help="add timed sessions for M minutes a cell while they do not decide",
+    )
     add("--thresholds", type=Path, metavar="FILE", help="in place of thresholds.toml")
     add("--site", type=Path, metavar="FILE", help="where this machine keeps checkpoints and data")
     add("--signoff", action="store_true", help="make the sign-off report of this run at its end")
     add("--run-dir", type=Path, metavar="DIR", help="folder of this run; by default a new one")
     add(
         "--progress-interval",
-        type=float,
+        type=_positive(float),
         default=INTERVAL_S,
         metavar="SECONDS",
         help="longest silence of a check in a pipe or a CI log (default: %(default)g)",
@@ -113,7 +130,10 @@ def acceptance_suite(request: pytest.FixtureRequest) -> Suite:
         run.root / "logs",
         progress_from_config(config),
     )
-    return Suite(scope.thresholds, scope.tier, bench, run)
+    thresholds = scope.thresholds.with_more_timing(
+        config.getoption("--sessions"), config.getoption("--budget-minutes")
+    )
+    return Suite(thresholds, scope.tier, bench, run)
 
 
 @pytest.fixture
@@ -143,6 +163,19 @@ def pytest_runtest_makereport(
     if report.when == "call" and record is not None:
         report.acceptance_record = record.model_dump_json()  # type: ignore[attr-defined]
     return report
+
+
+def _positive(number: type[T]) -> Callable[[str], T]:
+    """Return what reads a number above zero from the command line."""
+
+    def read(text: str) -> T:
+        value = number(text)
+        if not 0 < value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text} is not above zero")
+        return value
+
+    read.__name__ = number.__name__
+    return read
 
 
 def _asks_for_acceptance(config: pytest.Config) -> bool:

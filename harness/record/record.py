@@ -131,6 +131,8 @@ class RunFacts(Measurement):
         tier: that was run.
         started: UTC, ISO 8601.
         command: that was typed.
+        sessions: that timing could use of each cell beyond the tier's number; 0: not asked for.
+        budget_minutes: that timing could spend on each cell beyond that number; 0: not asked for.
         thresholds_digest: sha256 of the contract.
         environment: the facts of the machine.
         environment_after: the same once the run is over; empty before.
@@ -146,6 +148,8 @@ class RunFacts(Measurement):
     tier: str
     started: str
     command: tuple[str, ...]
+    sessions: int = 0
+    budget_minutes: float = 0.0
     thresholds_digest: str
     environment: Mapping[str, str]
     environment_after: Mapping[str, str] = {}

@@ -1,17 +1,31 @@
 import pytest
 
 from harness.decide.problems import Problem
-from harness.decide.summary import is_emulated, margin_text, problem_lines, table_lines
+from harness.decide.summary import (
+    decision_lines,
+    is_emulated,
+    margin_text,
+    problem_lines,
+    table_lines,
+)
+from harness.decide.waivers import Decision
 from harness.judge import Finding, Verdict
+from harness.measure.statistics import Interval
 from harness.record.record import Record
 from harness.spec import Status
 
 ROW = ["pass", "pass", "50", "%", "of", "limit", "fail", "-2", "clips", "-"]
 
 
-def finding(measured, limit, comparison=">="):
+def finding(measured, limit, comparison=">=", bounds=None, is_met=True):
     return Finding(
-        name="x", measured=measured, limit=limit, comparison=comparison, unit="", is_met=True
+        name="x",
+        measured=measured,
+        limit=limit,
+        comparison=comparison,
+        unit="",
+        is_met=is_met,
+        bounds=bounds and Interval(low=bounds[0], high=bounds[1], confidence=0.95),
     )
 
 
@@ -43,6 +57,7 @@ def record(check="export", status=Status.PASS, findings=(), batch=1, **more):
         ("accuracy", [finding(None, 466)], ""),
         ("throughput", [finding(110.0, 100.0)], "+10 %"),
         ("throughput", [finding(95.0, 100.0)], "-5 %"),
+        ("throughput", [finding(149.0, 100.0, bounds=(38.0, 260.0))], "+49 % (-62 to +160)"),
         ("throughput", [finding(None, 100.0)], ""),
         ("throughput", [finding(5.0, 0.0)], ""),
         ("parity", [finding(0.2, 1.0, "<="), finding(0.9, 1.2, "<=")], "75 % of limit"),
@@ -111,3 +126,56 @@ def test_an_emulator_is_noticed():
     assert not is_emulated([record()])
     assert is_emulated([record(), record("parity", is_emulated=True)])
     assert not is_emulated([])
+
+
+# Of a host that was too busy
+
+TOO_BUSY = finding(149.0, 100.0, bounds=(38.0, 260.0), is_met=None)
+
+
+def straddling(batch, bounds=(38.0, 260.0)):
+    noisy = finding(149.0, 100.0, bounds=bounds, is_met=None)
+    return record("throughput", Status.INCONCLUSIVE, [noisy], batch)
+
+
+def told(records):
+    found = [
+        Problem(one.id, one.verdict.status, "why")
+        for one in records
+        if one.verdict.status is not Status.PASS
+    ]
+    return decision_lines(records, Decision(found, {}), ())
+
+
+def test_a_host_that_was_too_busy_is_told_first():
+    lines = told([record(), straddling(1), straddling(4), straddling(8)])
+    assert lines[0] == "host too busy to time: 3 checks; the rest passed"
+    assert "--sessions or --budget-minutes" in lines[1]
+    assert not any("[[waivers]]" in line for line in lines)
+    assert told([record(), straddling(1)])[0] == "host too busy to time: 1 check; the rest passed"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        record("parity", Status.FAIL),
+        record("accuracy", Status.INCONCLUSIVE, [TOO_BUSY]),
+        record("accuracy", Status.NOT_RUN),
+        # One chip between the floor of a card and its share of it: sessions decide nothing.
+        straddling(4, bounds=(60.0, 70.0)),
+        record("throughput", Status.INCONCLUSIVE, batch=4),
+    ],
+)
+def test_another_trouble_is_not_the_hosts(other):
+    assert not any("host too busy" in line for line in told([record(), straddling(1), other]))
+
+
+def test_a_green_run_says_nothing_of_the_host():
+    assert not any("host too busy" in line for line in told([record()]))
+
+
+def test_what_was_waived_or_spared_is_not_among_the_rest_that_passed():
+    left_out = [Problem("b-cpu-bs1:accuracy", Status.NOT_RUN, "no data")]
+    noisy = Problem("nonlocal_tiny-cpu-bs1:throughput", Status.INCONCLUSIVE, "why")
+    lines = decision_lines([straddling(1)], Decision([noisy], {}), (), left_out)
+    assert lines[0].endswith("; the rest passed, but 0 waived and 1 not required that did not run")

@@ -249,3 +249,11 @@ def test_a_waiver_that_cannot_be_used_is_refused(read, line, becomes, words):
 def test_a_check_is_waived_once(read):
     with pytest.raises(ThresholdsError, match=f"{PARITY} is waived 2 times; keep one"):
         read(TABLE + TABLE)
+
+
+def test_an_inconclusive_check_is_offered_no_waiver():
+    records = [record("throughput", Status.INCONCLUSIVE), record("parity", Status.FAIL)]
+    text = corrected_toml(records, [], decided(records))
+    assert text is not None
+    assert [table["check"] for table in tomllib.loads(text)["waivers"]] == ["parity"]
+    assert corrected_toml(records[:1], [], decided(records[:1])) is None

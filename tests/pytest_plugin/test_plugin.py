@@ -609,6 +609,9 @@ def test_acceptance_tests_of_another_folder_do_not_run(site):
         (("--require-devices", "tpu"), "*no device is called 'tpu'; there are: ascend310,*"),
         (("-m", "cpu and"), "*wrong expression passed to -m*"),
         (("--thresholds", "none.toml"), "*none.toml cannot be read: No such file*"),
+        (("--sessions", "0"), "*--sessions: 0 is not above zero*"),
+        (("--sessions", "many"), "*--sessions: invalid int value: 'many'*"),
+        (("--budget-minutes", "inf"), "*--budget-minutes: inf is not above zero*"),
         (("--site", "none.toml"), "*cannot read the site file none.toml*"),
     ],
 )
@@ -642,6 +645,24 @@ def test_a_tier_is_chosen_by_option_or_marker(site):
         result = site.run(*arguments, "acceptance")
         assert result.ret == 0
         result.stdout.fnmatch_lines(["acceptance: tier smoke, thresholds.toml *, 2 cells"])
+
+
+def test_more_timing_is_kept_in_the_facts_and_takes_nothing_away(site):
+    options = ("-m", "cpu and export", "--sessions", "9", "--budget-minutes", "2.5")
+    assert site.run(*options, "acceptance").ret == 0
+    facts = site.the_run.facts()
+    assert (facts.sessions, facts.budget_minutes) == (9, 2.5)
+    whole = thresholds_from_file(site.root / "thresholds.toml")
+    cell = whole.cells()[0]
+    plan = whole.with_more_timing(9, 2.5).tier("smoke").timing_for(cell)
+    assert (plan.sessions_min, plan.sessions_max, plan.budget_minutes) == (1, 9, 2.5)
+    same = plan.with_more(2, 0.0)
+    assert same == plan
+    assert [plan.is_spent(*spent) for spent in ((9, 150.0), (9, 149.0), (8, 150.0))] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_tiers_are_declared_in_the_thresholds_alone(site):
