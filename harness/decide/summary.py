@@ -1,4 +1,4 @@
-"""The table at the end of a run: cells by checks with their margins, what was not run first."""
+"""The table at the end of a run: cells by checks with their margins, then what is not green."""
 
 from collections.abc import Collection, Iterable, Sequence
 
@@ -31,7 +31,7 @@ def decision_lines(
     if decision.problems:
         lines += ["", *problem_lines(decision.problems)]
     if decision.waived:
-        lines += ["", "Known failures, which are no pass:", *waived_lines(decision.waived)]
+        lines += ["", "Known failures, waived but not passed:", *waived_lines(decision.waived)]
     if spared:
         lines += ["", "Not required in this run:", *problem_lines(spared)]
     corrected = corrected_toml(records, waivers, decision)

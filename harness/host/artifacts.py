@@ -56,7 +56,7 @@ class StoreEvent:
 
 
 class ArtifactStore:
-    """The store below one folder; ``events`` tells the hits and misses of this process."""
+    """The store below one folder; ``events`` lists the hits and misses of this process."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -72,7 +72,7 @@ class ArtifactStore:
             filename: of the payload.
             inputs: everything that shapes the artifact: digests, versions, options.
             build: writes the payload to the path that it is given and returns facts for the
-                provenance. It may not leave other files beside it.
+                provenance. It leaves no other files beside it.
 
         Raises:
             ArtifactError: the store cannot be written, or the build left no payload.
@@ -104,12 +104,12 @@ class ArtifactStore:
         kinds: Collection[str] | None = None,
         dry_run: bool = False,
     ) -> list[Entry]:
-        """Remove entries, least recently used first, and return them; none that is being built.
+        """Remove entries, least recently used first, and return them; those being built stay.
 
         Args:
-            older_than_days: remove what was not used for so long.
+            older_than_days: remove what has not been used for this many days.
             max_bytes: remove until no more than this is left.
-            kinds: look at these kinds only; alone, without a limit, all of them is removed.
+            kinds: look at these kinds only; without any limit, all their entries are removed.
             dry_run: only say what would be removed.
 
         Raises:

@@ -1,4 +1,4 @@
-"""A stage in a process of its own, so that its peak memory is its own and its end is survived.
+"""Run a stage in its own process, so that its peak memory is known and its death does no harm.
 
 The function runs in a freshly spawned Python. What it returns or raises comes back, with its wall
 time and peak memory. When the kernel kills it, the caller gets an error that says so and lives on.
@@ -69,8 +69,8 @@ def run_in_child(
 ) -> tuple[T, StageCost]:
     """Run ``function(*args)`` in a fresh process and return its value and what it took.
 
-    As always with multiprocessing, the process imports the main module again, so that what that
-    does must stand below ``if __name__ == "__main__"``.
+    As always with multiprocessing, the process imports the main module again, so a script keeps
+    its work below ``if __name__ == "__main__"``.
 
     Args:
         function: a function that can be pickled: one at the top of a module.
@@ -114,7 +114,7 @@ def peak_bytes(pid: int | str = "self") -> int:
 
 @dataclasses.dataclass
 class _Watch:
-    """Waits for the child and feels its pulse once a tick."""
+    """Waits for the child and looks at its memory once a tick."""
 
     process: BaseProcess
     receiver: Connection
@@ -148,7 +148,7 @@ class _Watch:
     def _death(self) -> str:
         code = self.process.exitcode or 0
         if code >= 0:
-            return f"its process left with exit status {code} and returned nothing"
+            return f"its process exited with status {code} and returned nothing"
         text = f"its process was killed by {_signal_name(-code)}"
         if self.peak_bytes:
             text += f" after using at least {self.peak_bytes / 1e9:.2f} GB"

@@ -1,6 +1,6 @@
 """The facts of this machine that a record keeps, and the state of its CPUs around a timed run.
 
-What cannot be found out reads ``unknown`` or None; looking never fails. Driver, firmware and CANN
+What cannot be found out is ``unknown`` or None; looking never fails. Driver, firmware and CANN
 are looked up by the Ascend devices.
 """
 
@@ -40,7 +40,7 @@ _CONTAINER_WORDS = ("docker", "containerd", "kubepods", "libpod", "lxc")
 
 @dataclasses.dataclass(frozen=True)
 class CpuState:
-    """The CPUs at one moment; None is what this machine does not tell.
+    """The CPUs at one moment; None where the machine does not say.
 
     Two states around a timed run show by their difference whether it was disturbed: ``throttled_*``
     counts how often and how long the quota of the control group stopped it, ``steal_s`` how long

@@ -1,4 +1,4 @@
-"""What reports an acceptance run: keeps its records, shows the summary, decides the exit status."""
+"""The controller of an acceptance run: keeps its records, shows the summary, decides the exit status."""
 
 import datetime
 import os
@@ -62,7 +62,7 @@ class Controller:
     # Before the header is shown and before xdist starts its workers.
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
-        """Make the folder of the run, now that tests are to be run and not only listed."""
+        """Make the folder of the run, unless tests are only listed."""
         if self.root is not None:
             self.run = _new_run(self.config, self.root)
 
@@ -83,15 +83,15 @@ class Controller:
             node.workerinput[WORKER_RUN] = str(self.run.root)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep a record, in the process that reports, or what broke without leaving one."""
+        """Keep the record of a check, or the reason why a test left none."""
         if self.run is None:
             return
         text = getattr(report, "acceptance_record", None)
         record = None if text is None else Record.from_json(text)
         if record is not None:
             self._keep(self.run, record)
-        # A test that fails beside a green record, or without any, is told by nothing else.
-        # A pass that a waiver forbids is told by the review of the waivers.
+        # Nothing else reports a test that fails beside a green record, or without a record.
+        # A pass that a waiver forbids is reported by the review of the waivers.
         if report.failed and (record is None or self._is_plain_pass(record)):
             self.broken[report.nodeid] = f"{report.when} failed: {_why_failed(report)}"
 
@@ -201,9 +201,9 @@ class Controller:
         return True
 
     def _excused(self, required: tuple[str, ...]) -> tuple[str, ...]:
-        """Ids that need not have passed: of absent devices that nobody asked for.
+        """Return the required checks that may be missing: of absent devices that nobody named.
 
-        Where that would be all of them none is excused, so that the summary says which probe failed.
+        If that were all of them, none is excused, so that the summary says which probe failed.
         """
         scope = scope_from_config(self.config)
         present = {record.device for record in self.records if record.is_device_present}

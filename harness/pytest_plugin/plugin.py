@@ -1,4 +1,4 @@
-"""The pytest plugin: options, cells, fixtures and hooks; what they do stands in other modules."""
+"""The pytest plugin: options, cells, fixtures and hooks; the work is done in other modules."""
 
 import argparse
 import math
@@ -43,14 +43,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare every option of the suite."""
     group = parser.getgroup("acceptance", "acceptance of video models on a device")
     add = group.addoption
-    add("--tier", metavar="NAME", help="how much is run (default: as -m says, or nightly)")
+    add("--tier", metavar="NAME", help="tier to run (default: the one that -m names, else nightly)")
     add("--model", action="append", default=[], metavar="NAME", help="only this model; repeatable")
-    add("--batch-size", action="append", type=int, default=[], metavar="N", help="only this one")
+    add(
+        "--batch-size",
+        action="append",
+        type=int,
+        default=[],
+        metavar="N",
+        help="only this one; repeatable",
+    )
     add(
         "--require-devices",
         default="",
         metavar="NAMES",
-        help="devices, by comma, that must be there; those that -m names are required anyway",
+        help="comma-separated devices that must be present, like those that -m names",
     )
     add(
         "--sessions",
@@ -66,10 +73,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="M",
         help="add timed sessions for M minutes a cell while they do not decide",
     )
-    add("--thresholds", type=Path, metavar="FILE", help="in place of thresholds.toml")
+    add(
+        "--thresholds", type=Path, metavar="FILE", help="contract to use instead of thresholds.toml"
+    )
     add("--site", type=Path, metavar="FILE", help="where this machine keeps checkpoints and data")
-    add("--signoff", action="store_true", help="make the sign-off report of this run at its end")
-    add("--run-dir", type=Path, metavar="DIR", help="folder of this run; by default a new one")
+    add("--signoff", action="store_true", help="write the sign-off report at the end of the run")
+    add("--run-dir", type=Path, metavar="DIR", help="folder for this run (default: a new one)")
     add(
         "--progress-interval",
         type=_positive(float),
@@ -93,7 +102,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if _asks_for_acceptance(config) and not hasattr(config, "workerinput"):
         controller = Controller(config)
         if config.pluginmanager.register(controller, CONTROLLER) is None:
-            raise pytest.UsageError(f"without {CONTROLLER} nobody decides; do not block it")
+            raise pytest.UsageError(f"{CONTROLLER} decides the outcome; do not block it")
         config.pluginmanager.register(CheckLines(config), "acceptance-lines")
 
 

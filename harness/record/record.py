@@ -51,9 +51,6 @@ class Record(Measurement):
     A pass of nothing, or of a device that was not there, cannot be built.
 
     Attributes:
-        schema_version: of this class.
-        run_id: of the run.
-        tier: that was run.
         model, device, batch, check: what was checked.
         verdict: its outcome.
         stage: that broke, for an error.
@@ -127,12 +124,9 @@ class RunFacts(Measurement):
     """What a run was asked to do, and under which contract.
 
     Attributes:
-        run_id: of the run.
-        tier: that was run.
         started: UTC, ISO 8601.
         command: that was typed.
-        sessions: that timing could use of each cell beyond the tier's number; 0: not asked for.
-        budget_minutes: that timing could spend on each cell beyond that number; 0: not asked for.
+        sessions, budget_minutes: which timing could use of each cell beyond the tier's; 0: none.
         thresholds_digest: sha256 of the contract.
         environment: the facts of the machine.
         environment_after: the same once the run is over; empty before.
