@@ -23,7 +23,7 @@ TAIL_BYTES = 1 << 20
 POLL_S = 0.2
 EMULATOR_STAMP = "EMULATOR_STAMP"
 
-Heartbeat = Callable[[float, str], None]
+CommandHeartbeat = Callable[[float, str], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Command:
     cwd: Path | None = None
     env: Mapping[str, str] | None = None
     log: Path | None = None
-    heartbeat: Heartbeat | None = None
+    heartbeat: CommandHeartbeat | None = None
     heartbeat_s: float = 60.0
 
     @property

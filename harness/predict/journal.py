@@ -20,8 +20,9 @@ from harness.clips import Clip, Predictions
 from harness.data.loading import Source
 from harness.errors import RunError
 from harness.host.locks import try_hold
+from harness.host.progress import Counter
 from harness.measure.scores import FLOAT32_SMALLEST_NORMAL
-from harness.predict.run import Progress, Stream, readable_samples, scored_batches
+from harness.predict.run import Stream, readable_samples, scored_batches
 from harness.spec import ModelSpec, digest_from_json
 
 # What a device said yesterday is not resumed: it may not be the same device any more.
@@ -133,7 +134,7 @@ def predict_resumed(
     spec: ModelSpec,
     batch: int,
     work: Work,
-    progress: Progress = lambda done: None,
+    progress: Counter = lambda done: None,
     smallest: float = FLOAT32_SMALLEST_NORMAL,
 ) -> Predictions:
     """Run every clip that the journal does not have, and return the scores of all.

@@ -15,11 +15,11 @@ import numpy.typing as npt
 from harness.clips import Predictions, Sample
 from harness.data.loading import Unreadable
 from harness.errors import RunError
+from harness.host.progress import Counter
 from harness.measure.scores import FLOAT32_SMALLEST_NORMAL, scores_from_output
 from harness.spec import Feed, ModelSpec
 
 Stream = Callable[[Iterable[Feed]], Iterable[Feed]]
-Progress = Callable[[int], None]
 Item = TypeVar("Item")
 
 # Scores of quick batches are taken together: what Python does once in twenty milliseconds is slow,
@@ -39,7 +39,7 @@ def predict(
     spec: ModelSpec,
     batch: int,
     items: Iterable[Sample | Unreadable],
-    progress: Progress = lambda done: None,
+    progress: Counter = lambda done: None,
     smallest: float = FLOAT32_SMALLEST_NORMAL,
 ) -> Predictions:
     """Run every sample and return its scores.
@@ -188,7 +188,7 @@ def run_tensors(
     batch: int,
     tensors: Sequence[npt.NDArray[np.float32]],
     smallest: float = FLOAT32_SMALLEST_NORMAL,
-    progress: Progress = lambda done: None,
+    progress: Counter = lambda done: None,
 ) -> npt.NDArray[np.float64]:
     """Run single-sample tensors and return their scores [sample x crop, class] in float64.
 

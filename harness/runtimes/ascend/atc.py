@@ -12,8 +12,8 @@ from typing import Any
 from harness.errors import BuildError
 from harness.host.command import (
     Command,
+    CommandHeartbeat,
     CommandResult,
-    Heartbeat,
     emulator_stamps,
     executable,
 )
@@ -114,7 +114,7 @@ def _atc_run(
     folder: Path,
     tools: CannTools,
     env: Mapping[str, str],
-    heartbeat: Heartbeat,
+    heartbeat: CommandHeartbeat,
 ) -> AtcRun:
     resolved = dataclasses.replace(
         onnx, artifact=dataclasses.replace(onnx.artifact, path=onnx.artifact.path.resolve())
@@ -129,7 +129,7 @@ def _atc_run(
     return AtcRun(onnx, soc_version, folder, command)
 
 
-def _heartbeat(onnx: OnnxModel, say: Say) -> Heartbeat:
+def _heartbeat(onnx: OnnxModel, say: Say) -> CommandHeartbeat:
     def beat(seconds: float, line: str) -> None:
         say(f"atc {stem_of(onnx)}: {seconds:.0f} s, last line: {line or '(none)'}")
 
