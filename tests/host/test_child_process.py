@@ -108,7 +108,7 @@ def test_killed_child_tells_how_much_memory_it_had(quick):
 
 
 def test_child_that_leaves_without_a_word_is_a_stage_error():
-    with pytest.raises(StageError, match="exit status 3"):
+    with pytest.raises(StageError, match="exited with status 3"):
         run_in_child(os._exit, 3)
 
 
