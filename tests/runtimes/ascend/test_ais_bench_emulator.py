@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-TRANSCRIPTS = Path(__file__).parents[1] / "runtimes/ascend/transcripts"
+TRANSCRIPTS = Path(__file__).with_name("transcripts")
 SIZES = {"in_tsm": 11, "in5": 5, "in_tsf": 2}
 
 
