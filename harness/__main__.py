@@ -22,7 +22,7 @@ from harness.cli.nightly import add_nightly_commands
 from harness.cli.report import add_command as add_report
 from harness.cli.sign import add_commands as add_signing_commands
 from harness.clips import ClipSet
-from harness.contract.thresholds import thresholds_from_file
+from harness.contract.thresholds import stored_thresholds
 from harness.data.datasets import clip_set_from_site
 from harness.data.kinetics import clip_set_from_list
 from harness.decide.problems import exit_status, left_out
@@ -171,7 +171,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _judge(options: argparse.Namespace) -> int:
     run = RunDirectory(options.run)
-    thresholds = thresholds_from_file(options.thresholds)
+    thresholds = stored_thresholds(options.thresholds)
     if thresholds.digest != run.facts().thresholds_digest:
         print(f"judged by {thresholds.path}, which is not what the run was judged by then")
     facts, records, decision = judged_today(run, thresholds)

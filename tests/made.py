@@ -43,8 +43,7 @@ def tier(name, cells, required, *, inputs=4, sessions=1, queries=1):
 [tiers.{name}]
 cells = [{lists[0]}]
 required = [{lists[1]}]
-[tiers.{name}.parity_inputs]
-default = {inputs}
+parity_inputs = {{ default = {inputs} }}
 [tiers.{name}.timing.default]
 sessions_min = {sessions}
 sessions_max = {sessions}

@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from harness.contract.thresholds import Thresholds, thresholds_from_file
+from harness.contract.thresholds import Thresholds, stored_thresholds
 from harness.decide.waivers import Decision, decide
 from harness.record.record import Record, RunDirectory, RunFacts
 
@@ -31,6 +31,6 @@ def told_run(root: Path) -> ToldRun:
     """
     run = RunDirectory(root)
     facts, records = run.facts(), tuple(run.records())
-    thresholds = thresholds_from_file(root / "thresholds.toml")
+    thresholds = stored_thresholds(root / "thresholds.toml")
     decision = decide(records, facts, thresholds.file.waivers, facts.started_on)
     return ToldRun(facts, records, thresholds, decision)

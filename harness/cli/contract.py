@@ -1,4 +1,4 @@
-"""The commands of the contract: ``harness thresholds lint`` and ``harness calibrate``."""
+"""The commands of the contract: ``harness thresholds`` and ``harness calibrate``."""
 
 import argparse
 import contextlib
@@ -7,17 +7,31 @@ import itertools
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 from harness.build.workbench import Workbench
 from harness.check.checks import Context, timed_sessions
-from harness.contract.calibrate import calibration_from_runs, calibration_toml
+from harness.contract.calibrate import (
+    Calibration,
+    calibrated_row,
+    calibration_from_runs,
+    calibration_source,
+)
 from harness.contract.floor_lint import floor_warnings
 from harness.contract.scope import DEFAULT_TIER
+from harness.contract.show import matrix_lines
 from harness.contract.tables import matches
-from harness.contract.thresholds import Thresholds, thresholds_from_file
+from harness.contract.thresholds import (
+    Thresholds,
+    migrated_toml,
+    tables_from_toml,
+    thresholds_from_file,
+)
+from harness.contract.toml import literal
+from harness.contract.written import written_row
 from harness.decide.waivers import said
 from harness.errors import InputError, InvalidMeasurement
 from harness.host.environment import environment_facts
@@ -30,16 +44,27 @@ THRESHOLDS = FIXTURES.parent / "thresholds.toml"
 
 def add_commands(commands: Any) -> None:
     """Add ``thresholds`` and ``calibrate`` to the subcommands of ``harness``."""
+    added = commands.add_parser("thresholds", help="show, lint or migrate the contract")
+    actions = added.add_subparsers(required=True, metavar="ACTION")
+    text = "print what each cell must reach: floor, golden, guide, tolerance, unit and source"
+    show = actions.add_parser("show", help=text, description=text)
+    show.set_defaults(function=_show)
+    show.add_argument("model", nargs="?", metavar="MODEL", help="default: all")
+    _add_file(show)
     text = "read the contract and warn of floors within noise and of waivers that have expired"
-    added = commands.add_parser("thresholds", help=text, description=text)
-    added.set_defaults(function=_lint)
-    added.add_argument("action", choices=("lint",))
-    _add_file(added)
+    lint = actions.add_parser("lint", help=text, description=text)
+    lint.set_defaults(function=_lint)
+    _add_file(lint)
+    text = "write a contract of the old form (schema = 1) in today's; its comments are lost"
+    migrate = actions.add_parser("migrate", help=text, description=text)
+    migrate.set_defaults(function=_migrate)
+    migrate.add_argument("old", type=Path, metavar="OLD")
+    migrate.add_argument("--output", type=Path, metavar="NEW", help="a new file; default: print it")
     text = (
-        "time the same build again and again and print the speed reference that follows: golden, "
-        "and the least tolerance without a false alarm; nothing is changed"
+        "time the same build again and again and print the rows of the contract that follow: the "
+        "golden, and the least tolerance without a false alarm; nothing is changed"
     )
-    added = commands.add_parser("calibrate", help="derive a speed reference", description=text)
+    added = commands.add_parser("calibrate", help="derive goldens and tolerances", description=text)
     added.set_defaults(function=_calibrate)
     added.add_argument("cells", nargs="+", metavar="CELL", help="id or pattern, as '*-cpu-bs1'")
     added.add_argument("--runs", type=_several, default=10, metavar="N", help="default: 10")
@@ -59,6 +84,25 @@ def _several(text: str) -> int:
     return int(text)
 
 
+def _show(options: argparse.Namespace) -> int:
+    print("\n".join(matrix_lines(thresholds_from_file(options.thresholds), options.model)))
+    return 0
+
+
+def _migrate(options: argparse.Namespace) -> int:
+    text = migrated_toml(options.old)
+    if options.output is None:
+        print(text, end="")
+    else:
+        try:
+            with options.output.open("x", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise InputError(f"cannot write {options.output}: {error.strerror}") from error
+    print(f"comments of {options.old} are not in it: add them by hand", file=sys.stderr)
+    return 0
+
+
 def _lint(options: argparse.Namespace) -> int:
     thresholds = thresholds_from_file(options.thresholds)
     today = datetime.datetime.now(datetime.UTC).date()
@@ -73,18 +117,36 @@ def _lint(options: argparse.Namespace) -> int:
 
 def _calibrate(options: argparse.Namespace) -> int:
     thresholds = thresholds_from_file(options.thresholds)
+    _, tables = tables_from_toml(options.thresholds)
+    cells = _cells(thresholds, options.tier, options.cells)
     site = load_site(options.site, os.environ)
     bench = Workbench(site, Path(tempfile.mkdtemp(prefix="harness-logs-")), Progress(sys.stderr))
-    status = 0
-    for cell in _cells(thresholds, options.tier, options.cells):
+    source, status, last = _print_source(tables["sources"], options.runs), 0, ""
+    for cell in cells:
+        if cell.pair != last:
+            print(f"\n[models.{cell.model}.devices.{cell.device}.throughput]")
+        last = cell.pair
         context = Context(cell, bench, thresholds.tier(options.tier), thresholds.limits(cell))
         try:
-            text = _calibrated(context, options.runs, options.sessions)
+            found = _calibrated(context, options.runs, options.sessions)
+            row = written_row(tables, cell)
+            text = calibrated_row(row, found, context.limits.throughput, source)
+            print(f"bs{cell.batch} = {text}", flush=True)
         except InvalidMeasurement as error:
-            # A comment, so that the tables of the other cells can still be pasted.
-            text, status = f"# {cell.id}: {error}", 1
-        print(text, end="\n\n", flush=True)
+            # A comment, so that the rows of the other cells can still be pasted.
+            print(f"# {cell.id}: {error}", flush=True)
+            status = 1
     return status
+
+
+def _print_source(sources: Mapping[str, str], run_count: int) -> str:
+    """Print where all rows come from, and return the key that they name it by."""
+    today = datetime.datetime.now(datetime.UTC).date()
+    text = calibration_source(f"{today}, {environment_facts(None)['cpu.model']}", run_count)
+    names = (f"calibrated_{today:%Y_%m_%d}{suffix}" for suffix in ("", *ascii_lowercase))
+    key = next(name for name in names if name not in sources)
+    print(f"[sources]\n{key} = {literal(text)}")
+    return key
 
 
 def _cells(thresholds: Thresholds, tier: str, patterns: Sequence[str]) -> tuple[Cell, ...]:
@@ -96,16 +158,12 @@ def _cells(thresholds: Thresholds, tier: str, patterns: Sequence[str]) -> tuple[
     return tuple(cell for cell in cells if matches(cell.id, patterns))
 
 
-def _calibrated(context: Context, run_count: int, session_count: int | None) -> str:
-    """Time the A/A runs of one cell and return its table."""
+def _calibrated(context: Context, run_count: int, session_count: int | None) -> Calibration:
+    """Time the A/A runs of one cell."""
     cell, plan = context.cell, context.tier.timing_for(context.cell)
     count, runs = max(2, plan.sessions_min, session_count or plan.sessions_max), []
     for number in range(1, run_count + 1):
         context.bench.progress.say(f"{cell.id}: A/A run {number} of {run_count}")
         with contextlib.closing(timed_sessions(context)) as sessions:
             runs.append(list(itertools.islice(sessions, count)))
-    reference = context.limits.throughput
-    found = calibration_from_runs(runs, cell.batch, reference, plan.sessions_min)
-    cpu = environment_facts(None)["cpu.model"]
-    made = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {cpu}"
-    return calibration_toml(cell, found, reference, made)
+    return calibration_from_runs(runs, cell.batch, context.limits.throughput, plan.sessions_min)

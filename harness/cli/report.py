@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness.contract.thresholds import thresholds_from_file
+from harness.contract.thresholds import stored_thresholds
 from harness.nightly.history import History
 from harness.record.record import RunDirectory
 from harness.report.page import headline
@@ -32,7 +32,7 @@ def add_command(commands: Any, thresholds: Path) -> None:
 def _report(options: argparse.Namespace) -> int:
     runs = [RunDirectory(path) for path in options.runs]
     today = datetime.datetime.now(datetime.UTC).date()
-    thresholds = thresholds_from_file(options.thresholds)
+    thresholds = stored_thresholds(options.thresholds)
     history = None if options.history is None else History(options.history)
     release, problems = write_report(runs, thresholds, options.output, today, history)
     for problem in problems:

@@ -1,20 +1,20 @@
-"""A/A runs -> the speed reference of a cell: the golden, and the least tolerance without an alarm.
+"""A/A runs -> the throughput row of a cell: the golden, and the least tolerance without an alarm.
 
 An A/A run times the same build again and is judged like any other; whatever is not a pass is a
 false alarm. Nothing is written: a person reads the proposal and puts it into the contract.
 """
 
 import dataclasses
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from harness.contract.toml import literal
 from harness.errors import InvalidMeasurement
 from harness.judge import judge_throughput
 from harness.judge.limits import ThroughputReference
 from harness.measure.statistics import CONFIDENCE, median
 from harness.measure.throughput import SessionTiming, ThroughputMeasurement, throughput_measurement
-from harness.spec import Cell, Status
+from harness.spec import Status
 
 Run = Sequence[SessionTiming]
 RUNS_MIN = 2
@@ -31,7 +31,6 @@ class Calibration:
         run_count: A/A runs.
         session_count: sessions of all runs.
         spread: standard deviation of the sessions' speeds over their mean.
-        alarm_rate_max: upper 95 % bound of the rate of false alarms, after so many runs without.
     """
 
     golden: float
@@ -39,7 +38,6 @@ class Calibration:
     run_count: int
     session_count: int
     spread: float
-    alarm_rate_max: float
 
 
 def calibration_from_runs(
@@ -71,20 +69,33 @@ def calibration_from_runs(
         run_count=len(runs),
         session_count=len(speeds),
         spread=_spread(speeds),
-        alarm_rate_max=1.0 - (1.0 - CONFIDENCE) ** (1.0 / len(runs)),
     )
 
 
-def calibration_toml(
-    cell: Cell, found: Calibration, reference: ThroughputReference, made: str
-) -> str:
-    """Return the table of the contract, ready to paste.
+def calibration_source(made: str, run_count: int) -> str:
+    """Return where the numbers of calibrated rows come from.
 
     Args:
-        cell: whose table it is.
+        made: the day and the machine.
+        run_count: A/A runs of each cell.
+    """
+    return (
+        f"harness calibrate, {made}: median of the sessions of {run_count} A/A runs; tolerance: the "
+        f"least without an A/A alarm (95 % sure of fewer than {100 * _alarm_rate_max(run_count):.0f} "
+        "in 100)"
+    )
+
+
+def calibrated_row(
+    row: Mapping[str, object], found: Calibration, reference: ThroughputReference, source: str
+) -> str:
+    """Return the row of a cell, ready to paste; whatever else is written in it stays, the guide too.
+
+    Args:
+        row: as the contract has it today; empty where the cell has no golden.
         found: what the A/A runs say.
-        reference: what the contract says today.
-        made: the day and the machine, for the source.
+        reference: what the cell is judged by today.
+        source: key of the text that says where the numbers come from.
 
     Raises:
         InvalidMeasurement: no tolerance below 1 lets every A/A run pass.
@@ -94,17 +105,23 @@ def calibration_toml(
             f"no tolerance below 1 lets all {found.run_count} A/A runs pass (spread "
             f"{100 * found.spread:.1f} %); time longer sessions, or more, on a quiet machine"
         )
-    source = (
-        f"harness calibrate, {made}: median of {found.session_count} sessions in "
-        f"{found.run_count} A/A runs, spread {100 * found.spread:.2f} %; tolerance: the least "
-        f"without an A/A alarm (95 % sure of fewer than {100 * found.alarm_rate_max:.0f} in 100)"
-    )
-    fields = reference.model_copy(
-        update={"golden": found.golden, "tolerance": found.tolerance, "source": source}
-    )
-    lines = [f"{key} = {_literal(value)}" for key, value in fields.model_dump().items()]
-    table = f"models.{cell.model}.devices.{cell.device}.throughput.bs{cell.batch}"
-    return "\n".join([f"[{table}]", *lines])
+    keys = {
+        **(row or reference.model_dump(include={"unit", "definition", "scope"})),
+        "golden": found.golden,
+        "tolerance": found.tolerance,
+        **_one_chip(reference),
+        "source": source,
+    }
+    spread = f"{found.session_count} sessions, spread {100 * found.spread:.2f} %"
+    return f"{literal(keys)}  # {spread}"
+
+
+def _one_chip(reference: ThroughputReference) -> dict[str, object]:
+    """Return what changes where the golden was of a card with several chips: a session has one."""
+    if reference.chips == 1:
+        return {}
+    guide = {} if reference.guide is None else {"guide_scope": reference.scope}
+    return {"scope": "chip", "chips": 1, **guide}
 
 
 def _speeds(run: Run, batch: int, reference: ThroughputReference) -> tuple[float, ...]:
@@ -117,6 +134,11 @@ def _speeds(run: Run, batch: int, reference: ThroughputReference) -> tuple[float
     if series is None:
         raise InvalidMeasurement("an A/A run does not count: PyTorch was not timed beside it")
     return series.per_session
+
+
+def _alarm_rate_max(run_count: int) -> float:
+    """Return the upper 95 % bound of the rate of false alarms, after so many runs without one."""
+    return 1.0 - math.pow(1.0 - CONFIDENCE, 1.0 / run_count)
 
 
 def _prefixes(run: Run, batch: int) -> list[ThroughputMeasurement]:
@@ -156,7 +178,3 @@ def _spread(values: Sequence[float]) -> float:
 
 def _rounded(value: float) -> float:
     return float(f"{value:.4g}")
-
-
-def _literal(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)

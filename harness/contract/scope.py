@@ -12,7 +12,7 @@ from harness.errors import InputError
 from harness.spec import CHECKS, Cell, Check
 
 DEFAULT_TIER = "nightly"
-# The embedded default: a host whose processor cannot be used is badly set up, not without one.
+# The embedded default: every host has a processor; where it cannot be used, the host is badly set up.
 NEVER_EXCUSED = frozenset({"cpu"})
 
 
@@ -43,7 +43,7 @@ class Scope:
         """Ids of the checks that ``-m`` selects and the tier requires.
 
         A named device of which nothing is required stands in it as a pattern that no check meets:
-        it was asked for, and nothing was shown of it.
+        somebody asked for it, and the run shows nothing of it.
         """
         tier = self.thresholds.tier(self.tier)
         chosen = [
@@ -81,7 +81,7 @@ def scope_from_options(
 
     Raises:
         InputError: an unknown model, device, batch size or tier, and the message lists the known;
-            or an expression that is none.
+            or an expression that pytest cannot read.
     """
     words = _wanted_words(expression, [*registry.device_names(), *thresholds.file.tiers, *CHECKS])
     named_tiers = [name for name in thresholds.file.tiers if name in words]
@@ -116,7 +116,7 @@ def _require_known(
 
 @functools.cache
 def _condition(expression: str) -> Callable[[Collection[str]], bool]:
-    """Return what tells of a set of markers whether ``-m`` selects it."""
+    """Return the function that says whether ``-m`` selects a set of markers."""
     from _pytest.mark.expression import Expression
 
     try:

@@ -1,4 +1,4 @@
-"""The tables of thresholds.toml as values: clip sets, models, devices, tiers and waivers."""
+"""The contract as values: clip sets, models, devices, tiers and waivers, each table complete."""
 
 import datetime
 import fnmatch
@@ -22,6 +22,8 @@ from harness.judge.limits import (
 )
 from harness.spec import Cell, Check
 
+Precision = Literal["fp32", "fp16"]
+
 
 class ClipSetTable(Table):
     """A whole data set; ``digest`` is of its manifest, where all have the same files."""
@@ -33,11 +35,15 @@ class ClipSetTable(Table):
 
 
 class DeviceTable(Table):
-    """What a model must reach on one device."""
+    """What a model must reach on one device.
+
+    ``no_golden`` names the batch sizes whose throughput is a sanity bound alone.
+    """
 
     top1: AccuracyFloor
     top5: AccuracyFloor
     throughput: Annotated[Mapping[str, ThroughputReference], pydantic.Field(min_length=1)]
+    no_golden: Annotated[tuple[str, ...], pydantic.Field(strict=False)] = ()
 
 
 class ModelTable(Table):
@@ -49,8 +55,8 @@ class ModelTable(Table):
 
     clip_set: Text
     weights: WeightsDigest | None = None
-    parity: Mapping[Literal["fp32", "fp16"], ParityLimits]
-    every_clip: Mapping[Literal["fp32", "fp16"], EveryClipLimits] = {}
+    parity: Mapping[Precision, ParityLimits]
+    every_clip: Mapping[Precision, EveryClipLimits] = {}
     paired: PairedLimits
     devices: Annotated[Mapping[str, DeviceTable], pydantic.Field(min_length=1)]
 
@@ -149,13 +155,22 @@ class Waiver(Table):
 
 
 class ThresholdsFile(Table):
-    """The whole file."""
+    """The whole contract, with everything that the tables of the file share spelled out."""
 
-    version: Literal[1] = pydantic.Field(alias="schema")
     clip_sets: Mapping[str, ClipSetTable]
     models: Annotated[Mapping[str, ModelTable], pydantic.Field(min_length=1)]
     tiers: Annotated[Mapping[str, Tier], pydantic.Field(min_length=1)]
     waivers: Annotated[tuple[Waiver, ...], pydantic.Field(strict=False)] = ()
+
+    def cells(self, tier: Tier | None = None) -> tuple[Cell, ...]:
+        """All cells, or those of a tier, in the order of the file."""
+        cells = (
+            Cell(model, device, int(batch.removeprefix("bs")))
+            for model, table in self.models.items()
+            for device, device_table in table.devices.items()
+            for batch in device_table.throughput
+        )
+        return tuple(cell for cell in cells if tier is None or matches(cell.id, tier.cells))
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:

@@ -1,7 +1,7 @@
 """Speed by batch size, the best one, and how the devices compare, beside the guides' own numbers.
 
-Pure functions of records. A number is of a chip, of a card with several, or of a host; where a
-guide's number is of another scope than what was measured, that is said beside it.
+Pure functions of records. A number is of a chip, of a card with several, or of a host; where the
+scope of a guide's number is not the one that was measured, the line says so.
 """
 
 import contextlib
@@ -24,16 +24,16 @@ class CellSpeed:
     Attributes:
         bounds: one-sided 95 % bounds over sessions; None after one session.
         scope: what was measured: a chip, a card or a host.
-        golden: of the guide in clips/s; None where its floor is not in clips/s.
-        golden_scope: what that is of.
+        guide: what the guide prints, in clips/s; None where it prints nothing.
+        guide_scope: what that is of.
     """
 
     cell: Cell
     per_s: float
     bounds: Interval | None
     scope: str
-    golden: float | None
-    golden_scope: str
+    guide: float | None
+    guide_scope: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +119,7 @@ def speed_lines(
     if not best and not compared:
         return []
     groups = _by_model_and_device(speeds)
-    lines = ["Speed by batch size in clips/s (the golden in brackets):"]
+    lines = ["Speed by batch size in clips/s (the guide's in brackets):"]
     lines += [_group_line(group, best) for group in groups.values()]
     if any(record.is_emulated for record in records):
         lines.append("    EMULATED times: they say nothing about a chip")
@@ -141,8 +141,8 @@ def _speed(record: Record, reference: ThroughputReference) -> CellSpeed | None:
     # A session may be on one chip, whatever the guide's number is of.
     spec = registry.device_specs().get(record.device)
     scope = reference.scope if spec is None or spec.scope is None else spec.scope
-    golden = reference.golden if reference.unit == "clips/s" else None
-    return CellSpeed(record.cell, series.mean, series.bounds, scope, golden, reference.scope)
+    guide_scope = reference.guide_scope or reference.scope
+    return CellSpeed(record.cell, series.mean, series.bounds, scope, reference.guide, guide_scope)
 
 
 def _by_model_and_device(
@@ -160,15 +160,14 @@ def _fastest(group: Sequence[CellSpeed]) -> CellSpeed:
 
 def _best(group: Sequence[CellSpeed]) -> BestBatch:
     best = _fastest(group)
-    published = [(speed.golden, -speed.cell.batch) for speed in group if speed.golden is not None]
+    published = [(speed.guide, -speed.cell.batch) for speed in group if speed.guide is not None]
     return BestBatch(
         best.cell.model,
         best.cell.device,
         best.cell.batch,
         best.per_s,
         tuple(speed.cell.batch for speed in group if speed is not best and _overlap(speed, best)),
-        # The goldens of the embedded models are all alike: none of them is the best.
-        -max(published)[1] if len({golden for golden, _ in published}) > 1 else None,
+        -max(published)[1] if len(published) > 1 else None,
     )
 
 
@@ -189,7 +188,6 @@ def _ratios(ours: Sequence[CellSpeed], theirs: Sequence[CellSpeed]) -> list[Rati
 
 
 def _ratio(one: CellSpeed, other: CellSpeed, *, is_best: bool) -> Ratio:
-    has_guide = one.golden is not None and other.golden is not None
     return Ratio(
         one.cell.model,
         (one.cell.device, other.cell.device),
@@ -197,25 +195,25 @@ def _ratio(one: CellSpeed, other: CellSpeed, *, is_best: bool) -> Ratio:
         is_best,
         one.per_s / other.per_s,
         (one.scope, other.scope),
-        (one.golden or 0.0) / (other.golden or 1.0) if has_guide else None,
-        (one.golden_scope, other.golden_scope),
+        None if one.guide is None or other.guide is None else one.guide / other.guide,
+        (one.guide_scope, other.guide_scope),
     )
 
 
 def _group_line(group: Sequence[CellSpeed], best: Sequence[BestBatch]) -> str:
-    cell, scope, golden_scope = group[0].cell, group[0].scope, group[0].golden_scope
+    cell, scope, guide_scope = group[0].cell, group[0].scope, group[0].guide_scope
     numbers = "  ".join(_number(speed) for speed in group)
     line = f"    {cell.model} {cell.device}, by {scope}: {numbers}"
     for one in best:
         if (one.model, one.device) == (cell.model, cell.device):
             line += f"; best bs{one.batch}{_also(one)}"
-    if golden_scope != scope and any(speed.golden is not None for speed in group):
-        line += f"; the guide's numbers are by {golden_scope}, not by {scope}"
+    if guide_scope != scope and any(speed.guide is not None for speed in group):
+        line += f"; the guide's numbers are by {guide_scope}, not by {scope}"
     return line
 
 
 def _number(speed: CellSpeed) -> str:
-    guide = "" if speed.golden is None else f" ({speed.golden:.4g})"
+    guide = "" if speed.guide is None else f" ({speed.guide:.4g})"
     return f"bs{speed.cell.batch} {speed.per_s:.4g}{guide}"
 
 

@@ -45,11 +45,15 @@ class ParityLimits(Table):
 
 
 class AccuracyFloor(Table):
-    """Least share of clips that must be right, with its origin."""
+    """Least share of clips that must be right, with its origin.
+
+    ``guide`` is the share that a guide prints; it is shown beside the result and decides nothing.
+    """
 
     floor: Share
     unit: Literal["share of clips"] = "share of clips"
     golden: Fraction | None = None
+    guide: Fraction | None = None
     source: Filled
 
 
@@ -87,7 +91,9 @@ class ThroughputReference(Table):
 
     ``scope`` says whether the number is of one chip or of a card, with up to ``chips`` on it that
     made it together; a session has one chip. ``against`` says whether
-    it is absolute or the ratio to PyTorch measured in the same run, interleaved.
+    it is absolute or the ratio to PyTorch measured in the same run, interleaved. ``guide`` is the
+    number in clips/s that a guide prints, shown beside the result; ``guide_scope`` is what that is of,
+    where it is not the scope of the golden.
     """
 
     golden: Positive
@@ -99,6 +105,8 @@ class ThroughputReference(Table):
     chips: Count = 1
     against: Literal["absolute", "pytorch"] = "absolute"
     implausible: Annotated[float, pydantic.Field(gt=1.0)] = 3.0
+    guide: Positive | None = None
+    guide_scope: Literal["chip", "card", "host"] | None = None
     source: Filled
 
     @pydantic.model_validator(mode="after")

@@ -15,7 +15,6 @@ from harness.decide.speeds import (
 )
 from harness.device import DeviceSpec
 from harness.host.environment import UNKNOWN
-from harness.judge.limits import ThroughputReference
 from harness.judge.matrix import AccuracyCell, matrix_chance
 from harness.measure.accuracy import AccuracyMeasurement
 from harness.record.record import Record
@@ -28,7 +27,6 @@ from harness.report.table_values import (
     VersionRow,
 )
 from harness.report.values import RunLine
-from harness.spec import Cell
 
 
 def guide_tables(
@@ -112,10 +110,9 @@ def _accuracy_row(
     guide1, guide5, notes = None, None, list(_doubts(record, measured))
     if record.cell in thresholds.cells():
         limits = thresholds.limits(record.cell).accuracy
-        guide1, guide5 = limits.top1.golden, limits.top5.golden
-        # Where the guide gives no figure of a device, the contract takes the model zoo's.
-        if guide1 is not None and "golden: its" not in limits.top1.source:
-            notes.append("beside mmaction2's model zoo")
+        guide1, guide5 = limits.top1.guide, limits.top5.guide
+        if guide1 is None and limits.top1.golden is not None:
+            notes.append(f"no figure in the guide; top-1 {100 * limits.top1.golden:.2f} % expected")
     return AccuracyRow(
         model=record.model,
         device=record.device,
@@ -139,8 +136,7 @@ def _doubts(record: Record, measured: AccuracyMeasurement) -> Iterator[str]:
 
 
 def _throughput_rows(records: Sequence[Record], thresholds: Thresholds) -> Iterator[ThroughputRow]:
-    references = {cell: thresholds.limits(cell).throughput for cell in thresholds.cells()}
-    speeds = speeds_from_records(records, references)
+    speeds = speeds_from_records(records, thresholds.references())
     best = {(one.model, one.device): one for one in best_batches(speeds)}
     compared = ratios(speeds)
     for model in dict.fromkeys(speed.cell.model for speed in speeds):
@@ -152,7 +148,7 @@ def _throughput_rows(records: Sequence[Record], thresholds: Thresholds) -> Itera
             yield ThroughputRow(
                 model=model,
                 batch=batch,
-                speeds={one.cell.device: _figure(one, references, best) for one in shown},
+                speeds={one.cell.device: _figure(one, best) for one in shown},
                 ratios=tuple(
                     _ratio_figure(ratio)
                     for ratio in compared
@@ -180,19 +176,13 @@ def _ratio_figure(ratio: Ratio) -> RatioFigure:
     )
 
 
-def _figure(
-    speed: CellSpeed,
-    references: Mapping[Cell, ThroughputReference],
-    best: Mapping[tuple[str, str], BestBatch],
-) -> SpeedFigure:
-    # A golden that is no guide's is a floor of ours.
-    guide = speed.golden if "guide" in references[speed.cell].source else None
-    is_alike = speed.scope == speed.golden_scope
+def _figure(speed: CellSpeed, best: Mapping[tuple[str, str], BestBatch]) -> SpeedFigure:
+    guide, is_alike = speed.guide, speed.scope == speed.guide_scope
     return SpeedFigure(
         per_s=speed.per_s,
         scope=speed.scope,
         guide=guide,
-        guide_scope=None if guide is None else speed.golden_scope,
+        guide_scope=None if guide is None else speed.guide_scope,
         deviation=speed.per_s / guide - 1.0 if guide is not None and is_alike else None,
         is_best=_is_best(speed, best),
     )

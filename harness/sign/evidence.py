@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pydantic
 
-from harness.contract.thresholds import Thresholds, thresholds_from_file
+from harness.contract.thresholds import Thresholds, stored_thresholds
 from harness.decide.rejudge import verdict_on
 from harness.errors import HarnessError, RecordError
 from harness.host.environment import UNKNOWN
@@ -30,7 +30,7 @@ def kept_thresholds(run: RunDirectory) -> Thresholds:
         RecordError: it is not the one that ``run.json`` names.
         ThresholdsError: it is missing or malformed.
     """
-    thresholds = thresholds_from_file(run.root / "thresholds.toml")
+    thresholds = stored_thresholds(run.root / "thresholds.toml")
     named = run.facts().thresholds_digest
     if thresholds.digest != named:
         raise RecordError(f"{thresholds.path} is not the contract that run.json names ({named})")

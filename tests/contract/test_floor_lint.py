@@ -16,7 +16,7 @@ def thresholds():
     return thresholds_from_file(CONTRACT)
 
 
-def test_the_floor_that_is_its_own_reference_is_told_once_a_device(thresholds):
+def test_a_floor_that_is_its_own_reference_gives_one_warning_a_device(thresholds):
     warnings = floor_warnings(thresholds, thresholds.cells())
     assert [text.partition(":")[0] for text in warnings] == [
         "models.nonlocal_r50.devices.cpu.top1",
@@ -35,7 +35,7 @@ def test_only_the_cells_of_the_run_are_looked_at(thresholds):
 
 
 @pytest.mark.parametrize(
-    ("floor", "golden", "is_told"),
+    ("floor", "golden", "warns"),
     [
         (0.716, 0.716, True),
         (0.716, 0.7222, True),
@@ -46,14 +46,14 @@ def test_only_the_cells_of_the_run_are_looked_at(thresholds):
         (1.0, 1.0, True),
     ],
 )
-def test_the_noise_is_the_interval_of_the_reference(thresholds, floor, golden, is_told):
+def test_the_noise_is_the_interval_of_the_reference(thresholds, floor, golden, warns):
     changed = AccuracyFloor(floor=floor, golden=golden, source="test")
     model = thresholds.file.models["nonlocal_r50"]
     cpu = model.devices["cpu"].model_copy(update={"top1": changed})
     model = model.model_copy(update={"devices": {"cpu": cpu}})
     file = thresholds.file.model_copy(update={"models": {"nonlocal_r50": model}})
     other = type(thresholds)(thresholds.path, thresholds.digest, file)
-    assert bool(floor_warnings(other, other.cells())) is is_told
+    assert bool(floor_warnings(other, other.cells())) is warns
 
 
 @pytest.mark.parametrize("least", [14000, 14100, 14174, 14300])

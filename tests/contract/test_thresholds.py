@@ -21,16 +21,9 @@ PARITY = {
     "cosine": 0.9999,
     "top1_agreement": 1.0,
     "top5_overlap": 1.0,
-    "source": "measured",
+    "source": "us",
 }
-SPEED = {
-    "golden": 20.0,
-    "tolerance": 0.1,
-    "unit": "clips/s",
-    "definition": "device",
-    "scope": "host",
-    "source": "the guide",
-}
+SPEED = {"golden": 20.0, "tolerance": 0.1, "source": "guide"}
 TIMING = {
     "sessions_min": 2,
     "sessions_max": 4,
@@ -40,26 +33,29 @@ TIMING = {
 }
 
 
-def device(*batches):
-    return {
-        "top1": {"floor": 0.716, "golden": 0.7164, "source": "the guide"},
-        "top5": {"floor": 0.9, "source": "the guide"},
-        "throughput": dict.fromkeys(batches, SPEED),
-    }
-
-
 def model(*batches):
     return {
         "clip_set": "kinetics400",
-        "parity": {"fp32": PARITY},
-        "paired": {"margin": 0.01, "confidence": 0.95, "source": "practice"},
-        "devices": {"cpu": device(*batches)},
+        "paired": {"margin": 0.01, "confidence": 0.95, "source": "us"},
+        "top1": {"floor": 0.716, "source": "guide"},
+        "top5": {"floor": 0.9, "source": "guide"},
+        "devices": {
+            "cpu": {
+                "top1": {"golden": 0.7164, "guide": 0.7162, "source": "us"},
+                "throughput": dict.fromkeys(batches, SPEED),
+            }
+        },
     }
 
 
+TERMS = {"unit": "clips/s", "definition": "device", "scope": "host"}
+HALF = {"throughput": {**TERMS, "bs1": SPEED}}
 VALID = {
-    "schema": 1,
-    "clip_sets": {"kinetics400": {"clip_count": 19796, "unreadable_max": 3, "source": "the guide"}},
+    "schema": 2,
+    "sources": {"guide": "the guide", "us": "measured by us"},
+    "clip_sets": {"kinetics400": {"clip_count": 19796, "unreadable_max": 3, "source": "guide"}},
+    "parity": {"fp32": PARITY},
+    "devices": {"cpu": TERMS},
     "models": {"nonlocal_r50": model("bs1", "bs4"), "timesformer": model("bs1")},
     "tiers": {
         "smoke": {
@@ -75,6 +71,14 @@ VALID = {
             "timing": {"default": TIMING},
         },
     },
+}
+BOUNDS = {
+    "floor": 2.0,
+    "ceiling": 5e5,
+    "unit": "clips/s",
+    "definition": "device",
+    "scope": "chip",
+    "source": "us",
 }
 
 
@@ -168,6 +172,63 @@ def test_limits_gather_everything_that_a_cell_is_judged_by(read):
     assert (limits.accuracy.top1.floor, limits.accuracy.top5.floor) == (0.716, 0.9)
     assert limits.throughput.floor == pytest.approx(18.0)
     assert limits.throughput.ceiling == pytest.approx(60.0)
+    assert (limits.throughput.unit, limits.throughput.source) == ("clips/s", "the guide")
+
+
+def test_the_floor_of_a_model_is_that_of_its_devices_and_both_say_where_from(read):
+    cell = Cell("nonlocal_r50", "cpu", 1)
+    top1 = read(VALID).limits(cell).accuracy.top1
+    assert (top1.floor, top1.golden, top1.guide) == (0.716, 0.7164, 0.7162)
+    assert top1.source == "the guide; measured by us"
+    own = {"floor": 0.7, "source": "us"}
+    top1 = read(changed("models.nonlocal_r50.devices.cpu.top1", own)).limits(cell).accuracy.top1
+    assert (top1.floor, top1.golden, top1.source) == (0.7, None, "measured by us")
+
+
+def test_a_row_wins_over_its_table_and_that_over_the_device(read):
+    tables = changed("devices.cpu.implausible", 4.0)
+    throughput = tables["models"]["nonlocal_r50"]["devices"]["cpu"]["throughput"]
+    throughput |= {"implausible": 5.0, "definition": "e2e", "source": "us", "tolerance": 0.3}
+    throughput["bs1"] = {"golden": 20.0, "implausible": 6.0, "source": "guide"}
+    throughput["bs4"] = {"golden": 30.0}
+    references = read(tables).references().values()
+    assert [(one.golden, one.implausible, one.definition, one.source) for one in references] == [
+        (20.0, 6.0, "e2e", "the guide"),
+        (30.0, 5.0, "e2e", "measured by us"),
+        (20.0, 4.0, "device", "the guide"),
+    ]
+    assert [one.tolerance for one in references] == [0.3, 0.3, 0.1]
+
+
+def test_a_model_differs_from_the_parity_of_all_in_the_keys_that_it_names(read):
+    tables = changed("models.nonlocal_r50.parity", {"fp32": {"cosine": 0.9, "source": "guide"}})
+    thresholds = read(tables)
+    own, others = (thresholds.limits(Cell(name, "cpu", 1)).parity for name in tables["models"])
+    assert (own.cosine, own.source, own.relative_l2) == (0.9, "the guide", 1e-4)
+    assert (others.cosine, others.source) == (0.9999, "measured by us")
+
+
+def test_limits_of_every_clip_are_shared_as_those_of_parity(read):
+    limits = {"max_abs_error": 0.1, "p999_abs_error": 0.05, "relative_l2": 0.1, "source": "us"}
+    tables = changed("models.nonlocal_r50.every_clip.fp32", {"relative_l2": 0.2})
+    tables["every_clip"] = {"fp32": limits}
+    thresholds = read(tables)
+    found = [thresholds.limits(Cell(name, "cpu", 1)).accuracy for name in tables["models"]]
+    assert [one.every_clip.relative_l2 for one in found] == [0.2, 0.1]
+    tables["every_clip"]["fp16"] = limits
+    assert "every_clip: no device of any model computes in it" in refusal(read, tables)
+
+
+def test_a_cell_without_a_golden_has_the_bounds_of_all(read):
+    tables = changed("models.nonlocal_r50.devices.cuda", {"no_golden": ["bs8"]}) | {
+        "no_golden": BOUNDS
+    }
+    thresholds = read(tables)
+    cell = Cell("nonlocal_r50", "cuda", 8)
+    reference = thresholds.limits(cell).throughput
+    assert (reference.floor, reference.ceiling, reference.scope) == (2.0, 5e5, "chip")
+    assert thresholds.cells()[2] == cell
+    assert thresholds.limits(cell).accuracy.top1.floor == 0.716
 
 
 @pytest.mark.parametrize("batch", [0, 2, 16])
@@ -189,23 +250,27 @@ def half_device(monkeypatch):
 
 @pytest.mark.usefixtures("half_device")
 def test_parity_on_a_device_is_judged_in_its_precision(read):
-    tables = changed("models.nonlocal_r50.devices.half", device("bs1"))
-    tables["models"]["nonlocal_r50"]["parity"]["fp16"] = {**PARITY, "cosine": 0.99}
+    tables = changed("models.nonlocal_r50.devices.half", HALF)
+    tables["parity"]["fp16"] = {**PARITY, "cosine": 0.99}
     limits = read(tables).limits(Cell("nonlocal_r50", "half", 1))
     assert (limits.parity.cosine, limits.host_parity.cosine) == (0.99, 0.9999)
 
 
 @pytest.mark.usefixtures("half_device")
 def test_missing_precision_is_named(read):
-    message = refusal(read, changed("models.nonlocal_r50.devices.half", device("bs1")))
+    message = refusal(read, changed("models.nonlocal_r50.devices.half", HALF))
     assert "models.nonlocal_r50.parity.fp16: missing" in message
 
 
 SPEED_KEY = "models.nonlocal_r50.devices.cpu.throughput"
 BAD_VALUES = [
     ("colour", "red"),
-    ("schema", 2),
+    ("schema", 3),
     ("schema", MISSING),
+    ("schema", "2"),
+    ("sources", MISSING),
+    ("sources.guide", " "),
+    ("sources.more", "a number that nobody has"),
     ("models", {}),
     ("tiers", {}),
     ("clip_sets.kinetics400.clip_count", 0),
@@ -213,30 +278,47 @@ BAD_VALUES = [
     ("clip_sets.kinetics400.clip_count", True),
     ("clip_sets.kinetics400.unreadable_max", -1),
     ("clip_sets.kinetics400.source", ""),
-    ("clip_sets.kinetics400.source", "  "),
+    ("clip_sets.kinetics400.source", "gide"),
+    ("clip_sets.kinetics400.source", 3),
     ("clip_sets.kinetics400.digest", "abc"),
     ("models.nonlocal_r50.colour", "red"),
     ("models.nonlocal_r50.clip_set", MISSING),
     ("models.nonlocal_r50.devices", {}),
+    ("parity.int8", PARITY),
+    ("parity.fp16", PARITY),
+    ("parity.fp32.cosine", "0.99"),
+    ("parity.fp32.cosine", 1.01),
+    ("parity.fp32.cosine", 0.0),
+    ("parity.fp32.top1_agreement", 0.0),
+    ("parity.fp32.cosine", True),
+    ("parity.fp32.fp64_factor", 0.0),
+    ("parity.fp32.max_abs_error", math.nan),
+    ("parity.fp32.max_abs_error", math.inf),
+    ("parity.fp32.max_abs_error", -1e-3),
+    ("parity.fp32.relative_l2", MISSING),
     ("models.nonlocal_r50.parity.int8", PARITY),
-    ("models.nonlocal_r50.parity.fp32.cosine", "0.99"),
+    ("models.nonlocal_r50.parity.fp16", {"cosine": 0.9}),
     ("models.nonlocal_r50.parity.fp32.cosine", 1.01),
-    ("models.nonlocal_r50.parity.fp32.cosine", 0.0),
-    ("models.nonlocal_r50.parity.fp32.top1_agreement", 0.0),
-    ("models.nonlocal_r50.parity.fp32.cosine", True),
-    ("models.nonlocal_r50.parity.fp32.fp64_factor", 0.0),
-    ("models.nonlocal_r50.parity.fp32.max_abs_error", math.nan),
-    ("models.nonlocal_r50.parity.fp32.max_abs_error", math.inf),
-    ("models.nonlocal_r50.parity.fp32.max_abs_error", -1e-3),
-    ("models.nonlocal_r50.parity.fp32.relative_l2", MISSING),
+    ("models.nonlocal_r50.parity.fp32.colour", "red"),
+    ("devices.tpu", {"unit": "clips/s"}),
+    ("devices.cuda", {"unit": "clips/s"}),
+    ("devices.cpu.colour", "red"),
+    ("no_golden", BOUNDS),
+    ("models.nonlocal_r50.devices.cuda", {"no_golden": []}),
     ("models.nonlocal_r50.paired.confidence", 1.0),
     ("models.nonlocal_r50.paired.margin", -0.01),
     ("models.nonlocal_r50.paired.margin", 1.0),
-    ("models.nonlocal_r50.devices.cpu.top1", MISSING),
+    ("models.nonlocal_r50.top1", 0.7),
+    ("models.nonlocal_r50.devices.cpu.colour", "red"),
+    ("models.nonlocal_r50.devices.cpu.top1.guide", 71.62),
     ("models.nonlocal_r50.devices.cpu.top1.floor", 71.6),
     ("models.nonlocal_r50.devices.cpu.top1.floor", 0.0),
     ("models.nonlocal_r50.devices.cpu.top1.unit", "%"),
     (SPEED_KEY, {}),
+    (f"{SPEED_KEY}.colour", "red"),
+    (f"{SPEED_KEY}.bs1", 20.0),
+    (f"{SPEED_KEY}.bs1.colour", "red"),
+    (f"{SPEED_KEY}.bs1.guide", 0.0),
     (f"{SPEED_KEY}.bs1.golden", "20"),
     (f"{SPEED_KEY}.bs1.golden", 0.0),
     (f"{SPEED_KEY}.bs1.golden", math.nan),
@@ -286,7 +368,7 @@ INCONSISTENT = [
     ("models.resnet", model("bs1"), "models.resnet: no such model; there are: nonlocal_r50"),
     (
         "models.nonlocal_r50.devices.tpu",
-        device("bs1"),
+        HALF,
         "models.nonlocal_r50.devices.tpu: no such device; there are: ",
     ),
     (
@@ -301,15 +383,10 @@ INCONSISTENT = [
     ),
     (
         "clip_sets.motion8",
-        {"clip_count": 400, "source": "shipped"},
+        {"clip_count": 400, "source": "us"},
         "clip_sets.motion8: no model uses it",
     ),
-    ("models.nonlocal_r50.parity.fp32", MISSING, "models.nonlocal_r50.parity.fp32: missing"),
-    (
-        "models.nonlocal_r50.parity.fp16",
-        PARITY,
-        "models.nonlocal_r50.parity.fp16: no device of the model computes in it",
-    ),
+    ("parity.fp32", MISSING, "models.nonlocal_r50.parity.fp32: missing"),
     ("tiers.smoke.cells", ["*-tpu-*"], "tiers.smoke.cells: '*-tpu-*' matches no cell"),
     (
         "tiers.smoke.required",
@@ -425,17 +502,17 @@ def test_a_tier_names_how_many_clips_by_cell(read):
 @pytest.mark.parametrize(
     ("clips", "words"),
     [
-        ({"default": 19796}, "tiers.smoke.clips: 19796 clips for nonlocal_r50-cpu-bs1 are no subs"),
+        ({"default": 19796}, "tiers.smoke.clips: 19796 clips for nonlocal_r50-cpu-bs1 are not a"),
         ({"default": 0}, "tiers.smoke.clips.default: Input should be greater than or equal to 1"),
         ({"nonlocal_r50": 9}, "tiers.smoke.clips.nonlocal_r50: the tier has no such model-device"),
     ],
 )
-def test_a_subset_that_is_none_is_refused(read, clips, words):
+def test_a_subset_that_is_the_whole_set_or_empty_is_refused(read, clips, words):
     assert words in refusal(read, changed("tiers.smoke.clips", clips))
 
 
 @pytest.mark.parametrize("name", ["cpu", "parity", "Smoke", "by-night"])
-def test_a_tier_that_is_no_marker_is_refused(read, name):
+def test_a_tier_that_cannot_be_a_marker_is_refused(read, name):
     tables = changed("tiers.smoke", MISSING)
     tables["tiers"][name] = VALID["tiers"]["smoke"]
     assert f"tiers.{name}: a tier is a pytest marker" in refusal(read, tables)

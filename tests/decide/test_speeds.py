@@ -127,7 +127,7 @@ def test_the_table_shows_speeds_beside_the_guide_and_the_best(references):
         record("ascend310p", 4, 97.1, 97.0),
     ]
     head, line, stamp = speed_lines(records, references)
-    assert head == "Speed by batch size in clips/s (the golden in brackets):"
+    assert head == "Speed by batch size in clips/s (the guide's in brackets):"
     assert line.endswith(
         "by chip: bs1 97.05 (97.69)  bs4 97.05 (78.25); best bs1, not told apart from bs4"
         " (guide: bs1)"

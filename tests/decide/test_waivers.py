@@ -235,8 +235,8 @@ def test_waivers_are_read_and_none_is_shipped(read):
         ("expires = .*", "expires = 2026-12-31T00:00:00", "waivers.0.expires: "),
         ("expires = .*", "expires = 2026-02-30", "is not TOML"),
         ("check = .*", 'check = "speed"', "waivers.0.check: Input should be 'export', 'parity'"),
-        ("cell = .*", 'cell = "nonlocal_tiny-tpu-bs1"', "'nonlocal_tiny-tpu-bs1' is no cell"),
-        ("cell = .*", 'cell = "*"', "'*' is no cell; there are: nonlocal_r50-ascend310-bs1"),
+        ("cell = .*", 'cell = "nonlocal_tiny-tpu-bs1"', "'nonlocal_tiny-tpu-bs1' is not a cell"),
+        ("cell = .*", 'cell = "*"', "'*' is not a cell; there are: nonlocal_r50-ascend310-bs1"),
         ("owner = .*", 'owner = "mei"\nuntil = "soon"', "waivers.0.until: Extra inputs"),
     ],
 )

@@ -625,7 +625,7 @@ def test_options_that_cannot_be_used(site, arguments, words):
 
 def test_malformed_thresholds_are_named_without_a_traceback(site):
     path = site.root / "thresholds.toml"
-    text = re.sub(r"golden = [\d.]+\n", 'golden = "fast"\n', path.read_text(), count=1)
+    text = re.sub(r"bs1 = \{ golden = [\d.]+", 'bs1 = { golden = "fast"', path.read_text(), count=1)
     path.write_text(text)
     result = site.run("acceptance")
     assert result.ret == 4

@@ -1,11 +1,14 @@
 import dataclasses
 import datetime
 import json
+import tomllib
 
 import pydantic
 import pytest
 
 from harness.contract.tables import Waiver
+from harness.contract.thresholds import thresholds_from_file
+from harness.contract.toml import table_lines
 from harness.errors import BuildError, DeviceAbsent, RecordError
 from harness.record.record import RunDirectory
 from harness.report.release import signoff_schema
@@ -293,6 +296,32 @@ class TestGuideTables:
         assert (old.scope, old.guide_scope, old.guide) == ("chip", "card", 56.076)
         assert old.deviation is None
         assert new.deviation == pytest.approx(new.per_s / 78.2537 - 1)
+
+    def test_words_of_sources_and_new_goldens_change_nothing(
+        self, tables, tmp_path, thresholds, release_cells, decide, run_maker
+    ):
+        contract = tomllib.loads(thresholds.path.read_text("utf-8"))
+        contract["sources"] = {key: f"re-worded {key}" for key in contract["sources"]}
+        for device in contract["models"]["nonlocal_r50"]["devices"].values():
+            device["top1"] = device.get("top1", {}) | {"golden": 0.7, "source": "zoo"}
+            for row in device["throughput"].values():
+                if isinstance(row, dict):
+                    row["golden"] *= 0.9
+        path = tmp_path / "thresholds.toml"
+        path.write_text("\n".join(table_lines(contract)), "utf-8")
+        run = run_maker(tmp_path, thresholds)("whole", release_cells)
+        other = decide(run, thresholds=thresholds_from_file(path)).tables
+        assert other.throughput == tables.throughput
+        shown = [
+            [(row.guide_top1, row.guide_top5) for row in one.accuracy] for one in (tables, other)
+        ]
+        assert shown[0] == shown[1]
+
+    def test_where_the_guide_has_no_figure_the_note_says_what_is_expected(self, tables):
+        rows = {(row.model, row.device): row for row in tables.accuracy}
+        row = rows["nonlocal_r50", "cpu"]
+        assert (row.guide_top1, row.deviation_top1) == (None, None)
+        assert row.note == "no figure in the guide; top-1 71.60 % expected"
 
     def test_ratios_are_those_of_the_guide(self, tables):
         rows = {row.batch: row for row in tables.throughput if row.model == "nonlocal_r50"}

@@ -1,0 +1,42 @@
+"""Values as TOML text."""
+
+import datetime
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+
+WIDTH = 120
+
+
+def literal(value: object) -> str:
+    """Return a value as TOML has it, on one line; the keys of a table are plain words."""
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{key} = {literal(inner)}' for key, inner in value.items())} }}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(literal, value))}]"
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    # JSON escapes what TOML does, but for one character.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def table_lines(tables: Mapping[str, object], path: str = "") -> Iterator[str]:
+    """Return a table and those in it; from the first that does not fit on a line, under heads.
+
+    So tables keep their order.
+    """
+    inner = ((key, value) for key, value in tables.items() if isinstance(value, Mapping))
+    inline = dict(itertools.takewhile(lambda pair: _fits(*pair), inner))
+    plain = {key: value for key, value in tables.items() if not isinstance(value, Mapping)}
+    own = plain | inline
+    if own and path:
+        yield f"\n[{path}]"
+    yield from (f"{key} = {literal(value)}" for key, value in own.items())
+    for key, value in tables.items():
+        if key not in own and isinstance(value, Mapping):
+            yield from table_lines(value, f"{path}.{key}" if path else key)
+
+
+def _fits(key: str, table: Mapping[str, object]) -> bool:
+    is_flat = not any(isinstance(value, Mapping) for value in table.values())
+    return is_flat and len(f"{key} = {literal(table)}") <= WIDTH

@@ -1,0 +1,51 @@
+from pathlib import Path
+
+import pytest
+
+from harness.__main__ import main
+from harness.contract.show import matrix_lines
+from harness.contract.thresholds import thresholds_from_file
+
+CONTRACT = Path(__file__).parents[2] / "thresholds.toml"
+
+
+@pytest.fixture(scope="module")
+def thresholds():
+    return thresholds_from_file(CONTRACT)
+
+
+def rows(lines):
+    return {tuple(line.split()[:2]): line.split() for line in lines if line.startswith("  ")}
+
+
+def test_a_row_says_floor_golden_guide_tolerance_unit_and_source(thresholds):
+    lines = matrix_lines(thresholds, "nonlocal_r50")
+    found = rows(lines)
+    floor = " ".join(found["ascend310p", "top-1"])
+    assert "top-1 14,174 = 71.60 % 71.62 % 71.62 % – right clips" in floor
+    speed = found["ascend310p-bs4", "speed"]
+    assert "speed 74.341 78.254 78.254 5 % clips/s a chip, device [" in " ".join(speed)
+    source = next(line for line in lines if line.startswith(speed[-1]))
+    assert "ModelZoo guide Nonlocal, table of performance, column 310P" in source
+    assert "clips/s a card of 4 chips" in " ".join(found["ascend310-bs1", "speed"])
+
+
+def test_bounds_are_not_shown_as_a_golden(thresholds):
+    found = rows(matrix_lines(thresholds, "nonlocal_tiny"))
+    assert found["cuda-bs8", "speed"][2:6] == ["1.000", "–", "–", "–"]
+    assert found["cuda", "top-5"][2:5] == ["476", "=", "99.00"]
+
+
+def test_every_cell_is_there_on_lines_that_fit_the_screen(thresholds, capsys):
+    assert main(["thresholds", "show"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 120
+    speeds = [line for line in lines if line.split()[1:2] == ["speed"]]
+    assert len(speeds) == len(thresholds.cells())
+    tables = [line for line in lines if line.startswith("  cell ")]
+    assert len(tables) == len(thresholds.file.models)
+
+
+def test_a_model_that_is_not_there_is_named(capsys):
+    assert main(["thresholds", "show", "resnet"]) == 2
+    assert "has no model 'resnet'; there are: nonlocal_r50" in capsys.readouterr().err
