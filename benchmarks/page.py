@@ -125,6 +125,7 @@ def large_run(root: Path, thresholds) -> RunDirectory:
                 verdict=rejudge(measured, limits, 64, 5),
                 measurement=json.loads(measured.model_dump_json()),
                 weights="checkpoint",
+                subjects={"weights": limits.weights or ""},
                 raw={name: run.keep(content, suffix) for name, (content, suffix) in raw.items()},
                 is_device_present=True,
                 started=now,

@@ -30,19 +30,20 @@ NOW = datetime.datetime(2026, 3, 1, 12, 0, tzinfo=datetime.UTC)
 TIER = tier("release", [CELL.id], ["*:*"], sessions=2, queries=2)
 
 
-def labelled(seed):
+def labelled():
     """Clips of motion8 with answers that are all right."""
     clips = tuple(Clip(f"clip-{number:03}", Path(), number % 8) for number in range(480))
     names = tuple(f"class {number}" for number in range(8))
-    scores = np.random.default_rng(seed).random((480, 1, 8), dtype=np.float32)
+    scores = np.random.default_rng(1).random((480, 1, 8), dtype=np.float32)
     scores[np.arange(480), 0, [clip.label for clip in clips]] += 5.0
     preds = Predictions(tuple(clip.id for clip in clips), scores)
     return ClipSet("motion8", clips, names, MOTION8_DIGEST), preds
 
 
 def accuracy(spoiled=0):
-    clip_set, preds = labelled(1)
-    reference = labelled(2)[1]
+    clip_set, preds = labelled()
+    noise = np.random.default_rng(2).normal(0.0, 1e-5, preds.scores.shape).astype(np.float32)
+    reference = dataclasses.replace(preds, scores=preds.scores + noise)
     preds.scores[:spoiled] = preds.scores[:spoiled, :, ::-1]
     raw = {
         "predictions": (npz_from_predictions(preds), ".npz"),
@@ -94,7 +95,7 @@ def record_from(run, thresholds, check, found, **more):
         "measurement": json.loads(measurement.model_dump_json()),
         "weights": "checkpoint",
         "subjects": {
-            "weights": "1" * 64,
+            "weights": limits.weights,
             "onnx": "2" * 64,
             "simplified": "3" * 64,
             "device_model": "4" * 64,

@@ -68,7 +68,7 @@ def _discordant(cell: AccuracyCell) -> set[tuple[str, str]]:
 
 
 def _most_lost(cell: AccuracyCell, discordant: int) -> int:
-    """Return the most discordant clips that a green device loses; -1 if none may be."""
+    """Return how many of its discordant clips a green device may lose; -1 if it is red anyway."""
     low, high = -1, discordant
     while low < high:
         middle = (low + high + 1) // 2

@@ -11,14 +11,14 @@ def judge_parity(
     inputs_min: int,
     host_limits: ParityLimits | None = None,
 ) -> Verdict:
-    """Judge the chain: what broke by name first, then whether it counts, then the limits.
+    """Judge the chain: broken outputs first, each by name, then whether it counts, then the limits.
 
     Args:
         measurement: all edges on the same inputs.
         limits: of the device's precision.
         inputs_min: fewest inputs that count.
-        host_limits: of the edges before the device, where they are tighter than the device's: an
-            fp16 device is no licence for a bad export.
+        host_limits: of the edges before the device, where they are tighter than the device's: a
+            device in fp16 does not excuse a bad export.
     """
     broken = [text for edge in measurement.edges for text in _broken_output(edge)]
     if broken:
@@ -34,7 +34,7 @@ def judge_parity(
 
 
 def _broken_output(edge: EdgeParity) -> list[str]:
-    """Name the ways in which an output is no output at all."""
+    """Say what makes an output useless."""
     if edge.shape_mismatch is not None:
         return [f"{edge.name}: wrong shape, {edge.shape_mismatch}"]
     if edge.nonfinite_count:
@@ -61,7 +61,7 @@ def _problem(measurement: ParityMeasurement, inputs_min: int) -> str | None:
 def _edge_problem(edge: EdgeParity, input_count: int) -> list[str]:
     if edge.expected_nonfinite_count:
         count = edge.expected_nonfinite_count
-        return [f"{edge.name}: {count} values to compare with are NaN or Inf; mend the reference"]
+        return [f"{edge.name}: {count} values to compare with are NaN or Inf; fix the reference"]
     if edge.is_expected_constant:
         return [f"{edge.name}: the reference is constant, so agreeing with it shows nothing"]
     if edge.row_count == 0 or edge.row_count % input_count:

@@ -134,7 +134,7 @@ def passed(reason: str, findings: tuple[Finding, ...]) -> Verdict:
     """Say that every finding is met.
 
     Raises:
-        ValueError: one is not, or there is none.
+        ValueError: a finding is not met, or there is no finding.
     """
     return Verdict(status=Status.PASS, reason=reason, findings=findings)
 

@@ -79,7 +79,7 @@ class PairedComparison(Measurement):
         bounds: one-sided 95 % score bounds of the loss, after Tango.
         detectable_loss: loss of top-1 that n clips find with power 0.8 at this discordance.
         reference_top1: clips the reference has right, of n.
-        reference_join: how the reference predictions meet the manifest.
+        reference_join: how the reference predictions fit the manifest.
         flips: clips whose best class changed, right or wrong.
     """
 

@@ -26,7 +26,7 @@ QUANTILE = 0.999
 
 
 class Flip(Measurement):
-    """A row whose best class is another one; ``margin`` is expected best minus expected second."""
+    """A row whose best class changed; ``margin`` is the expected best score less the second best."""
 
     row_id: str
     expected_class: int
@@ -41,9 +41,9 @@ class EdgeParity(Measurement):
         name: of the edge.
         row_count: inputs times crops.
         class_count: columns.
-        shape_mismatch: what the shapes are, if they differ or are no table; no metric is then given.
+        shape_mismatch: the shapes, if they differ or are not two-dimensional; no metric is given then.
         nonfinite_count: NaN and Inf in the actual output.
-        expected_nonfinite_count: the same in what it is compared with, which proves nothing then.
+        expected_nonfinite_count: the same in what it is compared with; it then shows nothing.
         is_constant: the actual output is the same row for every input, or the same in every class.
         is_expected_constant: the same of what it is compared with.
         max_abs_error: largest absolute difference.
@@ -198,7 +198,7 @@ def _rmse(first: "Array", second: "Array") -> float | None:
 
 
 def _agreement(actual: "Array", expected: "Array", row_ids: Sequence[str]) -> dict[str, Any]:
-    """Return the metrics of two finite tables, none where either has NaN or Inf."""
+    """Return the metrics of two tables; no metric where either has NaN or Inf."""
     if nonfinite_count(actual) or nonfinite_count(expected):
         return {}
     error = np.abs(actual - expected)

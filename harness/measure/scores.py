@@ -24,7 +24,7 @@ def smallest_normal(precision: str) -> float:
 
 
 def lowest_score(softmax_in_graph: bool, smallest: float) -> float:
-    """Return the lowest score that can be told: of log-probabilities; logits have none."""
+    """Return the lowest score that a device can tell from lower ones; -inf for logits."""
     return float(np.log(smallest)) if softmax_in_graph else -np.inf
 
 
@@ -99,7 +99,7 @@ def label_ranks(
 
 
 def best_classes(means: "npt.NDArray[np.float64]") -> "npt.NDArray[np.int64]":
-    """Return the best class of each row; a tie or NaN has none, which is -1."""
+    """Return the best class of each row; -1 where it is tied or the row has NaN."""
     top = means.max(axis=1, keepdims=True)
     is_single = (means == top).sum(axis=1) == 1
     return np.where(is_single, means.argmax(axis=1), NO_CLASS)

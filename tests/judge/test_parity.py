@@ -181,7 +181,7 @@ def test_a_broken_reference_is_invalid_and_not_the_models_fault():
     exact[0, 0] = np.nan
     verdict = judge_parity(parity(exact=exact), LOOSE, 64)
     assert verdict.status is Status.INVALID
-    assert "mend the reference" in verdict.reason
+    assert "fix the reference" in verdict.reason
 
 
 def test_agreeing_with_a_constant_is_invalid():

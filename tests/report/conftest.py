@@ -23,6 +23,7 @@ from harness.measure.accuracy import (
     Join,
     PairedComparison,
 )
+from harness.measure.every_clip import ClipDistance, EveryClip
 from harness.measure.export import ExportMeasurement
 from harness.measure.parity import ChainScores, InputCounts, parity_measurement
 from harness.measure.statistics import (
@@ -91,6 +92,7 @@ def accuracy(limits, classes=400, lost=3, gained=2, drop=0, clip="abseiling/{}",
         )
         for number in range(lost + gained)
     )
+    nearest = ClipDistance(clip_id=clip.format(0), max_abs_error=1e-4, relative_l2=1e-5)
     confusion = [(label, label, right // classes) for label in range(classes)]
     confusion += [(0, 0, right % classes), (1, 2, n - right)]
     return AccuracyMeasurement(
@@ -115,6 +117,9 @@ def accuracy(limits, classes=400, lost=3, gained=2, drop=0, clip="abseiling/{}",
             reference_top1=right + lost - gained,
             reference_join=Join(),
             flips=flips,
+        ),
+        every_clip=EveryClip(
+            compared=n, p999_abs_error=1e-5, farthest=(nearest,), largest_error=nearest
         ),
     )
 
@@ -205,7 +210,7 @@ class RunMaker:
             "measurement": None if measured is None else json.loads(measured.model_dump_json()),
             "weights": "checkpoint",
             "subjects": {
-                "weights": "a" * 64,
+                "weights": self.thresholds.file.models[cell.model].weights.ljust(64, "a"),
                 "onnx": "b" * 64,
                 "thresholds": self.thresholds.digest,
             },
