@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         added = command(name, function, text)
         added.add_argument("model", help="name, as `harness models` lists it")
         added.add_argument("--batch-size", type=_positive, default=1, metavar="N")
-        added.add_argument("--device", default="cpu", help="default: cpu")
+        added.add_argument("--device", default="cpu", help=registry.device_help())
         if name == "run":
             added.add_argument("--clips", type=Path, metavar="LIST", help="lines of: path label")
             added.add_argument("--output", type=Path, metavar="FILE", help="predictions as .npz")

@@ -13,7 +13,7 @@ HOST = "cpu"
 
 
 class Presence(enum.StrEnum):
-    """What a probe found; the three are never mixed up."""
+    """What a probe found."""
 
     PRESENT = "present"
     ABSENT = "absent"
@@ -26,7 +26,7 @@ class DeviceState:
 
     Attributes:
         presence: absent, broken or present.
-        detail: for a person: what was looked for, what was found, what to do.
+        detail: for people: what was looked for, what was found, what to do.
         facts: chip, driver, versions, health, as text by name.
         unit_ids: physical chips that may be locked and used, most idle first.
         emulated: whether an emulator answered; such a run can never be signed off.
@@ -90,8 +90,8 @@ class LoopTimes:
     """Times of one session that runs the same feed again and again, in milliseconds a query.
 
     ``device_ms`` is the compute alone, ``device_io_ms`` adds the copies to and from the device.
-    Warm-up queries are not in it. ``output`` is what the last timed query computed, ``problems``
-    are why the times do not count, and ``notes`` how the device was before and after.
+    Warm-up queries are left out. ``output`` is from the last timed query, ``problems`` say why the
+    times do not count, and ``notes`` say how the device was before and after.
     """
 
     device_ms: tuple[float, ...]

@@ -1,4 +1,4 @@
-"""Lists models/ and devices/; there is no other list."""
+"""The only lists of models and devices: the files in models/ and devices/."""
 
 import importlib
 import pkgutil
@@ -52,6 +52,11 @@ def device_specs() -> dict[str, DeviceSpec]:
     """Return the SPEC of every device by its name, in the order of tables and reports."""
     specs = sorted(map(device_spec, device_names()), key=lambda spec: (spec.column, spec.name))
     return {spec.name: spec for spec in specs}
+
+
+def device_help() -> str:
+    """Return the help of an option that takes a device."""
+    return f"{', '.join(device_specs())}; default: %(default)s"
 
 
 def device(name: str) -> Device:

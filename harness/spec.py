@@ -1,4 +1,4 @@
-"""The values that flow through the suite, and the two seams: Device and Session."""
+"""The values that flow through the suite: models, tensors, cells and artifacts."""
 
 import dataclasses
 import enum

@@ -1,4 +1,4 @@
-"""Doubles that ship with the suite: each stands for one seam and keeps its promises."""
+"""Doubles that ship with the suite: each implements one seam."""
 
 import dataclasses
 import os
@@ -118,7 +118,7 @@ class FakeDevice(Device):
 
 
 class FaultySession(Session):
-    """A session whose outputs go through ``fault`` before anybody sees them."""
+    """A session whose outputs go through ``fault`` first."""
 
     def __init__(self, session: Session, fault: Callable[[Feed], Feed]) -> None:
         self._session = session
@@ -130,7 +130,7 @@ class FaultySession(Session):
         return self._session.notes
 
     def run(self, feed: Feed) -> Feed:
-        """Run the session and spoil what it says."""
+        """Run the session and spoil its outputs."""
         return self._fault(self._session.run(feed))
 
     def loop(self, feed: Feed, settings: LoopSettings) -> LoopTimes:
@@ -146,7 +146,7 @@ class FaultySession(Session):
 
 @dataclasses.dataclass
 class FaultyDevice(Device):
-    """A device that works, but for its outputs: ``make_fault`` gives each session its fault."""
+    """A device that works, except for its outputs: ``make_fault`` gives each session a fault."""
 
     device: Device
     make_fault: Callable[[], Callable[[Feed], Feed]]

@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 import harness.devices
 import harness.models
 from harness import registry
+from harness.decide.speeds import guide_names
 from harness.errors import InputError
 
 FOLDERS = {"models": harness.models, "devices": harness.devices}
@@ -63,6 +65,37 @@ def test_a_new_file_is_found(define):
     )
     assert "mine" in registry.model_names()
     assert registry.model_spec("mine").name == "mine"
+
+
+ANOTHER = """
+import dataclasses
+from harness.devices import ascend310p
+SPEC = dataclasses.replace(
+    ascend310p.SPEC, name="mine", description="a new card", label="M", compared_with=("cuda",)
+)
+def device():
+    return dataclasses.replace(ascend310p.device(), spec=SPEC)
+"""
+
+
+def test_a_new_device_of_a_known_runtime_is_one_file(define):
+    define("devices", "mine", ANOTHER)
+    names = list(registry.device_specs())
+    assert names.index("mine") == names.index("ascend310p") + 1
+    assert "ascend310p, mine, " in registry.device_help()
+    assert registry.device("mine").spec.description == "a new card"
+    assert guide_names(("mine", "cuda")) == ["M", "T4"]
+
+
+def test_a_declaration_imports_no_runtime():
+    script = (
+        "import sys; from harness import registry; registry.device_specs(); print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert "harness.devices.ascend310p" in done.stdout.split()
+    assert "harness.runtimes" not in done.stdout
 
 
 def test_a_model_under_another_name_is_refused(define):

@@ -33,7 +33,7 @@ class WeightsFile:
 
 @dataclasses.dataclass(frozen=True)
 class Workshop:
-    """Where stages keep what they make, and whom they tell that they are alive."""
+    """Where stages keep what they make and their logs, and how they show that they are alive."""
 
     store: ArtifactStore
     log_dir: Path
@@ -60,7 +60,7 @@ class Workshop:
 
 
 def weights_from_site(spec: ModelSpec, site: Site) -> WeightsFile:
-    """Find the checkpoint of a model, checking its digest; seeded weights where there is none.
+    """Find the checkpoint of a model, checking its digest; without one, seeded weights.
 
     Raises:
         CheckpointError: the file is damaged or renamed.

@@ -21,7 +21,7 @@ def write_onnx(
     """Export a model for one batch size and return facts for its provenance.
 
     The graph is traced without its weights, which are then attached by their PyTorch names: that
-    halves the exporter's peak memory and keeps the names for whoever looks for a divergent node.
+    halves the exporter's peak memory and keeps the names that the search for a divergent node needs.
 
     Raises:
         CheckpointError: the weights do not fit.

@@ -132,7 +132,7 @@ def _load_checkpoint(model: Any, path: Path) -> None:
     if problems:
         raise CheckpointError(
             f"checkpoint {path} does not fit the model: {'; '.join(problems)}; "
-            "is it of another configuration?"
+            "is it from another configuration?"
         )
     model.load_state_dict(actual)
 
@@ -149,7 +149,7 @@ def state_dict_from_checkpoint(path: Path) -> Mapping[str, Any]:
     check_checkpoint_digest(path)
     try:
         with warnings.catch_warnings():
-            # Of a pickle protocol that is not its own; whether it can be read is told below.
+            # Of a pickle protocol that is not its own; what follows finds out if it can be read.
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -176,7 +176,7 @@ def _refusal(error: pickle.UnpicklingError) -> str:
             "it holds objects other than tensors, and loading them could run code "
             f"({reason}); ask its author for a plain state dict"
         )
-    return f"it is no checkpoint of PyTorch, or a damaged one ({reason}); fetch it again"
+    return f"it is not a PyTorch checkpoint, or a damaged one ({reason}); fetch it again"
 
 
 def check_checkpoint_digest(path: Path) -> str:

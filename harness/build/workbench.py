@@ -30,7 +30,7 @@ FindModel = Callable[[str], ModelSpec]
 
 
 class Workbench:
-    """Finds and builds what a cell needs; everything that is slow is done once."""
+    """Finds and builds what a cell needs, and does each slow step once."""
 
     def __init__(
         self,
@@ -63,8 +63,8 @@ class Workbench:
             raise DeviceBroken(f"{name} does not work: {state.detail}")
         if not state.unit_ids:
             raise DeviceBroken(
-                f"{name} was found ({state.detail}), and no unit of it may be used: look at "
-                "device_ids in site.toml"
+                f"{name} was found ({state.detail}), but site.toml allows none of its units: look at "
+                "device_ids"
             )
         return self.device(name)
 
@@ -161,5 +161,5 @@ class Workbench:
 
 
 def _lasting_facts(state: DeviceState) -> dict[str, str]:
-    """Leave out what a probe says of single chips: temperature and load shape no device model."""
+    """Leave out the facts of single chips: temperature and load do not shape a device model."""
     return {name: text for name, text in state.facts.items() if name not in state.unit_ids}

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from harness import registry
 from harness.build.workbench import Workbench
 from harness.clips import Predictions
 from harness.data.bins import CLIPS, INFO, write_bins
@@ -94,7 +95,7 @@ def _add_predict(actions: Any) -> None:
     added = actions.add_parser("predict", help="predict a shard", description=text)
     added.set_defaults(function=_predict)
     added.add_argument("model", help="name, as `harness models` lists it")
-    added.add_argument("--device", default="cpu", help="default: cpu")
+    added.add_argument("--device", default="cpu", help=registry.device_help())
     added.add_argument("--batch-size", type=positive, default=1, metavar="N")
     added.add_argument("--shard", type=_shard, default=(0, 1), metavar="I/N", help="1/N to N/N")
     added.add_argument("--output", type=Path, required=True, metavar="FILE", help="an .npz file")
@@ -168,8 +169,7 @@ def _rawframes(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    bench = _bench(options)
-    cell = Cell(options.model, options.device, options.batch_size)
+    bench, cell = _bench(options), Cell(options.model, options.device, options.batch_size)
     require_writable(options.output)
     index, count = options.shard
     shard = shard_of_set(bench.clip_set(cell.model), index, count)

@@ -37,7 +37,7 @@ def chip_predictions(
 
     Raises:
         RunError: a device failed; the message names the chip.
-        InvalidMeasurement: a chip was not healthy any more afterwards.
+        InvalidMeasurement: a chip was not healthy after the run.
         DecodeError: a process that decodes clips died.
     """
     plan, model = plan_from_bench(cell, bench, wanted, whole), bench.device_model(cell)
@@ -65,7 +65,7 @@ def predict_shard(
 
     Raises:
         RunError: the device failed.
-        InvalidMeasurement: the chip is not healthy any more.
+        InvalidMeasurement: the chip was not healthy after the run.
     """
     notes: list[str] = []
     with _watched(device, notes), session_on(device, model) as session:
@@ -93,7 +93,7 @@ def _look(device: Device, when: str) -> list[str]:
 
 
 class _StoppedError(Exception):
-    """Another chip failed: this one is not to go on."""
+    """Another chip failed, so this one stops."""
 
 
 @dataclasses.dataclass
@@ -110,14 +110,14 @@ class _Crew:
         self._stop = threading.Event()
 
     def parts(self, chips: Mapping[str, Device]) -> list[Part]:
-        """Return what the shards came to; the first chip that fails stops the others."""
+        """Run the shards; the first chip that fails stops the others."""
         for index in range(self.count):
             if shard_of_clips(self.plan.wanted.clips, index, self.count):
                 self._todo.put(index)
         decoded = self._decoding()
         with contextlib.closing(decoded), ThreadPoolExecutor(len(chips)) as pool:
             try:
-                # The first clip is waited for: this process fills the store, for all chips alike.
+                # Wait for the first clip: this process fills the store for all chips.
                 next(decoded, None)
                 futures = [pool.submit(self._on_chip, *chip) for chip in chips.items()]
                 for _ in decoded:
@@ -158,14 +158,14 @@ class _Crew:
 
 
 def _of_chip(unit_id: str, error: HarnessError) -> HarnessError:
-    """Name the chip: what has to be looked at is that one, not the model."""
+    """Name the chip: it has to be looked at, not the model."""
     if isinstance(error, InvalidMeasurement):
         return InvalidMeasurement(f"on {unit_id}: {error}")
     return RunError(f"on {unit_id}: {error}; the other chips were stopped, and a rerun continues")
 
 
 def _gathered(futures: Sequence[Future[list[Part]]]) -> list[Part]:
-    """Return the parts of all chips; of several failures the first one that is no mere stop."""
+    """Return the parts of all chips; of several failures, the first that did not come from another chip's."""
     errors = [error for error in (future.exception() for future in futures) if error is not None]
     for error in errors:
         if not isinstance(error, _StoppedError):

@@ -20,14 +20,14 @@ from harness.spec import Cell, DeviceModel, ModelSpec
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What the predictions of a cell are made from; another process can be given it.
+    """What the predictions of a cell are made from; it can be sent to another process.
 
     Attributes:
         clip_set: the whole set, by which decoded clips are stored.
         wanted: the set, or the subset of it, that is predicted.
         cache: folder of what is decoded and of the journals.
-        key: what decides about the predictions, beside the clips.
-        smallest: probability below which the device tells nothing.
+        key: everything else that shapes the predictions.
+        smallest: probability below which the device cannot tell two apart.
     """
 
     cell: Cell
@@ -110,5 +110,5 @@ def session_on(device: Device, model: DeviceModel) -> Iterator[Session]:
 
 
 def smallest_of(cell: Cell, bench: Workbench) -> float:
-    """Return the probability below which the device of a cell tells nothing."""
+    """Return the smallest probability that the precision of a device can hold."""
     return smallest_normal(bench.device(cell.device).spec.precision)

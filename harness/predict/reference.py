@@ -76,7 +76,7 @@ def torch_predictions(
     """Run PyTorch in float32 on a clip set; what a killed run did is kept.
 
     A clip that could not be read then and can be now is predicted now: a disk that was not there
-    one night shall not spoil the reference of all others.
+    one night must not spoil the reference of all others.
 
     Args:
         spec: the model.

@@ -22,10 +22,10 @@ from harness.spec import Feed, ModelSpec
 Stream = Callable[[Iterable[Feed]], Iterable[Feed]]
 Item = TypeVar("Item")
 
-# Scores of quick batches are taken together: what Python does once in twenty milliseconds is slow,
-# as the model has driven it out of the processor's caches. So much work may be lost in a crash.
+# Scores of quick batches are taken together: code that Python runs every twenty milliseconds is slow,
+# as the model drives it out of the processor's caches. A crash loses at most this much work.
 GROUP_S = 0.5
-# Batches prepared in one go: waking a thread for each costs the device more than they do.
+# Batches prepared in one go: waking a thread for each one costs the device more time.
 AHEAD = 2
 
 
@@ -52,7 +52,7 @@ def predict(
         batch: samples a query.
         items: in any order; unreadable clips are kept by id and reason.
         progress: called with the number of clips done.
-        smallest: probability below which the device tells nothing.
+        smallest: lowest probability that its precision can hold; below it everything is the same.
 
     Raises:
         RunError: the device failed, or its output is not the declared one.
@@ -79,8 +79,8 @@ def scored_batches(
 ) -> Generator[tuple[list[str], npt.NDArray[Any]], None, None]:
     """Yield the clip ids and scores of batches: of those that come within ``GROUP_S`` together.
 
-    The samples are taken in a thread. Where the run ends early, ``stop`` is to make them end, so
-    that nobody has to wait for the clip that they are at.
+    A thread takes the samples. When the run ends early, ``stop`` makes them end, so that the run
+    does not wait for the clip in work.
 
     Raises:
         RunError: the device failed, or its output is not the declared one.
@@ -109,20 +109,22 @@ def _answers(
     given = feeds()
     for output in stream(given):
         if not sent:
-            raise RunError("the device gave an answer to no batch: whose clips it is of is unknown")
+            raise RunError(
+                "the device gave more answers than it got batches: their clips are unknown"
+            )
         names = sent.popleft()
         yield names, declared_output(spec, batch, output)
         done += len(names)
     if sent:
-        raise RunError(f"the device answered {len(sent)} batches less than it was given")
+        raise RunError(f"the device left {len(sent)} of its batches without an answer")
     if next(given, None) is not None:
-        raise RunError(f"the device stopped after {done} clips and left others untouched")
+        raise RunError(f"the device stopped after {done} clips and did not run the others")
 
 
 def _groups(items: Iterator[Item]) -> Iterator[list[Item]]:
-    """Yield what comes within ``GROUP_S`` together, and what came before an error ahead of it.
+    """Yield the items of ``GROUP_S`` together, and those before an error ahead of it.
 
-    The first is yielded at once: who waits sees that it works.
+    The first is yielded at once, so that a person sees that it works.
     """
     group: list[Item] = []
     due_s = time.monotonic()
@@ -164,7 +166,7 @@ def _ahead(items: Iterator[Item], stop: Callable[[], None]) -> Generator[Item, N
         try:
             asked.put(True)
             preparing = pool.submit(prepare)
-            # Whatever ends it, nobody is to wait for it.
+            # However it ends, it must not be waited for.
             preparing.add_done_callback(lambda _: ready.put(None))
             for taken in itertools.count(1):
                 item = ready.get()
@@ -240,11 +242,11 @@ def feed_from_tensors(
 def declared_output(spec: ModelSpec, batch: int, outputs: Feed) -> npt.NDArray[Any]:
     """Return the output of one batch, which must be there in the declared shape.
 
-    An array of another shape may well be reshaped into the declared one, and its numbers would then
-    be those of other clips.
+    An array of another shape could be reshaped into the declared one, with the numbers of other
+    clips.
 
     Raises:
-        RunError: it is missing or of another shape.
+        RunError: it is missing or has another shape.
     """
     name, shape = spec.output.name, spec.output.batched_shape(batch)
     if name not in outputs:
@@ -256,6 +258,6 @@ def declared_output(spec: ModelSpec, batch: int, outputs: Feed) -> npt.NDArray[A
     if output.shape != shape:
         raise RunError(
             f"the model gave {name} of shape {output.shape} for a batch of {batch}; {spec.name} "
-            f"declares {shape}: wrong shape, nothing of it can be scored"
+            f"declares {shape}: wrong shape, so no clip can be scored"
         )
     return output

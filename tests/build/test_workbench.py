@@ -36,7 +36,11 @@ def test_everything_slow_is_done_once(bench_of, monkeypatch):
     [
         (DeviceState(Presence.ABSENT, "no card"), DeviceAbsent, "cuda is not on this machine: no"),
         (DeviceState(Presence.BROKEN, "it hangs"), DeviceBroken, "cuda does not work: it hangs"),
-        (DeviceState(Presence.PRESENT, "there"), DeviceBroken, "no unit of it may be used"),
+        (
+            DeviceState(Presence.PRESENT, "there"),
+            DeviceBroken,
+            "site.toml allows none of its units",
+        ),
     ],
 )
 def test_only_a_present_device_is_given(bench_of, state, error, said):

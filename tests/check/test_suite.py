@@ -462,7 +462,7 @@ def test_a_tier_may_measure_accuracy_on_a_subset(make_suite, cache, clean, in_pr
         (
             DeviceState(Presence.PRESENT, "two chips"),
             Status.ERROR,
-            "DeviceBroken: cuda was found .two chips., and no unit of it may be used",
+            "DeviceBroken: cuda was found .two chips., but site.toml allows none of its units",
         ),
     ],
     ids=["absent", "broken", "without a unit"],

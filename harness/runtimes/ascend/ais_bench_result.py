@@ -59,7 +59,7 @@ def arrays_from_summary(
     """Return the output of each sample, in the order of ``stems``.
 
     Raises:
-        RunError: an output is missing, surplus, shared by two samples, of another size or not finite.
+        RunError: an output is missing, surplus, shared by two samples, of the wrong size or not finite.
     """
     _check_mapping(summary, stems)
     return [_array(summary.outputs[stem][0], stem, output) for stem in stems]

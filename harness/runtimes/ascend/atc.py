@@ -77,7 +77,7 @@ def built_om(
     """Compile ``onnx`` for ``soc_version`` into ``target`` and return facts for its provenance.
 
     Raises:
-        BuildError: atc refused, was killed, or claims a success that is none.
+        BuildError: atc refused, was killed, or reported a success and wrote no usable file.
         DeviceBroken: CANN's environment script does not work.
     """
     env = cann_environment(tools)

@@ -161,7 +161,7 @@ def visible_devices(env: Mapping[str, str]) -> tuple[int, ...] | None:
 
 
 def atc_environment(tools: CannTools, env: Mapping[str, str]) -> dict[str, str]:
-    """Return ``env`` with the Python that atc shall find first on PATH."""
+    """Return ``env`` with the Python for atc first on PATH."""
     if not tools.atc_python:
         return dict(env)
     folder = str(Path(tools.atc_python).parent)

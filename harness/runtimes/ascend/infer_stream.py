@@ -30,7 +30,7 @@ class InferStream:
     """A loaded model in a worker process.
 
     Attributes:
-        inputs: name, shape and bytes of each input, as the device tells them; so are ``outputs``.
+        inputs: name, shape and bytes of each input, as the device reports them; the same for ``outputs``.
     """
 
     def __init__(

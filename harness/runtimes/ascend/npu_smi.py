@@ -48,7 +48,7 @@ class NpuSmi:
 
         Raises:
             DeviceAbsent: there is no npu-smi and no device node, or it lists no chip.
-            DeviceBroken: npu-smi hangs, fails or prints what is no table.
+            DeviceBroken: npu-smi hangs, fails or prints something else.
         """
         result = self._ask("info")
         try:
@@ -66,7 +66,7 @@ class NpuSmi:
         """Return the logic id of each (NPU id, chip id), from ``npu-smi info -m``.
 
         Raises:
-            DeviceBroken: it cannot be had.
+            DeviceBroken: npu-smi does not report it.
         """
         result = self._ask("info", "-m")
         ids = logic_ids_from_text(result.output)
@@ -78,7 +78,7 @@ class NpuSmi:
         """Return the properties of a card, or of one of its chips.
 
         Raises:
-            DeviceBroken: they cannot be had.
+            DeviceBroken: npu-smi does not report them.
         """
         chip = () if chip_id is None else ("-c", str(chip_id))
         result = self._ask("info", "-t", "board", "-i", str(npu_id), *chip)

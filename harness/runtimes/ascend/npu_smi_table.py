@@ -76,7 +76,7 @@ def report_from_text(text: str) -> NpuSmiReport:
     """Read the table of ``npu-smi info``, of any generation.
 
     Raises:
-        TableError: it is none, or is cut off.
+        TableError: it is not a table, or is cut off.
     """
     versions = VERSIONS.search(text)
     if versions is None:

@@ -146,7 +146,7 @@ def chip_problems(before: Unit, after: Unit, temperature_limit_c: float = 85.0) 
 
 
 def is_quiet(unit: Unit) -> bool:
-    """Whether nobody is seen to use the chip."""
+    """Whether no process is seen on the chip."""
     return not unit.processes and (unit.chip.aicore_percent or 0.0) <= IDLE_AICORE_PERCENT
 
 

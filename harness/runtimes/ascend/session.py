@@ -96,7 +96,7 @@ class CannSession(Session):
 
         Raises:
             RunError: the device failed.
-            InvalidMeasurement: nobody can say how the chip was.
+            InvalidMeasurement: the state of the chip is unknown.
         """
         self._batch(feed)
         self._close_stream()  # nothing but the measured process may be on the chip

@@ -60,8 +60,8 @@ class OrtDevice(Device):
         return f"onnxruntime {version} offers {', '.join(available)} and not {self.provider}"
 
     def _defect(self) -> str:
-        # A provider is offered wherever it was compiled in; whether its libraries and its hardware
-        # are there shows when it is to load something.
+        # A provider is offered wherever it was compiled in. Whether its libraries and its hardware
+        # are there shows only when it loads a graph.
         if self.provider == CPU_PROVIDER:
             return ""
         try:

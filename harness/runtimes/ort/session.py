@@ -33,13 +33,13 @@ def ort_session(
         optimized: where to save the optimised graph.
 
     Raises:
-        onnxruntime's own exceptions, which callers map to their stage.
+        onnxruntime's own exceptions, which callers turn into errors of their stage.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
-    # Its threads would go on spinning after a query, and slow down whatever is timed in turns.
+    # Its threads would keep spinning after a query and slow down what is timed in turns with it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.graph_optimization_level = (
         onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -48,8 +48,8 @@ def ort_session(
     )
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
-    # Left on, a provider that fails, even in the middle of a run, is replaced by the CPU with no
-    # more than a line on standard output.
+    # With fallback, the CPU replaces a provider that fails, even in the middle of a run, with only
+    # a line on standard output.
     return onnxruntime.InferenceSession(
         path if isinstance(path, bytes) else str(path),
         options,
