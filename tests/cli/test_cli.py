@@ -521,7 +521,7 @@ def test_a_pass_on_a_device_that_was_not_there_is_refused(capsys, run):
 def test_more_sessions_than_were_timed_decide_nothing(capsys, run, tmp_path):
     path = tmp_path / "other.toml"
     text = (ROOT / "thresholds.toml").read_text()
-    head, key, rest = text.partition("[tiers.smoke.timing]")
+    head, key, rest = text.partition("[tiers.smoke]")
     path.write_text(head + key + rest.replace("sessions_min = 2", "sessions_min = 5", 1))
     assert judge(run, "--thresholds", str(path)) == 7
     assert "INCONCLUSIVE: nonlocal_tiny-cpu-bs1:throughput" in capsys.readouterr().out
