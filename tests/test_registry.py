@@ -1,15 +1,20 @@
+import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import harness
 import harness.devices
 import harness.models
 from harness import registry
 from harness.decide.speeds import guide_names
 from harness.errors import InputError
 
+ROOT = Path(harness.__file__).parent.parent
 FOLDERS = {"models": harness.models, "devices": harness.devices}
 
 
@@ -122,3 +127,70 @@ def test_a_file_without_its_definition_is_refused(define, folder, find, attribut
     define(folder, "mine", "")
     with pytest.raises(InputError, match=f"harness/{folder}/mine.py .* must define {attribute}"):
         find("mine")
+
+
+# A fifth model and a fifth device, in a copy of the package
+
+MODEL, DEVICE = "plain_tsm", "cpu_plain"
+COPIED = ("acceptance", "ci", "harness", "tests")
+LINKED = ("conftest.py", "docs", "fixtures", "pyproject.toml")
+# What looks at the matrix of models and devices.
+LOOKERS = (
+    *("test_registry.py", "test_architecture.py", "test_spec.py", "contract", "decide", "channels"),
+    *(
+        "report/test_release.py",
+        "report/test_write.py",
+        "cli/test_cli.py",
+        "pytest_plugin/test_plugin.py",
+    ),
+)
+# Of the tests that start the suite as a whole, those that count its cells or name its devices.
+CHOSEN = "(not test_plugin or required or laptop or waive) and not another_device_break_no_test"
+
+
+def with_copies(contract, old, new):
+    """Return the text of a contract in which the tables of one name stand under another, too."""
+    head, tiers, rest = contract.partition("\n[tiers.")
+    name = re.compile(rf"(?<=\.){old}(?=[.\]])")
+    tables = re.split(r"^(?=\[)", head, flags=re.MULTILINE)
+    copies = [name.sub(new, table) for table in tables if name.search(table.partition("\n")[0])]
+    return "".join([head, "\n", *copies, tiers, rest])
+
+
+@pytest.fixture
+def enlarged(tmp_path):
+    """A copy of the package with one more model and one more device: a file each, and tables."""
+    for name in COPIED:
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored, symlinks=True)
+    for name in LINKED:
+        (tmp_path / name).symlink_to(ROOT / name)
+    models, devices = tmp_path / "harness/models", tmp_path / "harness/devices"
+    model = (models / "nonlocal_r50.py").read_text("utf-8")
+    model = model.replace('"nonlocal_r50"', f'"{MODEL}"').replace(
+        "tsm_nl_dot_product_r50", "tsm_r50"
+    )
+    (models / f"{MODEL}.py").write_text(model, "utf-8")
+    device = (devices / "cpu.py").read_text("utf-8").replace('name="cpu"', f'name="{DEVICE}"')
+    (devices / f"{DEVICE}.py").write_text(device, "utf-8")
+    contract = (ROOT / "thresholds.toml").read_text("utf-8")
+    contract = with_copies(with_copies(contract, "nonlocal_r50", MODEL), "cpu", DEVICE)
+    (tmp_path / "thresholds.toml").write_text(contract, "utf-8")
+    return tmp_path
+
+
+def test_another_model_and_another_device_break_no_test(enlarged):
+    names = {name for name in os.environ if not name.startswith("COVERAGE_")}
+    environ = {name: os.environ[name] for name in names} | {"PYTHONPATH": str(enlarged)}
+
+    def child(*words):
+        command = [sys.executable, "-m", *map(str, words)]
+        done = subprocess.run(
+            command, cwd=enlarged, env=environ, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout[-8000:] + done.stderr
+        return done.stdout
+
+    assert MODEL in child("harness", "models").splitlines()
+    tests = [f"tests/{name}" for name in LOOKERS]
+    child("pytest", "-q", "-p", "no:cacheprovider", "-k", CHOSEN, *tests)

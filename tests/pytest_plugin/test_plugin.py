@@ -21,10 +21,12 @@ pytest_plugins = ["pytester"]
 ABSENT = DeviceState(Presence.ABSENT, "npu-smi is not on PATH")
 CANN = type(registry.device("ascend310p"))
 
-# Two models, batch 1, on the processor and on a chip that is not here.
-TIERS = tier(
-    "nightly", ["*-cpu-bs1", "*-ascend310p-bs1"], ["*_tiny-*:*", "timesformer-*:export"]
-) + tier("smoke", ["*_tiny-cpu-bs1"], ["*_tiny-cpu-bs1:*"])
+# Four models, batch 1, on the processor and on a chip that is not here: whatever else is declared.
+MODELS = ("nonlocal_r50", "nonlocal_tiny", "timesformer", "timesformer_tiny")
+CELLS = [f"{model}-{device}-bs1" for device in ("cpu", "ascend310p") for model in MODELS]
+TIERS = tier("nightly", CELLS, ["*_tiny-*:*", "timesformer-*:export"]) + tier(
+    "smoke", ["*_tiny-cpu-bs1"], ["*_tiny-cpu-bs1:*"]
+)
 
 # Stands in for the suite: the outcome of a check is what outcomes.json says, or else a pass.
 CONFTEST = """

@@ -215,7 +215,7 @@ class RunMaker:
                 "thresholds": self.thresholds.digest,
             },
             "raw": raw,
-            "device_facts": FACTS[cell.device],
+            "device_facts": FACTS.get(cell.device, FACTS["cpu"]),
             "is_device_present": not isinstance(plan.get("raises"), DeviceAbsent),
             "inputs_min": minima[0],
             "sessions_min": minima[1],
@@ -259,6 +259,13 @@ def make_run(tmp_path, thresholds):
 @pytest.fixture(scope="session")
 def release_cells(thresholds):
     return thresholds.cells("release")
+
+
+@pytest.fixture(scope="session")
+def required_count(thresholds, release_cells):
+    """How many checks the release requires."""
+    requires = thresholds.tier("release").requires
+    return sum(requires(cell, check) for cell in release_cells for check in CHECKS)
 
 
 @pytest.fixture(scope="session")
