@@ -12,6 +12,7 @@
 #   HISTORY          file of the history; default: as site.toml says
 #   BASELINE         file of the frozen baseline; default: as site.toml says
 #   ACCEPTANCE_SITE  site.toml of this machine
+#   RERUN            0: do not run a suspect night again; default: 1
 #   PYTHON           interpreter; default: .venv/bin/python
 #
 # Exit status, of the gate: 0 green, 1 red, 6 something is missing, 7 inconclusive, 2 unusable input.
@@ -24,7 +25,6 @@ out=${OUT:-nightly-out}
 tier=${TIER:-nightly}
 python=${PYTHON:-.venv/bin/python}
 stamp=$(date -u +%Y%m%dT%H%M%SZ)
-run=$out/runs/$stamp-$$
 
 mkdir -p "$out/runs"
 # Reports of the night before must not be taken for those of this one.
@@ -35,22 +35,27 @@ if [ -n "${HISTORY:-}" ]; then history=(--history "$HISTORY"); fi
 baseline=()
 if [ -n "${BASELINE:-}" ]; then baseline=(--baseline "$BASELINE"); fi
 
-# The run's own exit status is in its records, and the gate reads them; it is kept all the same.
-suite=0
-"$python" -m pytest -m "$device" acceptance/ --tier "$tier" --run-dir "$run" \
-  "${history[@]}" || suite=$?
+# Run the suite into the history and judge it; sets suite and gate.
+night() {
+  local run=$out/runs/$stamp-$$-$1
+  suite=0 gate=0
+  # The run's own exit status is in its records, and the gate reads them; it is kept all the same.
+  "$python" -m pytest -m "$device" acceptance/ --tier "$tier" --run-dir "$run" \
+    "${history[@]}" || suite=$?
+  if [ ! -f "$run/run.json" ]; then
+    printf '## The night broke: the suite ended with status %s and left no run\n' "$suite" \
+      > "$out/summary.md"
+    echo "nightly: the suite left no run in $run (exit status $suite)" >&2
+    exit $((suite == 0 ? 6 : suite))
+  fi
+  if [ -f "$run/junit.xml" ]; then cp "$run/junit.xml" "$out/junit.xml"; fi
+  "$python" -m harness gate "$run" "${history[@]}" "${baseline[@]}" \
+    --markdown "$out/summary.md" --junit "$out/gate.xml" || gate=$?
+}
 
-if [ ! -f "$run/run.json" ]; then
-  printf '## The night broke: the suite ended with status %s and left no run\n' "$suite" \
-    > "$out/summary.md"
-  echo "nightly: the suite left no run in $run (exit status $suite)" >&2
-  exit $((suite == 0 ? 6 : suite))
-fi
-if [ -f "$run/junit.xml" ]; then cp "$run/junit.xml" "$out/junit.xml"; fi
-
-gate=0
-"$python" -m harness gate "$run" "${history[@]}" "${baseline[@]}" \
-  --markdown "$out/summary.md" --junit "$out/gate.xml" || gate=$?
+night 1
+# A suspect is run again, once: the second run makes it red or clears it, and both are in the history.
+if [ "$gate" -eq 7 ] && [ "${RERUN:-1}" -ne 0 ]; then night 2; fi
 
 # A gate that saw nothing wrong beside a suite that ended badly has not seen everything.
 if [ "$gate" -eq 0 ] && [ "$suite" -ne 0 ]; then

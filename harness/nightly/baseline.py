@@ -8,7 +8,7 @@ import datetime
 import fnmatch
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,9 +17,13 @@ import pydantic
 from harness.decide.problems import problems
 from harness.errors import BaselineError, RecordError
 from harness.measure.measurement import Measurement
-from harness.nightly.series import SeriesKey, host_class, values_from_record
+from harness.nightly.change_points import change_points
+from harness.nightly.series import MIN_CHANGE, SeriesKey, host_class, values_from_record
 from harness.record.record import Record, RunDirectory, RunFacts
 from harness.spec import Check
+
+# A level changed between the runs of a baseline where chance does so in at most 5 % of freezes.
+CHANGE_MAX_P, FAMILY_P = 0.001, 0.05
 
 Text = Annotated[str, pydantic.Field(min_length=1)]
 
@@ -89,18 +93,20 @@ def freeze(
 
     Raises:
         BaselineError: a run is red, open, emulated or of seeded weights, or they do not belong
-            together, or nobody signs for it.
+            together, their level changed, or nobody signs for it.
         RecordError: a run cannot be read.
     """
     for name, text in (("--reviewer", reviewer), ("--reason", reason)):
         if not text.strip():
             raise BaselineError(f"a baseline is reviewed: {name} must say something")
+    runs = sorted(runs, key=lambda run: datetime.datetime.fromisoformat(run.facts().started))
     facts = [run.facts() for run in runs]
     _refuse_mixed(facts)
     values: dict[SeriesKey, list[float]] = {}
     for run, fact in zip(runs, facts, strict=True):
         for key, value in _values(run, fact, pattern):
             values.setdefault(key, []).append(value)
+    _refuse_change(values, facts)
     if not values:
         raise BaselineError(f"no cell with a measured value fits {pattern!r}: nothing to freeze")
     baseline = Baseline(
@@ -196,6 +202,24 @@ def _refuse_mixed(facts: Sequence[RunFacts]) -> None:
             raise BaselineError(f"the runs are of different {what}: {', '.join(sorted(found))}")
     if len({fact.run_id for fact in facts}) < len(facts):
         raise BaselineError("a run is named twice; each counts once")
+
+
+def _refuse_change(values: Mapping[SeriesKey, Sequence[float]], facts: Sequence[RunFacts]) -> None:
+    """Refuse runs between which the level changed: their mean is the level of none of them."""
+    max_p = min(CHANGE_MAX_P, FAMILY_P / max(1, len(values)))
+    found = [
+        f"{key.id} {100 * point.change:+.1f} % since {facts[point.index].started[:10]} "
+        f"({facts[point.index].run_id})"
+        for key, each in sorted(values.items())
+        if len(each) == len(facts)
+        for point in change_points(each, max_p=max_p, min_magnitude=MIN_CHANGE[key.check])
+    ]
+    if found:
+        raise BaselineError(
+            f"the level changed between these runs, and a baseline has one level: {found[0]}"
+            f"{f' and {len(found) - 1} more' if len(found) > 1 else ''}; freeze the runs before "
+            "or after that night"
+        )
 
 
 def _values(run: RunDirectory, facts: RunFacts, pattern: str) -> Iterator[tuple[SeriesKey, float]]:

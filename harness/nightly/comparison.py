@@ -18,11 +18,8 @@ from harness.nightly.losses import (
     reference_from_values,
 )
 from harness.nightly.noise import STEPS_MIN, scaled, sd_of_steps
-from harness.nightly.series import Series, SeriesKey, changed_facts
-from harness.spec import Check, Status
-
-# The smallest relative change that anybody should be woken for.
-MIN_CHANGE: dict[Check, float] = {"throughput": 0.02, "accuracy": 0.002, "parity": 0.5}
+from harness.nightly.series import MIN_CHANGE, Series, SeriesKey, changed_facts
+from harness.spec import Status
 
 
 class Kind(StrEnum):

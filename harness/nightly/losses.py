@@ -1,6 +1,6 @@
 """Is a series worse than its reference? Each night since then is looked at in turn, as it was.
 
-The last 2, 3, 7 and 14 nights are compared with the reference by a t-test; what they lose has to stand out
+The last 2, 3, 5 and 10 nights are compared with the reference by a t-test; what they lose has to stand out
 from the noise of the series itself. One night alone never makes a loss: it is a suspect, and a second run
 confirms or clears it. The nights of a loss leave the noise, so that a loss does not become ordinary by
 lasting.
@@ -25,9 +25,10 @@ class Rules:
     Attributes:
         family_p: chance of a false red in a night without any change, over all its series.
         series_p: largest p-value of a series, however few there are.
-        looks: how many of the last nights are averaged, and which share of the p-value each gets.
+        looks: how many of the last nights are averaged, and which share of the p-value each gets:
+            the looks overlap, so the shares may add up to more than one; the rate is simulated.
         reference_nights: the first nights of a series that has no frozen baseline.
-        cliff: relative loss of one night that is a suspect although the noise is not known yet.
+        cliff: relative loss that counts whatever the nights' resemblance, and before the noise is known.
         window: nights that change points are looked for in at a time.
         point_p: largest p-value of a change point.
         point_errors: how many standard errors, by the noise between nights, a change point has to
@@ -36,7 +37,13 @@ class Rules:
 
     family_p: float = 0.02
     series_p: float = 0.001
-    looks: tuple[tuple[int, float], ...] = ((1, 0.6), (2, 0.6), (3, 0.6), (7, 1.6), (14, 1.6))
+    looks: tuple[tuple[int, float], ...] = (
+        (1, 0.25),
+        (2, 0.25),
+        (3, 0.25),
+        (5, 0.6),
+        (10, 0.6),
+    )
     reference_nights: int = 10
     cliff: float = 0.10
     window: int = 50
@@ -51,6 +58,8 @@ class Rules:
 RULES = Rules()
 # A night counts as at most so far from the middle of its look, in standard deviations.
 _CLIPPED_SD = 1.5
+# About four times what nights that do not resemble each other have to lose.
+_MOST_ERRORS = 14.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,9 +146,16 @@ def _loss(
         )
     change = _level(nights, noise) - reference.level
     error = noise.error(look, reference.count)
-    if change > -max(least, _quantile(noise.freedom, p_value) * error):
+    needed = min(_quantile(noise.freedom, p_value) * error, _most(noise, look, reference.count))
+    if change > -max(least, needed):
         return None
     return Loss(look, change, change / error if error > 0.0 else -math.inf)
+
+
+def _most(noise: Noise, nights: int, runs: int) -> float:
+    """Return a loss that no resemblance of nights excuses: a slow drift looks just like one."""
+    alone = dataclasses.replace(noise, sd=noise.step_sd, correlation=0.0)
+    return max(-math.log1p(-RULES.cliff), _MOST_ERRORS * alone.error(nights, runs))
 
 
 def _level(nights: Values, noise: Noise) -> float:

@@ -27,8 +27,8 @@ _WINDOWS = ((39, 2, 0.88, 1.0), (9, 2, 0.68, 0.8))
 _UNCOUNTED_MAX = 3
 _RESEMBLANCE_NIGHTS = 60
 _CORRELATION_MAX = 0.95
-# A correlation below so many standard errors of none is taken for none; above, half of one is added.
-_CORRELATED_FROM, _CORRELATION_MARGIN = 1.15, 0.5
+# A correlation below so many standard errors counts as none; to a larger one this margin is added.
+_CORRELATED_FROM, _CORRELATION_MARGIN = 1.0, 0.2
 _CLIPPED_SD = 3.0
 _SD_OF_MEDIAN = 1.4826
 
@@ -40,12 +40,17 @@ class Noise:
     Attributes:
         sd: standard deviation of a night, of logarithms.
         correlation: of neighbouring nights, 0 to 0.95; it fades by this factor with each night.
-        freedom: degrees of freedom of ``sd``; nights that resemble each other count for fewer.
+        freedom: degrees of freedom of ``sd``.
     """
 
     sd: float
     correlation: float
     freedom: float
+
+    @property
+    def step_sd(self) -> float:
+        """The part of ``sd`` that is new each night."""
+        return self.sd * math.sqrt(1.0 - self.correlation)
 
     def error(self, *counts: int) -> float:
         """Return the standard error of a difference between means of so many nights each."""
@@ -77,7 +82,10 @@ def noise_from_nights(values: Values, tested: int, is_quiet: Mask) -> Noise | No
     older = np.flatnonzero(is_quiet[: len(values) - tested])[-_RESEMBLANCE_NIGHTS:]
     correlation, count = _correlation(values[older], np.diff(older) == 1, values[-tested:])
     sd = step_sd / math.sqrt(1.0 - correlation)
-    return Noise(sd, correlation, max(2.0, count * (1.0 - correlation) / (1.0 + correlation)))
+    # One or two nights stand out by the scale, which every step tells; the level of more does by the
+    # correlation, of which nights that resemble each other tell less.
+    share = 1.0 if tested <= 2 else (1.0 - correlation) / (1.0 + correlation)
+    return Noise(sd, correlation, max(2.0, share * count))
 
 
 def sd_of_steps(values: Values) -> float | None:
@@ -115,4 +123,4 @@ def _correlation(older: Values, are_neighbours: Mask, tested: Values) -> tuple[f
     found += levels * (1.0 + 3.0 * found) / count
     if found < _CORRELATED_FROM / math.sqrt(count):
         return 0.0, count
-    return min(found + _CORRELATION_MARGIN / math.sqrt(count), _CORRELATION_MAX), count
+    return min(found + _CORRELATION_MARGIN, _CORRELATION_MAX), count

@@ -15,6 +15,8 @@ from harness.spec import Cell, Check, Status
 MEASURED = frozenset({Status.PASS, Status.FAIL, Status.INCONCLUSIVE})
 # The edge that a device's own error shows in; the others are the host's.
 WHOLE_CHAIN = "torch_to_device"
+# The smallest relative change that anybody should be woken for.
+MIN_CHANGE: dict[Check, float] = {"throughput": 0.02, "accuracy": 0.002, "parity": 0.5}
 CHIP_FACTS = ("chip", "gpu", "name")
 
 

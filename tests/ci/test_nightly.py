@@ -130,6 +130,14 @@ def test_a_night_ends_as_its_gate_and_never_greener_than_its_suite(night, suite,
     assert night(suite, gate)[0] == status
 
 
+@pytest.mark.parametrize(("more", "runs"), [({}, 2), ({"RERUN": "0"}, 1)])
+def test_an_inconclusive_night_is_run_again_once(night, more, runs):
+    assert night(0, 7, **more)[0] == 7
+    calls = (night.folder / "calls.txt").read_text().splitlines()
+    assert [call.startswith("-m pytest") for call in calls] == [True, False] * runs
+    assert len(set(calls)) == 2 * runs
+
+
 def test_a_suite_that_leaves_no_run_is_not_green(night):
     status, summary = night(4, 0)
     assert (status, "left no run" in summary) == (4, True)

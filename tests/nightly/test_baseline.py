@@ -107,6 +107,16 @@ def test_runs_have_to_belong_together(night):
         frozen(run, run)
 
 
+def test_runs_across_a_change_of_level_make_none_and_the_night_is_named(night):
+    runs = [night(number, speed=1.0 + 0.01 * (number % 3)) for number in range(6)]
+    slower = [night(number, speed=0.9 + 0.01 * (number % 3)) for number in range(6, 10)]
+    with pytest.raises(
+        BaselineError, match=r"level changed .*-10.1 % since 2022-01-07 \(night-0006\)"
+    ):
+        frozen(*slower, *runs)
+    assert len(frozen(*runs).runs) == 6
+
+
 def test_a_baseline_of_nothing_is_none(night):
     with pytest.raises(BaselineError, match="at least one run"):
         frozen()

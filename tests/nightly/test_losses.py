@@ -43,10 +43,12 @@ def test_a_second_loss_is_seen_as_soon_as_the_first():
     assert found[-3:] == ["green", "suspect", "red"]
 
 
-def test_a_drift_is_found_before_six_percent():
-    drift = math.log1p(-0.005) * np.arange(1, 12)
-    found = [words(judged(drift, seed=seed))[-1] for seed in range(20)]
-    assert found.count("red") >= 18
+def test_a_drift_of_half_a_percent_a_night_is_found():
+    drift = math.log1p(-0.005) * np.arange(1, 41)
+    found = [words(judged(drift, seed=seed)) for seed in range(20)]
+    assert np.median([nights.index("red") for nights in found]) <= 8
+    assert max(nights.index("red") for nights in found) <= 30
+    assert all(set(nights[nights.index("red") :]) == {"red"} for nights in found)
 
 
 def test_what_is_better_or_too_small_to_matter_is_green():

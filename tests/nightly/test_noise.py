@@ -60,8 +60,10 @@ def test_the_error_of_a_mean_is_what_such_nights_do(correlation):
 @pytest.mark.parametrize("correlation", [0.5, 0.8])
 def test_nights_that_resemble_each_other_are_noticed(correlation):
     rng = np.random.default_rng(4)
-    found = [noise(correlated(rng, correlation, 60)) for _ in range(100)]
-    assert np.median([one.correlation for one in found]) == pytest.approx(correlation, abs=0.15)
+    found = [noise(correlated(rng, correlation, 60), tested=3) for _ in range(100)]
+    assert np.median([one.correlation for one in found]) == pytest.approx(
+        min(0.95, correlation + 0.2), abs=0.1
+    )
     assert np.median([one.freedom for one in found]) < 60 * (1 - correlation)
 
 
