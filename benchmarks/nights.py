@@ -249,6 +249,8 @@ def _goals(found: dict[str, dict[str, object]], series: int) -> int:
         for drop, before in zip(DROPS, BEFORE[cv], strict=True):
             name = f"nights until a drop of {100 * drop:.0f} % is not green, CV {100 * cv:.0f} %"
             goals.append((name, one[drop][0], SLOWER_MAX * before))
+    drift = found["independent, CV 2 %"]["drift"][0]
+    goals.append(("nights until a drift of 0.5 % is not green, CV 2 %", drift, 11.0))
     for name, figure, goal in goals:
         missed = "" if figure <= goal else "   missed"
         print(f"  {name:<58}{figure:8.3g} (goal <= {goal:g}){missed}")

@@ -38,7 +38,7 @@ class Rules:
     family_p: float = 0.02
     series_p: float = 0.001
     looks: tuple[tuple[int, float], ...] = (
-        (1, 0.25),
+        (1, 0.6),
         (2, 0.25),
         (3, 0.25),
         (5, 0.6),
