@@ -121,7 +121,7 @@ def simulated_record(
         verdict=Verdict(status=Status.INVALID, reason="not judged yet"),
         measurement=json.loads(measured.model_dump_json()),
         weights=night.weights,
-        subjects=dict(night.subjects),
+        subjects={"weights": thresholds.limits(cell).weights or "", **night.subjects},
         raw=dict(raw or {}),
         device_facts=dict(night.device_facts),
         is_device_present=True,

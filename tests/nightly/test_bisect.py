@@ -65,7 +65,7 @@ def test_what_differs_comes_in_the_order_in_which_it_acts(night):
     )
     found = differences(good, bad, NAME)
     assert [(one.stage, one.name, one.good, one.bad) for one in found] == [
-        ("weights", "digest.weights", "absent", "w"),
+        ("weights", "digest.weights", THRESHOLDS.limits(CELL).weights, "w"),
         ("exporter", "package.torch", "2.13", "2.14"),
         ("runtime", "device.driver", "1", "2"),
         ("machine", "z", "1", "absent"),
