@@ -185,7 +185,7 @@ def lines(name: str, found: dict[str, object]) -> Iterator[str]:
     asked = [f"{_nights(found[drop][0])} / {_nights(found[drop][1])}" for drop in (*DROPS, "drift")]
     yield (
         f"  {name:<22}{f'{rate:.2f} ({low:.2f} to {high:.2f})':>22}{found['alarms']:>9.3f}"
-        f"{found['suspects']:>10.2f}" + "".join(f"{text:>10}" for text in asked)
+        f"{found['suspects']:>10.2f}" + "".join(f"{text:>13}" for text in asked)
     )
 
 
@@ -219,12 +219,12 @@ def main() -> int:
 
 
 def _table(name: str, judge: Judge, series: int, seed: int) -> dict[str, dict[str, object]]:
-    columns = "".join(f"{f'{100 * drop:.0f} %':>10}" for drop in DROPS)
+    columns = "".join(f"{f'{100 * drop:.0f} %':>13}" for drop in DROPS)
     print(
         f"{name}, {series} series of {WATCHED} nights without a change, {max(20, series // 3)} of each drop"
     )
     print(
-        f"  {'noise':<22}{'red nights in 100':>22}{'alarms':>9}{'suspects':>10}{columns}{'drift':>10}"
+        f"  {'noise':<22}{'red nights in 100':>22}{'alarms':>9}{'suspects':>10}{columns}{'drift':>13}"
     )
     found = {}
     for noise, make in NOISES.items():

@@ -22,8 +22,9 @@ from harness.nightly.series import MIN_CHANGE, SeriesKey, host_class, values_fro
 from harness.record.record import Record, RunDirectory, RunFacts
 from harness.spec import Check
 
-# A level changed between the runs of a baseline where chance does so in at most 5 % of freezes.
-CHANGE_MAX_P, FAMILY_P = 0.001, 0.05
+# Chance refuses about one freeze in twenty, however many series it has: the p-value of a change point is
+# that of the best of many places, which ten simulated nights made up to twenty times too small.
+CHANGE_MAX_P, FAMILY_P, PLACES = 0.001, 0.05, 20
 
 Text = Annotated[str, pydantic.Field(min_length=1)]
 
@@ -206,7 +207,7 @@ def _refuse_mixed(facts: Sequence[RunFacts]) -> None:
 
 def _refuse_change(values: Mapping[SeriesKey, Sequence[float]], facts: Sequence[RunFacts]) -> None:
     """Refuse runs between which the level changed: their mean is the level of none of them."""
-    max_p = min(CHANGE_MAX_P, FAMILY_P / max(1, len(values)))
+    max_p = min(CHANGE_MAX_P, FAMILY_P / PLACES / max(1, len(values)))
     found = [
         f"{key.id} {100 * point.change:+.1f} % since {facts[point.index].started[:10]} "
         f"({facts[point.index].run_id})"
