@@ -9,7 +9,6 @@ the time runs from the start of the navigation to the end of the load event, the
 
 import argparse
 import datetime
-import json
 import statistics
 import sys
 import tempfile
@@ -123,7 +122,7 @@ def large_run(root: Path, thresholds) -> RunDirectory:
                 batch=cell.batch,
                 check=check,
                 verdict=rejudge(measured, limits, 64, 5),
-                measurement=json.loads(measured.model_dump_json()),
+                measurement=measured,
                 weights="checkpoint",
                 subjects={"weights": limits.weights or ""},
                 raw={name: run.keep(content, suffix) for name, (content, suffix) in raw.items()},

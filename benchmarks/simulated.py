@@ -6,16 +6,25 @@ data; nothing is run. Such runs are told by their host, ``simulated``.
 
 import dataclasses
 import datetime
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.contract.thresholds import Thresholds
 from harness.decide.rejudge import rejudged
 from harness.judge import Verdict
-from harness.measure.measurement import Measurement
-from harness.measure.throughput import session_timing, throughput_measurement
-from harness.record.record import Record, RunDirectory, RunFacts, new_run_directory
+from harness.measure.throughput import (
+    SessionTiming,
+    ThroughputMeasurement,
+    session_timing,
+    throughput_measurement,
+)
+from harness.record.record import (
+    CheckMeasurement,
+    Record,
+    RunDirectory,
+    RunFacts,
+    new_run_directory,
+)
 from harness.spec import Cell, Check, Status, Weights
 
 ENVIRONMENT = {"host": "simulated", "cpu.model": "Simulated CPU", "cpu.usable": "8"}
@@ -67,8 +76,10 @@ def simulated_run(
     checks: tuple[Check, ...] = ("throughput",)
     run.write_facts(run_facts(thresholds, cells, night, checks))
     for cell in cells:
-        measured = simulated_throughput(thresholds, cell, night.speed)
-        run.append(simulated_record(thresholds, cell, "throughput", measured, night))
+        sessions = simulated_sessions(thresholds, cell, night.speed)
+        measured = throughput_measurement(sessions, cell.batch)
+        raw = {"latencies": run.keep(lines_of(sessions), ".jsonl")}
+        run.append(simulated_record(thresholds, cell, "throughput", measured, night, raw))
     return run
 
 
@@ -85,10 +96,16 @@ def run_facts(
         environment={**ENVIRONMENT, **night.environment},
         required=tuple(f"{cell.id}:{check}" for cell in cells for check in checks),
         is_over=True,
+        nonce=f"{night.number:032x}",
     )
 
 
-def simulated_throughput(thresholds: Thresholds, cell: Cell, speed: float) -> Measurement:
+def simulated_throughput(thresholds: Thresholds, cell: Cell, speed: float) -> ThroughputMeasurement:
+    """Return the measurement of ``simulated_sessions``."""
+    return throughput_measurement(simulated_sessions(thresholds, cell, speed), cell.batch)
+
+
+def simulated_sessions(thresholds: Thresholds, cell: Cell, speed: float) -> list[SessionTiming]:
     """Return sessions that all run at ``speed`` times the golden of the contract."""
     reference = thresholds.limits(cell).throughput
     beside: list[float] = []
@@ -98,15 +115,19 @@ def simulated_throughput(thresholds: Thresholds, cell: Cell, speed: float) -> Me
     else:
         query_ms = 1000.0 * cell.batch / (reference.golden * speed)
     times = [query_ms] * QUERIES
-    sessions = [session_timing(times, times, (), beside) for _ in range(SESSIONS)]
-    return throughput_measurement(sessions, cell.batch)
+    return [session_timing(times, times, (), beside) for _ in range(SESSIONS)]
+
+
+def lines_of(sessions: Sequence[SessionTiming]) -> bytes:
+    """Return sessions as the raw file that a run keeps of them."""
+    return "\n".join(session.model_dump_json() for session in sessions).encode()
 
 
 def simulated_record(
     thresholds: Thresholds,
     cell: Cell,
     check: Check,
-    measured: Measurement,
+    measured: CheckMeasurement,
     night: SimulatedNight,
     raw: Mapping[str, str] | None = None,
 ) -> Record:
@@ -119,7 +140,7 @@ def simulated_record(
         batch=cell.batch,
         check=check,
         verdict=Verdict(status=Status.INVALID, reason="not judged yet"),
-        measurement=json.loads(measured.model_dump_json()),
+        measurement=measured,
         weights=night.weights,
         subjects={"weights": thresholds.limits(cell).weights or "", **night.subjects},
         raw=dict(raw or {}),
@@ -129,6 +150,7 @@ def simulated_record(
         inputs_min=1,
         sessions_min=1,
         started=night.started,
-        seconds=1.0,
+        # No two nights take the same time to the last digit.
+        seconds=1.0 + night.number / 1024,
     )
     return rejudged(record, thresholds)

@@ -145,3 +145,10 @@ def printable(text: str) -> str:
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
         for letter in text
     )
+
+
+def refusal(title: str, problems: list[str], shown: int = 20) -> str:
+    """List problems under a title, the first of them if there are many."""
+    more = len(problems) - shown
+    lines = [*problems[:shown], *([f"and {more} more"] if more > 0 else [])]
+    return "\n  ".join([f"{title}:", *lines])

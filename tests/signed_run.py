@@ -2,8 +2,8 @@
 
 import dataclasses
 import datetime
+import hashlib
 import io
-import json
 import shutil
 from pathlib import Path
 
@@ -92,7 +92,7 @@ def record_from(run, thresholds, check, found, **more):
         "batch": CELL.batch,
         "check": check,
         "verdict": verdict,
-        "measurement": json.loads(measurement.model_dump_json()),
+        "measurement": measurement,
         "weights": "checkpoint",
         "subjects": {
             "weights": limits.weights,
@@ -113,17 +113,28 @@ def record_from(run, thresholds, check, found, **more):
     return Record.model_validate(fields | more)
 
 
-def facts_of(run, thresholds):
+def facts_of(run, thresholds, nonce=None):
     return RunFacts(
         run_id=run.id,
         tier="release",
         started="2026-03-01T00:00:00+00:00",
         command=("pytest", "acceptance"),
         thresholds_digest=thresholds.digest,
-        environment={"suite.commit": "a" * 40, "suite.dirty": "no", "host": "h"},
-        environment_after={"suite.commit": "a" * 40, "suite.dirty": "no", "host": "h"},
+        environment={
+            "suite.commit": "a" * 40,
+            "suite.dirty": "no",
+            "contract.dirty": "no",
+            "host": "h",
+        },
+        environment_after={
+            "suite.commit": "a" * 40,
+            "suite.dirty": "no",
+            "contract.dirty": "no",
+            "host": "h",
+        },
         required=tuple(f"{CELL.id}:{check}" for check in FOUND),
         is_over=True,
+        nonce=hashlib.sha256(run.id.encode()).hexdigest() if nonce is None else nonce,
     )
 
 
@@ -135,15 +146,15 @@ def make_run():
     """Return what makes a run folder.
 
     ``found`` replaces what a check found, ``contract`` is added to the thresholds, ``more`` are
-    fields of the records.
+    fields of the records. The nonce is made of the name, unless one is given.
     """
 
-    def make(root, found=(), contract="", **more):
+    def make(root, found=(), contract="", nonce=None, **more):
         run = new_run_directory(root)
         path = run.root / "thresholds.toml"
         path.write_text(contract_with(TIER + contract))
         thresholds = thresholds_from_file(path)
-        run.write_facts(facts_of(run, thresholds))
+        run.write_facts(facts_of(run, thresholds, nonce))
         for check, one in ({name: make() for name, make in FOUND.items()} | dict(found)).items():
             run.append(record_from(run, thresholds, check, one, **more))
         (run.root / "junit.xml").write_text("<testsuites/>")

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree as ET
 
 from harness.channels.stored_run import ToldRun
+from harness.decide.blockers import blockers_of
 from harness.decide.problems import exit_status
 from harness.decide.summary import problem_lines
 from harness.judge import Finding
@@ -136,7 +137,7 @@ def _count(element: ET.Element, suites: Sequence[ET.Element]) -> None:
 
 
 def _blockers(record: Record) -> list[str]:
-    return [f"CAN NOT BE SIGNED OFF: {blocker}" for blocker in record.signoff_blockers]
+    return [f"CAN NOT BE SIGNED OFF: {blocker.text}" for blocker in blockers_of(record)]
 
 
 def _finding_line(finding: Finding) -> str:

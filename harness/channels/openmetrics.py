@@ -94,7 +94,7 @@ def _speed(told: ToldRun) -> Iterator["Metric"]:
     )
     top = _gauge("acceptance_accuracy", "Share of clips that are right.", ("top",), unit="ratio")
     for record in told.records:
-        labels, found = _labels(record), record.measured()
+        labels, found = _labels(record), record.measurement
         if isinstance(found, ThroughputMeasurement):
             _add_speed(speed, latency, labels, found)
         if isinstance(found, AccuracyMeasurement):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from harness.contract.thresholds import Thresholds, stored_thresholds
 from harness.decide.waivers import Decision, decide
+from harness.record.recompute import founded_records
 from harness.record.record import Record, RunDirectory, RunFacts
 
 
@@ -30,7 +31,7 @@ def told_run(root: Path) -> ToldRun:
         ThresholdsError: its thresholds are.
     """
     run = RunDirectory(root)
-    facts, records = run.facts(), tuple(run.records())
+    facts, records = run.facts(), tuple(founded_records(run))
     thresholds = stored_thresholds(root / "thresholds.toml")
     decision = decide(records, facts, thresholds.file.waivers, facts.started_on)
     return ToldRun(facts, records, thresholds, decision)

@@ -26,7 +26,6 @@ from harness.host.child_process import run_in_child
 from harness.judge import Verdict, judge_accuracy, judge_export, judge_parity, judge_throughput
 from harness.judge.limits import Limits
 from harness.measure.accuracy import accuracy_measurement
-from harness.measure.measurement import Measurement
 from harness.measure.parity import ChainScores, ParityMeasurement, parity_measurement
 from harness.measure.scores import lowest_score
 from harness.measure.throughput import SessionTiming, throughput_measurement
@@ -39,6 +38,7 @@ from harness.predict.run import feed_from_tensors, run_tensors
 from harness.predict.shards import subset_of_clips
 from harness.record.npz import npz_from_arrays, npz_from_predictions
 from harness.record.npz import npz_from_labels as npz_labels
+from harness.record.record import CheckMeasurement
 from harness.spec import Cell, ModelSpec, Status
 
 TIMED_CLIPS = 16
@@ -84,7 +84,7 @@ class Context:
 class Found:
     """What a check found: the measurement, the verdict on it, and the raw files behind it."""
 
-    measurement: Measurement
+    measurement: CheckMeasurement
     verdict: Verdict
     raw: Mapping[str, tuple[bytes, str]] = dataclasses.field(default_factory=dict)
 

@@ -3,14 +3,14 @@
 import contextlib
 import dataclasses
 import datetime
-import json
+import io
 import time
-from collections.abc import Iterator
 
 from harness.build.workbench import Workbench
 from harness.check.checks import CHECK_FUNCTIONS, Context, Found
 from harness.clips import Predictions
 from harness.contract.thresholds import Thresholds
+from harness.decide.blockers import blockers_of
 from harness.device import Presence
 from harness.errors import (
     DeviceAbsent,
@@ -22,7 +22,6 @@ from harness.errors import (
 )
 from harness.judge import Verdict
 from harness.judge.limits import weights_problem
-from harness.measure.accuracy import AccuracyMeasurement
 from harness.record.npz import predictions_from_npz
 from harness.record.record import RECORDS, Record, RunDirectory, StageRecord
 from harness.spec import Cell, Check, Status, Weights
@@ -52,7 +51,7 @@ class Suite:
         found, verdict, stage = self._outcome(context, check)
         state = self.bench.state(cell.device)
         raw = {} if found is None else found.raw
-        return Record(
+        record = Record(
             run_id=self.run.id,
             tier=self.tier_name,
             model=cell.model,
@@ -61,7 +60,7 @@ class Suite:
             check=check,
             verdict=verdict,
             stage=stage,
-            measurement=None if found is None else json.loads(found.measurement.model_dump_json()),
+            measurement=None if found is None else found.measurement,
             weights=self._weights_kind(cell),
             subjects=self._subjects(context, verdict),
             raw={name: self.run.keep(content, suffix) for name, (content, suffix) in raw.items()},
@@ -69,12 +68,13 @@ class Suite:
             device_facts=dict(state.facts),
             is_device_present=state.presence is Presence.PRESENT,
             is_emulated=state.emulated,
-            signoff_blockers=tuple(self._blockers(cell, verdict, found)),
             inputs_min=tier.inputs_for(cell),
             sessions_min=tier.timing_for(cell).sessions_min,
             started=started.isoformat(timespec="seconds"),
             seconds=time.perf_counter() - start_s,
         )
+        blockers = tuple(blocker.text for blocker in blockers_of(record))
+        return record.model_copy(update={"signoff_blockers": blockers})
 
     def _accuracy_predictions(self, cell: Cell) -> Predictions | None:
         """Return what the accuracy check of this run has kept; None if it has not run yet."""
@@ -83,8 +83,7 @@ class Suite:
             with contextlib.suppress(RecordError):
                 record = Record.from_json(line, RECORDS)
                 if record.id == f"{cell.id}:accuracy" and "predictions" in record.raw:
-                    name = f"{record.raw['predictions']}.npz"
-                    return predictions_from_npz(self.run.root / "raw" / name)
+                    return predictions_from_npz(io.BytesIO(self.run.read(record, "predictions")))
         return None
 
     def _outcome(self, context: Context, check: Check) -> tuple[Found | None, Verdict, str | None]:
@@ -139,17 +138,6 @@ class Suite:
             )
             for event in reversed(first.values())
         )
-
-    def _blockers(self, cell: Cell, verdict: Verdict, found: Found | None) -> Iterator[str]:
-        if verdict.status is not Status.PASS:
-            yield f"the outcome is {verdict.status}"
-        if self._weights_kind(cell) == "seeded":
-            yield "seeded weights"
-        measured = None if found is None else found.measurement
-        if isinstance(measured, AccuracyMeasurement) and not measured.is_whole:
-            yield f"accuracy on a subset of {measured.clip_count} clips"
-        if self.bench.state(cell.device).emulated:
-            yield "an emulator answered in the device's place"
 
 
 def _weights_problem(context: Context) -> str | None:

@@ -4,16 +4,14 @@ import argparse
 import contextlib
 import datetime
 import itertools
-import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
-from harness.build.workbench import Workbench
 from harness.check.checks import Context, timed_sessions
+from harness.cli.arguments import add_thresholds, workbench_of
 from harness.contract.calibrate import (
     Calibration,
     calibrated_row,
@@ -35,11 +33,7 @@ from harness.contract.written import written_row
 from harness.decide.waivers import said
 from harness.errors import InputError, InvalidMeasurement
 from harness.host.environment import environment_facts
-from harness.host.progress import Progress
-from harness.host.site import FIXTURES, load_site
 from harness.spec import Cell
-
-THRESHOLDS = FIXTURES.parent / "thresholds.toml"
 
 
 def add_commands(commands: Any) -> None:
@@ -50,11 +44,11 @@ def add_commands(commands: Any) -> None:
     show = actions.add_parser("show", help=text, description=text)
     show.set_defaults(function=_show)
     show.add_argument("model", nargs="?", metavar="MODEL", help="default: all")
-    _add_file(show)
+    add_thresholds(show)
     text = "read the contract and warn of floors within noise and of waivers that have expired"
     lint = actions.add_parser("lint", help=text, description=text)
     lint.set_defaults(function=_lint)
-    _add_file(lint)
+    add_thresholds(lint)
     text = "write a contract of the old form (schema = 1) in today's; its comments are lost"
     migrate = actions.add_parser("migrate", help=text, description=text)
     migrate.set_defaults(function=_migrate)
@@ -71,11 +65,7 @@ def add_commands(commands: Any) -> None:
     text = "of a run, at least the tier's sessions_min; default: its sessions_max"
     added.add_argument("--sessions", type=_several, metavar="N", help=text)
     added.add_argument("--tier", default=DEFAULT_TIER, help=f"default: {DEFAULT_TIER}")
-    _add_file(added)
-
-
-def _add_file(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--thresholds", type=Path, default=THRESHOLDS, metavar="FILE")
+    add_thresholds(added)
 
 
 def _several(text: str) -> int:
@@ -119,8 +109,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     thresholds = thresholds_from_file(options.thresholds)
     _, tables = tables_from_toml(options.thresholds)
     cells = _cells(thresholds, options.tier, options.cells)
-    site = load_site(options.site, os.environ)
-    bench = Workbench(site, Path(tempfile.mkdtemp(prefix="harness-logs-")), Progress(sys.stderr))
+    bench = workbench_of(options)
     source, status, last = _print_source(tables["sources"], options.runs), 0, ""
     for cell in cells:
         if cell.pair != last:
@@ -142,7 +131,7 @@ def _calibrate(options: argparse.Namespace) -> int:
 def _print_source(sources: Mapping[str, str], run_count: int) -> str:
     """Print where all rows come from, and return the key that they name it by."""
     today = datetime.datetime.now(datetime.UTC).date()
-    text = calibration_source(f"{today}, {environment_facts(None)['cpu.model']}", run_count)
+    text = calibration_source(f"{today}, {environment_facts()['cpu.model']}", run_count)
     names = (f"calibrated_{today:%Y_%m_%d}{suffix}" for suffix in ("", *ascii_lowercase))
     key = next(name for name in names if name not in sources)
     print(f"[sources]\n{key} = {literal(text)}")

@@ -5,14 +5,13 @@ import contextlib
 import hashlib
 import os
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from harness import registry
-from harness.build.workbench import Workbench
+from harness.cli.arguments import positive, site_of, workbench_of
 from harness.clips import Predictions
 from harness.data.bins import CLIPS, INFO, write_bins
 from harness.data.labels import KINETICS400, kinetics400_names, names_from_map
@@ -30,7 +29,6 @@ from harness.data.store_list import kept_stores
 from harness.data.streaming import Item, stored_samples
 from harness.errors import ClipError, first_line
 from harness.host.progress import Counter, Progress
-from harness.host.site import load_site
 from harness.measure.accuracy import accuracy_measurement
 from harness.predict.chips import chip_predictions
 from harness.predict.shards import merged, shard_of_set
@@ -169,7 +167,7 @@ def _rawframes(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    bench, cell = _bench(options), Cell(options.model, options.device, options.batch_size)
+    bench, cell = workbench_of(options), Cell(options.model, options.device, options.batch_size)
     require_writable(options.output)
     index, count = options.shard
     shard = shard_of_set(bench.clip_set(cell.model), index, count)
@@ -181,7 +179,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    clip_set = _bench(options).clip_set(options.model)
+    clip_set = workbench_of(options).clip_set(options.model)
     require_writable(options.output)
     preds = merged([_predictions_of(path) for path in options.shards], clip_set)
     found = accuracy_measurement(preds, clip_set)
@@ -194,7 +192,7 @@ def _merge(options: argparse.Namespace) -> int:
 
 
 def _preprocess(options: argparse.Namespace) -> int:
-    bench = _bench(options)
+    bench = workbench_of(options)
     spec = bench.model(options.model)
     if options.manifest is None:
         clip_set = bench.clip_set(options.model)
@@ -216,7 +214,7 @@ def _preprocess(options: argparse.Namespace) -> int:
 
 
 def _store(options: argparse.Namespace) -> int:
-    root = load_site(options.site, os.environ).cache_dir / "crops"
+    root = site_of(options).cache_dir / "crops"
     for kept in kept_stores(root):
         verb = ""
         if options.remove is not None and kept.folder.name.startswith(options.remove):
@@ -276,13 +274,6 @@ def print_unreadable(preds: Predictions) -> int:
     return 1 if preds.unreadable else 0
 
 
-def positive(text: str) -> int:
-    """Read a whole number above 0 from the command line."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return int(text)
-
-
 def _pixels(text: str) -> int:
     return 0 if text == "0" else positive(text)
 
@@ -292,9 +283,3 @@ def _shard(text: str) -> tuple[int, int]:
     if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
         raise argparse.ArgumentTypeError(f"{text!r} is no shard; give 1/4, 2/4, 3/4 or 4/4 of four")
     return int(index) - 1, int(count)
-
-
-def _bench(options: argparse.Namespace) -> Workbench:
-    log_dir = Path(tempfile.mkdtemp(prefix="harness-logs-"))
-    site = load_site(options.site, os.environ)
-    return Workbench(site, log_dir, Progress(sys.stderr))

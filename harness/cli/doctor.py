@@ -10,7 +10,7 @@ from harness.device import Device, DeviceState, Presence, ToolState
 from harness.errors import HarnessError
 from harness.host.environment import environment_facts
 from harness.host.locks import is_shared
-from harness.host.site import FIXTURES, Site
+from harness.host.site import Site
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ def doctor_lines(site: Site) -> tuple[list[str], bool]:
     Args:
         site: where this machine keeps things.
     """
-    facts = environment_facts(FIXTURES.parent)
+    facts = environment_facts()
     lines = ["machine", *(f"  {name:<22}{value}" for name, value in facts.items())]
     lines += ["", "places", f"  site file             {site.source or 'none; all defaults'}"]
     lines += [

@@ -1,45 +1,28 @@
-"""The commands of the night: ``harness history``, ``baseline``, ``gate`` and ``bisect``."""
+"""The commands of the night: ``harness history``, ``baseline`` and ``gate``."""
 
 import argparse
 import datetime
-import os
 from pathlib import Path
 from typing import Any
 
-from harness.build.workbench import Workbench
 from harness.channels.gate_report import report_junit, report_lines, report_markdown, write_channel
-from harness.check.checks import CHECK_FUNCTIONS, Context
-from harness.contract.thresholds import Thresholds, thresholds_from_file
-from harness.errors import HistoryError, RecordError
-from harness.host.site import Site, load_site
-from harness.judge import Verdict
-from harness.measure.measurement import Measurement
+from harness.cli.arguments import add_thresholds, site_of
+from harness.contract.thresholds import thresholds_from_file
+from harness.errors import HistoryError
 from harness.nightly.baseline import freeze, read_baseline, write_baseline
-from harness.nightly.bisect import (
-    RunCheck,
-    broken_checks,
-    common_record,
-    difference_lines,
-    differences,
-    trial_lines,
-    trials,
-)
 from harness.nightly.gate import GateReport, gate_run, newest_run, night_without_run
 from harness.nightly.history import History
 from harness.nightly.trend import draw, trend_lines
 from harness.record.record import RunDirectory
-from harness.spec import Cell, Check
 
 NIGHT_HOURS = 26.0
-THRESHOLDS = Path(__file__).parents[2] / "thresholds.toml"
 
 
-def add_nightly_commands(commands: Any) -> None:
+def add_commands(commands: Any) -> None:
     """Add the commands of the night to the subcommands of ``harness``."""
     _add_history(commands)
     _add_baseline(commands)
     _add_gate(commands)
-    _add_bisect(commands)
 
 
 def _add_history(commands: Any) -> None:
@@ -89,7 +72,7 @@ def _add_gate(commands: Any) -> None:
     choice = added.add_mutually_exclusive_group()
     choice.add_argument("--baseline", type=Path, metavar="FILE", help="default: as site.toml says")
     choice.add_argument("--without-baseline", action="store_true", help="leave that layer out")
-    added.add_argument("--thresholds", type=Path, default=THRESHOLDS, metavar="FILE")
+    add_thresholds(added)
     added.add_argument(
         "--night-hours",
         type=float,
@@ -99,20 +82,6 @@ def _add_gate(commands: Any) -> None:
     )
     added.add_argument("--markdown", type=Path, metavar="FILE", help="add the report, as Markdown")
     added.add_argument("--junit", type=Path, metavar="FILE", help="write the report as JUnit XML")
-
-
-def _add_bisect(commands: Any) -> None:
-    text = (
-        "say which recorded inputs changed between a good and a bad run, and run the check again "
-        "with each stage of the good run that the artifact store still has"
-    )
-    added = commands.add_parser("bisect", help="find which input changed", description=text)
-    added.set_defaults(function=_bisect)
-    added.add_argument("good", type=Path, metavar="GOOD", help="folder of a run")
-    added.add_argument("bad", type=Path, metavar="BAD", help="folder of a run")
-    added.add_argument("--check", metavar="ID", help="such as nonlocal_r50-cpu-bs1:accuracy")
-    added.add_argument("--no-run", action="store_true", help="only say what changed")
-    added.add_argument("--thresholds", type=Path, default=THRESHOLDS, metavar="FILE")
 
 
 def _add_history_option(parser: argparse.ArgumentParser) -> None:
@@ -173,7 +142,7 @@ def _gate(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> GateReport:
-    site, history = _site(options), _history(options)
+    site, history = site_of(options), _history(options)
     if options.run is None:
         now = datetime.datetime.now(datetime.UTC)
         missing = night_without_run(history, options.night_hours, now)
@@ -188,38 +157,8 @@ def _report(options: argparse.Namespace) -> GateReport:
     return gate_run(run, thresholds, history, baseline, has_baseline=has_baseline)
 
 
-def _bisect(options: argparse.Namespace) -> int:
-    good, bad = RunDirectory(options.good.resolve()), RunDirectory(options.bad.resolve())
-    names = [options.check] if options.check else broken_checks(good, bad)
-    if not names:
-        raise RecordError("no check passed in GOOD and not in BAD; name one with --check")
-    for name in names:
-        found = differences(good, bad, name)
-        print("\n".join([name, *difference_lines(found)]))
-        if options.no_run:
-            continue
-        before, after = common_record(good, name), common_record(bad, name)
-        thresholds = thresholds_from_file(options.thresholds)
-        tried = list(trials(before, found, _site(options), _check_runner(thresholds, before.tier)))
-        print("\n".join(trial_lines(before, after, tried)))
-    return 0
-
-
-def _check_runner(thresholds: Thresholds, tier: str) -> RunCheck:
-    def run_check(bench: Workbench, cell: Cell, check: Check) -> tuple[Measurement, Verdict]:
-        context = Context(cell, bench, thresholds.tier(tier), thresholds.limits(cell))
-        found = CHECK_FUNCTIONS[check](context)
-        return found.measurement, found.verdict
-
-    return run_check
-
-
-def _site(options: argparse.Namespace) -> Site:
-    return load_site(options.site, os.environ)
-
-
 def _history(options: argparse.Namespace) -> History:
-    path = options.history or _site(options).history
+    path = options.history or site_of(options).history
     if path is None:
         raise HistoryError("no history is named: give --history FILE, or history in site.toml")
     return History(path)

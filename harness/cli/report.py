@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from harness.cli.arguments import add_thresholds
 from harness.contract.thresholds import stored_thresholds
 from harness.nightly.history import History
 from harness.record.record import RunDirectory
@@ -13,7 +14,7 @@ from harness.report.page import headline
 from harness.report.write import PAGE, write_report
 
 
-def add_command(commands: Any, thresholds: Path) -> None:
+def add_commands(commands: Any) -> None:
     """Add ``report`` to the subcommands of ``harness``."""
     text = (
         "merge runs into one sign-off page with its PDF, Markdown summary and signoff.json; exit "
@@ -23,7 +24,7 @@ def add_command(commands: Any, thresholds: Path) -> None:
     added.set_defaults(function=_report)
     added.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run")
     added.add_argument("--output", type=Path, required=True, metavar="DIR")
-    added.add_argument("--thresholds", type=Path, default=thresholds, metavar="FILE")
+    add_thresholds(added)
     added.add_argument(
         "--history", type=Path, metavar="FILE", help="nightly series, for the trends"
     )

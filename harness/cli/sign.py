@@ -5,6 +5,7 @@ import datetime
 from pathlib import Path
 from typing import Any
 
+from harness.cli.arguments import day
 from harness.errors import KeyFileError, RecordError
 from harness.judge.verdict import listed
 from harness.report.release import RELEASE_TIER
@@ -31,7 +32,7 @@ def _add_keygen(commands: Any) -> None:
     added.set_defaults(function=_keygen)
     added.add_argument("key", type=Path, help="file of the private key; never overwritten")
     added.add_argument("--owner", required=True, metavar="NAME", help="who signs with it")
-    added.add_argument("--expires", type=_day, metavar="DATE", help=f"default: in {KEY_DAYS} days")
+    added.add_argument("--expires", type=day, metavar="DATE", help=f"default: in {KEY_DAYS} days")
     _add_password(added)
 
 
@@ -70,7 +71,7 @@ def _add_verify(commands: Any) -> None:
         metavar="PUB",
         help="public key file that you trust; repeatable",
     )
-    added.add_argument("--at", type=_day, metavar="DATE", help="as of this day; default: today")
+    added.add_argument("--at", type=day, metavar="DATE", help="as of this day; default: today")
     added.add_argument("--require-ship", action="store_true", help="fail unless it says SHIP")
 
 
@@ -107,9 +108,13 @@ def _verify(options: argparse.Namespace) -> int:
     if found.problems:
         print(f"NOT VERIFIED: {len(found.problems)} problem(s)")
         return 1
-    print(f"verified{f' as of {options.at}' if options.at else ''}")
+    as_of = f" as of {options.at}" if options.at else ""
     is_shipped = found.release is not None and found.release.decision == "SHIP"
-    return 1 if options.require_ship and not is_shipped else 0
+    if options.require_ship and not is_shipped:
+        print(f"NOT TO BE SHIPPED: everything is as it was signed{as_of}, and the decision is no")
+        return 1
+    print(f"verified{as_of}")
+    return 0
 
 
 def _lines(found: Verification) -> list[str]:
@@ -153,13 +158,6 @@ def _password(options: argparse.Namespace) -> bytes | None:
         raise KeyFileError(f"{options.password_file}: its first line is empty")
     password: bytes = lines[0]
     return password
-
-
-def _day(text: str) -> datetime.date:
-    try:
-        return datetime.date.fromisoformat(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no day, such as 2027-01-31") from error
 
 
 def _now() -> datetime.datetime:

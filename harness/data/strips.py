@@ -4,7 +4,6 @@ They are taken when accuracy is checked, where the clips are; the report is made
 """
 
 import base64
-from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -13,42 +12,13 @@ from harness.clips import Clip, ClipSet, Predictions
 from harness.data.loading import crops_from_clip
 from harness.errors import ClipError
 from harness.measure.accuracy import ClassFlip, PairedComparison
-from harness.measure.measurement import Measurement
 from harness.measure.scores import crop_mean
+from harness.measure.strips import Strip, Strips
 from harness.spec import InputProtocol
 
 STRIPS_MAX = 24
 FRAME_HEIGHT = 72
 _QUALITY = 60
-
-
-class Strip(Measurement):
-    """One flipped clip.
-
-    Attributes:
-        clip_id, label, reference_class, device_class: as in the comparison.
-        reference_margin, device_margin: score of the best class less the second's; None without an
-            answer.
-        jpeg: the frames that the model saw side by side, base64; empty if they cannot be shown.
-        missing: why they cannot; empty if they are there.
-    """
-
-    clip_id: str
-    label: int
-    reference_class: int
-    device_class: int
-    reference_margin: float | None
-    device_margin: float | None
-    jpeg: str = ""
-    missing: str = ""
-
-
-class Strips(Measurement):
-    """The first flipped clips of a comparison, and the names of their classes by number."""
-
-    flip_count: int
-    class_names: Mapping[str, str]
-    strips: tuple[Strip, ...]
 
 
 def raw_strips(

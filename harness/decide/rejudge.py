@@ -11,7 +11,7 @@ from harness.judge.limits import weights_problem
 from harness.judge.measurement import rejudge
 from harness.judge.verdict import invalid
 from harness.measure.accuracy import AccuracyMeasurement
-from harness.measure.measurement import Measurement
+from harness.record.recompute import founded_records
 from harness.record.record import Record, RunDirectory, RunFacts
 from harness.spec import Status
 
@@ -23,12 +23,11 @@ def rejudged(record: Record, thresholds: Thresholds) -> Record:
         RecordError: the contract has no limits for its cell, or a pass would be of a device that was
             not there.
     """
-    measured = record.measured()
-    if measured is None:
+    if record.measurement is None:
         return record
     if record.cell not in thresholds.cells():
         raise RecordError(f"{thresholds.path} has no limits for {record.cell.id}, which was run")
-    verdict = verdict_on(record, measured, thresholds)
+    verdict = verdict_again(record, thresholds)
     if verdict.status is Status.PASS and not record.is_device_present:
         raise RecordError(f"{record.id} would pass on a device that was not there: it was edited")
     return record.model_copy(update={"verdict": verdict})
@@ -40,10 +39,11 @@ def judged_today(
     """Return a run as the contract, what it requires and its waivers have it today.
 
     Raises:
-        RecordError: the run cannot be read, or the contract has no limits for one of its cells.
+        RecordError: the run cannot be read, a measurement in it does not follow from its raw files,
+            or the contract has no limits for one of its cells.
         InputError: the contract has no such tier.
     """
-    records = [rejudged(record, thresholds) for record in run.records()]
+    records = [rejudged(record, thresholds) for record in founded_records(run)]
     facts = _facts_today(run.facts(), records, thresholds)
     today = datetime.datetime.now(datetime.UTC).date()
     return facts, records, decide(records, facts, thresholds.file.waivers, today)
@@ -70,31 +70,34 @@ def _facts_today(facts: RunFacts, records: Sequence[Record], thresholds: Thresho
     return facts.model_copy(update={"required": tuple(dict.fromkeys([*facts.required, *now]))})
 
 
-def verdict_on(record: Record, measurement: Measurement, thresholds: Thresholds) -> Verdict:
-    """Judge a measurement of the cell of a record as the tier of the record asks.
+def verdict_again(record: Record, thresholds: Thresholds) -> Verdict:
+    """Judge what a record measured, as the tier of the record asks; wherever a run is judged again.
 
     Raises:
-        InputError: the contract has no such cell or tier.
+        InputError: nothing was measured, or the contract has no such cell or tier.
     """
-    tier, limits = thresholds.tier(record.tier), thresholds.limits(record.cell)
-    problem = foreign_weights(record, limits.weights)
+    measured, tier = record.measurement, thresholds.tier(record.tier)
+    if measured is None:
+        raise RecordError(f"{record.id}: nothing was measured, so nothing can be judged")
+    limits = thresholds.limits(record.cell)
+    problem = _foreign_weights(record, limits.weights)
     if problem is not None:
         return invalid(problem)
     wanted = tier.clips_for(record.cell)
-    if isinstance(measurement, AccuracyMeasurement) and not measurement.is_whole:
-        count = measurement.clip_count
+    if isinstance(measured, AccuracyMeasurement) and not measured.is_whole:
+        count = measured.clip_count
         if wanted is None or count < wanted:
             asked = "the whole set" if wanted is None else f"{wanted} clips"
             return invalid(f"measured on {count} clips, tier {record.tier} asks for {asked}")
     return rejudge(
-        measurement,
+        measured,
         limits,
         tier.inputs_for(record.cell),
         tier.timing_for(record.cell).sessions_min,
     )
 
 
-def foreign_weights(record: Record, wanted: str | None) -> str | None:
+def _foreign_weights(record: Record, wanted: str | None) -> str | None:
     """Say that a record rests on a checkpoint that is not the contract's, or None."""
     if record.weights != "checkpoint":
         return None

@@ -131,7 +131,7 @@ def _speed(record: Record, reference: ThroughputReference) -> CellSpeed | None:
     if record.check == "throughput" and record.verdict.status is not Status.INVALID:
         # A record that does not fit is red by itself; this table only goes without it.
         with contextlib.suppress(RecordError):
-            measured = record.measured()
+            measured = record.measurement
     if not isinstance(measured, ThroughputMeasurement):
         return None
     speed = measured.speed(reference.definition)

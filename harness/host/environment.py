@@ -9,9 +9,12 @@ import importlib.metadata
 import os
 import platform
 import socket
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from harness.host.suite_code import UNKNOWN, contract_facts, suite_facts
+
+__all__ = ["UNKNOWN", "CpuState", "cpu_note", "cpu_state", "environment_facts"]
 
 PACKAGES = (
     "torch",
@@ -32,9 +35,7 @@ OPENCV_PACKAGES = (
     "opencv-python",
 )
 ISA_FLAGS = ("avx2", "avx512f", "avx512_vnni", "amx_tile", "asimd", "sve")
-UNKNOWN = "unknown"
 
-_GIT_LIMIT_S = 10.0
 _CONTAINER_WORDS = ("docker", "containerd", "kubepods", "libpod", "lxc")
 
 
@@ -56,15 +57,16 @@ class CpuState:
     frequency_mhz: float | None
 
 
-def environment_facts(repo: Path | None, root: Path = Path("/")) -> Mapping[str, str]:
+def environment_facts(contract: Path | None = None, root: Path = Path("/")) -> Mapping[str, str]:
     """Return the facts by name: the suite, its packages, Python, system and machine.
 
     Args:
-        repo: the suite's git checkout, or None when it has none.
+        contract: the thresholds file, if there is one.
         root: where ``proc``, ``etc`` and ``sys`` lie.
     """
     return {
-        **_suite_facts(repo),
+        **suite_facts(),
+        **contract_facts(contract),
         **{f"package.{name}": _version(name) for name in PACKAGES},
         "package.opencv": _opencv_version(),
         "python": platform.python_version(),
@@ -108,24 +110,6 @@ def cpu_note(before: CpuState, after: CpuState) -> str:
     if after.governor is not None:
         parts.append(f"governor {after.governor}")
     return f"host: {', '.join(parts)}" if parts else ""
-
-
-def _suite_facts(repo: Path | None) -> dict[str, str]:
-    status = None if repo is None else _git(repo, "status", "--porcelain")
-    commit = None if repo is None else _git(repo, "rev-parse", "HEAD")
-    dirty = UNKNOWN if status is None else "yes" if status else "no"
-    return {"suite.commit": commit or UNKNOWN, "suite.dirty": dirty}
-
-
-def _git(repo: Path, *arguments: str) -> str | None:
-    command = ["git", "-C", str(repo), *arguments]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_GIT_LIMIT_S, check=True
-        )
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
 
 
 def _version(package: str) -> str:

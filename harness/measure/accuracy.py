@@ -7,7 +7,7 @@ output that says nothing scores nothing.
 import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -103,6 +103,7 @@ class AccuracyMeasurement(Measurement):
     reference, and in runs of suites that did not measure it yet.
     """
 
+    kind: Literal["accuracy"] = "accuracy"
     clip_set: str
     clip_set_digest: str
     is_whole: bool

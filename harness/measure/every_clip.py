@@ -41,12 +41,15 @@ class EveryClip(Measurement):
         p999_abs_error: 99.9th percentile of the absolute difference over all their scores.
         farthest: the clips with the largest relative L2, the largest first.
         largest_error: the clip with the largest absolute difference.
+        lowest_score: that both sides were raised to, as the device cannot tell lower ones apart; None
+            of logits.
     """
 
     compared: int
     p999_abs_error: float | None = None
     farthest: tuple[ClipDistance, ...] = ()
     largest_error: ClipDistance | None = None
+    lowest_score: float | None = None
 
 
 def compare_every_clip(
@@ -87,6 +90,7 @@ def compare_every_clip(
             distance(place) for place in np.argsort(-relative, kind="stable")[:NAMED_CLIPS]
         ),
         largest_error=distance(int(largest.argmax())),
+        lowest_score=float(lowest_score) if np.isfinite(lowest_score) else None,
     )
 
 

@@ -1,6 +1,7 @@
 """What the export check saw of an ONNX file, and what it found wrong."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 from harness.measure.measurement import Measurement
 
@@ -20,6 +21,7 @@ class ExportMeasurement(Measurement):
     nothing was looked at.
     """
 
+    kind: Literal["export"] = "export"
     problems: tuple[str, ...]
     ops_checked: int
     opset: int

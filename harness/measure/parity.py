@@ -93,6 +93,7 @@ class InputCounts(Measurement):
 class ParityMeasurement(Measurement):
     """The whole chain on the same inputs, edges in the order of ``CHAIN``."""
 
+    kind: Literal["parity"] = "parity"
     input_ids: tuple[str, ...]
     input_counts: InputCounts
     edges: tuple[EdgeParity, ...]

@@ -117,6 +117,7 @@ class ThroughputMeasurement(Measurement):
     whose answer every session held against the one of the accuracy run.
     """
 
+    kind: Literal["throughput"] = "throughput"
     batch: Annotated[int, pydantic.Field(ge=1)]
     session_count: int
     device: Speed | None

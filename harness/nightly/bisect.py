@@ -216,4 +216,4 @@ def trial_lines(good: Record, bad: Record, tried: Sequence[Trial]) -> list[str]:
 
 
 def _values(record: Record) -> dict[str, float]:
-    return {value.metric: value.value for value in values_from_measurement(record.measured())}
+    return {value.metric: value.value for value in values_from_measurement(record.measurement)}

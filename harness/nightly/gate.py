@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.contract.thresholds import Thresholds
+from harness.decide.blockers import UNBOUND
 from harness.decide.problems import ExitStatus, Problem, exit_status
 from harness.decide.rejudge import judged_today
 from harness.decide.waivers import said
@@ -87,6 +88,7 @@ def gate_run(
         return GateReport(facts.run_id, tuple(floors), ("it is not over: not in the history",))
     added = history.append(run)
     notes = [added.note] if added.note else []
+    notes += [] if facts.nonce else [UNBOUND]
     notes += [f"waived: {name} ({said(waiver)})" for name, waiver in decision.waived.items()]
     series, earlier = history.series(tier=facts.tier), _earlier(history, facts)
     frozen = None if baseline is None else read_baseline(baseline)

@@ -1,7 +1,7 @@
 """The nightly history: one SQLite file that many nights, processes and hosts share.
 
 A run is added in one transaction, once: a second time changes nothing, and another content under
-the same id is refused. The journal is SQLite's rollback journal, since its write-ahead log does not
+the same id, or the same under another, is refused. The journal is SQLite's rollback journal, since its write-ahead log does not
 work on shared file systems; a writer that is killed leaves the file as it was. The schema is
 described in ``docs/nightly.md``.
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HistoryError
+from harness.nightly.seen import refuse_seen
 from harness.nightly.series import (
     Point,
     Series,
@@ -96,8 +97,8 @@ class History:
 
         Raises:
             RecordError: the run cannot be read.
-            HistoryError: the file is damaged or foreign, or the run is not over, dated in the
-                future, has a value that is no speed, error or share, or another run has its id.
+            HistoryError: the file is damaged or foreign, or the run is not over, dated in the future,
+                has a value that cannot be, or another run has its id or content.
         """
         facts, records = run.facts(), run.records()
         now = now or datetime.datetime.now(datetime.UTC)
@@ -110,9 +111,12 @@ class History:
             if known is not None:
                 self._refuse_other(run, digest, known[0])
                 return Appended(is_new=False, note=known[1])
+            refuse_seen(file, self.path, facts.run_id, records)
             note = _clock_note(file, facts, records)
-            stamp = now.isoformat(timespec="seconds")
-            host = facts.environment.get("host", "unknown")
+            host, stamp = (
+                facts.environment.get("host", "unknown"),
+                now.isoformat(timespec="seconds"),
+            )
             row = (facts.run_id, digest, facts.tier, _utc(facts.started), stamp, host, note)
             file.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)", row)
             for record, numbers in zip(records, values, strict=True):

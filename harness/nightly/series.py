@@ -101,7 +101,7 @@ def values_from_record(record: Record) -> list[Value]:
     """
     if record.verdict.status not in MEASURED:
         return []
-    return values_from_measurement(record.measured())
+    return values_from_measurement(record.measurement)
 
 
 def values_from_measurement(measurement: Measurement | None) -> list[Value]:

@@ -24,7 +24,14 @@ from harness.host.environment import environment_facts
 from harness.host.site import Site, load_site
 from harness.nightly.history import History
 from harness.record.benchmark_json import write_benchmark_json
-from harness.record.record import Record, RunDirectory, RunFacts, new_run_directory, run_folder
+from harness.record.record import (
+    Record,
+    RunDirectory,
+    RunFacts,
+    new_nonce,
+    new_run_directory,
+    run_folder,
+)
 from harness.report.write import report_lines
 from harness.spec import Status
 
@@ -171,8 +178,8 @@ class Controller:
         facts = facts.model_copy(
             update={
                 "excused": self._excused(facts.required),
-                "environment_after": environment_facts(_repo(self.config)),
-                "is_over": True,
+                "environment_after": environment_facts(thresholds_path(self.config)),
+                "is_over": ended in _DECIDED,
             }
         )
         self.decision = self._decide(facts)
@@ -280,16 +287,13 @@ def _new_run(config: pytest.Config, root: Path) -> RunDirectory:
             sessions=config.getoption("--sessions"),
             budget_minutes=config.getoption("--budget-minutes"),
             thresholds_digest=scope.thresholds.digest,
-            environment=environment_facts(_repo(config)),
+            environment=environment_facts(scope.thresholds.path),
             required=scope.required(),
+            nonce=new_nonce(),
         )
     )
     (run.root / "thresholds.toml").write_bytes(scope.thresholds.path.read_bytes())
     return run
-
-
-def _repo(config: pytest.Config) -> Path:
-    return scope_from_config(config).thresholds.path.parent
 
 
 def _why_failed(report: pytest.TestReport | pytest.CollectReport) -> str:

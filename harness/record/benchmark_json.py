@@ -8,7 +8,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.measure.throughput import DEFINITIONS, SessionTiming
+from harness.measure.throughput import DEFINITIONS
+from harness.record.recompute import session_timings
 from harness.record.record import Record, RunDirectory
 
 
@@ -33,19 +34,11 @@ def write_benchmark_json(run: RunDirectory, records: Sequence[Record]) -> Path |
     return path
 
 
-def session_timings(run: RunDirectory, record: Record) -> list[SessionTiming]:
-    """Read the raw latencies behind a throughput record; none if there are none."""
-    digest = record.raw.get("latencies")
-    if digest is None:
-        return []
-    path = run.root / "raw" / f"{digest}.jsonl"
-    return [SessionTiming.from_json(line, path) for line in path.read_text("utf-8").splitlines()]
-
-
 def _entries(run: RunDirectory, record: Record) -> list[dict[str, object]]:
     from pytest_benchmark.stats import Stats
 
-    sessions = session_timings(run, record) if record.check == "throughput" else []
+    is_timed = record.check == "throughput" and "latencies" in record.raw
+    sessions = session_timings(record, run) if is_timed else []
     entries: list[dict[str, object]] = []
     for definition in DEFINITIONS:
         stats = Stats()

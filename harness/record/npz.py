@@ -39,9 +39,9 @@ def npz_from_labels(clip_set: ClipSet) -> bytes:
     )
 
 
-def labels_from_npz(path: Path) -> ClipSet:
+def labels_from_npz(source: Path | io.BytesIO) -> ClipSet:
     """Read what ``npz_from_labels`` wrote; the clips have no files, their paths are their ids."""
-    with np.load(path) as arrays:
+    with np.load(source) as arrays:
         pairs = zip(arrays["clip_ids"].tolist(), arrays["labels"].tolist(), strict=True)
         return ClipSet(
             name=str(arrays["name"]),
@@ -52,9 +52,9 @@ def labels_from_npz(path: Path) -> ClipSet:
         )
 
 
-def predictions_from_npz(path: Path) -> Predictions:
+def predictions_from_npz(source: Path | io.BytesIO) -> Predictions:
     """Read what ``npz_from_predictions`` wrote."""
-    with np.load(path) as arrays:
+    with np.load(source) as arrays:
         unreadable = zip(
             arrays["unreadable_ids"].tolist(), arrays["unreadable_reasons"].tolist(), strict=True
         )

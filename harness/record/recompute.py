@@ -1,29 +1,52 @@
 """A record's measurement, computed anew from the raw files that the run kept: no device needed.
 
-What no raw file holds is carried over from the record: the facts of an exported file, the ids and
-kinds of the parity inputs, and the first divergent node, which is a note.
+What no raw file holds is taken from the record: the facts of an exported file, the ids and kinds of
+the parity inputs, and the first divergent node, which is a note.
 """
 
-import hashlib
+import io
+import json
+import math
 import zipfile
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 import numpy as np
+import pydantic
 
-from harness import registry
-from harness.errors import RecordError, first_line
+from harness.errors import HarnessError, RecordError, first_line, refusal
+from harness.host.environment import UNKNOWN
 from harness.measure.accuracy import AccuracyMeasurement, accuracy_measurement
 from harness.measure.export import ExportMeasurement
 from harness.measure.measurement import Measurement
 from harness.measure.parity import ChainScores, ParityMeasurement, parity_measurement
-from harness.measure.scores import lowest_score, smallest_normal
 from harness.measure.throughput import SessionTiming, ThroughputMeasurement, throughput_measurement
 from harness.record.npz import labels_from_npz, predictions_from_npz
 from harness.record.record import Record, RunDirectory
 
 T = TypeVar("T")
+# Sums of float64 may round otherwise on another machine; what an edit changes is far larger.
+RELATIVE = 1e-9
+ABSOLUTE = 1e-12
+
+
+def founded_records(run: RunDirectory) -> list[Record]:
+    """Read the records of a run whose measurements all follow from its raw files.
+
+    Raises:
+        RecordError: the run cannot be read, or a measurement does not follow; each is named.
+    """
+    records = run.records()
+    problems = [problem for record in records for problem in _problems(record, run)]
+    if problems:
+        problems.append(made_by(run.facts().environment.get("suite.commit", UNKNOWN)))
+        raise RecordError(refusal(f"{run.root} does not hold", problems))
+    return records
+
+
+def made_by(commit: str) -> str:
+    """Say what else may be the reason why something does not follow."""
+    return f"made by suite {commit}; one of another commit may judge otherwise"
 
 
 def measurement_from_raw(record: Record, run: RunDirectory) -> Measurement:
@@ -33,28 +56,48 @@ def measurement_from_raw(record: Record, run: RunDirectory) -> Measurement:
         RecordError: the record measured nothing, or a raw file is not named, missing, changed or
             unusable.
     """
-    measured = record.measured()
-    match measured:
-        case ExportMeasurement():
+    match record.measurement:
+        case ExportMeasurement() as measured:
             return measured
-        case ParityMeasurement():
+        case ParityMeasurement() as measured:
             return _parity(record, run, measured)
-        case AccuracyMeasurement():
+        case AccuracyMeasurement() as measured:
             return _accuracy(record, run, measured)
         case ThroughputMeasurement():
-            return throughput_measurement(_timings(record, run), record.batch)
-        case _:
+            return throughput_measurement(session_timings(record, run), record.batch)
+        case None:
             raise RecordError(f"{record.id}: nothing was measured, so nothing can be recomputed")
 
 
+def session_timings(record: Record, run: RunDirectory) -> list[SessionTiming]:
+    """Read the raw times behind a throughput record.
+
+    Raises:
+        RecordError: they are not named, missing, changed or damaged.
+    """
+    lines = run.read(record, "latencies").splitlines()
+    return [SessionTiming.from_json(line, f"{record.id}: raw latencies") for line in lines]
+
+
+def _problems(record: Record, run: RunDirectory) -> Iterator[str]:
+    if record.measurement is None:
+        return
+    try:
+        again = measurement_from_raw(record, run)
+    except (HarnessError, ValueError) as error:
+        yield str(error) if record.id in str(error) else f"{record.id}: {error}"
+        return
+    for difference in differences(plain(again), plain(record.measurement), "measurement"):
+        yield f"{record.id}: the record does not follow from its raw files: {difference}"
+
+
 def _parity(record: Record, run: RunDirectory, measured: ParityMeasurement) -> ParityMeasurement:
-    scores = _read(_scores, record, run, "scores")
-    crops = registry.model_spec(record.model).crop_count
+    scores = _arrays(_scores, record, run, "scores")
     rows, inputs = len(scores.exact), len(measured.input_ids)
-    if rows != inputs * crops:
+    if not inputs or rows % inputs:
         raise RecordError(
-            f"{record.id}: raw scores have {rows} rows, the {inputs} inputs of the record have "
-            f"{inputs * crops}"
+            f"{record.id}: {rows} rows of raw scores do not belong to the {inputs} inputs of the "
+            "record"
         )
     return parity_measurement(
         scores, measured.input_ids, measured.input_counts, measured.first_divergent_node
@@ -64,51 +107,55 @@ def _parity(record: Record, run: RunDirectory, measured: ParityMeasurement) -> P
 def _accuracy(
     record: Record, run: RunDirectory, measured: AccuracyMeasurement
 ) -> AccuracyMeasurement:
-    clip_set = _read(labels_from_npz, record, run, "labels")
-    preds = _read(predictions_from_npz, record, run, "predictions")
-    reference = _read(predictions_from_npz, record, run, "reference")
-    spec, precision = (
-        registry.model_spec(record.model),
-        registry.device_spec(record.device).precision,
+    every_clip = measured.every_clip
+    lowest = None if every_clip is None else every_clip.lowest_score
+    again = accuracy_measurement(
+        _arrays(predictions_from_npz, record, run, "predictions"),
+        _arrays(labels_from_npz, record, run, "labels"),
+        _arrays(predictions_from_npz, record, run, "reference"),
+        -np.inf if lowest is None else lowest,
     )
-    lowest = lowest_score(spec.softmax_in_graph, smallest_normal(precision))
-    again = accuracy_measurement(preds, clip_set, reference, lowest)
     # Runs of earlier suites did not compare every clip.
-    return again if measured.every_clip else again.model_copy(update={"every_clip": None})
+    return again if every_clip else again.model_copy(update={"every_clip": None})
 
 
-def _timings(record: Record, run: RunDirectory) -> Sequence[SessionTiming]:
-    lines = _raw_path(record, run, "latencies").read_bytes().splitlines()
-    return [SessionTiming.from_json(line, f"{record.id}: raw latencies") for line in lines]
-
-
-def _scores(path: Path) -> ChainScores:
-    with np.load(path) as arrays:
+def _scores(source: io.BytesIO) -> ChainScores:
+    with np.load(source) as arrays:
         return ChainScores(**dict(arrays))
 
 
-def _read(reader: Callable[[Path], T], record: Record, run: RunDirectory, what: str) -> T:
-    path = _raw_path(record, run, what)
+def _arrays(reader: Callable[[io.BytesIO], T], record: Record, run: RunDirectory, what: str) -> T:
+    content = run.read(record, what)
     try:
-        # NumPy leaves a file open that is no archive; this does not.
-        zipfile.ZipFile(path).close()
-        return reader(path)
+        # NumPy takes other formats for a pickle, and says so at length; this does not.
+        zipfile.ZipFile(io.BytesIO(content)).close()
+        return reader(io.BytesIO(content))
     # What NumPy, and the zip archive below it, say of a file that is not theirs.
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise RecordError(f"{record.id}: raw {what} cannot be used: {first_line(error)}") from error
 
 
-def _raw_path(record: Record, run: RunDirectory, what: str) -> Path:
-    """Return the path of a raw file of a record, unchanged since the run."""
-    digest = record.raw.get(what)
-    if digest is None:
-        raise RecordError(
-            f"{record.id} names no raw {what}, so its verdict cannot be recomputed: run the check "
-            "again with this suite"
-        )
-    found = sorted((run.root / "raw").glob(f"{digest}.*"))
-    if not found:
-        raise RecordError(f"{record.id}: raw {what} ({digest}) is missing in {run.root}")
-    if hashlib.sha256(found[0].read_bytes()).hexdigest() != digest:
-        raise RecordError(f"{found[0]} changed since the run; {record.id} rests on it")
-    return found[0]
+def plain(value: Measurement) -> pydantic.JsonValue:
+    """Return a value as JSON has it."""
+    found: pydantic.JsonValue = json.loads(value.model_dump_json())
+    return found
+
+
+def differences(ours: object, theirs: object, where: str) -> Iterator[str]:
+    """Name where two JSON values differ by more than rounding."""
+    match ours, theirs:
+        case Mapping(), Mapping():
+            for key in sorted({*ours, *theirs}):
+                yield from differences(ours.get(key), theirs.get(key), f"{where}.{key}")
+        case list() | tuple(), list() | tuple() if len(ours) == len(theirs):
+            for place, pair in enumerate(zip(ours, theirs, strict=True)):
+                yield from differences(*pair, f"{where}[{place}]")
+        case float(), float() if math.isclose(ours, theirs, rel_tol=RELATIVE, abs_tol=ABSOLUTE):
+            return
+        case _ if ours != theirs or type(ours) is not type(theirs):
+            yield f"{where} is {_short(theirs)}, comes to {_short(ours)}"
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 200 else f"{text[:200]} …"

@@ -1,18 +1,22 @@
-"""One record a check, one line each, in a run directory that can be judged again without a device.
+"""One record a check, one line each, in a run folder that can be judged again without a device.
 
-A run directory holds ``run.json`` (what ran, where, under which thresholds), ``records.jsonl``,
-``raw/`` (predictions and latencies by digest), ``environment.json``, ``junit.xml`` and
+A run folder holds ``run.json`` (what ran, where, under which thresholds), ``records.jsonl``,
+``thresholds.toml``, ``raw/`` (predictions and latencies by digest), ``junit.xml`` and
 ``benchmark.json``.
+
+A record is bound to its run: ``binding`` is one digest of the record, of the digests of its raw
+files, and of what ``run.json`` says from the start: id, nonce, start, host, suite commit, contract.
+There is no secret in it. It finds edited parts and records that were moved between runs; that
+nobody made up a whole run, only a signature shows.
 """
 
 import datetime
-import hashlib
 import json
 import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
@@ -23,17 +27,19 @@ from harness.measure.export import ExportMeasurement
 from harness.measure.measurement import Measurement
 from harness.measure.parity import ParityMeasurement
 from harness.measure.throughput import ThroughputMeasurement
-from harness.spec import Cell, Check, Status, Weights
+from harness.record.facts import FACTS, LATE, RunFacts, new_nonce
+from harness.record.raw import RawFiles, write_atomically
+from harness.spec import Cell, Check, Status, Weights, digest_from_json
+
+__all__ = ["Record", "RunDirectory", "RunFacts", "new_nonce", "new_run_directory", "run_folder"]
 
 SCHEMA_VERSION: Literal[1] = 1
 RECORDS = "records.jsonl"
 
-MEASUREMENTS: Mapping[Check, type[Measurement]] = {
-    "export": ExportMeasurement,
-    "parity": ParityMeasurement,
-    "accuracy": AccuracyMeasurement,
-    "throughput": ThroughputMeasurement,
-}
+CheckMeasurement = Annotated[
+    ExportMeasurement | ParityMeasurement | AccuracyMeasurement | ThroughputMeasurement,
+    pydantic.Field(discriminator="kind"),
+]
 
 
 class StageRecord(Measurement):
@@ -54,7 +60,7 @@ class Record(Measurement):
         model, device, batch, check: what was checked.
         verdict: its outcome.
         stage: that broke, for an error.
-        measurement: what was measured, by the schema of the check; None if nothing was.
+        measurement: what was measured; None if nothing was.
         weights: whether a checkpoint or seeded weights were used.
         subjects: sha256 of the weights, the ONNX files, the device model and the clip set.
         raw: sha256 of the files in ``raw/`` by what they are.
@@ -67,6 +73,8 @@ class Record(Measurement):
         sessions_min: of the tier, which a throughput verdict rests on.
         started: UTC, ISO 8601.
         seconds: that the check took.
+        binding: digest of the record and its run; empty before it is stored, and in records of
+            suites that did not bind them.
     """
 
     schema_version: Literal[1] = 1
@@ -78,7 +86,7 @@ class Record(Measurement):
     check: Check
     verdict: Verdict
     stage: str | None = None
-    measurement: Mapping[str, pydantic.JsonValue] | None = None
+    measurement: CheckMeasurement | None = None
     weights: Weights | None = None
     subjects: Mapping[str, str] = {}
     raw: Mapping[str, str] = {}
@@ -91,9 +99,12 @@ class Record(Measurement):
     sessions_min: int = 0
     started: str
     seconds: float
+    binding: str = ""
 
     @pydantic.model_validator(mode="after")
     def _has_seen_its_pass(self) -> Self:
+        if self.measurement is not None and self.measurement.kind != self.check:
+            raise ValueError(f"a measurement of {self.measurement.kind} in a {self.check} check")
         is_seen = self.measurement is not None and self.is_device_present
         if self.verdict.status is Status.PASS and not is_seen:
             raise ValueError("a pass needs a measurement, made on a device that was there")
@@ -109,66 +120,6 @@ class Record(Measurement):
         """Name of the check in reports and thresholds."""
         return f"{self.cell.id}:{self.check}"
 
-    def measured(self) -> Measurement | None:
-        """Return what was measured, by its own type.
-
-        Raises:
-            RecordError: it does not fit the schema of the check.
-        """
-        if self.measurement is None:
-            return None
-        return MEASUREMENTS[self.check].from_json(json.dumps(self.measurement), self.id)
-
-
-class RunFacts(Measurement):
-    """What a run was asked to do, and under which contract.
-
-    Attributes:
-        started: UTC, ISO 8601.
-        command: that was typed.
-        sessions, budget_minutes: which timing could use of each cell beyond the tier's; 0: none.
-        thresholds_digest: sha256 of the contract.
-        environment: the facts of the machine.
-        environment_after: the same once the run is over; empty before.
-        required: ids of the checks that had to pass.
-        excused: those of them that need not, as their device is absent and nobody named it; known
-            when the run is over.
-        broken: what went wrong outside of the records, by test; known when the run is over.
-        is_over: whether it came to its end, red or green.
-    """
-
-    schema_version: Literal[1] = 1
-    run_id: str
-    tier: str
-    started: str
-    command: tuple[str, ...]
-    sessions: int = 0
-    budget_minutes: float = 0.0
-    thresholds_digest: str
-    environment: Mapping[str, str]
-    environment_after: Mapping[str, str] = {}
-    required: tuple[str, ...] = ()
-    excused: tuple[str, ...] = ()
-    broken: Mapping[str, str] = {}
-    is_over: bool = False
-
-    @property
-    def started_on(self) -> datetime.date:
-        """The day in UTC on which it was started, by which its waivers are reviewed."""
-        return datetime.datetime.fromisoformat(self.started).date()
-
-    @property
-    def faults(self) -> Mapping[str, str]:
-        """What stands against the run whatever its records say."""
-        if self.is_over:
-            return self.broken
-        return {**self.broken, "(run)": "it was stopped, or broke, before its end"}
-
-    @property
-    def must_pass(self) -> tuple[str, ...]:
-        """Ids of the checks without which the run is not green."""
-        return tuple(name for name in self.required if name not in self.excused)
-
 
 class RunDirectory:
     """The folder of one run. Records are appended by one process; raw files by any."""
@@ -181,24 +132,48 @@ class RunDirectory:
         """Name of the run."""
         return self.root.name
 
+    @property
+    def raw(self) -> RawFiles:
+        """The raw files of the run."""
+        return RawFiles(self.root / "raw", self.facts().nonce)
+
     def write_facts(self, facts: RunFacts) -> None:
         """Write ``run.json``, replacing an earlier one."""
-        _write_atomically(self.root / "run.json", facts.model_dump_json(indent=1).encode())
+        write_atomically(self.root / FACTS, facts.model_dump_json(indent=1).encode())
 
     def append(self, record: Record) -> None:
-        """Add a line to ``records.jsonl``; it is on disk when this returns."""
+        """Bind a record to the run and add it to ``records.jsonl``; then it is on disk."""
         with (self.root / RECORDS).open("a", encoding="utf-8") as file:
-            file.write(record.model_dump_json() + "\n")
+            file.write(self.line(record))
             file.flush()
             os.fsync(file.fileno())
 
+    def line(self, record: Record) -> str:
+        """Return the line of a record that is bound to this run."""
+        values, facts = json.loads(record.model_dump_json()), self._facts_json()
+        if facts.get("nonce"):
+            values["binding"] = binding_of(facts, values)
+        return json.dumps(values, ensure_ascii=False, separators=(",", ":")) + "\n"
+
     def keep(self, content: bytes, suffix: str) -> str:
-        """Store a raw file under its sha256, which is returned."""
-        digest = hashlib.sha256(content).hexdigest()
-        folder = self.root / "raw"
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_atomically(folder / f"{digest}{suffix}", content)
-        return digest
+        """Store a raw file under its digest, which is returned."""
+        return self.raw.keep(content, suffix)
+
+    def read(self, record: Record, what: str) -> bytes:
+        """Return a raw file that a record rests on, as it was when the run stored it.
+
+        Raises:
+            RecordError: the record names none, or it is missing, changed or of another run.
+        """
+        if what not in record.raw:
+            raise RecordError(
+                f"{record.id} names no raw {what}, so its verdict cannot be recomputed: run the "
+                "check again with this suite"
+            )
+        try:
+            return self.raw.read(record.raw[what])
+        except RecordError as error:
+            raise RecordError(f"{record.id}: raw {what}: {error}") from error
 
     def facts(self) -> RunFacts:
         """Read ``run.json``.
@@ -206,38 +181,50 @@ class RunDirectory:
         Raises:
             RecordError: it is missing or damaged.
         """
-        path = self.root / "run.json"
+        path = self.root / FACTS
         return RunFacts.from_json(_read(path), path)
 
     def records(self) -> list[Record]:
-        """Read all records and check that their raw files are there, unchanged.
+        """Read all records; each is bound to this run, and its raw files are as it left them.
+
+        Whether what they say follows from the raw files, ``recompute.founded_records`` says.
 
         Raises:
-            RecordError: a line is damaged, of another schema or of another run, a check stands
-                twice, or a raw file is missing or changed.
+            RecordError: a line is damaged, of another schema, edited or of another run, a check
+                stands twice, or a raw file is missing or changed.
         """
-        path, run_id = self.root / RECORDS, self.facts().run_id
+        path, facts, facts_json = self.root / RECORDS, self.facts(), self._facts_json()
         found: dict[str, Record] = {}
         for number, line in enumerate(_read(path).splitlines(), start=1):
-            record = _record_from_line(line, f"{path}, line {number}")
-            if record.run_id != run_id:
+            where = f"{path}, line {number}"
+            values = _values_from_line(line, where)
+            record = Record.from_json(_tagged(line, values), where)
+            if record.run_id != facts.run_id:
                 raise RecordError(
-                    f"{path}, line {number}: {record.id} is of run {record.run_id}, not {run_id}"
+                    f"{where}: {record.id} is of run {record.run_id}, not {facts.run_id}"
+                )
+            if record.binding != (binding_of(facts_json, values) if facts.nonce else ""):
+                raise RecordError(
+                    f"{where}: {record.id} does not belong to this run as both stand now: it, or "
+                    f"{FACTS}, was edited, or it was taken from another run"
                 )
             if record.id in found:
-                raise RecordError(f"{path}, line {number}: {record.id} stands in it twice")
-            self._check_raw(record)
+                raise RecordError(f"{where}: {record.id} is there twice")
+            for what in record.raw:
+                self.read(record, what)
             found[record.id] = record
         return list(found.values())
 
-    def _check_raw(self, record: Record) -> None:
-        for what, digest in record.raw.items():
-            matches = list((self.root / "raw").glob(f"{digest}.*"))
-            if not matches:
-                raise RecordError(f"{self.root}: {record.id}: raw {what} ({digest}) is missing")
-            for path in matches:
-                if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-                    raise RecordError(f"{path}: changed since the run; {record.id} rests on it")
+    def _facts_json(self) -> dict[str, Any]:
+        values: dict[str, Any] = json.loads(_read(self.root / FACTS))
+        return values
+
+
+def binding_of(facts: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    """Return the digest of a record and its run, both as they are stored."""
+    run = {name: value for name, value in facts.items() if name not in LATE}
+    content = {name: value for name, value in record.items() if name != "binding"}
+    return digest_from_json({"run": run, "record": content})
 
 
 def run_folder(run_root: Path, path: Path | None = None) -> Path:
@@ -254,7 +241,7 @@ def new_run_directory(root: Path) -> RunDirectory:
         RecordError: it holds a run already, or cannot be made.
     """
     held = f"{root} holds a run already; name another folder, nothing was changed"
-    if (root / "run.json").exists():
+    if (root / FACTS).exists():
         raise RecordError(held)
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -267,9 +254,10 @@ def new_run_directory(root: Path) -> RunDirectory:
     return RunDirectory(root)
 
 
-def _record_from_line(line: bytes, where: str) -> Record:
+def _values_from_line(line: bytes, where: str) -> dict[str, Any]:
     try:
-        version = json.loads(line).get("schema_version")
+        values: dict[str, Any] = json.loads(line)
+        version = values.get("schema_version")
     except (ValueError, AttributeError) as error:
         raise RecordError(
             f"{where} is truncated or damaged: the run was stopped while it wrote, or the file was "
@@ -280,7 +268,16 @@ def _record_from_line(line: bytes, where: str) -> Record:
             f"{where} has schema version {version}, this harness reads {SCHEMA_VERSION}: judge it "
             "with the harness that wrote it"
         )
-    return Record.from_json(line, where)
+    return values
+
+
+def _tagged(line: bytes, values: Mapping[str, Any]) -> bytes:
+    """Return a line whose measurement has its tag: earlier suites left it to the check."""
+    measured = values.get("measurement")
+    if not isinstance(measured, dict) or "kind" in measured:
+        return line
+    tagged = {**values, "measurement": {"kind": values.get("check"), **measured}}
+    return json.dumps(tagged).encode()
 
 
 def _read(path: Path) -> bytes:
@@ -290,9 +287,3 @@ def _read(path: Path) -> bytes:
         raise RecordError(
             f"{path} cannot be read: {error.strerror}; is it a run folder?"
         ) from error
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temp = path.with_name(f".{path.name}.{os.getpid()}")
-    temp.write_bytes(content)
-    temp.replace(path)

@@ -4,14 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import get_args
 
 from harness.contract.thresholds import Thresholds
-from harness.decide.rejudge import foreign_weights
+from harness.decide.blockers import UNBOUND, BlockerKind
+from harness.decide.rejudge import verdict_again
+from harness.errors import InputError
 from harness.host.environment import UNKNOWN
-from harness.judge import Verdict
-from harness.judge.measurement import rejudge
-from harness.judge.verdict import invalid
-from harness.measure.measurement import Measurement
 from harness.record.record import Record
-from harness.report.lines import blocker_kind
 from harness.report.merge import Merged
 from harness.report.values import (
     CellLine,
@@ -31,6 +28,12 @@ _OPEN: Mapping[Outcome, ReasonKind] = {
     "error": "error",
     "invalid": "invalid",
     "inconclusive": "inconclusive",
+}
+
+_BLOCKED: Mapping[BlockerKind, ReasonKind] = {
+    BlockerKind.SEEDED: "seeded",
+    BlockerKind.EMULATED: "emulated",
+    BlockerKind.PARTIAL: "partial",
 }
 
 
@@ -79,30 +82,37 @@ def _of_outcomes(lines: Sequence[CheckLine]) -> Iterator[Reason]:
 
 
 def _of_run(run: RunLine, thresholds: Thresholds) -> Iterator[Reason]:
-    ids = (run.run_id,)
+    for kind, text in (*_stopped(run), *_of_suite(run), *_of_contract(run, thresholds)):
+        yield Reason(kind=kind, text=text, ids=(run.run_id,))
+
+
+def _stopped(run: RunLine) -> Iterator[tuple[ReasonKind, str]]:
     if not run.is_over:
-        text = "a run was stopped, or broke, before its end"
-        yield Reason(kind="stopped run", text=text, ids=ids)
+        yield "stopped run", "a run was stopped, or broke, before its end"
     for name, fault in run.faults.items():
         if run.is_over or name != "(run)":
-            text = f"outside of its records a run broke: {name}: {fault}"
-            yield Reason(kind="broken run", text=text, ids=ids)
+            yield "broken run", f"outside of its records a run broke: {name}: {fault}"
+    if not run.is_bound:
+        yield "unbound", UNBOUND
+
+
+def _of_suite(run: RunLine) -> Iterator[tuple[ReasonKind, str]]:
     if run.commit == UNKNOWN or run.is_dirty is None:
-        text = "the commit of the suite that made a run is not known"
-        yield Reason(kind="suite commit", text=text, ids=ids)
+        yield "suite commit", "the commit of the suite that made a run is not known"
     if run.is_dirty:
-        text = "a run was made by a suite with changes that are in no commit"
-        yield Reason(kind="suite commit", text=text, ids=ids)
+        yield "suite commit", "a run was made by a suite with changes that are in no commit"
     changed = run.environment_after.get("suite.commit", run.commit) != run.commit
     if changed or (run.environment_after.get("suite.dirty", "no") == "yes" and not run.is_dirty):
-        text = "the suite was changed while a run went on"
-        yield Reason(kind="suite commit", text=text, ids=ids)
+        yield "suite commit", "the suite was changed while a run went on"
+
+
+def _of_contract(run: RunLine, thresholds: Thresholds) -> Iterator[tuple[ReasonKind, str]]:
+    if run.environment.get("contract.dirty") != "no":
+        yield "thresholds", "a run was judged by thresholds that are in no commit"
     if run.thresholds != thresholds.digest:
-        text = (
-            f"a run was judged by other thresholds ({run.thresholds[:_SHORT]}) than those of the "
-            f"release ({thresholds.digest[:_SHORT]})"
-        )
-        yield Reason(kind="thresholds", text=text, ids=ids)
+        ours, theirs = thresholds.digest[:_SHORT], run.thresholds[:_SHORT]
+        text = f"a run was judged by other thresholds ({theirs}) than those of the release ({ours})"
+        yield "thresholds", text
 
 
 def _of_commits(commits: Sequence[str]) -> Iterator[Reason]:
@@ -121,38 +131,27 @@ def _of_repeated(repeated: Mapping[str, tuple[str, ...]]) -> Iterator[Reason]:
 
 
 def _of_unfounded(records: Iterable[Record], thresholds: Thresholds) -> Iterator[Reason]:
-    known = thresholds.cells()
     for record in records:
-        if record.verdict.status is not Status.PASS:
-            continue
-        measured = record.measured()
-        if record.cell not in known or measured is None:
-            text = "the thresholds of the release have no limits for a check that passed"
-            yield Reason(kind="unfounded", text=text, ids=(record.id,))
-            continue
-        verdict = _verdict_again(record, measured, thresholds)
-        if verdict.status is not Status.PASS:
-            text = (
-                f"recorded as a pass, but what was measured comes to {verdict.status}: "
-                f"{verdict.reason}"
-            )
-            yield Reason(kind="unfounded", text=text, ids=(record.id,))
+        if record.verdict.status is Status.PASS:
+            text = _objection(record, thresholds)
+            if text:
+                yield Reason(kind="unfounded", text=text, ids=(record.id,))
 
 
-def _verdict_again(record: Record, measured: Measurement, thresholds: Thresholds) -> Verdict:
-    """Judge by the least that the tier asks for, whatever the record says of it."""
-    limits, tier = thresholds.limits(record.cell), thresholds.file.tiers.get(record.tier)
-    problem = foreign_weights(record, limits.weights)
-    if problem is not None:
-        return invalid(problem)
-    inputs_min, sessions_min = record.inputs_min, record.sessions_min
-    if tier is not None:
-        inputs_min = max(inputs_min, tier.inputs_for(record.cell))
-        sessions_min = max(sessions_min, tier.timing_for(record.cell).sessions_min)
-    return rejudge(measured, limits, inputs_min, sessions_min)
+def _objection(record: Record, thresholds: Thresholds) -> str:
+    """Say why the thresholds of the release do not make a pass of what was measured, or nothing."""
+    if record.cell not in thresholds.cells():
+        return "the thresholds of the release have no limits for a check that passed"
+    try:
+        verdict = verdict_again(record, thresholds)
+    except InputError as error:
+        return str(error)
+    if verdict.status is Status.PASS:
+        return ""
+    return f"recorded as a pass, but what was measured comes to {verdict.status}: {verdict.reason}"
 
 
 def _of_blockers(lines: Sequence[CheckLine]) -> Iterator[Reason]:
     for line in lines:
-        for text in line.blockers:
-            yield Reason(kind=blocker_kind(text), text=text, ids=(line.id,))
+        for blocker in line.blockers:
+            yield Reason(kind=_BLOCKED[blocker.kind], text=blocker.text, ids=(line.id,))

@@ -4,12 +4,12 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from harness.data.strips import Strips
 from harness.measure.accuracy import AccuracyMeasurement
 from harness.measure.export import ExportMeasurement
 from harness.measure.parity import ParityMeasurement
+from harness.measure.strips import Strips
 from harness.measure.throughput import SessionTiming, ThroughputMeasurement
-from harness.record.benchmark_json import session_timings
+from harness.record.recompute import session_timings
 from harness.record.record import Record, RunDirectory
 
 
@@ -57,7 +57,7 @@ def evidence_from_records(
 
 
 def _with(known: Evidence, record: Record, run: RunDirectory) -> Evidence:
-    match record.measured():
+    match record.measurement:
         case ExportMeasurement() as export:
             return dataclasses.replace(known, export=export)
         case ParityMeasurement() as parity:
@@ -66,18 +66,16 @@ def _with(known: Evidence, record: Record, run: RunDirectory) -> Evidence:
             strips = _strips(record, run)
             return dataclasses.replace(known, accuracy=accuracy, strips=strips)
         case ThroughputMeasurement() as throughput:
-            sessions = tuple(session_timings(run, record))
+            sessions = tuple(session_timings(record, run))
             return dataclasses.replace(known, throughput=throughput, sessions=sessions)
         case _:
             return known
 
 
 def _strips(record: Record, run: RunDirectory) -> Strips | None:
-    digest = record.raw.get("strips")
-    if digest is None:
+    if "strips" not in record.raw:
         return None
-    path = run.root / "raw" / f"{digest}.json"
-    return Strips.from_json(path.read_bytes(), path)
+    return Strips.from_json(run.read(record, "strips"), f"{record.id}: raw strips")
 
 
 def movers(measured: AccuracyMeasurement) -> tuple[Mover, ...]:

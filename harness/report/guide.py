@@ -85,7 +85,7 @@ def _runtime(facts: Mapping[str, str], spec: DeviceSpec | None) -> str:
 def _accuracy_rows(records: Sequence[Record], thresholds: Thresholds) -> Iterator[AccuracyRow]:
     rows: dict[tuple[str, str], AccuracyRow] = {}
     for record in records:
-        measured = record.measured()
+        measured = record.measurement
         if not isinstance(measured, AccuracyMeasurement) or not measured.clip_count:
             continue
         row = _accuracy_row(record, measured, thresholds)
@@ -98,7 +98,7 @@ def _accuracy_rows(records: Sequence[Record], thresholds: Thresholds) -> Iterato
 def _accuracy_cells(records: Iterable[Record], thresholds: Thresholds) -> Iterator[AccuracyCell]:
     known = thresholds.cells()
     for record in records:
-        measured = record.measured() if record.check == "accuracy" else None
+        measured = record.measurement if record.check == "accuracy" else None
         if isinstance(measured, AccuracyMeasurement) and record.cell in known:
             yield AccuracyCell(record.model, measured, thresholds.limits(record.cell).accuracy)
 

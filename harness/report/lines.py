@@ -2,8 +2,8 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Literal
 
+from harness.decide.blockers import Blocker, BlockerKind, blockers_of, tier_blocker
 from harness.decide.summary import margin_text
 from harness.judge import Finding, speed_bounds
 from harness.judge.limits import Limits
@@ -13,10 +13,7 @@ from harness.measure.statistics import Interval, tango_bounds
 from harness.measure.throughput import ThroughputMeasurement
 from harness.record.record import Record
 from harness.report.values import CheckLine, MarginLine, Outcome
-from harness.spec import Cell, Check, Status
-
-SEEDED = "seeded weights"
-EMULATED = "an emulator answered in the device's place"
+from harness.spec import Cell, Check
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +28,7 @@ class Asked:
 
 def line_from_record(record: Record, asked: Asked, *, is_waived: bool) -> CheckLine:
     """Return the line of a check that left a record."""
-    measured = record.measured()
+    measured = record.measurement
     outcome: Outcome = "waived" if is_waived else record.verdict.status.value
     return CheckLine(
         id=record.id,
@@ -66,30 +63,12 @@ def line_of_nothing(asked: Asked) -> CheckLine:
     )
 
 
-def blocker_kind(text: str) -> Literal["seeded", "emulated", "partial"]:
-    """Return the kind of what blocks a check whatever its outcome."""
-    if text == SEEDED:
-        return "seeded"
-    return "emulated" if text == EMULATED else "partial"
-
-
-def _blockers(record: Record, tier: str | None) -> Iterator[str]:
-    """Say why a check can not be signed off whatever its outcome."""
-    if record.weights == "seeded":
-        yield SEEDED
-    if record.is_emulated:
-        yield EMULATED
-    measured, subset = record.measured(), ""
-    if isinstance(measured, AccuracyMeasurement) and not measured.is_whole:
-        subset = f"accuracy on a subset of {measured.clip_count} clips"
-        yield subset
-    if tier not in (None, record.tier) and is_run(record):
-        yield (
-            f"run in the {record.tier} tier, on fewer inputs or for less time than the {tier} "
-            "tier asks for"
-        )
-    told = {SEEDED, EMULATED, subset, f"the outcome is {record.verdict.status}"}
-    yield from (text for text in record.signoff_blockers if text not in told)
+def _blockers(record: Record, tier: str | None) -> Iterator[Blocker]:
+    """Name what keeps a check from being signed off, beside its outcome."""
+    yield from (one for one in blockers_of(record) if one.kind is not BlockerKind.OUTCOME)
+    partial = None if tier is None else tier_blocker(record, tier)
+    if partial is not None:
+        yield partial
 
 
 def _margin_line(
@@ -136,8 +115,3 @@ def _scaled(interval: Interval, factor: float) -> Interval:
     return interval.model_copy(
         update={"low": factor * interval.low, "high": factor * interval.high}
     )
-
-
-def is_run(record: Record) -> bool:
-    """Whether anything was tried."""
-    return record.verdict.status is not Status.NOT_RUN

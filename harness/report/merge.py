@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from harness.errors import RecordError
 from harness.host.environment import UNKNOWN
+from harness.record.recompute import founded_records
 from harness.record.record import RECORDS, Record, RunDirectory, RunFacts
-from harness.report.lines import is_run
 from harness.report.values import RunLine
 from harness.spec import Status
 
@@ -30,11 +30,13 @@ class Merged:
         runs: in the order they were given.
         records: one a check, by id; of several that ran the worst.
         repeated: by id of a check that ran more than once, the runs that hold it.
+        by_run: every record, in the order of the runs.
     """
 
     runs: tuple[RunLine, ...]
     records: Mapping[str, Record]
     repeated: Mapping[str, tuple[str, ...]]
+    by_run: tuple[tuple[Record, ...], ...] = ()
 
     @property
     def commits(self) -> tuple[str, ...]:
@@ -47,7 +49,8 @@ def merged_runs(runs: Sequence[RunDirectory]) -> Merged:
 
     Raises:
         RecordError: there is none, one is given twice, or one cannot be read: a record is
-            truncated or of another schema, or a raw file is missing or changed.
+            truncated, of another schema or of another run, a raw file is missing or changed, or a
+            measurement does not follow from its raw files.
     """
     if not runs:
         raise RecordError("no run was given, so there is nothing to sign; name the run folders")
@@ -56,7 +59,7 @@ def merged_runs(runs: Sequence[RunDirectory]) -> Merged:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise RecordError(f"run {', '.join(twice)} is given twice; name each run folder once")
-    records = [run.records() for run in runs]
+    records = [founded_records(run) for run in runs]
     by_id: dict[str, list[Record]] = {}
     for record in (record for group in records for record in group):
         by_id.setdefault(record.id, []).append(record)
@@ -64,6 +67,7 @@ def merged_runs(runs: Sequence[RunDirectory]) -> Merged:
         runs=tuple(map(_run_line, runs, facts, map(len, records))),
         records={name: min(group, key=_badness) for name, group in by_id.items()},
         repeated=dict(_repeated(by_id)),
+        by_run=tuple(map(tuple, records)),
     )
 
 
@@ -73,7 +77,9 @@ def _badness(record: Record) -> int:
 
 def _repeated(by_id: Mapping[str, Sequence[Record]]) -> Iterator[tuple[str, tuple[str, ...]]]:
     for name, group in by_id.items():
-        ran = tuple(record.run_id for record in group if is_run(record))
+        ran = tuple(
+            record.run_id for record in group if record.verdict.status is not Status.NOT_RUN
+        )
         if len(ran) > 1:
             yield name, ran
 
@@ -91,6 +97,7 @@ def _run_line(run: RunDirectory, facts: RunFacts, record_count: int) -> RunLine:
         is_dirty={"yes": True, "no": False}.get(dirty),
         thresholds=facts.thresholds_digest,
         is_over=facts.is_over,
+        is_bound=bool(facts.nonce),
         faults=facts.faults,
         record_count=record_count,
         records_sha256=_sha256(run, RECORDS),

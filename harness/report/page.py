@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, get_args
 from harness import registry
 from harness.report import charts
 from harness.report.evidence import Evidence, class_name, confused, movers
-from harness.report.lines import blocker_kind
 from harness.report.table_values import ThroughputRow
 from harness.report.trends import Trend
 from harness.report.values import (
@@ -116,7 +115,7 @@ def by_cell(ids: Iterable[str]) -> dict[str, list[str]]:
 
 def flags(line: CheckLine) -> list[str]:
     """Return the blockers of a check as single words for the matrix."""
-    return list(dict.fromkeys(blocker_kind(text) for text in line.blockers))
+    return list(dict.fromkeys(blocker.kind for blocker in line.blockers))
 
 
 def speed_series(rows: Sequence[ThroughputRow], model: str) -> dict[str, dict[int, float]]:

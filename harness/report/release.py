@@ -162,7 +162,8 @@ def reproduce_command(cell: Cell, merged: Merged) -> str:
     """Return the command line that runs a cell again, at the commit that was run."""
     tiers = [record.tier for record in merged.records.values() if record.cell == cell]
     command = reproduce_cell(cell, (tiers or [RELEASE_TIER])[0])
-    commits = [commit for commit in merged.commits if commit != UNKNOWN]
+    # An installed wheel has a digest in the place of a commit.
+    commits = [one for one in merged.commits if one != UNKNOWN and ":" not in one]
     return f"git checkout {shlex.quote(commits[0])} && {command}" if len(commits) == 1 else command
 
 

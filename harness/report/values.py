@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 import pydantic
 
+from harness.decide.blockers import Blocker
 from harness.judge import Finding
 from harness.measure.measurement import Measurement
 from harness.measure.statistics import Interval
@@ -28,6 +29,7 @@ ReasonKind = Literal[
     "thresholds",
     "repeated",
     "unfounded",
+    "unbound",
     "seeded",
     "emulated",
     "partial",
@@ -62,6 +64,7 @@ class RunLine(Measurement):
         is_dirty: whether the checkout had changes; None if that is not known.
         thresholds: sha256 of the contract that it was judged by.
         is_over: whether it came to its end.
+        is_bound: whether its records are bound to it.
         faults: what stands against it outside of its records, by test.
         record_count: lines of its ``records.jsonl``.
         records_sha256, facts_sha256: of ``records.jsonl`` and of ``run.json``.
@@ -78,6 +81,7 @@ class RunLine(Measurement):
     is_dirty: bool | None
     thresholds: str
     is_over: bool
+    is_bound: bool = False
     faults: Mapping[str, str]
     record_count: int
     records_sha256: str
@@ -115,7 +119,7 @@ class CheckLine(Measurement):
     reason: str
     margin: str = ""
     findings: tuple[MarginLine, ...] = ()
-    blockers: tuple[str, ...] = ()
+    blockers: tuple[Blocker, ...] = ()
     stage: str | None = None
     subjects: Mapping[str, str] = {}
     raw: Mapping[str, str] = {}

@@ -6,37 +6,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.contract.thresholds import Thresholds
-from harness.errors import RecordError
-from harness.record.record import Record, RunDirectory
-from harness.report.release import release_from_runs
+from harness.errors import RecordError, refusal
+from harness.record.recompute import differences, plain
+from harness.record.record import Record
+from harness.report.merge import merged_runs
+from harness.report.release import release_from_merged
 from harness.report.values import Release
 from harness.sign.bundle import ATTESTATION, SIGNOFF, Bundle, changed_files
 from harness.sign.envelope import signed_envelope
-from harness.sign.evidence import differences, evidence_problems, kept_thresholds, plain
+from harness.sign.evidence import evidence_problems, kept_thresholds
 from harness.sign.keys import signer_from_file
 from harness.sign.statements import files_of, test_result, verification_summary
-
-SHOWN = 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Derived:
-    """What the raw files of a bundle come to."""
+    """What the raw files of a bundle come to: the decision, and why it cannot be signed, if so."""
 
     release: Release
     records: tuple[Record, ...]
-
-
-def derived(
-    runs: Sequence[RunDirectory], contract: Thresholds, tier: str, day: datetime.date
-) -> Derived:
-    """Decide on runs, from their records.
-
-    Raises:
-        RecordError: a run cannot be read.
-    """
-    release = release_from_runs(runs, contract, day, tier)
-    return Derived(release, tuple(record for run in runs for record in run.records()))
+    problems: tuple[str, ...]
 
 
 def sign(
@@ -57,10 +46,13 @@ def sign(
         folder = bundle.root / ATTESTATION
         raise RecordError(f"{bundle.root} is signed already; to sign again remove {folder}")
     before = bundle.digests()
-    problems = [problem for run in bundle.runs() for problem in evidence_problems(run)]
-    if problems:
-        raise RecordError(refusal(f"{bundle.root} is not signed, as it does not hold", problems))
-    found = _decided(bundle, tier, now.date())
+    found = derived(bundle, tier, now.date())
+    if found.problems:
+        raise RecordError(
+            refusal(f"{bundle.root} is not signed, as it does not hold", [*found.problems])
+        )
+    if not bundle.signoff.exists():
+        bundle.signoff.write_text(found.release.model_dump_json(indent=1) + "\n", encoding="utf-8")
     statement = test_result(bundle, found.release, found.records)
     _require_unchanged(bundle, before, files_of(statement))
     content = signed_envelope(statement, signer)
@@ -84,50 +76,57 @@ def signed_release(bundle: Bundle) -> Release:
     return Release.from_json(content, bundle.signoff)
 
 
-def decision_problems(bundle: Bundle) -> tuple[Derived, list[str]]:
-    """Decide again as ``signoff.json`` was decided, and name what comes out otherwise.
+def derived(bundle: Bundle, tier: str, day: datetime.date) -> Derived:
+    """Recompute a bundle from its raw files, and decide as its ``signoff.json`` was decided.
+
+    Args:
+        bundle: of one run, or of a report with its runs.
+        tier: whose requirements decide where there is no ``signoff.json``.
+        day: of the decision where there is no ``signoff.json``.
 
     Raises:
-        RecordError: it, or a run, cannot be read.
+        RecordError: ``signoff.json`` or a run cannot be read, or a measurement does not follow from
+            its raw files.
     """
-    stored, name = signed_release(bundle), bundle.signoff.name
-    order = [run.run_id for run in stored.runs]
+    stored = signed_release(bundle) if bundle.signoff.exists() else None
+    order = [] if stored is None else [run.run_id for run in stored.runs]
     runs = sorted(bundle.runs(), key=lambda run: _place(run.facts().run_id, order))
+    merged = merged_runs(runs)
+    problems = [
+        problem
+        for run, records in zip(runs, merged.by_run, strict=True)
+        for problem in evidence_problems(run, records)
+    ]
     contracts = {one.digest: one for one in map(kept_thresholds, runs)}
+    if stored is None:
+        release = release_from_merged(merged, next(iter(contracts.values())), day, tier)
+    else:
+        contract, made = _contract_of(stored, bundle, contracts), _day_of(stored, bundle)
+        release = release_from_merged(merged, contract, made, stored.tier)
+        problems += [
+            f"{bundle.signoff.name} does not follow from the records: {difference}"
+            for difference in differences(plain(release), plain(stored), "release")
+        ]
+    records = tuple(record for group in merged.by_run for record in group)
+    return Derived(release, records, tuple(problems))
+
+
+def _contract_of(
+    stored: Release, bundle: Bundle, contracts: Mapping[str, Thresholds]
+) -> Thresholds:
     if stored.thresholds not in contracts:
         raise RecordError(
             f"{bundle.signoff} was decided by thresholds {stored.thresholds}, which no run was "
             "judged by; make the report with the thresholds of its runs"
         )
+    return contracts[stored.thresholds]
+
+
+def _day_of(stored: Release, bundle: Bundle) -> datetime.date:
     try:
-        day = datetime.date.fromisoformat(stored.made)
+        return datetime.date.fromisoformat(stored.made)
     except ValueError as error:
         raise RecordError(f"{bundle.signoff}: made: {error}") from error
-    found = derived(runs, contracts[stored.thresholds], stored.tier, day)
-    return found, [
-        f"{name} does not follow from the records: {difference}"
-        for difference in differences(plain(found.release), plain(stored), "release")
-    ]
-
-
-def refusal(title: str, problems: list[str]) -> str:
-    """List problems under a title, the first of them if there are many."""
-    more = len(problems) - SHOWN
-    lines = [*problems[:SHOWN], *([f"and {more} more"] if more > 0 else [])]
-    return "\n  ".join([f"{title}:", *lines])
-
-
-def _decided(bundle: Bundle, tier: str, day: datetime.date) -> Derived:
-    """Take the decision that is there, if it follows from the records, or else decide."""
-    if not bundle.signoff.exists():
-        runs = bundle.runs()
-        found = derived(runs, kept_thresholds(runs[0]), tier, day)
-        bundle.signoff.write_text(found.release.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        return found
-    found, problems = decision_problems(bundle)
-    if problems:
-        raise RecordError(refusal(f"{bundle.root} is not signed", problems))
-    return found
 
 
 def _place(run_id: str, order: Sequence[str]) -> int:

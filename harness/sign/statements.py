@@ -120,10 +120,14 @@ def _artifacts(records: Sequence[Record]) -> list["ResourceDescriptor"]:
 
 def _configuration(release: Release) -> list["ResourceDescriptor"]:
     found = [_descriptor("thresholds.toml", release.thresholds)]
-    commits = dict.fromkeys(run.commit for run in release.runs)
-    return found + [
-        _descriptor("suite", commit, algorithm="gitCommit") for commit in commits if commit
-    ]
+    commits = dict.fromkeys(run.commit for run in release.runs if run.commit)
+    return found + [_suite(commit) for commit in commits]
+
+
+def _suite(commit: str) -> "ResourceDescriptor":
+    """Name the suite by its commit, or by the digest of the wheel that was installed."""
+    kind, _, digest = commit.rpartition(":")
+    return _descriptor("suite", digest, algorithm="sha256" if kind else "gitCommit")
 
 
 def _descriptor(

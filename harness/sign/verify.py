@@ -5,13 +5,12 @@ import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.errors import HarnessError, SignatureError
+from harness.errors import HarnessError, RecordError, SignatureError
 from harness.report.values import Release
 from harness.sign.bundle import Bundle, changed_files
 from harness.sign.envelope import opened_envelope
-from harness.sign.evidence import evidence_problems
 from harness.sign.keys import PublicKey
-from harness.sign.sign import Derived, decision_problems
+from harness.sign.sign import Derived, derived
 from harness.sign.statements import (
     SUMMARY_TYPE,
     TEST_RESULT_TYPE,
@@ -68,7 +67,7 @@ def verify(bundle: Bundle, keys: Sequence[PublicKey], day: datetime.date) -> Ver
             (f"{bundle.test_result} is a test result of another kind: {error!r}",), key
         )
     summary, summary_problems = _summary(bundle, keys, day)
-    found, founding = _founding_problems(bundle)
+    found, founding = _founding_problems(bundle, day)
     problems += [*summary_problems, *founding]
     if found is not None:
         problems += _statement_problems(bundle, statement, summary, found)
@@ -118,14 +117,15 @@ def _summary(
     return statement, []
 
 
-def _founding_problems(bundle: Bundle) -> tuple[Derived | None, list[str]]:
+def _founding_problems(bundle: Bundle, day: datetime.date) -> tuple[Derived | None, list[str]]:
     """Recompute every verdict from raw files and the decision from the records."""
     try:
-        problems = [problem for run in bundle.runs() for problem in evidence_problems(run)]
-        found, more = decision_problems(bundle)
+        if not bundle.signoff.exists():
+            raise RecordError(f"{bundle.signoff} is missing: it was signed with the rest")
+        found = derived(bundle, "", day)
     except HarnessError as error:
         return None, [str(error)]
-    return found, [*problems, *more]
+    return found, [*found.problems]
 
 
 def _statement_problems(

@@ -6,6 +6,7 @@ import pytest
 from harness.__main__ import main
 from harness.channels.job_summary import BYTES_MAX, append_job_summary
 from harness.record.record import RunDirectory
+from tests.made import bind
 
 CELL = "nonlocal_tiny-cpu-bs1"
 HOSTILE = "<script>alert('x')</script> | \x00\x1b\ud800 \u202e 😀 ]]> " + "long " * 100
@@ -225,6 +226,7 @@ def test_openmetrics_is_read_by_a_scraper(run_root, tmp_path):
 def test_openmetrics_of_a_red_run_and_of_hostile_text(run_root, tmp_path):
     path = run_root / "run.json"
     path.write_text(path.read_text().replace('"h"', '"a\\"b\\\\n{}=,😀"'))
+    bind(run_root)
     rewrite(
         run_root,
         parity={"status": "fail", "reason": "off"},

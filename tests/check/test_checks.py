@@ -42,7 +42,7 @@ def context(clean, thresholds):
 def test_a_stored_measurement_is_judged_alike(clean, thresholds, check):
     record = clean[1][check]
     verdict = rejudge(
-        record.measured(), thresholds.limits(CELL), record.inputs_min, record.sessions_min
+        record.measurement, thresholds.limits(CELL), record.inputs_min, record.sessions_min
     )
     assert verdict == record.verdict
 
@@ -52,9 +52,9 @@ def test_other_limits_give_another_verdict(clean, thresholds):
     limits = thresholds.limits(CELL)
     tight = limits.parity.model_copy(update={"max_abs_error": 0.0})
     strict = limits.model_copy(update={"host_parity": tight})
-    verdict = rejudge(record.measured(), strict, record.inputs_min, 1)
+    verdict = rejudge(record.measurement, strict, record.inputs_min, 1)
     assert verdict.status is Status.FAIL
-    assert rejudge(record.measured(), limits, 999, 1).status is Status.INVALID
+    assert rejudge(record.measurement, limits, 999, 1).status is Status.INVALID
 
 
 def test_an_unknown_measurement_has_no_judge(clean, thresholds):

@@ -425,7 +425,7 @@ def test_accuracy_keeps_all_that_its_verdict_rests_on(clean, clip_set):
     again = accuracy_measurement(
         predictions_from_npz(raw["predictions"]), labels, predictions_from_npz(raw["reference"])
     )
-    assert again == records["accuracy"].measured()
+    assert again == records["accuracy"].measurement
 
 
 def test_a_tier_may_measure_accuracy_on_a_subset(make_suite, cache, clean, in_process, thresholds):
@@ -435,7 +435,7 @@ def test_a_tier_may_measure_accuracy_on_a_subset(make_suite, cache, clean, in_pr
     file = thresholds.file.model_copy(update={"tiers": tiers})
     suite = dataclasses.replace(suite, thresholds=dataclasses.replace(thresholds, file=file))
     record = suite.check(CELL, "accuracy")
-    measured = record.measured()
+    measured = record.measurement
     assert (measured.is_whole, measured.clip_count, measured.top1.k) == (False, 12, 12)
     # Twelve of twelve bound the share at 76 %, below the floor of 90 %.
     assert record.verdict.status is Status.INCONCLUSIVE

@@ -9,6 +9,7 @@ import pytest
 
 from harness.__main__ import main
 from harness.cli import dataset
+from harness.cli.arguments import workbench_of
 from harness.clips import Predictions
 from harness.data.datasets import motion8
 from harness.data.manifest import clip_set_from_manifest, read_manifest
@@ -60,7 +61,7 @@ def suite(disk, layout, fitted, make_suite, cache, in_process):
 
 @pytest.fixture
 def bench(suite, monkeypatch):
-    monkeypatch.setattr(dataset, "_bench", lambda options: suite.bench)
+    monkeypatch.setattr(dataset, "workbench_of", lambda options: suite.bench)
     return suite.bench
 
 
@@ -208,13 +209,13 @@ def test_what_is_no_shard_is_refused(shard, capsys):
 def test_what_is_no_size_is_refused(capsys):
     with pytest.raises(SystemExit):
         main(["dataset", "rawframes", "m", "out", "--short-side", "-3"])
-    assert "is no whole number" in capsys.readouterr().err
+    assert "is not a whole number" in capsys.readouterr().err
 
 
 def test_what_is_no_count_is_refused(capsys):
     with pytest.raises(SystemExit):
         main(["preprocess", "nonlocal_tiny", "x", "--batch-size", "0"])
-    assert "is no whole number" in capsys.readouterr().err
+    assert "is not a whole number" in capsys.readouterr().err
 
 
 def test_shards_that_are_not_of_the_set_are_refused(clip_set):
@@ -233,5 +234,5 @@ def test_shards_that_are_not_of_the_set_are_refused(clip_set):
 
 def test_the_commands_find_their_site(tmp_path):
     (tmp_path / "site.toml").write_text('run_root = "mine"\n')
-    bench = dataset._bench(type("Options", (), {"site": tmp_path / "site.toml"}))
+    bench = workbench_of(type("Options", (), {"site": tmp_path / "site.toml"}))
     assert bench.site.run_root == tmp_path / "mine"

@@ -7,8 +7,9 @@ import pytest
 
 from harness.clips import Predictions
 from harness.data.datasets import motion8
-from harness.data.strips import FRAME_HEIGHT, STRIPS_MAX, Strips, raw_strips
+from harness.data.strips import FRAME_HEIGHT, STRIPS_MAX, raw_strips
 from harness.measure.accuracy import accuracy_measurement
+from harness.measure.strips import Strips
 from harness.registry import model_spec
 
 PROTOCOL = model_spec("nonlocal_tiny").protocol

@@ -1,5 +1,3 @@
-import json
-
 import pytest
 
 from harness.contract.thresholds import thresholds_from_file
@@ -8,6 +6,7 @@ from harness.judge import Verdict
 from harness.measure.throughput import SessionTiming, throughput_measurement
 from harness.record.record import Record
 from harness.spec import Cell, Status
+from tests import made
 
 MODEL = "nonlocal_r50"
 
@@ -22,7 +21,7 @@ def record(
 ):
     times = [1000.0 * batch / per_s for per_s in session_speeds]
     sessions = [SessionTiming(device_ms=(ms, ms), device_io_ms=(ms, ms)) for ms in times]
-    measurement = json.loads(throughput_measurement(sessions, batch).model_dump_json())
+    measurement = throughput_measurement(sessions, batch)
     return Record(
         run_id="r",
         tier="nightly",
@@ -74,7 +73,7 @@ def test_what_does_not_count_has_no_speed(references):
         record("ascend310p", 3, 97.0),
     ]
     assert speeds_from_records(records, references) == ()
-    for other in (None, {"opset": 11}):
+    for other in (None, made.measured("export")):
         one = record("ascend310p", 1, 97.0).model_copy(update={"measurement": other})
         assert speeds_from_records([one], references) == ()
 

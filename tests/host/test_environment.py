@@ -1,8 +1,6 @@
 import dataclasses
 import json
 import os
-import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -33,18 +31,8 @@ def machine(tmp_path):
     return write
 
 
-@pytest.fixture
-def repo(tmp_path):
-    for command in (
-        ["git", "init", "-q"],
-        ["git", "-c", "user.name=n", "-c", "user.email=e", "commit", "-qm", "m", "--allow-empty"],
-    ):
-        subprocess.run(command, cwd=tmp_path, check=True)
-    return tmp_path
-
-
 def test_facts_of_this_machine_are_text():
-    facts = environment_facts(None)
+    facts = environment_facts()
     assert all(facts.values())
     assert facts["package.numpy"].startswith("1.26")
     assert facts["package.pytest"]
@@ -71,7 +59,7 @@ def test_facts_of_a_machine(machine):
 
 def test_facts_of_a_machine_that_tells_nothing(tmp_path):
     facts = environment_facts(None, tmp_path)
-    for name in ("cpu.model", "cpu.isa", "memory_gb", "os", "container", "suite.commit"):
+    for name in ("cpu.model", "cpu.isa", "memory_gb", "os", "container"):
         assert facts[name] == "unknown"
 
 
@@ -93,28 +81,10 @@ def test_container_is_noticed(machine, name, text):
     assert environment_facts(None, machine({name: text}))["container"] == "yes"
 
 
-def test_commit_and_dirt_of_the_suite(repo):
-    facts = environment_facts(repo)
-    assert len(facts["suite.commit"]) == 40
-    assert facts["suite.dirty"] == "no"
-    (repo / "new").touch()
-    assert environment_facts(repo)["suite.dirty"] == "yes"
-
-
-def test_no_checkout_is_unknown(tmp_path):
-    facts = environment_facts(tmp_path)
-    assert (facts["suite.commit"], facts["suite.dirty"]) == ("unknown", "unknown")
-
-
-def test_no_git_is_unknown(repo, monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    assert environment_facts(repo)["suite.commit"] == "unknown"
-
-
 def test_absent_package_reads_absent(monkeypatch):
     monkeypatch.setattr(environment, "PACKAGES", ("no-such-package",))
     monkeypatch.setattr(environment, "OPENCV_PACKAGES", ("no-such-package",))
-    facts = environment_facts(None)
+    facts = environment_facts()
     assert facts["package.no-such-package"] == facts["package.opencv"] == "absent"
 
 
@@ -193,8 +163,3 @@ def test_cpu_state_outside_the_namespace_of_control_groups(machine):
 
 def test_short_line_of_proc_stat_is_no_steal(machine):
     assert cpu_state(machine({"proc/stat": "cpu 1 2\n"})).steal_s is None
-
-
-def test_git_gets_its_arguments_in_the_checkout(repo):
-    assert environment._git(repo, "rev-parse", "--show-prefix") == ""
-    assert environment._git(Path("no\0such"), "status") is None

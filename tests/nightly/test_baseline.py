@@ -10,6 +10,7 @@ from harness.contract.thresholds import thresholds_from_file
 from harness.errors import BaselineError
 from harness.nightly.baseline import Baseline, freeze, read_baseline, refuse_foreign, write_baseline
 from harness.spec import Cell
+from tests.made import bind
 
 ROOT = Path(harness.__file__).parent.parent
 THRESHOLDS = thresholds_from_file(ROOT / "thresholds.toml")
@@ -75,6 +76,7 @@ def test_seeded_cells_may_be_left_out(night, tmp_path):
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     lines[1]["weights"] = "seeded"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    bind(run.root)
     with pytest.raises(BaselineError, match="seeded"):
         frozen(run)
     assert {one.model for one in frozen(run, cells="nonlocal_*").series} == {"nonlocal_tiny"}

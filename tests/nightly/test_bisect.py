@@ -187,7 +187,7 @@ def test_the_command_runs_the_check_of_the_tier(pair, capsys, monkeypatch):
         assert context.tier == THRESHOLDS.tier("nightly")
         return Found
 
-    monkeypatch.setattr("harness.cli.nightly.CHECK_FUNCTIONS", {"throughput": check})
+    monkeypatch.setattr("harness.cli.bisect.CHECK_FUNCTIONS", {"throughput": check})
     good, bad = (str(run.root) for run in pair)
     assert main(["bisect", good, bad]) == 0
     assert "it passes as installed now" in capsys.readouterr().out

@@ -20,6 +20,7 @@ from harness.nightly.comparison import Kind
 from harness.nightly.gate import GateReport, gate_run
 from harness.nightly.history import History
 from harness.spec import Cell, Status
+from tests.made import bind
 
 ROOT = Path(harness.__file__).parent.parent
 THRESHOLDS = thresholds_from_file(ROOT / "thresholds.toml")
@@ -135,6 +136,7 @@ def test_an_edited_verdict_is_judged_by_what_was_measured(settled):
         "findings": [finding | {"is_met": True}],
     }
     path.write_text(json.dumps(record) + "\n")
+    bind(run.root)
     assert Kind.CONTRACT in kinds(settled.gate(run))
 
 
@@ -289,6 +291,7 @@ def test_what_can_have_no_baseline_is_a_note(settled, tmp_path, more):
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     lines[1] |= more
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    bind(run.root)
     report = settled.gate(run)
     assert report.notices == ()
     assert any("1 check(s) of seeded weights or an emulator" in note for note in report.notes)

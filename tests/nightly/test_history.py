@@ -18,6 +18,7 @@ from harness.nightly.history import APPLICATION_ID, SCHEMA_VERSION, History
 from harness.nightly.series import SeriesKey, Value, changed_facts
 from harness.record.record import RunDirectory
 from harness.spec import Cell, Status
+from tests.made import bind
 
 ROOT = Path(harness.__file__).parent.parent
 THRESHOLDS = thresholds_from_file(ROOT / "thresholds.toml")
@@ -41,6 +42,7 @@ def night(tmp_path):
 
 def edit(run, **fields):
     run.write_facts(run.facts().model_copy(update=fields))
+    bind(run.root)
     return run
 
 
@@ -111,6 +113,7 @@ def test_a_measurement_that_does_not_count_is_no_point(history, night):
     record = json.loads(path.read_text())
     record["verdict"] = {"status": "invalid", "reason": "throttled"}
     path.write_text(json.dumps(record) + "\n")
+    bind(run.root)
     history.append(run)
     assert history.series() == []
     assert len(history.nights()) == 1
@@ -211,6 +214,7 @@ def test_a_record_with_a_time_that_is_none_is_refused(history, night, bad):
     record = json.loads(path.read_text())
     record["measurement"]["device"]["per_s"]["mean"] = "@"
     path.write_text(json.dumps(record).replace('"@"', bad) + "\n")
+    bind(run.root)
     with pytest.raises(RecordError):
         history.append(run)
     assert not history.path.exists()
@@ -222,6 +226,23 @@ def test_a_record_of_another_schema_is_refused(history, night):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 2}) + "\n")
     with pytest.raises(RecordError, match="schema version 2, this harness reads 1"):
         history.append(run)
+
+
+def test_a_run_that_comes_back_under_another_name_is_refused(history, night):
+    """Whoever renames a run, dates it anew and binds its records again has its numbers still."""
+    run = night(0)
+    history.append(run)
+    facts = run.facts().model_copy(update={"run_id": "tonight", "nonce": ""})
+    raw = {name: run.read(run.records()[0], name) for name in run.records()[0].raw}
+    records = run.records()
+    run.write_facts(facts)
+    (run.root / "records.jsonl").write_text("")
+    kept = {name: run.keep(content, ".jsonl") for name, content in raw.items()}
+    for record in records:
+        run.append(record.model_copy(update={"run_id": "tonight", "raw": kept, "binding": ""}))
+    with pytest.raises(HistoryError, match="of run tonight already, as run night-0000"):
+        history.append(run)
+    assert len(history.nights()) == 1
 
 
 def test_the_file_itself_takes_no_infinite_value(history, night):

@@ -74,8 +74,8 @@ def notes_of(suite, record):
 def test_every_free_chip_takes_its_share_and_the_whole_is_judged_once(suite, clean):
     record = suite.check(CELL, "accuracy")
     assert record.verdict.status is Status.PASS, record.verdict.reason
-    assert record.measured().top1.k == clean[1]["accuracy"].measured().top1.k
-    assert record.measured().join == clean[1]["accuracy"].measured().join
+    assert record.measurement.top1.k == clean[1]["accuracy"].measurement.top1.k
+    assert record.measurement.join == clean[1]["accuracy"].measurement.join
     for unit in CHIPS:
         for when in ("before", "after"):
             assert f"{when}: {unit} 310P3, health OK, 47 C" in notes_of(suite, record)

@@ -13,8 +13,8 @@ from harness.device import DeviceState, Presence
 from harness.errors import ThresholdsError
 from harness.nightly.history import History
 from harness.record.record import RunDirectory
-from harness.spec import Status
-from tests.made import ROOT, small_repository, tier
+from harness.spec import CHECKS, Status
+from tests.made import ROOT, measured, small_repository, tier
 
 pytest_plugins = ["pytester"]
 
@@ -34,27 +34,18 @@ import json
 import os
 from pathlib import Path
 
+import pydantic
 import pytest
 
 from harness import registry
 from harness.judge import Finding, Verdict
 from harness.pytest_plugin.plugin import _run_directory
-from harness.record.record import Record
+from harness.record.record import CheckMeasurement, Record
 from harness.device import Presence
 from harness.spec import Status
 
 HERE = Path(__file__).parent
-
-
-EXPORT = {
-    "problems": [],
-    "ops_checked": 3,
-    "opset": 11,
-    "op_counts": {"Conv": 3},
-    "inputs": [],
-    "outputs": [],
-    "onnx_bytes": 10,
-}
+MEASURED = pydantic.TypeAdapter(CheckMeasurement)
 
 
 class StubSuite:
@@ -77,6 +68,7 @@ class StubSuite:
             raise KeyboardInterrupt
         if status == "crash":
             os._exit(3)
+        measured = json.loads((HERE / "measured.json").read_text())
         met = Finding(
             name="x", measured=2.0, limit=1.0, comparison=">=", unit="", is_met=status == "pass"
         )
@@ -88,7 +80,7 @@ class StubSuite:
             batch=cell.batch,
             check=check,
             verdict=Verdict(status=Status(status), reason=reason, findings=(met,)),
-            measurement=EXPORT if status in ("pass", "fail") else None,
+            measurement=MEASURED.validate_json(json.dumps(measured[check])) if status in ("pass", "fail") else None,
             raw=told.get("raw", {}),
             is_device_present=is_present,
             is_emulated=told.get("emulated", False),
@@ -126,6 +118,8 @@ class Site:
             outcome = outcome if isinstance(outcome, dict) else {"status": outcome}
             told[f"{model}-cpu-bs1:{check}"] = {"reason": f"told so for {check}", **outcome}
         (self.root / "outcomes.json").write_text(json.dumps(told))
+        values = {check: json.loads(measured(check).model_dump_json()) for check in CHECKS}
+        (self.root / "measured.json").write_text(json.dumps(values))
 
     def run(self, *arguments):
         return self.pytester.runpytest_inprocess(*arguments)

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from harness.errors import RecordError
-from harness.record.recompute import measurement_from_raw
-from harness.sign.evidence import differences, evidence_problems
+from harness.record.recompute import differences, founded_records, measurement_from_raw
 from harness.spec import Status
 
 
@@ -15,10 +14,10 @@ from harness.spec import Status
 def test_every_measurement_comes_back_from_its_raw_files(make_run, found, tmp_path, argument):
     run = make_run(tmp_path / "run", {check: found[check](one) for check, one in argument.items()})
     for record in run.records():
-        assert measurement_from_raw(record, run) == record.measured()
+        assert measurement_from_raw(record, run) == record.measurement
         is_green = record.check not in argument
         assert (record.verdict.status is Status.PASS) is is_green
-    assert evidence_problems(run) == []
+    assert founded_records(run) == run.records()
 
 
 def test_the_divergent_node_is_carried_over(make_run, found, tmp_path):
@@ -28,7 +27,7 @@ def test_the_divergent_node_is_carried_over(make_run, found, tmp_path):
     (record,) = [one for one in run.records() if one.check == "parity"]
     assert "/layer/Conv" in record.verdict.reason
     assert measurement_from_raw(record, run) == named
-    assert evidence_problems(run) == []
+    assert founded_records(run) == run.records()
 
 
 def test_nothing_measured_cannot_be_recomputed(make_run, tmp_path):
@@ -48,7 +47,7 @@ def test_raw_files_are_looked_at_before_they_are_used(make_run, tmp_path):
     with pytest.raises(RecordError, match=f"{path.name} changed since the run"):
         measurement_from_raw(record, run)
     path.unlink()
-    with pytest.raises(RecordError, match=r"raw reference .* is missing"):
+    with pytest.raises(RecordError, match=r"raw reference: raw file .* is missing"):
         measurement_from_raw(record, run)
 
 

@@ -239,7 +239,7 @@ class TestBadInput:
     def test_a_missing_raw_file(self, make_run, release_cells, decide):
         run = make_run("a", release_cells[:1])
         next((run.root / "raw").iterdir()).unlink()
-        with pytest.raises(RecordError, match=r"raw latencies .* is missing"):
+        with pytest.raises(RecordError, match=r"raw latencies: raw file .* is missing"):
             decide(run)
 
     def test_mixed_schema_versions(self, make_run, release_cells, decide):

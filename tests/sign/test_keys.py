@@ -65,7 +65,7 @@ def test_a_key_needs_a_folder_and_a_day(tmp_path, capsys):
     assert "cannot be written" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         keygen(tmp_path / "key", "--expires", "soon")
-    assert "'soon' is no day, such as" in capsys.readouterr().err
+    assert "'soon' is not a day, such as" in capsys.readouterr().err
 
 
 def test_a_password_locks_the_private_key(tmp_path, run_root, capsys):

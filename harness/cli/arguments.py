@@ -1,0 +1,62 @@
+"""Arguments that several commands have, and the values that they turn into."""
+
+import argparse
+import datetime
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.host.progress import Progress
+from harness.host.site import FIXTURES, Site, load_site
+
+if TYPE_CHECKING:
+    from harness.build.workbench import Workbench
+
+THRESHOLDS = FIXTURES.parent / "thresholds.toml"
+
+
+def add_thresholds(parser: argparse.ArgumentParser) -> None:
+    """Add ``--thresholds``, by default the contract of this repository."""
+    parser.add_argument("--thresholds", type=Path, default=THRESHOLDS, metavar="FILE")
+
+
+def site_of(options: argparse.Namespace) -> Site:
+    """Return the site that ``--site`` or the environment names."""
+    return load_site(options.site, os.environ)
+
+
+def workbench_of(options: argparse.Namespace) -> "Workbench":
+    """Return a workbench whose progress goes to stderr and whose logs go to a new folder."""
+    # Not at the top: what judges stored runs imports nothing that builds.
+    from harness.build.workbench import Workbench
+
+    log_dir = Path(tempfile.mkdtemp(prefix="harness-logs-"))
+    return Workbench(site_of(options), log_dir, Progress(sys.stderr))
+
+
+def positive(text: str) -> int:
+    """Read a whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def not_negative(text: str) -> float:
+    """Read a number from 0 to a million: nothing is kept for more days or in more gigabytes."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0.0 <= number <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1000000")
+    return number
+
+
+def day(text: str) -> datetime.date:
+    """Read a day."""
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a day, such as 2027-01-31") from error

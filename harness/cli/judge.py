@@ -1,0 +1,38 @@
+"""The command ``harness judge``: a stored run under the contract of today."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from harness.cli.arguments import add_thresholds
+from harness.contract.thresholds import stored_thresholds
+from harness.decide.blockers import UNBOUND
+from harness.decide.problems import exit_status, left_out
+from harness.decide.rejudge import judged_today
+from harness.decide.speeds import speed_lines
+from harness.decide.summary import decision_lines
+from harness.record.record import RunDirectory
+
+
+def add_commands(commands: Any) -> None:
+    """Add ``judge`` to the subcommands of ``harness``."""
+    text = "judge a stored run again, without running anything"
+    added = commands.add_parser("judge", help=text, description=text)
+    added.set_defaults(function=_judge)
+    added.add_argument("run", type=Path, help="folder of the run")
+    add_thresholds(added)
+
+
+def _judge(options: argparse.Namespace) -> int:
+    run = RunDirectory(options.run)
+    thresholds = stored_thresholds(options.thresholds)
+    if thresholds.digest != run.facts().thresholds_digest:
+        print(f"judged by {thresholds.path}, which is not what the run was judged by then")
+    if not run.facts().nonce:
+        print(f"{run.root}: {UNBOUND}")
+    facts, records, decision = judged_today(run, thresholds)
+    speeds = speed_lines(records, thresholds.references())
+    spared = left_out(records, facts.must_pass)
+    lines = decision_lines(records, decision, thresholds.file.waivers, spared)
+    print("\n".join([*lines, *speeds]))
+    return exit_status(decision.problems)

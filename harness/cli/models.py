@@ -1,0 +1,141 @@
+"""The commands of models: ``doctor``, ``models``, ``export``, ``build``, ``run`` and ``cache``."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from harness import registry
+from harness.build.workbench import Workbench
+from harness.cli.arguments import not_negative, positive, site_of, workbench_of
+from harness.cli.dataset import print_unreadable, require_writable, write_predictions
+from harness.cli.doctor import doctor_lines
+from harness.clips import ClipSet
+from harness.data.datasets import clip_set_from_site
+from harness.data.kinetics import clip_set_from_list
+from harness.errors import InputError
+from harness.host.artifacts import ArtifactStore
+from harness.measure.scores import best_classes, crop_mean
+from harness.predict.chips import chip_predictions
+from harness.spec import Cell
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands of models to the subcommands of ``harness``."""
+
+    def command(name: str, function: object, text: str) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(function=function)
+        return added
+
+    command("doctor", _doctor, "say what this machine can run, and why not the rest")
+    command("models", _models, "list the models with their inputs, outputs and weights")
+    for name, function, text in (
+        ("export", _export, "export a model to ONNX and simplify it"),
+        ("build", _build, "build the device model of a cell, with all that comes before it"),
+        ("run", _run, "run a cell on clips and keep its predictions"),
+    ):
+        added = command(name, function, text)
+        added.add_argument("model", help="name, as `harness models` lists it")
+        added.add_argument("--batch-size", type=positive, default=1, metavar="N")
+        added.add_argument("--device", default="cpu", help=registry.device_help())
+        if name == "run":
+            added.add_argument("--clips", type=Path, metavar="LIST", help="lines of: path label")
+            added.add_argument("--output", type=Path, metavar="FILE", help="predictions as .npz")
+    cache = command("cache", _cache, "list or prune the artifact store")
+    cache.add_argument("action", choices=("list", "prune"))
+    cache.add_argument("--older-than-days", type=not_negative, metavar="N")
+    cache.add_argument(
+        "--max-gb", type=not_negative, metavar="N", help="remove until no more is left"
+    )
+    cache.add_argument("--kind", action="append", metavar="KIND", help="only this kind; repeatable")
+    cache.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    lines, is_ready = doctor_lines(site_of(options))
+    print("\n".join(lines))
+    return 0 if is_ready else 1
+
+
+def _models(options: argparse.Namespace) -> int:
+    bench = workbench_of(options)
+    for name in registry.model_names():
+        spec = registry.model_spec(name)
+        weights = bench.weights(name)
+        where = weights.path or f"seeded; {spec.checkpoint} is not on this machine"
+        print(f"{name}\n  input   {spec.input.name} {list(spec.input.shape)} {spec.input.dtype}")
+        print(f"  output  {spec.output.name} {list(spec.output.shape)} {spec.output.dtype}")
+        print(f"  config  {spec.config}\n  data    {spec.dataset}\n  weights {where}")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    bench, cell = workbench_of(options), _cell(options)
+    print(f"exported    {bench.exported(cell).artifact.path}")
+    print(f"simplified  {bench.simplified(cell).artifact.path}")
+    return 0
+
+
+def _build(options: argparse.Namespace) -> int:
+    bench, cell = workbench_of(options), _cell(options)
+    print(f"built       {bench.device_model(cell).artifact.path}")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    bench, cell = workbench_of(options), _cell(options)
+    spec, clips = registry.model_spec(cell.model), _clips(options, bench)
+    if options.output is not None:
+        require_writable(options.output)
+    if bench.weights(cell.model).path is None:
+        print(
+            f"seeded weights, as {spec.checkpoint} is not on this machine: how many are right says "
+            "nothing"
+        )
+    with bench.beside_others():
+        preds, _ = chip_predictions(cell, bench, clips, clips)
+    labels = {clip.id: clip.label for clip in clips.clips}
+    classes = best_classes(crop_mean(preds.scores))
+    right = sum(
+        int(labels[name] == best) for name, best in zip(preds.clip_ids, classes, strict=True)
+    )
+    print(f"{cell.id}: {right} of {len(clips.clips)} clips right (top-1)")
+    status = print_unreadable(preds)
+    if options.output is not None:
+        write_predictions(options.output, preds)
+    return status
+
+
+def _cache(options: argparse.Namespace) -> int:
+    store = ArtifactStore(site_of(options).cache_dir)
+    if options.action == "prune":
+        limit = None if options.max_gb is None else int(options.max_gb * 1e9)
+        entries = store.prune(options.older_than_days, limit, options.kind, options.dry_run)
+    else:
+        kinds = options.kind
+        entries = [entry for entry in store.entries() if kinds is None or entry.kind in kinds]
+    for entry in entries:
+        size = f"{entry.bytes / 1e6:.1f} MB"
+        print(f"{entry.kind:<18}{size:>12}  {entry.last_used:%Y-%m-%d %H:%M}  {entry.path}")
+    total = sum(entry.bytes for entry in entries) / 1e6
+    verb = {"list": "", "prune": "would remove " if options.dry_run else "removed "}[options.action]
+    print(f"{verb}{len(entries)} artifacts, {total:.1f} MB")
+    return 0
+
+
+def _cell(options: argparse.Namespace) -> Cell:
+    spec = registry.model_spec(options.model)
+    registry.device_spec(options.device)
+    if spec.frozen_batch not in (None, options.batch_size):
+        raise InputError(
+            f"{spec.name} supports bs{spec.frozen_batch} only, not bs{options.batch_size}"
+        )
+    return Cell(options.model, options.device, options.batch_size)
+
+
+def _clips(options: argparse.Namespace, bench: Workbench) -> ClipSet:
+    spec = registry.model_spec(options.model)
+    if options.clips is None:
+        return clip_set_from_site(spec.dataset, bench.site)
+    names = [str(number) for number in range(spec.class_count)]
+    return clip_set_from_list(options.clips, names, name=options.clips.stem)

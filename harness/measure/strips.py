@@ -1,0 +1,34 @@
+"""What the page shows of the clips on which a device and PyTorch disagree, as values."""
+
+from collections.abc import Mapping
+
+from harness.measure.measurement import Measurement
+
+
+class Strip(Measurement):
+    """One flipped clip.
+
+    Attributes:
+        clip_id, label, reference_class, device_class: as in the comparison.
+        reference_margin, device_margin: score of the best class less the second's; None without an
+            answer.
+        jpeg: the frames that the model saw side by side, base64; empty if they cannot be shown.
+        missing: why they cannot; empty if they are there.
+    """
+
+    clip_id: str
+    label: int
+    reference_class: int
+    device_class: int
+    reference_margin: float | None
+    device_margin: float | None
+    jpeg: str = ""
+    missing: str = ""
+
+
+class Strips(Measurement):
+    """The first flipped clips of a comparison, and the names of their classes by number."""
+
+    flip_count: int
+    class_names: Mapping[str, str]
+    strips: tuple[Strip, ...]

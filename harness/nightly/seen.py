@@ -1,0 +1,35 @@
+"""What the history has seen: the digest of what a run measured, so that none comes back as another."""
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.errors import HistoryError
+from harness.record.record import Record
+from harness.spec import digest_from_json
+
+TABLE = "CREATE TABLE IF NOT EXISTS contents (digest TEXT PRIMARY KEY, run_id TEXT NOT NULL) STRICT"
+# What an old run gets anew where somebody passes it off as another one.
+_NAMES = {"run_id", "started", "binding", "raw"}
+
+
+def refuse_seen(
+    file: sqlite3.Connection, path: Path, run_id: str, records: Sequence[Record]
+) -> None:
+    """Remember what a run measured, and how long each check took, to all digits.
+
+    Raises:
+        HistoryError: a run of another id has measured the very same.
+    """
+    if not any(record.measurement is not None for record in records):
+        return
+    content = sorted((record.id, record.model_dump_json(exclude=_NAMES)) for record in records)
+    digest = digest_from_json(content)
+    file.execute(TABLE)
+    known = file.execute("SELECT run_id FROM contents WHERE digest = ?", (digest,)).fetchone()
+    if known is not None and known[0] != run_id:
+        raise HistoryError(
+            f"{path} has the content of run {run_id} already, as run {known[0]}: the same numbers "
+            "and durations to the last digit; it is that run under another name, and not added"
+        )
+    file.execute("INSERT OR REPLACE INTO contents VALUES (?, ?)", (digest, run_id))

@@ -1,0 +1,72 @@
+"""What a run was asked to do, where, and under which contract: its ``run.json``."""
+
+import datetime
+import secrets
+from collections.abc import Mapping
+from typing import Literal
+
+from harness.measure.measurement import Measurement
+
+FACTS = "run.json"
+# What run.json learns when a run is over; all else stands from the start and binds the records.
+LATE = frozenset({"environment_after", "excused", "broken", "is_over"})
+
+
+class RunFacts(Measurement):
+    """What a run was asked to do, and under which contract.
+
+    Attributes:
+        run_id: of the run.
+        tier: that was run.
+        started: UTC, ISO 8601.
+        command: that was typed.
+        sessions, budget_minutes: which timing could use of each cell beyond the tier's; 0: none.
+        thresholds_digest: sha256 of the contract.
+        environment: the facts of the machine.
+        environment_after: the same once the run is over; empty before.
+        required: ids of the checks that had to pass.
+        excused: those of them that need not, as their device is absent and nobody named it; known
+            when the run is over.
+        broken: what went wrong outside of the records, by test; known when the run is over.
+        is_over: whether it came to its end, red or green.
+        nonce: made up when the run started, in hexadecimal: it tells this run's raw files and records
+            from those of any other run. Empty in runs of suites that did not bind their records.
+    """
+
+    schema_version: Literal[1] = 1
+    run_id: str
+    tier: str
+    started: str
+    command: tuple[str, ...]
+    sessions: int = 0
+    budget_minutes: float = 0.0
+    thresholds_digest: str
+    environment: Mapping[str, str]
+    environment_after: Mapping[str, str] = {}
+    required: tuple[str, ...] = ()
+    excused: tuple[str, ...] = ()
+    broken: Mapping[str, str] = {}
+    is_over: bool = False
+    nonce: str = ""
+
+    @property
+    def started_on(self) -> datetime.date:
+        """The day in UTC on which it was started, by which its waivers are reviewed."""
+        return datetime.datetime.fromisoformat(self.started).date()
+
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """What stands against the run whatever its records say."""
+        if self.is_over:
+            return self.broken
+        return {**self.broken, "(run)": "it was stopped, or broke, before its end"}
+
+    @property
+    def must_pass(self) -> tuple[str, ...]:
+        """Ids of the checks without which the run is not green."""
+        return tuple(name for name in self.required if name not in self.excused)
+
+
+def new_nonce() -> str:
+    """Return what tells a run from any other."""
+    return secrets.token_hex(16)

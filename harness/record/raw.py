@@ -1,0 +1,55 @@
+"""The raw files of a run, ``raw/<digest>``: arrays, times and frames that its verdicts rest on.
+
+The digest is the sha256 of the run's nonce and the content, so that a file of another run does not
+fit. Runs of suites that had no nonce have an empty one: there it is the sha256 of the file.
+"""
+
+import dataclasses
+import hashlib
+import os
+from pathlib import Path
+
+from harness.errors import RecordError
+
+
+@dataclasses.dataclass(frozen=True)
+class RawFiles:
+    """The folder of a run's raw files; ``nonce`` is that of the run, in hexadecimal."""
+
+    folder: Path
+    nonce: str = ""
+
+    def keep(self, content: bytes, suffix: str) -> str:
+        """Store a file and return its digest."""
+        digest = self.digest(content)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / f"{digest}{suffix}", content)
+        return digest
+
+    def read(self, digest: str) -> bytes:
+        """Return the content of a file, as it was when the run stored it.
+
+        Raises:
+            RecordError: it is missing, cannot be read, was changed, or is of another run.
+        """
+        found = sorted(self.folder.glob(f"{digest}.*"))
+        if not found:
+            raise RecordError(f"raw file {digest} is missing in {self.folder}")
+        try:
+            content = found[0].read_bytes()
+        except OSError as error:
+            raise RecordError(f"{found[0]} cannot be read: {error.strerror}") from error
+        if self.digest(content) != digest:
+            raise RecordError(f"{found[0]} changed since the run, or is from another run")
+        return content
+
+    def digest(self, content: bytes) -> str:
+        """Return the sha256 of the nonce and a content."""
+        return hashlib.sha256(bytes.fromhex(self.nonce) + content).hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file at once, as another process may read it at any time."""
+    temp = path.with_name(f".{path.name}.{os.getpid()}")
+    temp.write_bytes(content)
+    temp.replace(path)
