@@ -1,9 +1,9 @@
 """The nightly history: one SQLite file that many nights, processes and hosts share.
 
-A run is added in one transaction, once: a second time changes nothing, and another content under
-the same id, or the same under another, is refused. The journal is SQLite's rollback journal, since its write-ahead log does not
-work on shared file systems; a writer that is killed leaves the file as it was. The schema is
-described in ``docs/nightly.md``.
+A run is added in one transaction, once: a second time changes nothing; another content under the
+same id, or the same under another, is refused. The journal is SQLite's rollback journal, since its
+write-ahead log does not work on shared file systems; a writer that is killed leaves the file as it
+was. The schema is described in ``docs/nightly.md``.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HistoryError
-from harness.nightly.seen import refuse_seen
+from harness.nightly.seen import refuse_seen, stored_digest
 from harness.nightly.series import (
     Point,
     Series,
@@ -29,7 +29,7 @@ from harness.nightly.series import (
     host_class,
     values_from_record,
 )
-from harness.record.record import RECORDS, Record, RunDirectory, RunFacts
+from harness.record.record import Record, RunDirectory, RunFacts
 from harness.spec import Status
 
 __all__ = ["Appended", "History", "Night", "Point", "Series", "SeriesKey"]
@@ -104,7 +104,7 @@ class History:
         now = now or datetime.datetime.now(datetime.UTC)
         self._refuse(facts, now)
         values = [_checked(record, self.path) for record in records]
-        digest = _digest(run)
+        digest = stored_digest(run)
         query = "SELECT digest, note FROM runs WHERE run_id = ?"
         with self._open(to_write=True) as file:
             known = file.execute(query, (facts.run_id,)).fetchone()
@@ -234,12 +234,6 @@ class History:
 
 def _fits(name: str, pattern: str) -> bool:
     return any(fnmatch.fnmatchcase(text, pattern) for text in (name, name.partition("@")[0]))
-
-
-def _digest(run: RunDirectory) -> str:
-    """Return the sha256 of what is judged: raw files are named in the records by theirs."""
-    parts = [(run.root / name).read_bytes() for name in ("run.json", RECORDS)]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 def _utc(text: str) -> str:

@@ -1,16 +1,24 @@
 """What the history has seen: the digest of what a run measured, so that none comes back as another."""
 
+import hashlib
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import HistoryError
-from harness.record.record import Record
+from harness.record.facts import FACTS
+from harness.record.record import RECORDS, Record, RunDirectory
 from harness.spec import digest_from_json
 
 TABLE = "CREATE TABLE IF NOT EXISTS contents (digest TEXT PRIMARY KEY, run_id TEXT NOT NULL) STRICT"
 # What an old run gets anew where somebody passes it off as another one.
 _NAMES = {"run_id", "started", "binding", "raw"}
+
+
+def stored_digest(run: RunDirectory) -> str:
+    """Return the sha256 of what is judged: raw files are named in the records by theirs."""
+    parts = [(run.root / name).read_bytes() for name in (FACTS, RECORDS)]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 def refuse_seen(

@@ -24,14 +24,8 @@ from harness.host.environment import environment_facts
 from harness.host.site import Site, load_site
 from harness.nightly.history import History
 from harness.record.benchmark_json import write_benchmark_json
-from harness.record.record import (
-    Record,
-    RunDirectory,
-    RunFacts,
-    new_nonce,
-    new_run_directory,
-    run_folder,
-)
+from harness.record.facts import RunFacts, new_nonce
+from harness.record.record import Record, RunDirectory, new_run_directory, run_folder
 from harness.report.write import report_lines
 from harness.spec import Status
 

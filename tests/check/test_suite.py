@@ -399,7 +399,7 @@ def after_accuracy(clean, make_suite, cache, in_process):
 def test_timed_answers_are_held_against_the_accuracy_run(after_accuracy):
     record = after_accuracy()
     assert record.verdict.status is Status.PASS, record.verdict.reason
-    assert record.measurement["clips_compared"] == 12
+    assert record.measurement.clips_compared == 12
     assert "answers as in the accuracy run on 12 clips" in record.verdict.reason
 
 
@@ -584,7 +584,7 @@ def test_an_unreadable_clip(clean, make_suite, cache, in_process, broken_clips):
     name = broken_clips.clips[0].id
     record = suite.check(CELL, "accuracy")
     assert_red(record, Status.INVALID, f"1 clips could not be read .*{name}")
-    assert record.measurement["join"]["unreadable"].keys() == {name}
+    assert record.measurement.join.unreadable.keys() == {name}
     for check in ("parity", "throughput"):
         assert_red(suite.check(CELL, check), Status.ERROR, f"ClipError: .* needs clip {name}")
 
@@ -633,7 +633,7 @@ def test_the_node_that_a_stage_changed_is_named(make_suite, own_cache, in_proces
     record = make_suite(own_cache).check(CELL, "parity")
     assert_red(record, Status.FAIL, "onnx_to_simplified .*; first divergent node: ")
     assert tampered[0] in record.verdict.reason
-    assert tampered[0] in record.measurement["first_divergent_node"]
+    assert tampered[0] in record.measurement.first_divergent_node
 
 
 def test_a_simplified_file_that_does_not_load(make_suite, own_cache, in_process, monkeypatch):
@@ -686,7 +686,7 @@ def test_the_search_begins_with_the_input_that_is_off_most(
     record = suite.check(CELL, "parity")
     assert_red(record, Status.FAIL, "simplified_to_device")
     fifth = suite.bench.clip_set("nonlocal_tiny").clips[5]
-    assert record.measurement["input_ids"][5] == fifth.id
+    assert record.measurement.input_ids[5] == fifth.id
     expected = sample_from_clip(fifth, suite.bench.model("nonlocal_tiny").protocol).tensor
     assert len(feeds) == 2
     for feed in feeds:

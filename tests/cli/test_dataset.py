@@ -70,8 +70,8 @@ def test_the_whole_set_passes_and_the_record_names_the_manifest(disk, layout, su
     assert record.verdict.status is Status.PASS, record.verdict.reason
     manifest = read_manifest(disk / f"{layout}.manifest")
     assert record.subjects["clips"] == manifest.digest
-    assert record.measurement["clip_set_digest"] == manifest.digest
-    assert record.measurement["top1"]["k"] == 16
+    assert record.measurement.clip_set_digest == manifest.digest
+    assert record.measurement.top1.k == 16
     assert not list((suite.bench.site.cache_dir / "partial").glob("*.scores"))
 
 

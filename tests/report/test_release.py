@@ -13,6 +13,7 @@ from harness.errors import BuildError, DeviceAbsent, RecordError
 from harness.record.record import RunDirectory
 from harness.report.release import signoff_schema
 from harness.report.values import Release
+from tests.made import bind
 
 
 def kinds(release):
@@ -152,6 +153,7 @@ def test_a_pass_that_its_measurement_does_not_bear_out_is_found(whole, decide):
     record["measurement"]["problems"] = ["a node of another domain"]
     lines[place] = json.dumps(record)
     (run.root / "records.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    bind(run.root)
     release = decide(run)
     assert kinds(release) == ["unfounded"]
     assert "comes to fail: 1 problem(s)" in text(release)
