@@ -22,6 +22,7 @@ from harness.host.site import load_site
 from harness.record.record import new_run_directory
 from harness.registry import device, model_spec
 from harness.spec import CHECKS, Artifact, Cell, OnnxModel, TensorSpec
+from tests.made import run_facts
 
 CLIPS = 16
 CELL = Cell("nonlocal_tiny", "cpu", 4)
@@ -321,7 +322,9 @@ def make_suite(thresholds, fitted, clip_set, tmp_path_factory):
             find_device=lambda name: doubles.get(name) or device(name),
         )
         bench.clip_set = functools.cache(lambda name: clips)
-        return Suite(thresholds, "nightly", bench, new_run_directory(site.run_root))
+        run = new_run_directory(site.run_root)
+        run.write_facts(run_facts(run, thresholds))
+        return Suite(thresholds, "nightly", bench, run)
 
     return make
 

@@ -14,7 +14,7 @@ from harness.measure.accuracy import accuracy_measurement
 from harness.measure.export import ExportMeasurement
 from harness.measure.parity import InputCounts, ParityMeasurement
 from harness.measure.throughput import session_timing, throughput_measurement
-from harness.record.record import Record, binding_of
+from harness.record.record import Record, RunFacts, binding_of
 from harness.spec import Status
 
 ROOT = Path(harness.__file__).parent.parent
@@ -51,6 +51,19 @@ def bind(root):
     records = [json.loads(line) for line in path.read_text().splitlines()]
     bound = [{**one, "binding": binding_of(facts, one)} for one in records]
     path.write_text("".join(json.dumps(one) + "\n" for one in bound))
+
+
+def run_facts(run, thresholds):
+    """Make what a run is started with."""
+    return RunFacts(
+        run_id=run.id,
+        tier="nightly",
+        started="2026-01-01T00:00:00+00:00",
+        command=("pytest",),
+        thresholds_digest=thresholds.digest,
+        environment={},
+        nonce="ab" * 16,
+    )
 
 
 def measured(check):
