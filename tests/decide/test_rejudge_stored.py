@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.contract.thresholds import thresholds_from_file
+from harness.contract.thresholds import stored_thresholds
 from harness.decide.rejudge import judged_today
 from harness.record.record import RunDirectory
 from tests.made import ROOT
@@ -18,7 +18,7 @@ BEFORE = Path(__file__).parents[1] / "record" / "run_before_binding"
 
 def test_a_run_of_an_earlier_suite_gets_the_verdicts_that_it_had():
     stored = [json.loads(line) for line in (BEFORE / "records.jsonl").read_text().splitlines()]
-    thresholds = thresholds_from_file(ROOT / "thresholds.toml")
+    thresholds = stored_thresholds(BEFORE / "thresholds.toml")
     facts, records, decision = judged_today(RunDirectory(BEFORE), thresholds)
     now = {record.check: str(record.verdict.status) for record in records}
     assert now == {one["check"]: one["verdict"]["status"] for one in stored}
