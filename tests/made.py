@@ -76,7 +76,9 @@ def measured(check):
             return ParityMeasurement(input_ids=(), input_counts=InputCounts(), edges=())
         case "accuracy":
             preds = Predictions(("a",), np.array([[[0.0, 1.0]]], np.float32))
-            return accuracy_measurement(preds, ClipSet("s", (Clip("a", Path("a"), 1),), ("x", "y")))
+            return accuracy_measurement(
+                preds, ClipSet("s", (Clip("a", Path("a"), 1),), ("x", "y"), "d" * 64)
+            )
         case _:
             return throughput_measurement([session_timing([1.0])], 1)
 
