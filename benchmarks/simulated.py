@@ -12,6 +12,7 @@ from pathlib import Path
 from harness.contract.thresholds import Thresholds
 from harness.decide.rejudge import rejudged
 from harness.judge import Verdict
+from harness.measure.host_turns import Turns
 from harness.measure.throughput import (
     SessionTiming,
     ThroughputMeasurement,
@@ -108,14 +109,16 @@ def simulated_throughput(thresholds: Thresholds, cell: Cell, speed: float) -> Th
 def simulated_sessions(thresholds: Thresholds, cell: Cell, speed: float) -> list[SessionTiming]:
     """Return sessions that all run at ``speed`` times the golden of the contract."""
     reference = thresholds.limits(cell).throughput
-    beside: list[float] = []
-    query_ms = 10.0
-    if reference.against == "pytorch":
-        beside = [reference.golden * speed * query_ms] * QUERIES
-    else:
-        query_ms = 1000.0 * cell.batch / (reference.golden * speed)
+    turns = None
+    query_ms = 1000.0 * cell.batch / (reference.golden * speed)
+    if reference.is_beside_pytorch:
+        query_ms = 10.0
+        turns = Turns(
+            processor_ms=(query_ms,) * QUERIES,
+            pytorch_processor_ms=(reference.golden * speed * query_ms,) * QUERIES,
+        )
     times = [query_ms] * QUERIES
-    return [session_timing(times, times, (), beside) for _ in range(SESSIONS)]
+    return [session_timing(times, times, (), turns) for _ in range(SESSIONS)]
 
 
 def lines_of(sessions: Sequence[SessionTiming]) -> bytes:

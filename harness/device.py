@@ -168,8 +168,11 @@ class Device(Protocol):
         """
         ...
 
-    def open(self, model: DeviceModel) -> Session:
+    def open(self, model: DeviceModel, threads: int | None = None) -> Session:
         """Load a built model.
+
+        ``threads`` is how many of the host's compute, all by default; a device with processors of
+        its own takes no notice.
 
         Raises:
             RunError: the model cannot be loaded.

@@ -105,7 +105,7 @@ class FakeDevice(Device):
         shutil.copyfile(onnx.artifact.path, target)
         return {"double": True}
 
-    def open(self, model: DeviceModel) -> FakeSession:
+    def open(self, model: DeviceModel, threads: int | None = None) -> FakeSession:
         """Return a session of ``function``."""
         self._show_fault()
         return FakeSession(self.function, self.latency_s)
@@ -192,6 +192,6 @@ class FaultyDevice(Device):
         """Return the ONNX file that the device runs."""
         return self.device.onnx_inside(model)
 
-    def open(self, model: DeviceModel) -> FaultySession:
+    def open(self, model: DeviceModel, threads: int | None = None) -> FaultySession:
         """Open a session and spoil it."""
-        return FaultySession(self.device.open(model), self.make_fault())
+        return FaultySession(self.device.open(model, threads), self.make_fault())

@@ -55,7 +55,7 @@ top1_agreement = 0.9
 top5_overlap = 0.8
 source = "clean"
 [devices]
-cpu = { unit = "x PyTorch", definition = "device", scope = "host", against = "pytorch", implausible = 1000.0 }
+cpu = { unit = "x PyTorch", definition = "processor", scope = "host", against = "pytorch", implausible = 1000.0 }
 cuda = { unit = "clips/s", definition = "device", scope = "host" }
 ascend310p = { unit = "clips/s", definition = "device", scope = "host" }
 [models.nonlocal_tiny]

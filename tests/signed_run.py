@@ -15,6 +15,7 @@ from harness.contract.thresholds import thresholds_from_file
 from harness.judge.measurement import rejudge
 from harness.measure.accuracy import accuracy_measurement
 from harness.measure.export import ExportMeasurement
+from harness.measure.host_turns import Turns
 from harness.measure.parity import ChainScores, InputCounts, parity_measurement
 from harness.measure.throughput import session_timing, throughput_measurement
 from harness.record.npz import npz_from_labels, npz_from_predictions
@@ -64,10 +65,18 @@ def parity(offset=0.0):
     return measurement, {"scores": (file.getvalue(), ".npz")}
 
 
-def throughput(factor=4.5):
+def throughput(factor=3.24):
     base = np.linspace(1.0, 1.1, 70)
     timings = [
-        session_timing(list(base + tiny), list(base + tiny), [2.0, 2.1], list(base * factor))
+        session_timing(
+            list(base + tiny),
+            list(base + tiny),
+            [2.0, 2.1],
+            Turns(
+                processor_ms=tuple((base + tiny).tolist()),
+                pytorch_processor_ms=tuple((base * factor).tolist()),
+            ),
+        )
         for tiny in (0.0, 0.001)
     ]
     lines = "\n".join(timing.model_dump_json() for timing in timings).encode()

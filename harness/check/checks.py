@@ -179,8 +179,8 @@ def timed_sessions(context: Context) -> Generator[SessionTiming, None, None]:
         model = bench.device_model(cell)
     plan = context.tier.timing_for(cell)
     settings = LoopSettings(plan.warmup_queries, plan.min_queries, plan.min_seconds)
-    against = limits.throughput.against
-    beside = (bench.weights(cell.model).path,) if against == "pytorch" else None
+    is_host = limits.throughput.is_beside_pytorch
+    beside = (bench.weights(cell.model).path,) if is_host else None
     with bench.chip(cell.device, is_alone=True) as device:
         preds, timed = context.accuracy_predictions(), _timed_clips(context)
         expected = expected_answers(preds, timed.clips, limits.parity, context.smallest)

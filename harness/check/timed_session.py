@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.build import torch_model
+from harness.check.host_timing import HostWatch, time_turns
 from harness.clips import Clip, ClipSet, Predictions, Sample
 from harness.data.loading import Unreadable, crops_from_clip, sample_from_clip
 from harness.data.store import CropStore
@@ -18,11 +17,12 @@ from harness.data.transforms import Crops, batch_rows
 from harness.device import Device, LoopSettings, Session
 from harness.errors import ClipError
 from harness.host.child_process import keep_freed_memory
-from harness.host.environment import cpu_note, cpu_state
+from harness.host.clocks import read_clocks
 from harness.judge.limits import ParityLimits
 from harness.measure.scores import FLOAT32_SMALLEST_NORMAL as SMALLEST
 from harness.measure.scores import crop_mean, scores_from_output
-from harness.measure.throughput import SessionTiming, interleaved, measure_session, session_timing
+from harness.measure.throughput import SessionTiming, session_timing
+from harness.measure.timing import measure_session
 from harness.predict.run import declared_output, feed_from_samples
 from harness.spec import DeviceModel, Feed, InputProtocol, ModelSpec
 
@@ -30,8 +30,8 @@ Scores = npt.NDArray[Any]
 
 # A device repeats itself up to the rounding of sums in another order.
 SAME_OUTPUT_RELATIVE = 1e-3
-# Queries from clip to class take longest and vary least.
-E2E_SHARE = 4
+# Of queries and time, for what is not judged.
+SHARE = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,20 +77,6 @@ def expected_answers(
     return Expected(scores, limits, smallest)
 
 
-class _KeepingEnds:
-    """A query of one feed that keeps what the first one and the last one computed."""
-
-    def __init__(self, session: Session, feed: Feed) -> None:
-        self._session = session
-        self._feed = feed
-        self.first: Feed = {}
-        self.last: Feed = {}
-
-    def __call__(self) -> None:
-        self.last = self._session.run(self._feed)
-        self.first = self.first or self.last
-
-
 class _Answers:
     """The latest timed scores [crop, class] of each clip."""
 
@@ -126,7 +112,8 @@ def time_session(
         timed: inputs. One batch serves the device alone and with copies, and comes from the tensor
             store where it is; from clip to class, each is decoded from its file.
         settings: how long each definition is timed.
-        beside_pytorch: the checkpoint, to time PyTorch in turns with the device; None for not.
+        beside_pytorch: of a host, the checkpoint of PyTorch, which is timed in turns with it; None
+            of a device with processors of its own.
         expected: what the accuracy run said of the clips; None where it has not run.
 
     Raises:
@@ -135,37 +122,37 @@ def time_session(
         InvalidMeasurement: the clock is broken.
     """
     keep_freed_memory()
-    before = cpu_state()
+    watch = HostWatch(read_clocks)
     spec, batch = model.onnx.spec, model.onnx.batch
     batches = _batches(spec, batch, timed)
     ids, feed = next(batches)
-    session = device.open(model)
     answers = _Answers(spec, batch, SMALLEST if expected is None else expected.smallest)
+    # A host is judged by the turns; what the wall clock says is shown, and need not take long.
+    wall = settings if beside_pytorch is None else _fewer(settings, settings.warmup_queries)
+    session = device.open(model)
     try:
         untimed = session.run(feed) if beside_pytorch is None else {}
-        loop = session.loop(feed, settings)
-        last = loop.output
-        device_io_ms, pytorch_ms = loop.device_io_ms, tuple[float, ...]()
-        if beside_pytorch is not None:
-            io_query = _KeepingEnds(session, feed)
-            query = _pytorch_query(spec, beside_pytorch[0], feed)
-            block = min(settings.min_queries, 5)
-            # The loop before has warmed the session.
-            device_io_ms, pytorch_ms = interleaved(
-                io_query, query, settings, block_queries=block, is_a_warm=True
-            )
-            # The first of them is not timed.
-            untimed, last = io_query.first, io_query.last
-        e2e_ms = measure_session(_e2e_query(session, answers, batches), _fewer(settings))
+        start = read_clocks()
+        loop = session.loop(feed, wall)
+        used = read_clocks().since(start)
+        e2e_ms = measure_session(_e2e_query(session, answers, batches), _fewer(settings, 0))
     finally:
         session.close()
+    turns, host_use, last = None, None, loop.output
+    if beside_pytorch is not None:
+        turns, query = time_turns(device, model, beside_pytorch[0], feed, settings, read_clocks)
+        untimed, last, host_use = query.first, query.last, watch.host_use(used)
     looks = [_is_same(output, untimed) for output in (loop.output, last)]
     if loop.output is not None and all(looks):
         answers.add(ids, loop.output)
-    timing = session_timing(loop.device_ms, device_io_ms, e2e_ms, pytorch_ms, _all_known(looks))
-    host = cpu_note(before, cpu_state())
-    notes = (*loop.notes, host) if host else loop.notes
-    timing = timing.model_copy(update={"problems": loop.problems, "notes": notes})
+    timing = session_timing(loop.device_ms, loop.device_io_ms, e2e_ms, turns, _all_known(looks))
+    timing = timing.model_copy(
+        update={
+            "host_use": host_use,
+            "problems": (*loop.problems, *watch.problems()),
+            "notes": tuple(filter(None, (*loop.notes, watch.note()))),
+        }
+    )
     return timing if expected is None else _held_against(timing, answers.scores, expected)
 
 
@@ -222,19 +209,11 @@ def _all_known(looks: Sequence[bool | None]) -> bool | None:
     return all(known) if known else None
 
 
-def _pytorch_query(spec: ModelSpec, checkpoint: Path | None, feed: Feed) -> Callable[[], object]:
-    import torch
-
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    model = torch_model.torch_model_from_spec(spec, checkpoint)
-    return lambda: torch_model.run_torch(model, spec, feed)
-
-
-def _fewer(settings: LoopSettings) -> LoopSettings:
+def _fewer(settings: LoopSettings, warmup_queries: int) -> LoopSettings:
     return LoopSettings(
-        warmup_queries=0,  # by then the session is warm
-        min_queries=max(2, settings.min_queries // E2E_SHARE),
-        min_seconds=settings.min_seconds / E2E_SHARE,
+        warmup_queries=warmup_queries,
+        min_queries=max(2, settings.min_queries // SHARE),
+        min_seconds=settings.min_seconds / SHARE,
     )
 
 

@@ -32,6 +32,7 @@ from harness.contract.toml import literal
 from harness.contract.written import written_row
 from harness.decide.waivers import said
 from harness.errors import InputError, InvalidMeasurement
+from harness.host.busy import busy_processes
 from harness.host.environment import environment_facts
 from harness.spec import Cell
 
@@ -64,6 +65,8 @@ def add_commands(commands: Any) -> None:
     added.add_argument("--runs", type=_several, default=10, metavar="N", help="default: 10")
     text = "of a run, at least the tier's sessions_min; default: its sessions_max"
     added.add_argument("--sessions", type=_several, metavar="N", help=text)
+    text = "keep N processes busy in every second run, so that the numbers hold on a busy host too"
+    added.add_argument("--load", type=int, default=0, metavar="N", help=text)
     added.add_argument("--tier", default=DEFAULT_TIER, help=f"default: {DEFAULT_TIER}")
     add_thresholds(added)
 
@@ -110,14 +113,14 @@ def _calibrate(options: argparse.Namespace) -> int:
     _, tables = tables_from_toml(options.thresholds)
     cells = _cells(thresholds, options.tier, options.cells)
     bench = workbench_of(options)
-    source, status, last = _print_source(tables["sources"], options.runs), 0, ""
+    source, status, last = _print_source(tables["sources"], options.runs, options.load), 0, ""
     for cell in cells:
         if cell.pair != last:
             print(f"\n[models.{cell.model}.devices.{cell.device}.throughput]")
         last = cell.pair
         context = Context(cell, bench, thresholds.tier(options.tier), thresholds.limits(cell))
         try:
-            found = _calibrated(context, options.runs, options.sessions)
+            found = _calibrated(context, options)
             row = written_row(tables, cell)
             text = calibrated_row(row, found, context.limits.throughput, source)
             print(f"bs{cell.batch} = {text}", flush=True)
@@ -128,10 +131,12 @@ def _calibrate(options: argparse.Namespace) -> int:
     return status
 
 
-def _print_source(sources: Mapping[str, str], run_count: int) -> str:
+def _print_source(sources: Mapping[str, str], run_count: int, load: int) -> str:
     """Print where all rows come from, and return the key that they name it by."""
     today = datetime.datetime.now(datetime.UTC).date()
-    text = calibration_source(f"{today}, {environment_facts()['cpu.model']}", run_count)
+    beside = f", every second run beside {load} busy process(es)" if load else ""
+    made = f"{today}, {environment_facts()['cpu.model']}{beside}"
+    text = calibration_source(made, run_count)
     names = (f"calibrated_{today:%Y_%m_%d}{suffix}" for suffix in ("", *ascii_lowercase))
     key = next(name for name in names if name not in sources)
     print(f"[sources]\n{key} = {literal(text)}")
@@ -147,12 +152,14 @@ def _cells(thresholds: Thresholds, tier: str, patterns: Sequence[str]) -> tuple[
     return tuple(cell for cell in cells if matches(cell.id, patterns))
 
 
-def _calibrated(context: Context, run_count: int, session_count: int | None) -> Calibration:
+def _calibrated(context: Context, options: argparse.Namespace) -> Calibration:
     """Time the A/A runs of one cell."""
     cell, plan = context.cell, context.tier.timing_for(context.cell)
-    count, runs = max(2, plan.sessions_min, session_count or plan.sessions_max), []
-    for number in range(1, run_count + 1):
-        context.bench.progress.say(f"{cell.id}: A/A run {number} of {run_count}")
-        with contextlib.closing(timed_sessions(context)) as sessions:
+    count, runs = max(2, plan.sessions_min, options.sessions or plan.sessions_max), []
+    for number in range(1, options.runs + 1):
+        load = 0 if number % 2 else options.load
+        beside = f", {load} busy process(es)" if load else ""
+        context.bench.progress.say(f"{cell.id}: A/A run {number} of {options.runs}{beside}")
+        with busy_processes(load), contextlib.closing(timed_sessions(context)) as sessions:
             runs.append(list(itertools.islice(sessions, count)))
     return calibration_from_runs(runs, cell.batch, context.limits.throughput, plan.sessions_min)

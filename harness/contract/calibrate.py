@@ -19,6 +19,13 @@ from harness.spec import Status
 Run = Sequence[SessionTiming]
 RUNS_MIN = 2
 STEPS = 100
+# Of a host: half way between the same build and one that is 15 % slower.
+HOST_TOLERANCE = 0.07
+HOST_TOLERANCE_MAX = 0.12
+# A few sessions may agree by chance.
+SPREAD_MIN = 0.01
+# What is left of the speed of every thread where a floor for it is set.
+SPEEDUP_SHARE = 0.7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +34,13 @@ class Calibration:
 
     Attributes:
         golden: median of the sessions' speeds, in the unit of the reference.
-        tolerance: least hundredth at which every run passes; None where none below 1 does.
+        tolerance: least hundredth at which every run passes, of a host at least 0.07; None where
+            none below 1 does.
         run_count: A/A runs.
         session_count: sessions of all runs.
-        spread: standard deviation of the sessions' speeds over their mean.
+        spread: standard deviation of the sessions' speeds, relative.
+        speedup: of every thread over one by the wall clock, in the quiet sessions; None where there
+            is none.
     """
 
     golden: float
@@ -38,6 +48,7 @@ class Calibration:
     run_count: int
     session_count: int
     spread: float
+    speedup: float | None
 
 
 def calibration_from_runs(
@@ -60,15 +71,19 @@ def calibration_from_runs(
             f"time at least {RUNS_MIN} runs of {max(2, sessions_min)} sessions"
         )
     speeds = [speed for run in runs for speed in _speeds(run, batch, reference)]
-    golden = _rounded(median(speeds))
-    trial = reference.model_copy(update={"golden": golden})
+    golden, spread = _rounded(median(speeds)), _spread(speeds)
+    known = {"spread": _rounded(max(spread, SPREAD_MIN))} if reference.is_beside_pytorch else {}
+    trial = reference.model_copy(update={"golden": golden, "speedup_min": None, **known})
     prefixes = [_prefixes(run, batch) for run in runs]
+    looks = [look for run in prefixes if (look := run[-1].host) is not None]
+    speedups = [look.speedup for look in looks if look.speedup is not None]
     return Calibration(
         golden=golden,
         tolerance=_least_tolerance(prefixes, trial, sessions_min),
         run_count=len(runs),
         session_count=len(speeds),
-        spread=_spread(speeds),
+        spread=spread,
+        speedup=median(speedups) if speedups else None,
     )
 
 
@@ -105,15 +120,31 @@ def calibrated_row(
             f"no tolerance below 1 lets all {found.run_count} A/A runs pass (spread "
             f"{100 * found.spread:.1f} %); time longer sessions, or more, on a quiet machine"
         )
+    if reference.is_beside_pytorch and found.tolerance > HOST_TOLERANCE_MAX:
+        raise InvalidMeasurement(
+            f"a tolerance of {found.tolerance} is above {HOST_TOLERANCE_MAX}, so a build 15 % slower "
+            f"could pass (spread {100 * found.spread:.1f} %); time longer sessions, or more"
+        )
     keys = {
         **(row or reference.model_dump(include={"unit", "definition", "scope"})),
         "golden": found.golden,
         "tolerance": found.tolerance,
+        **_of_a_host(reference, found),
         **_one_chip(reference),
         "source": source,
     }
     spread = f"{found.session_count} sessions, spread {100 * found.spread:.2f} %"
     return f"{literal(keys)}  # {spread}"
+
+
+def _of_a_host(reference: ThroughputReference, found: Calibration) -> dict[str, object]:
+    """Return what a host is judged by as well: the spread, and what every thread is worth."""
+    if not reference.is_beside_pytorch:
+        return {}
+    keys: dict[str, object] = {"spread": _rounded(max(found.spread, SPREAD_MIN))}
+    if found.speedup is not None:
+        keys["speedup_min"] = round(SPEEDUP_SHARE * found.speedup, 2)
+    return keys
 
 
 def _one_chip(reference: ThroughputReference) -> dict[str, object]:
@@ -152,7 +183,8 @@ def _least_tolerance(
     sessions_min: int,
 ) -> float | None:
     """Return the least hundredth at which every run ends in a pass, judged as the suite judges."""
-    for step in range(STEPS):
+    least = round(STEPS * HOST_TOLERANCE) if trial.is_beside_pytorch else 0
+    for step in range(least, STEPS):
         reference = trial.model_copy(update={"tolerance": step / STEPS})
         if all(_passes(run, reference, sessions_min) for run in prefixes):
             return step / STEPS
@@ -171,9 +203,9 @@ def _passes(
 
 
 def _spread(values: Sequence[float]) -> float:
-    mean = math.fsum(values) / len(values)
-    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return math.sqrt(variance) / mean
+    logs = [math.log(value) for value in values]
+    mean = math.fsum(logs) / len(logs)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in logs) / (len(logs) - 1))
 
 
 def _rounded(value: float) -> float:

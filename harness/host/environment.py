@@ -9,12 +9,13 @@ import importlib.metadata
 import os
 import platform
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from harness.host.clocks import Reading
 from harness.host.suite_code import UNKNOWN, contract_facts, suite_facts
 
-__all__ = ["UNKNOWN", "CpuState", "cpu_note", "cpu_state", "environment_facts"]
+__all__ = ["UNKNOWN", "CpuState", "cpu_note", "cpu_state", "environment_facts", "is_host_quiet"]
 
 PACKAGES = (
     "torch",
@@ -35,6 +36,13 @@ OPENCV_PACKAGES = (
     "opencv-python",
 )
 ISA_FLAGS = ("avx2", "avx512f", "avx512_vnni", "amx_tile", "asimd", "sve")
+# Of the first line of /proc/stat: user, nice, system, irq, softirq; and what a hypervisor took.
+BUSY_COLUMNS = (1, 2, 3, 6, 7)
+STEAL_COLUMNS = (8,)
+# Others may take as much of all processors, and the processor as often from this process, while
+# a host still counts as quiet.
+QUIET_SHARE = 0.05
+QUIET_SWITCHES_PER_S = 50.0
 
 _CONTAINER_WORDS = ("docker", "containerd", "kubepods", "libpod", "lxc")
 
@@ -45,7 +53,7 @@ class CpuState:
 
     Two states around a timed run show by their difference whether it was disturbed: ``throttled_*``
     counts how often and how long the quota of the control group stopped it, ``steal_s`` how long
-    another virtual machine had the CPU.
+    another virtual machine had the CPU, ``busy_s`` how long all CPUs together worked for anybody.
     """
 
     load_1min: float | None
@@ -55,6 +63,7 @@ class CpuState:
     steal_s: float | None
     governor: str | None
     frequency_mhz: float | None
+    busy_s: float | None = None
 
 
 def environment_facts(contract: Path | None = None, root: Path = Path("/")) -> Mapping[str, str]:
@@ -92,9 +101,10 @@ def cpu_state(root: Path = Path("/")) -> CpuState:
         quota_cpus=min(quotas, default=None),
         throttled_count=sum(count for count, _ in counts) if counts else None,
         throttled_s=sum(seconds for _, seconds in counts) if counts else None,
-        steal_s=_steal_s(root),
+        steal_s=_ticks_s(root, STEAL_COLUMNS),
         governor=_text(frequency / "scaling_governor").strip() or None,
         frequency_mhz=None if khz is None else khz / 1000,
+        busy_s=_ticks_s(root, BUSY_COLUMNS),
     )
 
 
@@ -110,6 +120,28 @@ def cpu_note(before: CpuState, after: CpuState) -> str:
     if after.governor is not None:
         parts.append(f"governor {after.governor}")
     return f"host: {', '.join(parts)}" if parts else ""
+
+
+def is_host_quiet(before: CpuState, after: CpuState, passed: Reading, switches: int) -> bool | None:
+    """Whether this process had the host for itself between two states; None where nobody knows.
+
+    Args:
+        before: the CPUs at the start.
+        after: the CPUs at the end.
+        passed: the clocks of this process between them.
+        switches: how often it lost a CPU that it could have gone on using.
+    """
+    states = (before.busy_s, after.busy_s, before.steal_s, after.steal_s)
+    if None in states:
+        return None
+    busy, steal = (_passed(before.busy_s, after.busy_s), _passed(before.steal_s, after.steal_s))
+    others_s = busy - passed.ticked_processor_s + steal
+    is_alone = others_s <= QUIET_SHARE * (os.cpu_count() or 1) * passed.wall_s
+    return is_alone and switches <= QUIET_SWITCHES_PER_S * passed.wall_s
+
+
+def _passed(before_s: float | None, after_s: float | None) -> float:
+    return (after_s or 0.0) - (before_s or 0.0)
 
 
 def _version(package: str) -> str:
@@ -196,10 +228,14 @@ def _throttling(group: Path) -> tuple[int, float] | None:
     return int(count), microseconds / 1e6 + nanoseconds / 1e9
 
 
-def _steal_s(root: Path) -> float | None:
-    columns = _text(root / "proc/stat").partition("\n")[0].split()
-    ticks = _number(columns[8]) if len(columns) > 8 else None
-    return None if ticks is None else ticks / os.sysconf("SC_CLK_TCK")
+def _ticks_s(root: Path, columns: Sequence[int]) -> float | None:
+    """Return the sum of columns of the first line of /proc/stat, in seconds of all CPUs."""
+    values = _text(root / "proc/stat").partition("\n")[0].split()
+    ticks = [_number(values[column]) for column in columns if column < len(values)]
+    known = [tick for tick in ticks if tick is not None]
+    if len(known) < len(columns):
+        return None
+    return sum(known) / os.sysconf("SC_CLK_TCK")
 
 
 def _fields(path: Path, separator: str) -> dict[str, str]:

@@ -89,22 +89,27 @@ class EveryClipLimits(Table):
 class ThroughputReference(Table):
     """A published or measured speed and how much slower is still acceptable.
 
-    ``scope`` says whether the number is of one chip or of a card, with up to ``chips`` on it that
-    made it together; a session has one chip. ``against`` says whether
-    it is absolute or the ratio to PyTorch measured in the same run, interleaved. ``guide`` is the
-    number in clips/s that a guide prints, shown beside the result; ``guide_scope`` is what that is of,
-    where it is not the scope of the golden.
+    ``scope`` says whether the number is of one chip, of a card, with up to ``chips`` on it that
+    made it together (a session has one chip), or of a host. ``against`` says whether it is absolute
+    or the ratio to PyTorch in the same session; that ratio is one of processor times, on one thread
+    each. ``spread`` is its standard deviation over sessions, relative, as A/A runs showed it.
+    ``speedup_min`` is the least speed with every thread over that with one, by the wall clock; it
+    is judged where nothing else ran.
+    ``guide`` is the number in clips/s that a guide prints, shown beside the result; ``guide_scope``
+    is what that is of, where it is not the scope of the golden.
     """
 
     golden: Positive
     # At a tolerance of 1 the floor is 0, which every speed reaches.
     tolerance: Annotated[float, pydantic.Field(ge=0.0, lt=1.0)]
     unit: Literal["clips/s", "x PyTorch"]
-    definition: Literal["device", "device_io", "e2e"]
+    definition: Literal["device", "device_io", "e2e", "processor"]
     scope: Literal["chip", "card", "host"]
     chips: Count = 1
     against: Literal["absolute", "pytorch"] = "absolute"
     implausible: Annotated[float, pydantic.Field(gt=1.0)] = 3.0
+    spread: Annotated[float, pydantic.Field(gt=0.0, lt=1.0)] | None = None
+    speedup_min: Positive | None = None
     guide: Positive | None = None
     guide_scope: Literal["chip", "card", "host"] | None = None
     source: Filled
@@ -120,6 +125,21 @@ class ThroughputReference(Table):
         if (self.unit == "x PyTorch") != (self.against == "pytorch"):
             raise ValueError(f"unit = {self.unit!r} does not go with against = {self.against!r}")
         return self
+
+    @pydantic.model_validator(mode="after")
+    def _processor_time_is_beside_pytorch(self) -> Self:
+        is_of_a_host = self.is_beside_pytorch and self.scope == "host"
+        if self.definition == "processor" and not is_of_a_host:
+            raise ValueError(
+                "definition = 'processor' needs against = 'pytorch' and scope = 'host': a host is "
+                "judged by its processor time beside PyTorch's"
+            )
+        return self
+
+    @property
+    def is_beside_pytorch(self) -> bool:
+        """Whether it is of a host that is judged by its processor time beside PyTorch's."""
+        return self.against == "pytorch"
 
     @property
     def floor(self) -> float:

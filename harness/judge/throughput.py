@@ -1,10 +1,17 @@
-"""The verdict on speed: bounds over sessions against the floor, and too fast is red too."""
+"""Throughput: the interval over sessions against the floor; a speed that is far too high is red too.
+
+A host is judged by its processor time beside PyTorch's, which other work on the machine hardly
+moves. That time shows neither a wait nor an idle processor, so both are looked at beside it.
+"""
+
+import math
 
 from harness.judge.limits import ThroughputReference
 from harness.judge.verdict import (
     Finding,
     Verdict,
     at_least,
+    at_most,
     below,
     fail,
     inconclusive,
@@ -13,8 +20,17 @@ from harness.judge.verdict import (
     passed,
     undecided,
 )
-from harness.measure.statistics import Interval, look_confidence, session_bounds
+from harness.measure.host_turns import HostLook
+from harness.measure.statistics import Interval, look_confidence, session_bounds, spread_bounds
 from harness.measure.throughput import SpeedSeries, ThroughputMeasurement
+
+# On a host with both processors taken by others, queries of 5 ms and of 7 s wait 0.01 to 0.6 ms.
+WAITING_MS = 1.0
+WAITING_SHARE = 0.002
+# Of the processors beside that of the calling thread, as much as must be at work. It sees that they
+# lie idle, not how well they share the work: beside eight busy processes 0.4 of the other one of
+# two was used, as the calling thread takes over what the others do not get to.
+THREADS_SHARE = 0.1
 
 
 def judge_throughput(
@@ -24,8 +40,8 @@ def judge_throughput(
 
     The lower bound over sessions has to reach the floor; a floor between the bounds decides
     nothing. Sessions are added until they decide, so each look after ``sessions_min`` takes wider
-    bounds, and all of them together err in at most 5 % of runs. One session has no bounds: its own
-    value decides where ``sessions_min`` is 1.
+    bounds. One session of a device without a known spread has no bounds: its own value decides
+    where ``sessions_min`` is 1.
 
     Where the floor may be of a card with several chips, one chip passes that reaches all of it and
     fails below its share; between them nobody knows, and no verdict is made up.
@@ -34,28 +50,44 @@ def judge_throughput(
         return invalid(f"the timing does not count: {listed(measurement.invalid_reasons)}")
     series = _series(measurement, reference)
     if series is None:
-        beside = " beside PyTorch" if reference.against == "pytorch" else ""
-        return invalid(f"{reference.definition} was not timed{beside}, which the floor is about")
+        return invalid(_not_timed(reference))
     if len(series.per_session) != measurement.session_count:
         return invalid(f"{len(series.per_session)} values for {measurement.session_count} sessions")
     plausible = below(
         "mean speed", series.mean, reference.ceiling, reference.unit, "faster is cached or no work"
     )
     floor = _floor_finding(series, reference, sessions_min)
+    looks, unseen = _host_findings(measurement.host, reference)
+    notes = [floor.note, *unseen]
     if measurement.clips_compared:
-        note = f"{floor.note}, answers as in the accuracy run on {measurement.clips_compared} clips"
-        floor = floor.model_copy(update={"note": note})
-    findings = (floor, plausible)
+        notes.append(f"answers as in the accuracy run on {measurement.clips_compared} clips")
+    floor = floor.model_copy(update={"note": ", ".join(notes)})
+    findings = (floor, plausible, *looks)
     if not plausible.is_met:
         return fail(f"implausibly fast: {plausible.text}; check what was computed", findings)
+    broken = [look.text for look in looks if not look.is_met]
+    if broken:
+        return fail(listed(broken), findings)
     return _verdict(floor, findings, series, reference, sessions_min)
 
 
-def speed_bounds(series: SpeedSeries, sessions_min: int) -> Interval | None:
-    """Return the bounds that a speed is judged by, wider after each look; None of one session."""
+def speed_bounds(
+    series: SpeedSeries, reference: ThroughputReference, sessions_min: int
+) -> Interval | None:
+    """Return the bounds that a speed is judged by, wider after each look.
+
+    None of one session of a device without a known spread.
+    """
     count = len(series.per_session)
     confidence = look_confidence(max(1, count - max(2, sessions_min) + 1))
-    return session_bounds(series.per_session, confidence)
+    if reference.spread is None:
+        return session_bounds(series.per_session, confidence)
+    logs = [math.log(value) for value in series.per_session]
+    bounds = spread_bounds(logs, reference.spread, confidence)
+    if bounds is None:
+        return None
+    ends = {"low": math.exp(bounds.low), "high": math.exp(bounds.high)}
+    return bounds.model_copy(update=ends)
 
 
 def _series(
@@ -67,21 +99,63 @@ def _series(
     return speed.x_pytorch if reference.against == "pytorch" else speed.per_s
 
 
+def _not_timed(reference: ThroughputReference) -> str:
+    if reference.is_beside_pytorch and reference.definition != "processor":
+        return (
+            f"the floor is about {reference.definition} beside PyTorch, which is compared by "
+            "processor time: say definition = 'processor' and calibrate its golden"
+        )
+    beside = " beside PyTorch" if reference.is_beside_pytorch else ""
+    return (
+        f"{reference.definition} was not timed{beside}, which the floor is about; time it again "
+        "with this suite"
+    )
+
+
 def _floor_finding(
     series: SpeedSeries, reference: ThroughputReference, sessions_min: int
 ) -> Finding:
-    """Compare the lower bound with the floor; None as an answer where the bounds straddle it."""
-    count, bounds = len(series.per_session), speed_bounds(series, sessions_min)
+    """Compare the estimate with the floor; None as an answer where the bounds straddle it."""
+    count, bounds = len(series.per_session), speed_bounds(series, reference, sessions_min)
     low, high = (series.mean, series.mean) if bounds is None else (bounds.low, bounds.high)
-    note = f"mean {series.mean:.4g}, {count} session(s)"
+    note = f"{count} session(s)"
     if bounds is not None:
-        note += f", {100 * bounds.confidence:.3g} % bounds {low:.4g} and {high:.4g}"
-    name = f"{reference.definition} speed" + ("" if bounds is None else " (lower bound)")
-    finding = at_least(name, low, reference.floor, reference.unit, note)
+        note = f"between {low:.4g} and {high:.4g} at {100 * bounds.confidence:.3g} %, {note}"
+    name = f"{reference.definition} speed"
+    finding = at_least(name, series.mean, reference.floor, reference.unit, note)
     is_too_slow = high < reference.floor_of_a_share
     is_decided = count >= sessions_min and (low >= reference.floor or is_too_slow)
     finding = finding.model_copy(update={"bounds": bounds})
     return finding if is_decided else undecided(finding)
+
+
+def _host_findings(
+    look: HostLook | None, reference: ThroughputReference
+) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+    """Return what processor time does not show, and which of it could not be looked at."""
+    if not reference.is_beside_pytorch:
+        return (), ()
+    if look is None:
+        return (), ("waiting and threads were not looked at",)
+    findings, unseen = [], []
+    if look.waiting_ms is None:
+        unseen.append("waiting was not looked at, as the kernel does not tell")
+    else:
+        limit_ms = WAITING_MS + WAITING_SHARE * look.query_ms
+        findings.append(at_most("waiting in a query", look.waiting_ms, limit_ms, "ms"))
+    if look.usable < 2:
+        unseen.append("threads were not looked at, as there is one processor")
+    else:
+        least = 1.0 + THREADS_SHARE * (look.usable - 1)
+        findings.append(at_least("processors at work", look.used, least, f"of {look.usable}"))
+        if reference.speedup_min is None or look.speedup is None:
+            unseen.append("wall time was not judged, as the host was not quiet")
+        else:
+            note = f"by the wall clock, {look.quiet_sessions} quiet session(s)"
+            name = "speed with every thread"
+            limit = reference.speedup_min
+            findings.append(at_least(name, look.speedup, limit, "x one thread", note))
+    return tuple(findings), tuple(unseen)
 
 
 def _verdict(
@@ -93,18 +167,23 @@ def _verdict(
 ) -> Verdict:
     count = len(series.per_session)
     if floor.is_met is None and count < sessions_min:
-        return inconclusive(f"{count} of {sessions_min} sessions timed: {floor.note}", findings)
+        return inconclusive(
+            f"{count} of {sessions_min} sessions timed: {series.mean:.4g} {reference.unit}, "
+            f"{floor.note}",
+            findings,
+        )
     if floor.is_met is None and reference.chips > 1:
         return inconclusive(
             f"one chip lies between the floor of {reference.floor:.4g} {reference.unit} and its share "
             f"of it, {reference.floor_of_a_share:.4g}, as the golden may be of a card with "
-            f"{reference.chips} chips: {floor.note}; put a golden of one chip into the contract",
+            f"{reference.chips} chips: {series.mean:.4g}, {floor.note}; put a golden of one chip into "
+            "the contract",
             findings,
         )
     if floor.is_met is None:
         return inconclusive(
-            f"the floor of {reference.floor:.4g} {reference.unit} lies between the bounds: "
-            f"{floor.note}; add sessions on a quiet machine",
+            f"{series.mean:.4g} {reference.unit}, {floor.note}: the floor of {reference.floor:.4g} "
+            "lies between; add sessions with --sessions or --budget-minutes",
             findings,
         )
     sentence = f"{floor.text} ({floor.note})"

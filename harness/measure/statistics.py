@@ -4,7 +4,6 @@ Checked in the tests against statsmodels, published values and simulation. scipy
 the functions, because reading limits or records must stay cheap.
 """
 
-import functools
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
@@ -13,7 +12,8 @@ from harness.measure.measurement import Measurement
 
 CONFIDENCE = 0.95
 POWER = 0.80
-EARLY_STOPPING_CONFIDENCE = 0.99
+# As many sessions as the known spread of a host counts for.
+SPREAD_SESSIONS = 10
 
 
 class Interval(Measurement):
@@ -153,50 +153,61 @@ def session_bounds(values: Sequence[float], confidence: float = CONFIDENCE) -> I
     return Interval(low=mean - half, high=mean + half, confidence=confidence)
 
 
+def spread_bounds(
+    values: Sequence[float], spread: float, confidence: float = CONFIDENCE
+) -> Interval | None:
+    """Return the two one-sided bounds of the mean over sessions whose spread is roughly known.
+
+    The known standard deviation counts as that of ``SPREAD_SESSIONS`` sessions and is pooled with
+    what these sessions show, so that few sessions suffice where the spread is known to be small,
+    and sessions that scatter widely widen the bounds. None without a session.
+    """
+    from scipy.stats import t
+
+    count = len(values)
+    if count == 0:
+        return None
+    mean = math.fsum(values) / count
+    freedom = SPREAD_SESSIONS + count - 1
+    squares = math.fsum((value - mean) ** 2 for value in values) + SPREAD_SESSIONS * spread**2
+    half = float(t.ppf(confidence, freedom)) * math.sqrt(squares / freedom / count)
+    return Interval(low=mean - half, high=mean + half, confidence=confidence)
+
+
 def look_confidence(look: int, confidence: float = CONFIDENCE) -> float:
     """Return how sure the bounds of one look must be, where one looks again until they decide.
 
     Looking again and again at 95 % bounds errs far more often than in 5 % of runs (13 to 17 %, as
     simulated for 2 to 6 and 5 to 20 sessions). So the doubt is spent: the look of number ``look``,
-    from 1, gets 6 / (pi look)^2 of it, which adds up to all of it however many looks there are.
+    from 1, gets 6 / (pi look)^2 of it, which adds up to all of it however many looks there are, as
+    far as the sessions are independent and their speeds near normal.
     """
     return 1.0 - (1.0 - confidence) * 6.0 / (math.pi * look) ** 2
 
 
-@functools.cache
-def early_stopping_count(percentile: float, over: int) -> int:
-    """Return the fewest queries that, with ``over`` of them above a limit, prove the percentile.
+def percentile_bound(
+    sessions: Sequence[Sequence[float]], percentile: float, confidence: float = CONFIDENCE
+) -> float | None:
+    """Return a time that a session's percentile is on average not above; None where too few.
 
-    MLPerf's rule at confidence 0.99: of so many queries with the percentile at the limit, no more
-    than ``over`` would be above it only once in a hundred runs.
+    The percentile is taken in each session, and its bound is Student's over the sessions, of
+    logarithms: queries of one session share its luck, so that pooling them would count it as many
+    times as there are queries. Each session needs twice the queries that hold one beyond the
+    percentile (20 for p90, 200 for p99). One session may still be slower than the average one.
     """
-    from scipy.stats import binom
-
-    tail, doubt = 1.0 - percentile, 1.0 - EARLY_STOPPING_CONFIDENCE
-    low, high = over, max(1, over)
-    while binom.cdf(over, high, tail) > doubt:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if binom.cdf(over, middle, tail) <= doubt else (middle, high)
-    return high
-
-
-def early_stopping_percentile(times_ms: Sequence[float], percentile: float) -> float | None:
-    """Return a time that the percentile is not above, with confidence 0.99; None if too few.
-
-    MLPerf's estimate: of ``n`` queries the slowest ``over`` may be set aside; at least one must be,
-    so that the answer is never just the slowest query (64 queries for p90, 662 for p99).
-    """
-    from scipy.stats import binom
-
-    count, tail = len(times_ms), 1.0 - percentile
-    if count < early_stopping_count(percentile, 1):
+    needed = round(2.0 / (1.0 - percentile))
+    if len(sessions) < 2 or min(map(len, sessions)) < needed:
         return None
-    over = int(binom.ppf(1.0 - EARLY_STOPPING_CONFIDENCE, count, tail))
-    while binom.cdf(over, count, tail) > 1.0 - EARLY_STOPPING_CONFIDENCE:
-        over -= 1
-    return sorted(times_ms)[count - 1 - over]
+    logs = [math.log(_percentile(times, percentile)) for times in sessions]
+    bounds = session_bounds(logs, confidence)
+    return None if bounds is None else math.exp(bounds.high)
+
+
+def _percentile(values: Sequence[float], percentile: float) -> float:
+    """Return the percentile, interpolated between the two queries beside it."""
+    ordered, place = sorted(values), percentile * (len(values) + 1) - 1.0
+    below = min(int(place), len(ordered) - 2)
+    return ordered[below] + (place - below) * (ordered[below + 1] - ordered[below])
 
 
 def median(values: Sequence[float]) -> float:

@@ -1,48 +1,41 @@
 """Raw times of sessions -> speed, without a judgement.
 
-The unit of replication is the session, a process of its own: iterations of one process agree far
-better with each other than with the next process. Three definitions are kept apart: ``device`` is
+The unit of replication is the session, a process of its own: queries of one process agree far
+better with each other than with the next process. Four definitions are kept apart: ``device`` is
 the compute alone, ``device_io`` adds the copies to and from the device, ``e2e`` everything from the
-clip file to the class.
+clip file to the class, all by the wall clock with every thread; ``processor`` is the processor time
+of a host that computes on one thread, in turns with PyTorch on one thread.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, get_args
 
 import pydantic
 
+from harness.measure.host_turns import (
+    SHORTEST_MS,
+    HostLook,
+    HostUse,
+    Positive,
+    Times,
+    Turns,
+    host_look,
+    is_usable,
+)
 from harness.measure.measurement import Measurement
 from harness.measure.statistics import (
     CONFIDENCE,
     Interval,
-    early_stopping_percentile,
     median,
+    percentile_bound,
     session_bounds,
 )
-from harness.measure.timing import interleaved, measure_session
 
-__all__ = [
-    "DEFINITIONS",
-    "Definition",
-    "SessionTiming",
-    "Speed",
-    "SpeedSeries",
-    "ThroughputMeasurement",
-    "interleaved",
-    "measure_session",
-    "session_timing",
-    "throughput_measurement",
-]
-
-Definition = Literal["device", "device_io", "e2e"]
+Definition = Literal["device", "device_io", "e2e", "processor"]
 DEFINITIONS: tuple[Definition, ...] = get_args(Definition)
-Times = tuple[float, ...]
-Positive = Annotated[float, pydantic.Field(gt=0.0)]
 
 STEADY_RELATIVE = 0.10
-# Below a nanosecond is no time at all.
-SHORTEST_MS = 1e-6
 
 
 class SessionTiming(Measurement):
@@ -52,13 +45,16 @@ class SessionTiming(Measurement):
         device_ms: compute alone.
         device_io_ms: with the copies to and from the device.
         e2e_ms: from the clip file to the class.
-        pytorch_ms: of PyTorch in the same run, interleaved; empty if that was not measured.
+        pytorch_ms: of PyTorch by the wall clock; in records from before processor time only.
+        turns: processor times beside PyTorch; None of a device that is not the host.
+        host_use: of the loop with all threads; None of a device that is not the host.
         nonfinite_count: times that were no numbers and are left out; any makes the run invalid.
         is_output_same: whether the timed queries computed what the accuracy run computed; None if
             nobody looked.
-        problems: why the times do not count: the device was hot, unhealthy or shared.
+        problems: why the times do not count: the device was hot, unhealthy or shared, or the clocks
+            disagree.
         notes: how the device was before and after, and what its tools said.
-        clips_compared: whose timed answer was held against the one of the accuracy run.
+        clips_compared: whose timed answer was compared with the one of the accuracy run.
         differing_clips: those of them whose timed answer is another.
     """
 
@@ -66,6 +62,8 @@ class SessionTiming(Measurement):
     device_io_ms: Times = ()
     e2e_ms: Times = ()
     pytorch_ms: Times = ()
+    turns: Turns | None = None
+    host_use: HostUse | None = None
     nonfinite_count: int = 0
     is_output_same: bool | None = None
     problems: tuple[str, ...] = ()
@@ -75,9 +73,18 @@ class SessionTiming(Measurement):
 
     def times_ms(self, definition: Definition) -> Times:
         """Return the times of one definition."""
-        return {"device": self.device_ms, "device_io": self.device_io_ms, "e2e": self.e2e_ms}[
-            definition
-        ]
+        return self.raw_series()[f"{definition}_ms"]
+
+    def raw_series(self) -> Mapping[str, Times]:
+        """Return everything that is timed, by its name in messages."""
+        turns = self.turns or Turns()
+        return {
+            "device_ms": self.device_ms,
+            "device_io_ms": self.device_io_ms,
+            "e2e_ms": self.e2e_ms,
+            "processor_ms": turns.processor_ms,
+            "pytorch_processor_ms": turns.pytorch_processor_ms,
+        }
 
 
 class SpeedSeries(Measurement):
@@ -96,9 +103,9 @@ class Speed(Measurement):
         x_pytorch: speed over that of PyTorch in the same session; None if that was not measured.
         query_count: timed queries of all sessions.
         latency_p50_ms: median of all queries.
-        latency_p90_ms: a time that the 90th percentile is not above, with confidence 0.99; None
-            below the least number of queries that early stopping asks for (64).
-        latency_p99_ms: the same of the 99th percentile (662).
+        latency_p90_ms: a time that the 90th percentile of a session is on average not above, with
+            confidence 0.95; None below two sessions of 20 queries.
+        latency_p99_ms: the same of the 99th percentile (200 queries).
     """
 
     per_s: SpeedSeries
@@ -123,31 +130,52 @@ class ThroughputMeasurement(Measurement):
     device: Speed | None
     device_io: Speed | None
     e2e: Speed | None
+    processor: Speed | None = None
+    host: HostLook | None = None
     unsteady_sessions: int = 0
     is_output_same: bool | None = None
     clips_compared: int = 0
     invalid_reasons: tuple[str, ...] = ()
+    percentiles_by_session: bool = False
+
+    def with_percentiles_of(self, other: "ThroughputMeasurement") -> "ThroughputMeasurement":
+        """Return the measurement with the percentiles of another one of the same sessions."""
+        changes: dict[str, object] = {"percentiles_by_session": other.percentiles_by_session}
+        for definition in DEFINITIONS:
+            ours, theirs = self.speed(definition), other.speed(definition)
+            if ours is not None and theirs is not None:
+                names = ("latency_p90_ms", "latency_p99_ms")
+                changes[definition] = ours.model_copy(
+                    update={name: getattr(theirs, name) for name in names}
+                )
+        return self.model_copy(update=changes)
 
     def speed(self, definition: Definition) -> Speed | None:
         """Return the speed by one definition."""
-        return {"device": self.device, "device_io": self.device_io, "e2e": self.e2e}[definition]
+        speeds: Mapping[Definition, Speed | None] = {
+            "device": self.device,
+            "device_io": self.device_io,
+            "e2e": self.e2e,
+            "processor": self.processor,
+        }
+        return speeds[definition]
 
 
 def session_timing(
     device_ms: Sequence[float],
     device_io_ms: Sequence[float] = (),
     e2e_ms: Sequence[float] = (),
-    pytorch_ms: Sequence[float] = (),
+    turns: Turns | None = None,
     is_output_same: bool | None = None,
 ) -> SessionTiming:
     """Keep the raw times of a session; what is no number is counted and makes the run invalid."""
-    series = (device_ms, device_io_ms, e2e_ms, pytorch_ms)
+    series = (device_ms, device_io_ms, e2e_ms)
     finite = [tuple(float(time) for time in times if math.isfinite(time)) for times in series]
     return SessionTiming(
         device_ms=finite[0],
         device_io_ms=finite[1],
         e2e_ms=finite[2],
-        pytorch_ms=finite[3],
+        turns=turns,
         nonfinite_count=sum(map(len, series)) - sum(map(len, finite)),
         is_output_same=is_output_same,
     )
@@ -163,31 +191,55 @@ def throughput_measurement(sessions: Sequence[SessionTiming], batch: int) -> Thr
         device=speeds["device"],
         device_io=speeds["device_io"],
         e2e=speeds["e2e"],
+        processor=speeds["processor"],
+        host=_host_look(sessions),
         unsteady_sessions=sum(not _is_steady(session) for session in sessions),
         is_output_same=all(looks) if looks else None,
         clips_compared=min((session.clips_compared for session in sessions), default=0),
         invalid_reasons=tuple(_invalid_reasons(sessions)),
+        percentiles_by_session=True,
     )
 
 
 def _speed(sessions: Sequence[SessionTiming], batch: int, definition: Definition) -> Speed | None:
     """Return the speed by one definition; None unless every session measured it properly."""
     times = [session.times_ms(definition) for session in sessions]
-    if not times or not all(map(_is_usable, times)):
+    if not times or not all(map(is_usable, times)):
         return None
-    pytorch = [session.pytorch_ms for session in sessions]
     queries = [time for one in times for time in one]
-    ratios = None
-    if all(map(_is_usable, pytorch)):
-        ratios = _series([_mean(a) / _mean(b) for a, b in zip(pytorch, times, strict=True)])
     return Speed(
         per_s=_series([1000.0 * batch / _mean(one) for one in times]),
-        x_pytorch=ratios,
+        x_pytorch=_ratios(sessions) if definition == "processor" else _wall_ratios(sessions, times),
         query_count=len(queries),
         latency_p50_ms=median(queries),
-        latency_p90_ms=early_stopping_percentile(queries, 0.90),
-        latency_p99_ms=early_stopping_percentile(queries, 0.99),
+        latency_p90_ms=percentile_bound(times, 0.90),
+        latency_p99_ms=percentile_bound(times, 0.99),
     )
+
+
+def _ratios(sessions: Sequence[SessionTiming]) -> SpeedSeries | None:
+    """Return how many times as fast as PyTorch each session was; None unless all turns are whole."""
+    turns = [session.turns for session in sessions if session.turns is not None]
+    if len(turns) < len(sessions) or not all(one.is_whole for one in turns):
+        return None
+    return _series([one.ratio for one in turns])
+
+
+def _wall_ratios(sessions: Sequence[SessionTiming], times: Sequence[Times]) -> SpeedSeries | None:
+    """Return the ratio of wall times, of sessions from before processor time."""
+    pytorch = [session.pytorch_ms for session in sessions]
+    if not all(map(is_usable, pytorch)):
+        return None
+    return _series([_mean(a) / _mean(b) for a, b in zip(pytorch, times, strict=True)])
+
+
+def _host_look(sessions: Sequence[SessionTiming]) -> HostLook | None:
+    looks = [
+        (one.turns, one.host_use, one.device_io_ms)
+        for one in sessions
+        if one.turns is not None and one.host_use is not None
+    ]
+    return host_look(looks) if looks and len(looks) == len(sessions) else None
 
 
 def _series(values: Sequence[float]) -> SpeedSeries:
@@ -198,10 +250,6 @@ def _series(values: Sequence[float]) -> SpeedSeries:
 
 def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
-
-
-def _is_usable(times_ms: Times) -> bool:
-    return len(times_ms) > 0 and min(times_ms) >= SHORTEST_MS
 
 
 def _is_steady(session: SessionTiming) -> bool:
@@ -236,15 +284,13 @@ def _session_problems(session: SessionTiming, first: SessionTiming) -> list[str]
         )
     elif session.is_output_same is False:
         problems.append("the timed queries did not compute what untimed ones compute")
-    for name in ("device_ms", "device_io_ms", "e2e_ms", "pytorch_ms"):
-        times_ms: Times = getattr(session, name)
+    for name, times_ms in session.raw_series().items():
         bad = sum(time < SHORTEST_MS for time in times_ms)
         if bad:
             problems.append(f"{bad} of {len(times_ms)} times in {name} are zero or negative")
-        if bool(times_ms) != bool(getattr(first, name)):
-            problems.append(
-                f"{name} has {len(times_ms)} times, session 1 has {len(getattr(first, name))}"
-            )
+        wanted = first.raw_series()[name]
+        if bool(times_ms) != bool(wanted):
+            problems.append(f"{name} has {len(times_ms)} times, session 1 has {len(wanted)}")
     if not any(session.times_ms(definition) for definition in DEFINITIONS):
         problems.append("no query was timed")
     return problems

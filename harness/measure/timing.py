@@ -1,10 +1,11 @@
-"""Timing loops: warm-up until stable, a least time and a least count, and two sessions in turns."""
+"""Timing loops: warm-up until stable, a least time and a least count, and two sides in turns."""
 
 import time
 from collections.abc import Callable, Sequence
 
 from harness.device import LoopSettings
 from harness.errors import InvalidMeasurement
+from harness.host.clocks import ReadClocks, Reading, read_clocks
 from harness.measure.statistics import median
 
 Query = Callable[[], object]
@@ -12,7 +13,7 @@ Clock = Callable[[], float]
 
 STABLE_RELATIVE = 0.05
 WARMUP_CAP = 10
-BLOCK_QUERIES = 5
+WARMUP_CAP_S = 3.0
 # A query that costs less than this is no inference; the cap ends a loop whose clock hardly moves.
 SHORTEST_QUERY_S = 1e-6
 
@@ -35,45 +36,40 @@ def measure_session(
     return tuple(side.times_ms)
 
 
-def interleaved(
-    issue_a: Query,
-    issue_b: Query,
-    settings: LoopSettings,
-    clock: Clock = time.perf_counter,
-    block_queries: int = BLOCK_QUERIES,
-    *,
-    is_a_warm: bool = False,
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Time two sessions in one process in alternating blocks, so that both see the same weather.
+def in_turns(
+    issue_a: Query, issue_b: Query, settings: LoopSettings, read: ReadClocks = read_clocks
+) -> tuple[tuple[Reading, ...], tuple[Reading, ...]]:
+    """Time two sides in turns of single queries, A B B A, until count and time are reached.
 
-    The order changes every round (A B, B A, ...), so that a steady drift does not favour one.
-    Where ``is_a_warm``, A gets one untimed query instead of a warm-up, to fetch its data again.
+    Each query of a turn meets the caches as the other side left them once, and a steady drift of
+    the machine cancels. ``min_queries`` is of each side, ``min_seconds`` is processor time of both
+    together: on a busy host wall time passes without telling anything.
 
     Returns:
-        The latencies of A and of B in milliseconds, as many of one as of the other.
+        What passed by every clock in each query of A and of B, as many of one as of the other.
 
     Raises:
-        InvalidMeasurement: the clock stands still or goes backwards.
+        InvalidMeasurement: a clock stands still or goes backwards.
     """
-    warm_up(issue_b, settings, clock)
-    if is_a_warm:
+    a: list[Reading] = []
+    b: list[Reading] = []
+    for _ in range(settings.warmup_queries):
         issue_a()
-    else:
-        warm_up(issue_a, settings, clock)
-    a, b = _Side(issue_a, clock), _Side(issue_b, clock)
-    order = [a, b]
-    while not (a.is_enough(settings) and b.is_enough(settings)):
-        for side in order:
-            side.run(block_queries)
-        order.reverse()
-    return tuple(a.times_ms), tuple(b.times_ms)
+        issue_b()
+    seconds = 0.0
+    while len(a) < settings.min_queries or seconds < settings.min_seconds:
+        for issue_query, side in ((issue_a, a), (issue_b, b), (issue_b, b), (issue_a, a)):
+            side.append(_cost(issue_query, read))
+            seconds += side[-1].processor_s
+        _refuse_standstill(len(a) + len(b), seconds)
+    return tuple(a), tuple(b)
 
 
 def warm_up(issue_query: Query, settings: LoopSettings, clock: Clock = time.perf_counter) -> int:
     """Issue untimed queries until two windows in a row have medians within 5 %.
 
-    At least ``warmup_queries`` are issued and at most ten times as many: on a machine that never
-    settles, it is the spread over sessions that has to show it.
+    At least ``warmup_queries`` are issued and at most ten times as many, and no more once they have
+    taken 3 s: on a machine that never settles, it is the spread over sessions that has to show it.
 
     Returns:
         The number of queries issued.
@@ -83,7 +79,8 @@ def warm_up(issue_query: Query, settings: LoopSettings, clock: Clock = time.perf
     times_ms: list[float] = []
     for _ in range(0, WARMUP_CAP * settings.warmup_queries, window):
         times_ms.extend(_time_ms(issue_query, clock) for _ in range(window))
-        if _is_stable(times_ms, window):
+        is_enough = len(times_ms) >= settings.warmup_queries
+        if _is_stable(times_ms, window) or (is_enough and sum(times_ms) >= 1000.0 * WARMUP_CAP_S):
             break
     return len(times_ms)
 
@@ -104,11 +101,8 @@ class _Side:
 
     def is_enough(self, settings: LoopSettings) -> bool:
         count = len(self.times_ms)
-        if count > settings.min_queries and self._seconds < count * SHORTEST_QUERY_S:
-            raise InvalidMeasurement(
-                f"{count} queries took {self._seconds:.3g} s by the clock: it stands still, or no "
-                "work is done"
-            )
+        if count > settings.min_queries:
+            _refuse_standstill(count, self._seconds)
         return count >= settings.min_queries and self._seconds >= settings.min_seconds
 
 
@@ -117,6 +111,23 @@ def _is_stable(times_ms: Sequence[float], window: int) -> bool:
         return False
     before, after = median(times_ms[-2 * window : -window]), median(times_ms[-window:])
     return abs(after - before) <= STABLE_RELATIVE * max(after, before)
+
+
+def _refuse_standstill(count: int, seconds: float) -> None:
+    if seconds < count * SHORTEST_QUERY_S:
+        raise InvalidMeasurement(
+            f"{count} queries took {seconds:.3g} s by the clock: it stands still, or no work is done"
+        )
+
+
+def _cost(issue_query: Query, read: ReadClocks) -> Reading:
+    start = read()
+    issue_query()
+    cost = read().since(start)
+    if min(cost.wall_s, cost.processor_s) < 0.0:
+        back_s = -min(cost.wall_s, cost.processor_s)
+        raise InvalidMeasurement(f"a clock went back {back_s:.3g} s during a query")
+    return cost
 
 
 def _time_ms(issue_query: Query, clock: Clock) -> float:

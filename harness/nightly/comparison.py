@@ -93,7 +93,7 @@ def pasts(
 
     A check that is ``waived`` is a known failure, and is not compared.
 
-    Of throughput that is timed beside PyTorch the ratio counts, which the machine disturbs less.
+    Of a host's throughput the ratio of processor times counts, which other work disturbs least.
     """
     entries = {} if baseline is None else baseline.by_key()
     names = {one.key for one in series}
@@ -113,9 +113,9 @@ def pasts(
 
 
 def _is_judged(key: SeriesKey, names: Collection[SeriesKey]) -> bool:
-    definition, _, unit = key.metric.partition(".")
-    better = dataclasses.replace(key, metric=f"{definition}.x_pytorch")
-    return not (key.check == "throughput" and unit == "per_s" and better in names)
+    beside_pytorch = dataclasses.replace(key, metric="processor.x_pytorch")
+    is_absolute = key.check == "throughput" and key.metric.endswith(".per_s")
+    return not (is_absolute and beside_pytorch in names)
 
 
 def lost(found: Sequence[Past]) -> list[Notice]:

@@ -63,8 +63,11 @@ def measurement_from_raw(record: Record, run: RunDirectory) -> Measurement:
             return _parity(record, run, measured)
         case AccuracyMeasurement() as measured:
             return _accuracy(record, run, measured)
-        case ThroughputMeasurement():
-            return throughput_measurement(session_timings(record, run), record.batch)
+        case ThroughputMeasurement() as measured:
+            again = throughput_measurement(session_timings(record, run), record.batch)
+            # Earlier suites pooled the queries of all sessions for percentiles, which decide nothing.
+            is_alike = measured.percentiles_by_session
+            return again if is_alike else again.with_percentiles_of(measured)
         case None:
             raise RecordError(f"{record.id}: nothing was measured, so nothing can be recomputed")
 

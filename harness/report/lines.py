@@ -93,7 +93,7 @@ def _interval(
             if speed is None:
                 return None
             series = speed.x_pytorch if reference.against == "pytorch" else speed.per_s
-            return None if series is None else speed_bounds(series, sessions_min)
+            return None if series is None else speed_bounds(series, reference, sessions_min)
         case _:
             return None
 

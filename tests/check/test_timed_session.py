@@ -12,8 +12,10 @@ from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
 from harness.device import LoopSettings, LoopTimes
 from harness.errors import ClipError, RunError
+from harness.host.clocks import Reading
 from harness.judge.limits import ParityLimits
 from harness.measure import timing
+from harness.measure.throughput import throughput_measurement
 from harness.registry import device_spec
 from harness.spec import Artifact, DeviceModel, OnnxModel
 from harness.testing import FakeClock, FakeDevice, FakeSession
@@ -32,7 +34,7 @@ class Session(FakeSession):
     def __init__(self, clock, loop=LOOP, function=uniform):
         super().__init__(function, 0.020, clock)
         self.prepared, self.queries = loop, 0
-        self.batches = []
+        self.batches, self.threads = [], []
 
     def run(self, feed):
         self.queries += 1
@@ -46,18 +48,41 @@ class Session(FakeSession):
         return self.prepared
 
 
+class Clocks(FakeClock):
+    """Clocks that only the sessions move; processor time passes as fast as ``processor`` says."""
+
+    processor = 1.0
+
+    def read(self):
+        now_s = self()
+        worked_s = self.processor * now_s
+        return Reading(now_s, worked_s, worked_s, 0.0, now_s, self.ticks_s, worked_s)
+
+    @property
+    def ticks_s(self):
+        return self()
+
+
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that only the sessions move."""
-    clock = FakeClock()
-    for name in ("interleaved", "measure_session"):
-        real = getattr(timing, name)
-        monkeypatch.setattr(
-            timed_session,
-            name,
-            lambda *args, real=real, **options: real(*args, clock=clock, **options),
-        )
+    clock = Clocks()
+    monkeypatch.setattr(timed_session, "read_clocks", clock.read)
+    monkeypatch.setattr(
+        timed_session,
+        "measure_session",
+        lambda *args: timing.measure_session(*args, clock=clock),
+    )
     return clock
+
+
+@pytest.fixture
+def pytorch(clock, monkeypatch, torch):
+    """PyTorch that takes 60 ms a query; returns the threads that it was given."""
+    threads = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    monkeypatch.setattr("harness.build.torch_model.torch_model_from_spec", lambda _, path: path)
+    monkeypatch.setattr("harness.build.torch_model.run_torch", lambda *_: clock.advance(0.060))
+    return threads
 
 
 @pytest.fixture
@@ -70,7 +95,12 @@ def run(narrow_spec, clip_set, tmp_path, monkeypatch):
     double = FakeDevice(device_spec("cpu"), uniform)
 
     def time_it(session, beside=None, clips=clip_set.clips[:4], settings=SETTINGS, expected=None):
-        monkeypatch.setattr(double, "open", lambda _: session)
+        def opened(_, threads=None):
+            session.threads.append(threads)
+            session.is_closed = False
+            return session
+
+        monkeypatch.setattr(double, "open", opened)
         timed = TimedClips(tuple(clips), clip_set, tmp_path / "crops")
         return time_session(double, model, timed, settings, beside, expected)
 
@@ -131,33 +161,42 @@ def test_the_first_batch_is_read_where_it_is_decoded_and_the_others_never(
     np.testing.assert_array_equal(stored.batches[0], fresh.batches[0])
 
 
-def test_pytorch_is_timed_in_turns_where_it_is_asked_for(run, clock, monkeypatch, torch):
-    session, order = Session(clock), []
-    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
-    monkeypatch.setattr("harness.build.torch_model.torch_model_from_spec", lambda spec, path: path)
-
-    def run_torch(model, spec, feed):
-        order.append((model, session.queries))
-        clock.advance(0.060)
-
-    monkeypatch.setattr("harness.build.torch_model.run_torch", run_torch)
+def test_a_host_is_timed_in_turns_with_pytorch_on_one_thread_each(run, clock, pytorch):
+    session = Session(clock)
     times = run(session, beside=("a checkpoint",))
-    np.testing.assert_allclose(times.pytorch_ms, 60.0)
-    np.testing.assert_allclose(times.device_io_ms, 20.0)
-    assert times.device_ms == LOOP.device_ms
-    assert len(times.pytorch_ms) == len(times.device_io_ms) == 10
-    assert {model for model, _ in order} == {"a checkpoint"}
-    # Two blocks of five after the warm-up, in the order device PyTorch, PyTorch device.
-    queries = [count for _, count in order[-10:]]
-    assert len(set(queries)) == 1
+    turns = times.turns
+    np.testing.assert_allclose(turns.processor_ms, 20.0)
+    np.testing.assert_allclose(turns.pytorch_processor_ms, 60.0)
+    np.testing.assert_allclose(turns.wall_ms, 20.0)
+    np.testing.assert_allclose(turns.waiting_ms, 0.0, atol=1e-9)
+    assert len(turns.processor_ms) == len(turns.pytorch_processor_ms) == 8
+    assert pytorch == [1]
+    assert session.threads == [None, 1]
+    assert times.host_use.usable >= 1
+    # What the wall clock says is not judged, so a quarter of it is enough.
+    assert session.settings == LoopSettings(warmup_queries=2, min_queries=2, min_seconds=0.0)
+    assert (times.device_ms, times.problems) == (LOOP.device_ms, ())
 
 
-def test_one_block_is_no_longer_than_what_is_wanted(run, clock, monkeypatch, torch):
-    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
-    monkeypatch.setattr("harness.build.torch_model.torch_model_from_spec", lambda *_: None)
-    monkeypatch.setattr("harness.build.torch_model.run_torch", lambda *_: clock.advance(0.06))
-    times = run(Session(clock), beside=(None,), settings=LoopSettings(1, 2, 0.0))
-    assert len(times.pytorch_ms) == 2
+def test_a_device_with_processors_of_its_own_has_no_turns(run, clock):
+    times = run(Session(clock))
+    assert (times.turns, times.host_use) == (None, None)
+
+
+def test_a_query_that_sleeps_is_seen_to_wait(run, clock, pytorch):
+    clock.processor = 0.25
+    times = run(Session(clock), beside=(None,))
+    np.testing.assert_allclose(times.turns.processor_ms, 5.0)
+    np.testing.assert_allclose(times.turns.waiting_ms, 15.0)
+
+
+def test_clocks_that_disagree_make_the_session_invalid(run, clock, monkeypatch):
+    """Every clock that Python reads runs ten times slow, and the kernel counts on."""
+    monkeypatch.setattr(Clocks, "ticks_s", property(lambda self: 10.0 * self()))
+    times = run(Session(clock), settings=LoopSettings(2, 40, 4.0))
+    (problem,) = times.problems
+    assert problem.startswith("the clock that queries are timed by says 1.0")
+    assert throughput_measurement([times], 3).invalid_reasons == (f"session 1: {problem}",)
 
 
 OUTPUTS = [
@@ -180,16 +219,13 @@ def test_timed_queries_must_compute_the_same(run, clock, output, is_same):
 
 @pytest.mark.parametrize(("output", "is_same"), OUTPUTS[1:], ids=str)
 def test_beside_pytorch_the_untimed_query_of_the_turns_is_what_counts(
-    run, clock, monkeypatch, torch, output, is_same
+    run, clock, pytorch, output, is_same
 ):
-    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
-    monkeypatch.setattr("harness.build.torch_model.torch_model_from_spec", lambda *_: None)
-    monkeypatch.setattr("harness.build.torch_model.run_torch", lambda *_: clock.advance(0.06))
     session = Session(clock, dataclasses.replace(LOOP, output=output))
     times = run(session, beside=(None,), settings=LoopSettings(1, 1, 0.0))
     assert times.is_output_same is is_same
-    # One untimed, one timed, and two from the clip: none before the loop.
-    assert session.queries == 4
+    # Two from the clip, one untimed, and the two of a turn.
+    assert session.queries == 5
 
 
 LIMITS = ParityLimits(
@@ -240,15 +276,10 @@ def test_clips_that_the_accuracy_run_has_not_are_not_held_against_it(run, clock,
     assert expected_answers(None, clip_set.clips, LIMITS, 1e-38) is None
 
 
-def test_the_last_query_beside_pytorch_is_looked_at_too(run, clock, monkeypatch, torch):
-    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
-    monkeypatch.setattr("harness.build.torch_model.torch_model_from_spec", lambda *_: None)
-    monkeypatch.setattr("harness.build.torch_model.run_torch", lambda *_: clock.advance(0.06))
-
+def test_the_last_query_beside_pytorch_is_looked_at_too(run, clock, pytorch):
     def tiring(feed):
-        # The first query is the untimed one.
         tiring.count += 1
-        return uniform(feed) if tiring.count == 1 else {"class": uniform(feed)["class"] * 1.01}
+        return uniform(feed) if tiring.count <= 4 else {"class": uniform(feed)["class"] * 1.01}
 
     tiring.count = 0
     assert run(Session(clock, function=tiring), beside=(None,)).is_output_same is False

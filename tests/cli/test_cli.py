@@ -23,6 +23,7 @@ from harness.host.progress import Progress
 from harness.judge.measurement import rejudge
 from harness.measure.accuracy import accuracy_measurement
 from harness.measure.export import ExportMeasurement
+from harness.measure.host_turns import Turns
 from harness.measure.parity import ChainScores, InputCounts, parity_measurement
 from harness.measure.throughput import session_timing, throughput_measurement
 from harness.record.record import Record, RunDirectory, RunFacts, new_run_directory
@@ -31,6 +32,7 @@ from tests.made import MOTION8_DIGEST
 
 ROOT = Path(harness.__file__).parent.parent
 CELL = Cell("nonlocal_tiny", "cpu", 1)
+GOLDEN = thresholds_from_file(ROOT / "thresholds.toml").limits(CELL).throughput.golden
 COMMANDS = (
     *("doctor", "models", "export", "build", "run", "judge", "cache"),
     *("history", "baseline", "gate", "bisect"),
@@ -354,9 +356,8 @@ def measurements():
     clip_set = ClipSet("motion8", clips, tuple("abcdefgh"), MOTION8_DIGEST)
     preds = Predictions(names, logits)
     # A little slower beside PyTorch than the contract's golden, and well within its tolerance.
-    golden = thresholds_from_file(ROOT / "thresholds.toml").limits(CELL).throughput.golden
-    pytorch_ms = [0.95 * golden * 10.0] * 40
-    times = [session_timing([9.0] * 40, [10.0] * 40, (), pytorch_ms) for _ in range(3)]
+    turns = Turns(processor_ms=(10.0,) * 40, pytorch_processor_ms=(0.99 * GOLDEN * 10.0,) * 40)
+    times = [session_timing([9.0] * 40, [10.0] * 40, (), turns) for _ in range(3)]
     return {
         "export": ExportMeasurement(
             problems=(),
@@ -474,7 +475,7 @@ def test_a_run_of_several_batch_sizes_names_the_best(capsys, run, verdicts):
     ("old", "new", "words"),
     [
         ("top1 = { floor = 0.97,", "top1 = { floor = 0.995,", "FAIL: nonlocal_tiny-cpu-bs1:accur"),
-        ("tolerance = 0.5", "tolerance = 0.01", "FAIL: nonlocal_tiny-cpu-bs1:throughput"),
+        (f"golden = {GOLDEN}", f"golden = {2 * GOLDEN}", "FAIL: nonlocal_tiny-cpu-bs1:throughput"),
     ],
 )
 def test_other_thresholds_give_another_verdict(capsys, run, tmp_path, old, new, words):
@@ -590,6 +591,6 @@ def test_a_folder_without_a_run_is_named(tmp_path, capsys, name):
 
 
 def test_damaged_thresholds_are_named(run, tmp_path, capsys):
-    path = other_thresholds(tmp_path, "tolerance = 0.5", 'tolerance = "a third"')
+    path = other_thresholds(tmp_path, f"golden = {GOLDEN}", 'golden = "a third"')
     assert judge(run, "--thresholds", path) == 2
-    assert "throughput.bs1.tolerance: " in capsys.readouterr().err
+    assert "throughput.bs1.golden: " in capsys.readouterr().err

@@ -1,3 +1,4 @@
+import contextlib
 import re
 import tomllib
 from pathlib import Path
@@ -17,6 +18,7 @@ from harness.contract.thresholds import thresholds_from_file
 from harness.errors import InvalidMeasurement
 from harness.judge import judge_throughput
 from harness.judge.limits import ThroughputReference
+from harness.measure.host_turns import HostUse, Turns
 from harness.measure.throughput import SessionTiming, throughput_measurement
 from harness.spec import Cell, Status
 
@@ -26,29 +28,42 @@ REFERENCE = ThroughputReference(
     golden=4.5,
     tolerance=0.5,
     unit="x PyTorch",
-    definition="device_io",
+    definition="processor",
     scope="host",
     against="pytorch",
     implausible=4.0,
     source="by hand",
 )
 ABSOLUTE = REFERENCE.model_copy(
-    update={"unit": "clips/s", "definition": "device", "against": "absolute"}
+    update={"unit": "clips/s", "definition": "device", "scope": "chip", "against": "absolute"}
 )
 
 
 def session(ratio, **more):
-    values = {"device_ms": (9.0,) * 4, "device_io_ms": (10.0,) * 4, "is_output_same": True}
-    return SessionTiming(**{**values, "pytorch_ms": (10.0 * ratio,) * 4, **more})
+    turns = Turns(
+        processor_ms=(10.0,) * 4,
+        pytorch_processor_ms=(10.0 * ratio,) * 4,
+        wall_ms=(10.0,) * 4,
+        waiting_ms=(0.0,) * 4,
+    )
+    values = {"device_ms": (9.0,) * 4, "device_io_ms": (5.0,) * 4, "is_output_same": True}
+    return SessionTiming(**{**values, "turns": turns, **more})
+
+
+def absolute(*runs):
+    return [[SessionTiming(device_ms=(1000.0 / one,) * 4) for one in run] for run in runs]
 
 
 def runs_of(*runs):
     return [[session(ratio) for ratio in run] for run in runs]
 
 
+HALF = Turns(processor_ms=(10.0,) * 4)
+
+
 def noisy(count, sessions, spread, seed=1):
     rng = np.random.default_rng(seed)
-    return runs_of(*rng.normal(2.0, 2.0 * spread, size=(count, sessions)).tolist())
+    return rng.normal(2.0, 2.0 * spread, size=(count, sessions)).tolist()
 
 
 def ends_in_a_pass(run, reference, sessions_min):
@@ -62,20 +77,20 @@ def ends_in_a_pass(run, reference, sessions_min):
 
 
 def test_sessions_that_agree_need_no_tolerance():
-    found = calibration_from_runs(runs_of([2.0, 2.0], [2.0, 2.0]), 1, REFERENCE, 2)
+    found = calibration_from_runs(absolute([2.0, 2.0], [2.0, 2.0]), 1, ABSOLUTE, 2)
     assert (found.golden, found.tolerance, found.spread) == (2.0, 0.0, 0.0)
     assert (found.run_count, found.session_count) == (2, 4)
 
 
 @pytest.mark.parametrize("spread", [0.01, 0.03, 0.08])
 def test_the_tolerance_is_the_least_without_an_alarm(spread):
-    runs = noisy(10, 6, spread)
-    found = calibration_from_runs(runs, 1, REFERENCE, 3)
+    runs = absolute(*noisy(10, 6, spread))
+    found = calibration_from_runs(runs, 1, ABSOLUTE, 3)
     assert found.golden == pytest.approx(2.0, rel=2 * spread)
     assert found.spread == pytest.approx(spread, rel=0.3)
 
     def alarms(tolerance):
-        changed = REFERENCE.model_copy(update={"golden": found.golden, "tolerance": tolerance})
+        changed = ABSOLUTE.model_copy(update={"golden": found.golden, "tolerance": tolerance})
         return sum(not ends_in_a_pass(run, changed, 3) for run in runs)
 
     assert found.tolerance > 0.0
@@ -85,8 +100,32 @@ def test_the_tolerance_is_the_least_without_an_alarm(spread):
 
 
 def test_one_slow_run_widens_the_tolerance():
-    found = calibration_from_runs(runs_of(*[[2.0, 2.0]] * 5, [1.5, 1.5]), 1, REFERENCE, 2)
+    found = calibration_from_runs(absolute(*[[2.0, 2.0]] * 5, [1.5, 1.5]), 1, ABSOLUTE, 2)
     assert (found.golden, found.tolerance) == (2.0, 0.25)
+
+
+def test_a_host_s_tolerance_lies_between_the_same_build_and_a_slow_one():
+    found = calibration_from_runs(runs_of(*noisy(10, 2, 0.02)), 1, REFERENCE, 2)
+    assert 0.07 <= found.tolerance <= 0.12
+    row = calibrated_row({}, found, REFERENCE, "today")
+    assert f"spread = {float(f'{found.spread:.4g}')}" in row
+    assert "speedup_min" not in row
+
+
+def test_a_host_that_scatters_too_much_to_find_a_slowdown_proposes_nothing():
+    found = calibration_from_runs(runs_of(*noisy(10, 2, 0.12)), 1, REFERENCE, 2)
+    with pytest.raises(
+        InvalidMeasurement, match=r"is above 0\.12, so a build 15 % slower could pass"
+    ):
+        calibrated_row({}, found, REFERENCE, "today")
+
+
+def test_quiet_sessions_say_what_every_thread_must_be_worth():
+    use = HostUse(usable=2, used=1.9, is_quiet=True)
+    runs = [[session(2.0, host_use=use)] * 2] * 2
+    found = calibration_from_runs(runs, 1, REFERENCE, 2)
+    assert found.speedup == 2.0
+    assert "speedup_min = 1.4" in calibrated_row({}, found, REFERENCE, "today")
 
 
 def test_an_absolute_speed_is_of_its_own_definition():
@@ -101,10 +140,10 @@ def test_an_absolute_speed_is_of_its_own_definition():
         (runs_of([2.0], [2.0]), "time at least 2 runs of 2 sessions"),
         ([], "0 A/A runs of 0 sessions"),
         ([[session(2.0)] * 2, [session(2.0, is_output_same=False)] * 2], "does not count: session"),
-        ([[session(2.0, device_io_ms=(0.0,) * 4)] * 2] * 2, "times in device_io_ms are zero"),
+        ([[session(0.0)] * 2] * 2, "times in pytorch_processor_ms are zero"),
         ([[session(2.0, nonfinite_count=1)] * 2] * 2, "1 times are no numbers"),
-        ([[session(2.0, device_io_ms=())] * 2] * 2, "no device_io times"),
-        ([[session(2.0, pytorch_ms=())] * 2] * 2, "PyTorch was not timed beside it"),
+        ([[session(2.0, turns=None)] * 2] * 2, "no processor times"),
+        ([[session(2.0, turns=HALF)] * 2] * 2, "PyTorch was not timed beside it"),
     ],
 )
 def test_runs_that_show_nothing_are_refused(runs, words):
@@ -113,10 +152,10 @@ def test_runs_that_show_nothing_are_refused(runs, words):
 
 
 def test_noise_that_no_tolerance_covers_proposes_nothing():
-    found = calibration_from_runs(runs_of([1.0, 3.9], [0.4, 3.0]), 1, REFERENCE, 2)
+    found = calibration_from_runs(absolute([1.0, 3.9], [0.4, 3.0]), 1, ABSOLUTE, 2)
     assert found.tolerance is None
     with pytest.raises(InvalidMeasurement, match="no tolerance below 1 lets all 2 A/A runs pass"):
-        calibrated_row({}, found, REFERENCE, "today")
+        calibrated_row({}, found, ABSOLUTE, "today")
 
 
 def row_from(row, reference, runs=((2.0, 2.0), (2.0, 2.0))):
@@ -145,7 +184,7 @@ def test_a_golden_of_a_card_with_several_chips_becomes_one_of_a_chip():
 
 def test_a_cell_without_a_golden_gets_a_row_that_says_how_it_was_measured():
     row = row_from({}, ABSOLUTE)
-    assert (row["unit"], row["definition"], row["scope"]) == ("clips/s", "device", "host")
+    assert (row["unit"], row["definition"], row["scope"]) == ("clips/s", "device", "chip")
 
 
 # The commands
@@ -240,11 +279,25 @@ def test_a_cell_that_is_too_noisy_takes_nothing_from_the_others(timed, capsys, m
     cells = ["nonlocal_tiny-cpu-bs1", "nonlocal_tiny-cpu-bs4"]
     assert main(["calibrate", *cells, "--runs", "2", "--sessions", "2", "--tier", "nightly"]) == 1
     shown = capsys.readouterr().out
-    assert "# nonlocal_tiny-cpu-bs1: no tolerance below 1 lets all 2 A/A runs pass" in shown
-    # Three sessions a run, the fewest that the tier lets decide.
-    assert "# 6 sessions, spread 0.00 %" in shown
+    assert "# nonlocal_tiny-cpu-bs1: a tolerance of 0.87 is above 0.12" in shown
+    assert "# 4 sessions, spread 0.00 %" in shown
     speeds = tomllib.loads(shown)["models"]["nonlocal_tiny"]["devices"]["cpu"]["throughput"]
     assert speeds.keys() == {"bs4"}
+
+
+def test_every_second_run_is_beside_busy_processes(timed, capsys, monkeypatch):
+    loads = []
+
+    @contextlib.contextmanager
+    def busy_processes(count):
+        loads.append(count)
+        yield
+
+    monkeypatch.setattr(contract, "busy_processes", busy_processes)
+    arguments = ["nonlocal_tiny-cpu-bs1", "--runs", "4", "--sessions", "2", "--load", "2"]
+    assert main(["calibrate", *arguments]) == 0
+    assert loads == [0, 2, 0, 2]
+    assert "every second run beside 2 busy process(es)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,14 @@ import os
 import pytest
 
 from harness.host import environment
-from harness.host.environment import CpuState, cpu_note, cpu_state, environment_facts
+from harness.host.clocks import Reading
+from harness.host.environment import (
+    CpuState,
+    cpu_note,
+    cpu_state,
+    environment_facts,
+    is_host_quiet,
+)
 
 CPUINFO = """\
 processor\t: 0
@@ -88,6 +95,30 @@ def test_absent_package_reads_absent(monkeypatch):
     assert facts["package.no-such-package"] == facts["package.opencv"] == "absent"
 
 
+STATE = CpuState(
+    0.5, None, None, None, steal_s=1.0, governor=None, frequency_mhz=None, busy_s=100.0
+)
+PASSED = Reading(10.0, 12.0, 7.0, 0.0, 10.0, 10.0, 12.0)
+
+
+@pytest.mark.parametrize(
+    ("busy_s", "steal_s", "switches", "is_quiet"),
+    [
+        (112.0, 1.0, 30, True),
+        (112.9, 1.0, 30, True),
+        (113.5, 1.0, 30, False),
+        (112.5, 1.9, 30, False),
+        (112.0, 1.0, 501, False),
+        (None, 1.0, 30, None),
+        (112.0, None, 30, None),
+    ],
+)
+def test_a_host_is_quiet_where_nobody_else_worked(monkeypatch, busy_s, steal_s, switches, is_quiet):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    after = dataclasses.replace(STATE, busy_s=busy_s, steal_s=steal_s)
+    assert is_host_quiet(STATE, after, PASSED, switches) is is_quiet
+
+
 def test_cpu_state_of_this_machine():
     state = cpu_state()
     assert isinstance(state, CpuState)
@@ -121,6 +152,7 @@ def test_cpu_state_of_control_groups_2(machine):
         steal_s=300 / os.sysconf("SC_CLK_TCK"),
         governor="powersave",
         frequency_mhz=2400.0,
+        busy_s=19 / os.sysconf("SC_CLK_TCK"),
     )
 
 

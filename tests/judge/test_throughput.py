@@ -7,6 +7,7 @@ from harness.judge import (
 from harness.judge.limits import (
     ThroughputReference,
 )
+from harness.measure.host_turns import HostUse, Turns
 from harness.measure.throughput import SessionTiming, session_timing, throughput_measurement
 from harness.spec import Status
 
@@ -27,7 +28,8 @@ def speeds(*per_s, **more):
 def test_fast_enough_passes():
     verdict = judge_throughput(speeds(99.0, 100.0, 101.0), reference())
     assert verdict.status is Status.PASS
-    assert "mean 100, 3 session(s), 99.2 % bounds" in verdict.reason
+    assert verdict.reason.startswith("device speed is 100 clips/s, must be >= 95 (between 95.37 ")
+    assert "and 104.6 at 99.2 %, 3 session(s))" in verdict.reason
 
 
 def test_five_percent_slower_than_allowed_fails():
@@ -39,7 +41,8 @@ def test_five_percent_slower_than_allowed_fails():
 def test_bounds_that_straddle_the_floor_decide_nothing():
     verdict = judge_throughput(speeds(92.0, 96.0, 100.0), reference())
     assert verdict.status is Status.INCONCLUSIVE
-    assert "add sessions" in verdict.reason
+    assert verdict.reason.startswith("96 clips/s, between ")
+    assert verdict.reason.endswith("add sessions with --sessions or --budget-minutes")
 
 
 def test_a_speed_at_the_floor_is_met():
@@ -97,13 +100,115 @@ def test_a_definition_that_was_not_timed_is_invalid():
     assert verdict.reason.startswith("e2e was not timed")
 
 
-def test_a_ratio_needs_pytorch_in_the_same_run():
-    ratio = reference(golden=1.5, unit="x PyTorch", against="pytorch")
-    verdict = judge_throughput(speeds(100.0, 100.0), ratio)
+HOST = {
+    "golden": 2.0,
+    "tolerance": 0.07,
+    "unit": "x PyTorch",
+    "definition": "processor",
+    "scope": "host",
+    "against": "pytorch",
+    "spread": 0.02,
+    "speedup_min": 1.2,
+}
+QUIET = HostUse(usable=2, used=1.9, is_quiet=True)
+
+
+def host(*ratios, use=QUIET, waiting_ms=0.01, wall_ms=10.0):
+    """Return sessions of a host whose queries take 10 ms on one thread."""
+    timings = []
+    for ratio in ratios:
+        turns = Turns(
+            processor_ms=(10.0,) * 4,
+            pytorch_processor_ms=(10.0 * ratio,) * 4,
+            wall_ms=(10.0 + (waiting_ms or 0.0),) * 4,
+            waiting_ms=() if waiting_ms is None else (waiting_ms,) * 4,
+        )
+        timing = session_timing([5.0], [0.5 * wall_ms], turns=turns)
+        timings.append(timing.model_copy(update={"host_use": use}))
+    return throughput_measurement(timings, batch=1)
+
+
+def judged_host(*ratios, sessions_min=2, **more):
+    return judge_throughput(host(*ratios, **more), reference(**HOST), sessions_min)
+
+
+def test_a_host_is_judged_by_processor_time_beside_pytorch():
+    verdict = judged_host(1.98, 2.02)
+    assert verdict.status is Status.PASS
+    assert verdict.reason.startswith("processor speed is 2 x PyTorch, must be >= 1.86 (between 1.9")
+    names = [finding.name for finding in verdict.findings]
+    assert names[2:] == ["waiting in a query", "processors at work", "speed with every thread"]
+
+
+def test_fifteen_percent_more_work_is_red_in_two_sessions():
+    verdict = judged_host(1.98 / 1.15, 2.02 / 1.15)
+    assert verdict.status is Status.FAIL
+    assert verdict.reason.startswith("too slow: processor speed is 1.73913 x PyTorch")
+
+
+def test_one_session_decides_where_the_spread_is_known():
+    assert judged_host(2.0, sessions_min=1).status is Status.PASS
+    assert judged_host(1.7, sessions_min=1).status is Status.FAIL
+    assert judged_host(1.88, sessions_min=1).status is Status.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"waiting_ms": 50.0}, "waiting in a query is 50 ms, must be <= 1.02"),
+        ({"use": HostUse(usable=2, used=1.0)}, "processors at work is 1 of 2, must be >= 1.1"),
+        ({"use": HostUse(usable=16, used=2.0)}, "processors at work is 2 of 16, must be >= 2.5"),
+        ({"wall_ms": 20.0}, "speed with every thread is 1.001 x one thread, must be >= 1.2"),
+    ],
+)
+def test_what_processor_time_does_not_show_is_red_by_its_own_finding(more, reason):
+    verdict = judged_host(2.0, 2.0, **more)
+    assert verdict.status is Status.FAIL
+    assert verdict.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("more", "note"),
+    [
+        ({"waiting_ms": None}, "waiting was not looked at, as the kernel does not tell"),
+        (
+            {"use": HostUse(usable=1, used=1.0, is_quiet=True)},
+            "threads were not looked at, as there is one processor",
+        ),
+        (
+            {"use": HostUse(usable=2, used=1.9, is_quiet=False), "wall_ms": 20.0},
+            "wall time was not judged, as the host was not quiet",
+        ),
+        ({"use": None}, "waiting and threads were not looked at"),
+    ],
+)
+def test_what_was_not_looked_at_is_said(more, note):
+    verdict = judged_host(2.0, 2.0, **more)
+    assert verdict.status is Status.PASS
+    assert note in verdict.reason
+
+
+def test_a_measurement_from_before_processor_time_is_invalid():
+    old = SessionTiming(device_ms=(10.0,) * 4, device_io_ms=(10.0,) * 4, pytorch_ms=(20.0,) * 4)
+    verdict = judge_throughput(throughput_measurement([old] * 3, 1), reference(**HOST))
     assert verdict.status is Status.INVALID
-    assert "beside PyTorch" in verdict.reason
-    fast = speeds(100.0, 101.0, 100.5, pytorch_ms=[16.0] * 20)
-    assert judge_throughput(fast, ratio).status is Status.PASS
+    assert verdict.reason == (
+        "processor was not timed beside PyTorch, which the floor is about; time it again with this "
+        "suite"
+    )
+
+
+def test_an_older_contract_that_compares_wall_times_is_invalid_with_what_to_do():
+    older = reference(**{**HOST, "definition": "device_io"})
+    verdict = judge_throughput(host(2.0, 2.0), older)
+    assert verdict.status is Status.INVALID
+    assert "say definition = 'processor' and calibrate its golden" in verdict.reason
+
+
+@pytest.mark.parametrize("more", [{"against": "absolute", "unit": "clips/s"}, {"scope": "chip"}])
+def test_processor_time_is_beside_pytorch(more):
+    with pytest.raises(ValueError, match="a host is judged by its processor time beside PyTorch"):
+        reference(**{**HOST, **more})
 
 
 def test_values_for_other_sessions_are_invalid():
@@ -130,7 +235,7 @@ def test_a_speed_just_under_the_floor_is_let_through_in_5_percent_of_runs():
 
 
 @pytest.mark.parametrize(("sessions_min", "sessions_max"), [(2, 6), (5, 9)])
-def test_adding_sessions_until_they_decide_errs_in_at_most_5_percent_of_runs(
+def test_adding_independent_sessions_until_they_decide_errs_in_at_most_5_percent_of_runs(
     sessions_min, sessions_max
 ):
     """The speed is just the floor, which a pass and a fail are equally wrong about."""

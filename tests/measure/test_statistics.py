@@ -3,29 +3,22 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import gamma
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
 from harness.measure.statistics import (
-    early_stopping_count,
-    early_stopping_percentile,
     look_confidence,
     mcnemar_midp,
     median,
     minimum_detectable_loss,
+    percentile_bound,
     session_bounds,
+    spread_bounds,
     tango_bounds,
     tango_interval,
     wilson_interval,
 )
-
-EARLY_STOPPING = {
-    0.90: [44, 64, 81, 97, 113, 127],
-    0.95: [90, 130, 165],
-    0.97: [152, 219, 277],
-    0.99: [459, 662, 838, 1001, 1157, 1307],
-    0.999: [4603, 6636],
-}
 
 
 def test_wilson_is_the_one_of_statsmodels(subtests):
@@ -140,33 +133,26 @@ def test_detectable_loss_is_never_nothing():
     assert minimum_detectable_loss(1, 1) == 1.0
 
 
-def test_early_stopping_table():
-    found = {
-        percentile: [early_stopping_count(percentile, over) for over in range(len(counts))]
-        for percentile, counts in EARLY_STOPPING.items()
-    }
-    assert found == EARLY_STOPPING
+@pytest.mark.parametrize(("percentile", "count"), [(0.90, 20), (0.99, 200)])
+def test_percentile_needs_its_queries_in_every_session(percentile, count):
+    times = [float(time + 1) for time in range(count)]
+    assert percentile_bound([times], percentile) is None
+    assert percentile_bound([times, times[1:]], percentile) is None
+    bound = percentile_bound([times, times], percentile)
+    assert bound == pytest.approx(percentile * (count + 1))
 
 
-@pytest.mark.parametrize(("percentile", "count"), [(0.90, 64), (0.99, 662)])
-def test_percentile_needs_its_queries(percentile, count):
-    times = [float(time) for time in range(count)]
-    assert early_stopping_percentile(times[1:], percentile) is None
-    assert early_stopping_percentile(times, percentile) == times[-2]
-
-
-@pytest.mark.parametrize(("count", "over"), [(80, 1), (81, 2), (96, 2), (97, 3), (127, 5)])
-def test_percentile_sets_aside_what_the_table_allows(count, over):
-    times = [float(time) for time in range(count)]
-    assert early_stopping_percentile(times[::-1], 0.90) == times[-1 - over]
-
-
-def test_percentile_bound_is_right_in_99_of_100_runs():
+@pytest.mark.parametrize("spread", [0.0, 0.05, 0.10])
+@pytest.mark.parametrize("sessions", [3, 8])
+def test_percentile_bound_is_right_in_95_of_100_runs_however_sessions_differ(spread, sessions):
+    """A session's luck multiplies all of its queries; the truth is an average session's p90."""
     rng = np.random.default_rng(23)
-    runs = rng.exponential(size=(2000, 200))
-    truth = -math.log(0.1)
-    bounds = [early_stopping_percentile(run.tolist(), 0.90) for run in runs]
-    assert np.mean([bound >= truth for bound in bounds if bound is not None]) >= 0.985
+    within = rng.gamma(25.0, 0.04, size=(1000, sessions, 50))
+    times = within * np.exp(spread * rng.normal(size=(1000, sessions, 1)))
+    truth = gamma.ppf(0.90, 25.0, scale=0.04)
+    bounds = [percentile_bound(run.tolist(), 0.90) for run in times]
+    # A percentile that is taken from 50 queries is itself off by a little.
+    assert 0.93 < np.mean([bound >= truth for bound in bounds]) < 0.985
 
 
 def test_session_bounds_by_hand():
@@ -185,6 +171,26 @@ def test_session_bound_errs_as_often_as_it_says():
     rng = np.random.default_rng(24)
     runs = rng.normal(100.0, 3.0, size=(2000, 4))
     passes = [bounds.low >= 100.0 for run in runs if (bounds := session_bounds(run.tolist()))]
+    assert 0.035 < np.mean(passes) < 0.065
+
+
+def test_a_known_spread_bounds_a_single_session_and_what_is_seen_widens_it():
+    assert spread_bounds([], 0.02) is None
+    one = spread_bounds([0.0], 0.02)
+    assert one.high == -one.low == pytest.approx(1.812461 * 0.02, rel=1e-6)
+    near, wide = spread_bounds([-0.01, 0.01], 0.02), spread_bounds([-0.3, 0.3], 0.02)
+    assert near.high < one.high < wide.high
+
+
+@pytest.mark.parametrize("sessions", [1, 2, 6])
+def test_bounds_of_a_known_spread_err_as_often_as_they_say(sessions):
+    rng = np.random.default_rng(25)
+    runs = 0.03 * rng.normal(size=(2000, sessions))
+    # What is known is the spread of as many sessions again.
+    known = 0.03 * np.sqrt(rng.chisquare(10, size=2000) / 10)
+    passes = [
+        spread_bounds(run.tolist(), sd).low >= 0.0 for run, sd in zip(runs, known, strict=True)
+    ]
     assert 0.035 < np.mean(passes) < 0.065
 
 

@@ -3,6 +3,7 @@ import math
 
 import pytest
 
+from harness.measure.host_turns import HostUse, Turns
 from harness.measure.throughput import (
     SessionTiming,
     ThroughputMeasurement,
@@ -36,7 +37,7 @@ def test_the_three_definitions_are_kept_apart():
 
 def test_what_was_not_measured_is_none():
     measured = measure(sessions(10.0), batch=1)
-    assert (measured.device_io, measured.e2e, measured.device.x_pytorch) == (None, None, None)
+    assert (measured.device_io, measured.e2e, measured.processor) == (None, None, None)
 
 
 def test_the_session_is_the_unit():
@@ -48,30 +49,39 @@ def test_the_session_is_the_unit():
     assert measured.device.per_s.bounds.high == pytest.approx(75.0 + half, rel=1e-6)
 
 
-def test_the_ratio_to_pytorch_is_taken_in_each_session():
+def turns(device_ms, pytorch_ms, **more):
+    return Turns(processor_ms=tuple(device_ms), pytorch_processor_ms=tuple(pytorch_ms), **more)
+
+
+def test_the_ratio_to_pytorch_is_one_of_processor_times_in_each_session():
     timings = [
-        session_timing([10.0] * 4, pytorch_ms=[15.0] * 4),
-        session_timing([20.0] * 4, pytorch_ms=[30.0] * 4),
+        session_timing([10.0], turns=turns([10.0] * 4, [15.0] * 4)),
+        session_timing([10.0], turns=turns([20.0] * 4, [30.0] * 4)),
     ]
-    ratios = measure(timings, batch=1).device.x_pytorch
-    assert ratios.per_session == pytest.approx((1.5, 1.5))
-    assert ratios.bounds.low == pytest.approx(1.5)
+    measured = measure(timings, batch=1)
+    assert measured.device.x_pytorch is None
+    assert measured.processor.x_pytorch.per_session == pytest.approx((1.5, 1.5))
+    assert measured.processor.x_pytorch.bounds.low == pytest.approx(1.5)
+    assert measured.processor.per_s.per_session == pytest.approx((100.0, 50.0))
+
+
+def test_a_session_without_turns_leaves_no_ratio():
+    whole = session_timing([1.0], turns=turns([1.0] * 2, [1.0] * 2))
+    assert measure([whole, whole], batch=1).processor.x_pytorch is not None
+    half = session_timing([1.0], turns=turns([1.0] * 3, [1.0] * 3))
+    assert measure([whole, half], batch=1).processor.x_pytorch is None
+    assert measure([whole, session_timing([1.0])], batch=1).processor is None
 
 
 @pytest.mark.parametrize(
-    ("count", "p90", "p99"), [(63, False, False), (64, True, False), (662, True, True)]
+    ("count", "p90", "p99"), [(19, False, False), (20, True, False), (200, True, True)]
 )
 def test_percentiles_need_their_queries(count, p90, p99):
     timing = session_timing([float(number + 1) for number in range(count)])
-    speed = measure([timing], batch=1).device
-    assert speed.query_count == count
+    speed = measure([timing, timing], batch=1).device
+    assert speed.query_count == 2 * count
     assert speed.latency_p50_ms == (count + 1) / 2
     assert (speed.latency_p90_ms is not None, speed.latency_p99_ms is not None) == (p90, p99)
-
-
-def test_queries_of_all_sessions_count_for_the_percentiles():
-    speed = measure(sessions(10.0, 10.0, count=32), batch=1).device
-    assert (speed.query_count, speed.latency_p90_ms) == (64, 10.0)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
@@ -88,9 +98,9 @@ def test_zero_and_negative_times_make_it_invalid(bad):
 
 
 def test_zero_times_of_pytorch_make_it_invalid():
-    measured = measure([session_timing([10.0], pytorch_ms=[0.0])], batch=1)
-    assert "pytorch_ms" in measured.invalid_reasons[0]
-    assert measured.device.x_pytorch is None
+    measured = measure([session_timing([10.0], turns=turns([1.0] * 2, [1.0, 0.0]))], batch=1)
+    assert "pytorch_processor_ms" in measured.invalid_reasons[0]
+    assert measured.processor.x_pytorch is None
 
 
 def test_no_session_and_no_query_are_invalid():
@@ -123,15 +133,17 @@ def test_a_session_that_slows_down_is_counted_as_unsteady():
 
 
 def test_json_round_trip():
-    timing = session_timing([10.0] * 70, [11.0] * 70, [20.0] * 70, [9.0] * 70, is_output_same=True)
+    sides = turns([9.0] * 4, [9.0] * 4, wall_ms=(9.0,) * 4, waiting_ms=(0.0,) * 4)
+    timing = session_timing([10.0] * 70, [11.0] * 70, [20.0] * 70, sides, is_output_same=True)
+    timing = timing.model_copy(update={"host_use": HostUse(usable=2, used=1.5, is_quiet=True)})
     assert SessionTiming.model_validate_json(timing.model_dump_json()) == timing
     measured = measure([timing, timing], batch=8)
     assert ThroughputMeasurement.model_validate_json(measured.model_dump_json()) == measured
     json.loads(measured.model_dump_json(), parse_constant=pytest.fail)
 
 
-def test_the_loops_are_where_the_times_are_reduced():
-    from harness.measure import throughput, timing
-
-    assert throughput.measure_session is timing.measure_session
-    assert throughput.interleaved is timing.interleaved
+def test_a_session_from_before_processor_time_can_be_read():
+    old = SessionTiming.model_validate_json('{"device_ms": [10.0], "pytorch_ms": [15.0]}')
+    measured = measure([old, old], batch=1)
+    assert (measured.invalid_reasons, measured.processor) == ((), None)
+    assert measured.device.x_pytorch.per_session == (1.5, 1.5)

@@ -2,7 +2,8 @@ import pytest
 
 from harness.device import LoopSettings
 from harness.errors import InvalidMeasurement
-from harness.measure.timing import interleaved, measure_session, warm_up
+from harness.host.clocks import Reading
+from harness.measure.timing import in_turns, measure_session, warm_up
 from harness.testing import FakeClock
 
 QUICK = LoopSettings(warmup_queries=4, min_queries=10, min_seconds=0.0)
@@ -43,7 +44,7 @@ def test_at_least_the_time_is_spent():
 
 def test_warmup_ends_when_two_windows_agree():
     clock = FakeClock()
-    query = Query(clock, 9.0, 9.0, 1.0)
+    query = Query(clock, 0.09, 0.09, 0.01)
     assert warm_up(query, QUICK, clock) == query.count == 6
 
 
@@ -60,7 +61,7 @@ def test_warmup_of_none_issues_none():
 
 def test_warmup_is_capped_where_nothing_settles():
     clock = FakeClock()
-    rising = [1.5**step for step in range(200)]
+    rising = [1e-9 * 1.5**step for step in range(200)]
     assert warm_up(Query(clock, *rising), QUICK, clock) == 40
 
 
@@ -75,46 +76,96 @@ def test_a_clock_that_goes_back_is_refused():
         measure_session(lambda: None, QUICK, FakeClock(step_s=-1.0))
 
 
-def test_interleaved_gives_each_side_its_own_times():
-    clock = FakeClock()
-    a, b = interleaved(Query(clock, 0.01), Query(clock, 0.03), QUICK, clock)
-    assert a == pytest.approx([10.0] * len(a))
-    assert b == pytest.approx([30.0] * len(b))
-    assert len(a) == len(b) >= QUICK.min_queries
+class Host:
+    """Clocks of a host on which wall time may pass without processor time."""
+
+    def __init__(self):
+        self.wall_s = self.processor_s = self.queued_s = 0.0
+
+    def works(self, seconds, queued_s=0.0, waiting_s=0.0):
+        self.processor_s += seconds
+        self.queued_s += queued_s
+        self.wall_s += seconds + queued_s + waiting_s
+
+    def read(self):
+        return Reading(
+            wall_s=self.wall_s,
+            processor_s=self.processor_s,
+            thread_s=self.processor_s,
+            queued_s=self.queued_s,
+            raw_s=self.wall_s,
+            ticks_s=self.wall_s,
+            ticked_processor_s=self.processor_s,
+        )
 
 
-def test_interleaved_alternates_blocks_and_their_order():
-    clock, seen = FakeClock(step_s=0.001), []
-    settings = LoopSettings(warmup_queries=0, min_queries=6, min_seconds=0.0)
-    interleaved(lambda: seen.append("a"), lambda: seen.append("b"), settings, clock, 2)
-    assert "".join(seen) == "aabbbbaaaabb"
+TURNS = LoopSettings(warmup_queries=1, min_queries=4, min_seconds=0.0)
 
 
-def test_a_warm_side_is_not_warmed_again():
-    clock, seen = FakeClock(step_s=0.001), []
-    settings = LoopSettings(warmup_queries=2, min_queries=2, min_seconds=0.0)
-    a, b = (lambda: seen.append("a"), lambda: seen.append("b"))
-    interleaved(a, b, settings, clock, 1, is_a_warm=True)
-    assert "".join(seen) == "bb" + "a" + "abba"
+def test_turns_are_of_single_queries_there_and_back():
+    host, seen = Host(), []
+
+    def query(name):
+        return lambda: (seen.append(name), host.works(0.01))
+
+    a, b = in_turns(query("a"), query("b"), TURNS, host.read)
+    assert "".join(seen) == "ab" + "abba" * 2
+    assert len(a) == len(b) == 4
 
 
-def test_interleaved_cancels_a_steady_drift():
-    clock = FakeClock()
-    slowing = iter(range(10_000))
+def test_a_queue_for_the_processor_costs_nothing_and_a_wait_is_seen():
+    host = Host()
+    a, b = in_turns(
+        lambda: host.works(0.01, queued_s=0.5),
+        lambda: host.works(0.03, waiting_s=0.05),
+        TURNS,
+        host.read,
+    )
+    assert [cost.processor_s for cost in a] == pytest.approx([0.01] * 4)
+    assert [cost.waiting_s for cost in a] == pytest.approx([0.0] * 4)
+    assert [cost.waiting_s for cost in b] == pytest.approx([0.05] * 4)
+
+
+def test_turns_go_on_until_both_sides_together_worked_their_time():
+    host, settings = Host(), LoopSettings(warmup_queries=1, min_queries=2, min_seconds=0.5)
+    a, b = in_turns(
+        lambda: host.works(0.01, queued_s=9.0), lambda: host.works(0.04), settings, host.read
+    )
+    assert 0.5 <= sum(cost.processor_s for cost in (*a, *b)) < 0.6
+
+
+def test_turns_cancel_a_steady_drift():
+    host, slowing = Host(), iter(range(10_000))
 
     def query():
-        clock.advance(0.01 * (1.0 + 0.01 * next(slowing)))
+        host.works(0.01 * (1.0 + 0.01 * next(slowing)))
 
-    settings = LoopSettings(warmup_queries=0, min_queries=20, min_seconds=0.0)
-    a, b = interleaved(query, query, settings, clock)
-    assert sum(a) == pytest.approx(sum(b), rel=1e-9)
+    a, b = in_turns(query, query, LoopSettings(0, 20, 0.0), host.read)
+    assert sum(cost.processor_s for cost in a) == pytest.approx(
+        sum(cost.processor_s for cost in b), rel=1e-9
+    )
 
 
-def test_both_sides_reach_the_least_time():
+@pytest.mark.parametrize(("seconds", "words"), [(0.0, "stands still"), (-1.0, "went back")])
+def test_a_processor_clock_that_is_broken_is_refused(seconds, words):
+    host = Host()
+
+    def query():
+        host.works(seconds)
+
+    with pytest.raises(InvalidMeasurement, match=words):
+        in_turns(query, query, LoopSettings(1, 4, 1.0), host.read)
+
+
+def test_the_clocks_of_this_process_are_the_default():
+    a, b = in_turns(lambda: sum(range(1000)), lambda: sum(range(1000)), TURNS)
+    assert min(cost.processor_s for cost in (*a, *b)) > 0.0
+
+
+def test_queries_of_seconds_are_warm_after_one():
     clock = FakeClock()
-    settings = LoopSettings(warmup_queries=1, min_queries=2, min_seconds=0.5)
-    a, b = interleaved(Query(clock, 0.01), Query(clock, 0.1), settings, clock)
-    assert min(sum(a), sum(b)) >= 500.0
+    rising = [5.0 * 1.5**step for step in range(200)]
+    assert warm_up(Query(clock, *rising), LoopSettings(1, 1, 0.0), clock) == 1
 
 
 def test_the_real_clock_is_the_default():

@@ -23,6 +23,7 @@ from harness.measure.accuracy import (
 )
 from harness.measure.every_clip import ClipDistance, EveryClip
 from harness.measure.export import ExportMeasurement
+from harness.measure.host_turns import Turns
 from harness.measure.parity import ChainScores, InputCounts, parity_measurement
 from harness.measure.statistics import (
     mcnemar_midp,
@@ -134,8 +135,12 @@ def timings(reference, batch, factor=1.0, spread=0.01, queries=120):
         centre = mean_ms * (1 + spread * (number - 2))
         times = centre * (1 + 0.01 * np.abs(rng.normal(size=queries)))
         times *= centre / times.mean()
-        pytorch = times * reference.golden if reference.against == "pytorch" else ()
-        timing = session_timing(times, times, times * 1.3, pytorch, is_output_same=True)
+        turns = None
+        if reference.is_beside_pytorch:
+            processor = tuple(times.tolist())
+            pytorch = tuple((mean_ms * factor * reference.golden * np.ones(queries)).tolist())
+            turns = Turns(processor_ms=processor, pytorch_processor_ms=pytorch)
+        timing = session_timing(times, times, times * 1.3, turns, is_output_same=True)
         note = f"host: load {len(sessions)}.00 before <b>"
         sessions.append(timing.model_copy(update={"notes": (note,)}))
     return sessions

@@ -210,7 +210,7 @@ class TestWaivers:
 def test_margins_carry_the_interval_that_they_were_judged_by(whole, decide):
     lines = {line.id: line for line in decide(whole()).check_lines}
     speed = lines["nonlocal_r50-ascend310p-bs4:throughput"].findings[0]
-    assert speed.interval.low == pytest.approx(speed.measured)
+    assert speed.interval.low < speed.measured < speed.interval.high
     top1, _, loss = lines["nonlocal_r50-ascend310p-bs4:accuracy"].findings[:3]
     assert top1.interval.low < top1.measured < top1.interval.high
     assert loss.interval.high == pytest.approx(loss.measured)

@@ -88,8 +88,8 @@ class CannDevice(Device):
         """
         return built_om(onnx, self.unit().soc_version, target, self.tools, self.say)
 
-    def open(self, model: DeviceModel) -> CannSession:
-        """Load a built model.
+    def open(self, model: DeviceModel, threads: int | None = None) -> CannSession:
+        """Load a built model; the chip computes, whatever ``threads`` the host has.
 
         Raises:
             RunError: the model cannot be loaded here.

@@ -85,9 +85,10 @@ class OrtDevice(Device):
         self._session(onnx.artifact.path, BuildError, optimized=target)
         return {"provider": self.provider}
 
-    def open(self, model: DeviceModel) -> "OrtSession":
+    def open(self, model: DeviceModel, threads: int | None = None) -> "OrtSession":
         """Load an optimised graph as it is."""
-        return OrtSession(self._session(model.artifact.path, RunError, level="none"), self.memory)
+        session = self._session(model.artifact.path, RunError, level="none", threads=threads)
+        return OrtSession(session, self.memory)
 
     def onnx_inside(self, model: DeviceModel) -> Path:
         """Return the optimised graph."""
@@ -99,12 +100,13 @@ class OrtDevice(Device):
         failure: type[BuildError | RunError],
         level: Level = "all",
         optimized: Path | None = None,
+        threads: int | None = None,
     ) -> "onnxruntime.InferenceSession":
         absence = self._absence()
         if absence:
             raise failure(f"{self.spec.name} is absent: {absence}; {self.install_hint}")
         try:
-            session = ort_session(path, self._providers(), level, optimized)
+            session = ort_session(path, self._providers(), level, optimized, threads)
         except ort_errors() as error:
             raise failure(
                 f"ONNX Runtime cannot load {path} on {self.spec.name}: {first_line(error)}"

@@ -23,6 +23,7 @@ def ort_session(
     providers: tuple[str, ...] = (CPU_PROVIDER,),
     level: Level = "all",
     optimized: Path | None = None,
+    threads: int | None = None,
 ) -> "onnxruntime.InferenceSession":
     """Load an ONNX file.
 
@@ -31,6 +32,7 @@ def ort_session(
         providers: execution providers in order of preference.
         level: of graph optimisation.
         optimized: where to save the optimised graph.
+        threads: how many compute; as many as there are processors by default.
 
     Raises:
         onnxruntime's own exceptions, which callers turn into errors of their stage.
@@ -46,6 +48,8 @@ def ort_session(
         if level == "all"
         else onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     )
+    if threads is not None:
+        options.intra_op_num_threads = options.inter_op_num_threads = threads
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
     # With fallback, the CPU replaces a provider that fails, even in the middle of a run, with only

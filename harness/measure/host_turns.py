@@ -1,0 +1,118 @@
+"""What is timed of a host beside the wall clock: processor time in turns, waiting, threads at work."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import pydantic
+
+from harness.measure.measurement import Measurement
+from harness.measure.statistics import median
+
+Times = tuple[float, ...]
+Positive = Annotated[float, pydantic.Field(gt=0.0)]
+
+# Below a nanosecond is no time at all.
+SHORTEST_MS = 1e-6
+
+
+class Turns(Measurement):
+    """Device and PyTorch on one thread each, A B B A: the two are as long as each other.
+
+    Attributes:
+        processor_ms: processor time of each query of the device, of all threads of the process.
+        pytorch_processor_ms: the same of PyTorch.
+        wall_ms: wall time of each query of the device.
+        waiting_ms: how much of it the calling thread neither ran nor stood in line for a processor;
+            empty where the kernel does not tell.
+    """
+
+    processor_ms: Times = ()
+    pytorch_processor_ms: Times = ()
+    wall_ms: Times = ()
+    waiting_ms: Times = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether both sides were timed, query for query, in whole turns."""
+        both = (self.processor_ms, self.pytorch_processor_ms)
+        return (
+            len(both[0]) == len(both[1])
+            and len(both[0]) % 2 == 0
+            and all(is_usable(times) for times in both)
+        )
+
+    @property
+    def ratio(self) -> float:
+        """How many times as fast as PyTorch the device is, of whole turns.
+
+        It is the median over the turns, so that what disturbs some of them disturbs nothing.
+        """
+        device, pytorch = self.processor_ms, self.pytorch_processor_ms
+        turns = range(0, len(device), 2)
+        return median([sum(pytorch[at : at + 2]) / sum(device[at : at + 2]) for at in turns])
+
+
+class HostUse(Measurement):
+    """How a session with all threads used the host, and whether it had it for itself.
+
+    Attributes:
+        usable: processors that the process may use.
+        used: processor time of all its threads over that of the calling thread.
+        is_quiet: whether nothing else took processors meanwhile; None where that is not known.
+    """
+
+    usable: Annotated[int, pydantic.Field(ge=1)]
+    used: float
+    is_quiet: bool | None = None
+
+
+class HostLook(Measurement):
+    """What a host's processors did while it was timed, as the middle one of the sessions.
+
+    Attributes:
+        waiting_ms: of a query on one thread; None where the kernel does not tell.
+        query_ms: processor time of that query.
+        usable: processors that there were.
+        used: processor time of all threads over that of the calling one, with every thread at work.
+        speedup: wall time on one thread over that with every thread, of the quiet sessions; None
+            where there is none.
+        quiet_sessions: how many sessions had the host for themselves.
+    """
+
+    waiting_ms: float | None
+    query_ms: Positive
+    usable: int
+    used: float
+    speedup: float | None
+    quiet_sessions: int
+
+
+def host_look(looks: Sequence[tuple[Turns, HostUse, Times]]) -> HostLook | None:
+    """Reduce the sessions of a host: turns, use with all threads, and wall times of that.
+
+    None where a session lacks a time.
+    """
+    times = [
+        series
+        for turns, _, wall_ms in looks
+        for series in (turns.processor_ms, turns.wall_ms, wall_ms)
+    ]
+    if not all(map(is_usable, times)):
+        return None
+    waits = [median(turns.waiting_ms) for turns, _, _ in looks if turns.waiting_ms]
+    speedups = [
+        median(turns.wall_ms) / median(wall_ms) for turns, use, wall_ms in looks if use.is_quiet
+    ]
+    return HostLook(
+        waiting_ms=median(waits) if len(waits) == len(looks) else None,
+        query_ms=median([median(turns.processor_ms) for turns, _, _ in looks]),
+        usable=min(use.usable for _, use, _ in looks),
+        used=median([use.used for _, use, _ in looks]),
+        speedup=median(speedups) if speedups else None,
+        quiet_sessions=len(speedups),
+    )
+
+
+def is_usable(times_ms: Times) -> bool:
+    """Whether there are times, and all of them are times."""
+    return len(times_ms) > 0 and min(times_ms) >= SHORTEST_MS
