@@ -1,0 +1,136 @@
+"""A/A runs of host cells beside busy processes, and planted faults of speed: who is red, and why.
+
+The same build must pass however busy the host is. A device that computes 15 % more must fail, and so
+must one that sleeps 50 ms a query, and one that uses one processor only: each by its own finding.
+
+python benchmarks/busy.py '*_tiny-cpu-bs1' --loads 1 2 --runs 20
+"""
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from measured import finish, workbench
+
+import harness
+from harness import registry
+from harness.build.workbench import Workbench
+from harness.check.checks import Context, check_throughput
+from harness.contract.tables import matches
+from harness.contract.thresholds import Thresholds, thresholds_from_file
+from harness.device import LoopSettings, LoopTimes, Session
+from harness.host.busy import busy_processes
+from harness.judge import Verdict
+from harness.spec import Cell, DeviceModel, Feed, Status
+from harness.testing import FaultyDevice
+
+CONTRACT = Path(harness.__file__).parent.parent / "thresholds.toml"
+MORE_WORK, NAP_S = 0.15, 0.05
+# What the reason of each fault must name; the same build must pass.
+EXPECTED = {
+    "same": "",
+    "works 15 % more": "too slow: processor speed",
+    "sleeps": "waiting in a query",
+    "one processor": "processors at work",
+}
+
+
+class SlowSession(Session):
+    """A session whose queries do more than they need to."""
+
+    def __init__(self, session: Session, fault: str) -> None:
+        self._session, self._fault = session, fault
+
+    def run(self, feed: Feed) -> Feed:
+        """Run a batch, then compute or sleep in the same thread."""
+        start_s = time.process_time()
+        output = self._session.run(feed)
+        end_s = time.process_time()
+        if self._fault == "sleeps":
+            time.sleep(NAP_S)
+        if self._fault == "works 15 % more":
+            end_s += MORE_WORK * (end_s - start_s)
+            while time.process_time() < end_s:
+                sum(range(1000))
+        return output
+
+    def loop(self, feed: Feed, settings: LoopSettings) -> LoopTimes:
+        """Time the session as it is."""
+        return self._session.loop(feed, settings)
+
+    def close(self) -> None:
+        """Close the session."""
+        self._session.close()
+
+
+@dataclasses.dataclass
+class SlowDevice(FaultyDevice):
+    """The processor with one fault of speed."""
+
+    fault: str = "same"
+
+    def open(self, model: DeviceModel, threads: int | None = None) -> SlowSession:  # type: ignore[override]
+        """Open a session, on one processor where that is the fault."""
+        wanted = 1 if self.fault == "one processor" else threads
+        return SlowSession(self.device.open(model, wanted), self.fault)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cells", nargs="*", default=["*_tiny-cpu-bs1"])
+    parser.add_argument("--loads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--tier", default="nightly")
+    parser.add_argument("--faults", nargs="+", default=list(EXPECTED), choices=EXPECTED)
+    options = parser.parse_args()
+    thresholds = thresholds_from_file(CONTRACT)
+    cells = [cell for cell in thresholds.cells(options.tier) if matches(cell.id, options.cells)]
+    wrong = done = 0
+    for fault in options.faults:
+        bench = bench_with(fault)
+        for load in options.loads:
+            for cell in cells:
+                # A build is there before its timing, which nothing else is to disturb.
+                bench.device_model(cell)
+                with busy_processes(load):
+                    verdicts = [
+                        judged(bench, thresholds, options.tier, cell) for _ in range(options.runs)
+                    ]
+                missed = [one for one in verdicts if not is_expected(fault, one)]
+                wrong, done = wrong + len(missed), done + len(verdicts)
+                counts = dict(Counter(str(one.status) for one in verdicts))
+                print(f"  {fault}, {load} busy, {cell.id}: {counts}", flush=True)
+                for one in missed:
+                    print(f"    {one.status}: {one.reason}", flush=True)
+    return finish("busy", wrong, 0, at_least=False, note=f"{done} runs, those that ended otherwise")
+
+
+def bench_with(fault: str) -> Workbench:
+    """Return a workbench whose processor has a fault."""
+    plain = workbench()
+    return Workbench(
+        plain.site,
+        plain.workshop.log_dir,
+        plain.progress,
+        find_device=lambda name: SlowDevice(registry.device(name), lambda: lambda feed: feed, fault),
+    )
+
+
+def judged(bench: Workbench, thresholds: Thresholds, tier: str, cell: Cell) -> Verdict:
+    """Time a cell once, as a run does."""
+    context = Context(cell, bench, thresholds.tier(tier), thresholds.limits(cell))
+    return check_throughput(context).verdict
+
+
+def is_expected(fault: str, verdict: Verdict) -> bool:
+    """Whether the same build passed, or a fault is red by its own finding."""
+    if fault == "same":
+        return verdict.status is Status.PASS
+    return verdict.status is Status.FAIL and EXPECTED[fault] in verdict.reason
+
+
+if __name__ == "__main__":
+    sys.exit(main())
