@@ -7,7 +7,7 @@ READY := $(VENV)/ready
 .PHONY: acceptance test lint coverage browser smoke emulate clean
 
 acceptance: $(READY)
-	$(BIN)/pytest --signoff -m cpu acceptance/
+	$(BIN)/pytest -n 2 --signoff -m cpu acceptance/
 
 test: lint coverage smoke
 

@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -31,6 +31,11 @@ from harness.pytest_plugin.terminal import (
 from harness.record.record import Record, RunDirectory
 from harness.record.reproduce import reproduce_check
 from harness.spec import CHECKS, Cell, Check, Status
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+
+    from harness.pytest_plugin.scheduling import CellScheduling
 
 RECORD: pytest.StashKey[Record] = pytest.StashKey()
 CONTROLLER = "acceptance-controller"
@@ -109,6 +114,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Let a worker of xdist report its progress."""
     start_worker_progress(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "CellScheduling | None":
+    """Keep the checks of a cell in one worker."""
+    from harness.pytest_plugin.scheduling import CellScheduling
+
+    is_ours = _asks_for_acceptance(config) and config.getoption("dist") != "each"
+    return CellScheduling(config, log) if is_ours else None
 
 
 @pytest.hookimpl(tryfirst=True)

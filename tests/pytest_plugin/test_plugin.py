@@ -82,6 +82,7 @@ class StubSuite:
             verdict=Verdict(status=Status(status), reason=reason, findings=(met,)),
             measurement=MEASURED.validate_json(json.dumps(measured[check])) if status in ("pass", "fail") else None,
             raw=told.get("raw", {}),
+            device_facts={"process": str(os.getpid())},
             is_device_present=is_present,
             is_emulated=told.get("emulated", False),
             started="2026-01-01T00:00:00+00:00",
@@ -886,6 +887,11 @@ def test_workers_give_the_same_verdicts_once_each(site):
     assert len(site.statuses) == 16
     assert site.statuses["timesformer-cpu-bs1:accuracy"] == "not run"
     assert site.the_run.facts().broken == {}
+    workers = {}
+    for record in site.the_run.records():
+        workers.setdefault(record.cell, set()).add(record.device_facts["process"])
+    assert {len(used) for used in workers.values()} == {1}, "a cell was spread over workers"
+    assert len(set.union(*workers.values())) == 2
     site.outcomes()
     assert site.spawn("-n", "2", "-m", "cpu", "--run-dir", "second", "acceptance").ret == 0
 
