@@ -193,11 +193,8 @@ def _answers(preds: Predictions, clip_set: ClipSet) -> _Answers:
     means = crop_mean(preds.scores[rows])
     ranks[places] = label_ranks(means, [clip_set.clips[place].label for place in places])
     best[places] = best_classes(means)
-    nonfinite = tuple(
-        clip_set.clips[place].id
-        for place, mean in zip(places, means, strict=True)
-        if not np.isfinite(mean).all()
-    )
+    is_broken = ~np.isfinite(means).all(axis=1)
+    nonfinite = tuple(clip_set.clips[places[row]].id for row in np.flatnonzero(is_broken))
     join = join.model_copy(update={"nonfinite_ids": nonfinite})
     return _Answers(rows_of_all, ranks, best, join)
 

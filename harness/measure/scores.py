@@ -109,7 +109,8 @@ def _crop_mean_of_chunk(scores: "npt.NDArray[np.float64]") -> "npt.NDArray[np.fl
     is_finite = np.isfinite(scores).all(axis=(1, 2))
     usable = np.where(is_finite[:, None, None], scores, 0.0)
     logs = usable - _log_sum_exp(usable, axis=2)
-    sums: npt.NDArray[np.float64] = _log_sum_exp(logs, axis=1)[:, 0, :]
+    # Of one crop, the sum is the crop itself, to the last bit.
+    sums = logs[:, 0, :] if logs.shape[1] == 1 else _log_sum_exp(logs, axis=1)[:, 0, :]
     return np.where(is_finite[:, None], sums - np.log(scores.shape[1]), np.nan)
 
 
