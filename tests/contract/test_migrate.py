@@ -1,6 +1,7 @@
 """Contracts in the old form: moved by a command, and read as they are where a run keeps one."""
 
 import hashlib
+import json
 import tomllib
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from harness.__main__ import main
 from harness.contract.thresholds import stored_thresholds, thresholds_from_file
 from harness.contract.toml import table_lines
 from harness.errors import ThresholdsError
-from harness.record.record import RunDirectory
+from harness.record.recompute import founded_records
+from harness.record.record import RunDirectory, binding_of
 from harness.report.write import PAGE
 from harness.sign.evidence import evidence_problems
 from tests.signed_run import make_run
@@ -112,9 +114,13 @@ def old_run(make_run, tmp_path):
     text = "\n".join(table_lines({"schema": 1, **without(tables, "guide", "no_golden")}))
     path.write_text(text)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    for name in ("run.json", "records.jsonl"):
-        file = run.root / name
+    facts, records = run.root / "run.json", run.root / "records.jsonl"
+    for file in (facts, records):
         file.write_text(file.read_text().replace(thresholds.digest, digest))
+    stored = json.loads(facts.read_text())
+    lines = map(json.loads, records.read_text().splitlines())
+    bound = [one | {"binding": binding_of(stored, one)} for one in lines]
+    records.write_text("".join(f"{json.dumps(one)}\n" for one in bound))
     return RunDirectory(run.root)
 
 
@@ -128,7 +134,7 @@ def without(tables, *names):
 
 def test_a_run_that_keeps_the_old_form_is_still_borne_out(old_run):
     assert "schema = 1" in (old_run.root / "thresholds.toml").read_text()
-    assert evidence_problems(old_run) == []
+    assert evidence_problems(old_run, founded_records(old_run)) == []
 
 
 def test_a_run_that_keeps_the_old_form_is_judged_by_it(old_run, tmp_path, capsys):
