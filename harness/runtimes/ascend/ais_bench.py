@@ -22,7 +22,7 @@ PLAIN_PATH = re.compile(r"[A-Za-z0-9_/.-]+")
 
 @dataclasses.dataclass(frozen=True)
 class AisBench:
-    """An interpreter that has ais_bench, and which generation: of 2023, or of 2024 and later."""
+    """An interpreter that has ais_bench, and its generation: 2023, or 2024 and later."""
 
     python: str
     generation: Generation
@@ -31,7 +31,7 @@ class AisBench:
 
 @dataclasses.dataclass(frozen=True)
 class BenchRun:
-    """Where one run of ais_bench writes: ``output``/``name`` and ``name``_summary.json beside it.
+    """The files of one ais_bench run: ``output``/``name`` and ``name``_summary.json beside it.
 
     ``folder`` is a fresh private folder and the working directory.
     """
@@ -52,10 +52,10 @@ class BenchRun:
 
 
 def found_ais_bench(tools: CannTools, env: Mapping[str, str]) -> AisBench:
-    """Return the interpreter that has ais_bench: the one of ``tools``, else PATH's, else ours.
+    """Return the interpreter that has ais_bench: from ``tools``, else PATH, else our own.
 
     Raises:
-        RunError: none has it; the message says what each answered.
+        RunError: no interpreter has it; the message quotes each one's answer.
     """
     candidates = [tools.python] if tools.python else ["python3", sys.executable]
     answers = []
@@ -66,16 +66,14 @@ def found_ais_bench(tools: CannTools, env: Mapping[str, str]) -> AisBench:
             answers.append(str(error))
             continue
         if result.rc == 0 and "--outfmt" in result.output and not result.timed_out:
-            # The version numbers of the two generations are the same; their options are not.
+            # Both generations carry the same version numbers but take different options.
             generation: Generation = "2025" if "--pipeline" in result.output else "2023"
             return AisBench(python, generation, env)
-        answers.append(
-            f"{python}: {'no answer in time' if result.timed_out else result.last_lines}"
-        )
+        answers.append(f"{python}: {'timed out' if result.timed_out else result.last_lines}")
     raise RunError(
-        f"`python -m ais_bench --help` works in none of {', '.join(candidates)}"
-        f" ({'; '.join(answers)}): install the wheels of aclruntime and ais_bench that fit CANN and"
-        " name their interpreter in site.toml"
+        f"`python -m ais_bench --help` fails in {', '.join(candidates)}"
+        f" ({'; '.join(answers)}): install the aclruntime and ais_bench wheels that match CANN, and"
+        " set their interpreter in site.toml"
     )
 
 
@@ -89,7 +87,7 @@ def accuracy_command(
 def loop_command(
     bench: AisBench, om: Path, run: BenchRun, device_number: int, loop: int, warmup: int
 ) -> tuple[str, ...]:
-    """Return the command line of pure inference, ``loop`` times, as the guides measure speed."""
+    """Return the command line that measures speed as the guides do: ``loop`` pure inferences."""
     counts = ("--loop", str(loop), "--warmup_count", str(max(warmup, MIN_WARMUP)))
     return (*_start(bench, om, run, device_number), *counts)
 
@@ -97,13 +95,13 @@ def loop_command(
 def summary_of_run(
     bench: AisBench, argv: tuple[str, ...], run: BenchRun, tools: CannTools
 ) -> tuple[BenchSummary, CommandResult]:
-    """Run ais_bench and return its summary, where status and file both say success.
+    """Run ais_bench and return its summary, if both exit status and file show success.
 
     Raises:
-        RunError: it failed, hung, crashed or left no whole summary.
+        RunError: it failed, hung, crashed or left no complete summary.
     """
     _check_paths(bench, argv)
-    # 2024+ refuses an output folder above 0750, and tests its name against the working directory.
+    # 2024+ refuses an output folder above 0750, and checks its name against the working directory.
     run.output.mkdir(mode=0o750, parents=True)
     command = Command(argv, tools.run_timeout_s, run.folder, bench.env, run.log)
     result = tools.run(command)
@@ -128,5 +126,5 @@ def _check_paths(bench: AisBench, argv: tuple[str, ...]) -> None:
     if odd and bench.generation == "2025":
         raise RunError(
             f"ais_bench of 2024 and later accepts only letters, digits, '_', '/', '.' and '-' in"
-            f" paths, not {odd[0]}: name another scratch folder in site.toml"
+            f" paths, not {odd[0]}: set another scratch folder in site.toml"
         )

@@ -1,6 +1,6 @@
-"""What ais_bench, aclruntime and the driver print when they fail, as a sentence that says what to do.
+"""Turn what ais_bench, aclruntime and the driver print on failure into advice.
 
-The last of what was printed decides little: the first line here that matches does.
+The last lines of the output rarely show the cause, so the first pattern here that matches decides.
 """
 
 import re
@@ -8,32 +8,32 @@ import signal
 
 from harness.host.command import CommandResult
 
-# Pattern -> sentence, the most telling first.
+# Pattern -> sentence, the most specific first.
 REASONS = {
-    r"no space left on device": "the disk is full: free space in the scratch folder, or name"
+    r"no space left on device": "the disk is full: free space in the scratch folder, or set"
     " another in site.toml",
     r"ModelCheckCompatibility failed|EE1001": "the offline model was built for another chip or CANN:"
-    " build it again on this host",
+    " rebuild it on this host",
     r"opp version of the model does not match": "the offline model and the installed operator"
-    " packages (OPP) are of different CANN versions: build it again with the installed CANN",
+    " packages (OPP) come from different CANN versions: rebuild it with the installed CANN",
     r"507033|acl open device \d+ failed|SetDevice failed|create context failed": "the device cannot"
-    " be opened (ACL 507033 and its like): it is in use, its driver or firmware does not fit CANN,"
+    " be opened (ACL 507033 or similar): it is in use, its driver or firmware does not match CANN,"
     " or the number is wrong; look at `npu-smi info`, /dev/davinci* and the driver's version",
     r"load model from file failed": "the device cannot load the offline model: it was built for"
-    " another chip, the file is damaged, or the memory of the chip or of its vNPU slice is too small",
+    " another chip, the file is damaged, or the chip or its vNPU slice has too little memory",
     r"tensorsize: \d+ filesize: \d+ not match|in size:\d+ needsize:\d+ not match": "an input file has"
-    " not the size that the model wants: export, preprocessing and model disagree on the shape",
-    r"save out files error": "an output cannot be split over the samples of a batch: the model was"
+    " the wrong size for this model: export, preprocessing and model disagree on the shape",
+    r"save out files error": "an output cannot be split into the samples of a batch: the model was"
     " built for another batch size",
     r"is group writable|permission should not be": "ais_bench of 2024 and later refuses folders and"
-    " files that others may write: chmod 750, umask 027",
+    " files that others can write: use chmod 750 and umask 027",
     r"is a soft link": "ais_bench of 2024 and later refuses symbolic links",
     r"(path|args):?\S* is illegal|illegal\. Please check": "ais_bench refuses a path: it must exist,"
-    " be ours, and have only letters, digits, '_', '/', '.' and '-'",
+    " belong to this user, and contain only letters, digits, '_', '/', '.' and '-'",
     r"dynamic_batch_size parameter is not specified": "the offline model has a fixed batch size",
-    r"can not make dir": "the output folder cannot be made",
+    r"can not make dir": "the output folder cannot be created",
     r"No module named '?(ais_bench|aclruntime)": "ais_bench or aclruntime is not installed in this"
-    " interpreter: install both wheels there, or name another in site.toml",
+    " interpreter: install both wheels there, or set another interpreter in site.toml",
     r"libascend_hal\.so": "libascend_hal.so is missing: the driver is not installed or not mounted",
     r"out of memory|507899|207001": "the device ran out of memory",
 }
@@ -49,7 +49,7 @@ def reason_from_result(result: CommandResult) -> str:
 
 
 def warnings_from_output(output: str) -> tuple[str, ...]:
-    """Return what a run that succeeded warns of."""
+    """Return the warnings of a successful run."""
     return tuple(
         f"{text}: ais_bench silently falls back to --run_mode tensor; install matching wheels, and"
         " setuptools below 81 in that interpreter"
@@ -58,18 +58,18 @@ def warnings_from_output(output: str) -> tuple[str, ...]:
 
 
 def sentence_from_text(text: str) -> str | None:
-    """Return the sentence for the first known failure in ``text``, or None."""
+    """Return the advice for the first known failure in ``text``, or None."""
     return next((s for p, s in REASONS.items() if re.search(p, text, re.IGNORECASE)), None)
 
 
 def _sentence(result: CommandResult) -> str:
     if result.timed_out:
-        return f"it hung: nothing after {result.seconds:.0f} s, and it was killed"
+        return f"it hung and was killed after {result.seconds:.0f} s"
     if known := sentence_from_text(result.output):
         return known
     if result.rc > 128:
         return f"it crashed with {_signal_name(result.rc - 128)}"
-    return "it failed" if result.rc else "it ended with 0 but left no usable result"
+    return "it failed" if result.rc else "it exited with status 0 but left no usable result"
 
 
 def _signal_name(number: int) -> str:

@@ -1,4 +1,4 @@
-"""Give samples to ais_bench as files, in bounded chunks, and take the outputs back."""
+"""Pass samples to ais_bench as files, in bounded chunks, and read the outputs back."""
 
 import contextlib
 import tempfile
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def bench_run(folder: Path, tools: CannTools, label: str) -> Iterator[BenchRun]:
-    """Yield the folders of one run of ais_bench, which go away with it; the log stays.
+    """Yield the folders of one ais_bench run and delete them afterwards; the log stays.
 
     Raises:
         RunError: the disk is full or the folder cannot be used.
@@ -32,16 +32,16 @@ def bench_run(folder: Path, tools: CannTools, label: str) -> Iterator[BenchRun]:
             yield BenchRun(Path(private), log)
     except OSError as error:
         raise RunError(
-            f"cannot write below {folder}: {error}; free space there, or name another scratch folder"
+            f"cannot write below {folder}: {error}; free space there, or set another scratch folder"
             " in site.toml"
         ) from error
 
 
 def check_batch(array: "Array", tensor: TensorSpec) -> None:
-    """Check one batch before it goes anywhere: ais_bench looks at the first file's size only.
+    """Check one batch before it is written: ais_bench checks only the size of the first file.
 
     Raises:
-        RunError: dtype or shape is not the model's.
+        RunError: dtype or shape differs from the model's.
     """
     if (str(array.dtype), array.shape) != (tensor.dtype, tensor.shape):
         raise RunError(
@@ -51,7 +51,7 @@ def check_batch(array: "Array", tensor: TensorSpec) -> None:
 
 
 def chunks_of(arrays: "Iterable[Array]", limit_bytes: int) -> "Iterator[list[Array]]":
-    """Group batches into lists of at most ``limit_bytes``, one batch at least."""
+    """Group batches into lists of at most ``limit_bytes``, with at least one batch in each."""
     chunk: list[Array] = []
     for array in arrays:
         if chunk and sum(kept.nbytes for kept in chunk) + array.nbytes > limit_bytes:
@@ -70,7 +70,7 @@ def outputs_through_files(
     tools: CannTools,
     batches: "Sequence[Array]",
 ) -> "tuple[list[Array], tuple[str, ...]]":
-    """Run full batches through files; return the output of each, and what ais_bench warns of.
+    """Run full batches through files; return the output of each, and ais_bench's warnings.
 
     Raises:
         RunError: the run failed, or an output is missing, short, shared or not finite.
@@ -89,13 +89,13 @@ def outputs_through_files(
 
 
 def _write_samples(onnx: OnnxModel, batches: "Sequence[Array]", folder: Path) -> list[str]:
-    """Write a file a sample, so that ais_bench forms the batches, and return the stems."""
+    """Write one file per sample, so that ais_bench forms the batches, and return the stems."""
     folder.mkdir(mode=0o750)
     size = onnx.spec.input.shape[0]
     samples = (b[start : start + size] for b in batches for start in range(0, len(b), size))
     stems = []
     for index, sample in enumerate(samples):
-        # Zero-padded and without dots: natural order is lexical order, and no two collide.
+        # Zero-padded and without dots: natural order equals lexical order, and names never collide.
         path = folder / f"{index:06d}.bin"
         sample.tofile(path)
         path.chmod(0o640)

@@ -1,4 +1,4 @@
-"""Read what ais_bench left: its summary first, and through it each output of each sample."""
+"""Read ais_bench's results: first its summary, then the outputs that the summary lists."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ class BenchSummary:
     """The summary of one run.
 
     Attributes:
-        outputs: files of each sample, by the stem of its first input file.
+        outputs: output files of each sample, by the stem of its first input file.
         times_ms: compute time of each execution.
         h2d_ms, d2h_ms: mean time of the copies to and from the device.
     """
@@ -35,7 +35,7 @@ def summary_from_file(path: Path, log: Path) -> BenchSummary:
     """Read ``<name>_summary.json``.
 
     Raises:
-        RunError: it is cut off, or not what ais_bench writes.
+        RunError: the file is truncated or not an ais_bench summary.
     """
     try:
         raw = json.loads(path.read_text())
@@ -48,8 +48,8 @@ def summary_from_file(path: Path, log: Path) -> BenchSummary:
         )
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise RunError(
-            f"ais_bench's summary {path.name} is truncated or not one"
-            f" ({type(error).__name__}: {error}): look for a full disk; log in {log}"
+            f"ais_bench's summary {path.name} is truncated or not a summary"
+            f" ({type(error).__name__}: {error}): check whether the disk is full; log in {log}"
         ) from error
 
 
@@ -59,23 +59,23 @@ def arrays_from_summary(
     """Return the output of each sample, in the order of ``stems``.
 
     Raises:
-        RunError: an output is missing, surplus, shared by two samples, of the wrong size or not finite.
+        RunError: an output is missing, unexpected, shared by samples, the wrong size or not finite.
     """
     _check_mapping(summary, stems)
     return [_array(summary.outputs[stem][0], stem, output) for stem in stems]
 
 
 def check_times(times_ms: Sequence[float], count: int) -> None:
-    """Check that there are ``count`` execution times, and that they are times.
+    """Check that there are ``count`` execution times, all positive and finite.
 
     Raises:
-        RunError: they are not.
+        RunError: the count is wrong, or a time is unusable.
     """
     if len(times_ms) != count:
-        raise RunError(f"ais_bench timed {len(times_ms)} executions, asked for {count}")
+        raise RunError(f"ais_bench timed {len(times_ms)} executions, expected {count}")
     if not all(0.0 < time < float("inf") for time in times_ms):
         odd = next(time for time in times_ms if not 0.0 < time < float("inf"))
-        raise RunError(f"ais_bench gives an execution time of {odd} ms")
+        raise RunError(f"ais_bench reports an execution time of {odd} ms")
 
 
 def _outputs_by_stem(filesinfo: Mapping[str, Any], path: Path) -> dict[str, tuple[Path, ...]]:
@@ -94,7 +94,7 @@ def _check_mapping(summary: BenchSummary, stems: Sequence[str]) -> None:
     if missing or surplus:
         raise RunError(
             f"ais_bench's summary {summary.path} lacks the outputs of {missing[:3] or 'none'} and"
-            f" has {surplus[:3] or 'none'} that nobody asked for"
+            f" has {surplus[:3] or 'none'} that were not requested"
         )
     sole: dict[Path, str] = {}
     for stem in stems:
@@ -116,10 +116,10 @@ def _array(path: Path, stem: str, output: TensorSpec) -> "npt.NDArray[Any]":
         array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
     except FileNotFoundError as error:
         raise RunError(
-            f"ais_bench returned 0 but the output of {stem}, {path}, is missing"
+            f"ais_bench exited with status 0, but the output of {stem}, {path}, is missing"
         ) from error
     except (OSError, ValueError, EOFError) as error:
-        raise RunError(f"the output of {stem}, {path}, is short or damaged: {error}") from error
+        raise RunError(f"the output of {stem}, {path}, is truncated or damaged: {error}") from error
     check_array(array, output, f"the output of {stem}, {path.name},")
     return array
 
@@ -128,7 +128,7 @@ def check_array(array: "npt.NDArray[np.generic]", output: TensorSpec, what: str)
     """Check dtype, shape and finiteness of an output.
 
     Raises:
-        RunError: it is not what the model declares.
+        RunError: it differs from what the model declares.
     """
     import numpy as np
 

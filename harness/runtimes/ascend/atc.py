@@ -1,4 +1,4 @@
-"""Compile an ONNX file with atc; success only where three signs of it agree."""
+"""Compile an ONNX file with atc; success means that status, final line and file agree."""
 
 import dataclasses
 import os
@@ -35,7 +35,7 @@ WARNING = re.compile(r"^\s*(W\d{5}): ?(.*)$", re.MULTILINE)
 
 @dataclasses.dataclass(frozen=True)
 class AtcRun:
-    """One run of atc: what, for which chip, in which folder, how it ended."""
+    """One run of atc: its model, chip and folder, and how it ended."""
 
     onnx: OnnxModel
     soc_version: str
@@ -44,19 +44,19 @@ class AtcRun:
 
     @property
     def stem(self) -> str:
-        """Name of the offline model without its ending."""
+        """Name of the offline model without its suffix."""
         return stem_of(self.onnx)
 
 
 def stem_of(onnx: OnnxModel) -> str:
-    """Return the name of the offline model; atc takes only plain characters."""
+    """Return the name of the offline model; atc accepts only plain characters."""
     return re.sub(r"\W", "_", f"{onnx.spec.name}_bs{onnx.batch}", flags=re.ASCII)
 
 
 def atc_command(
     onnx: OnnxModel, soc_version: str, output: str, atc: str = "atc"
 ) -> tuple[str, ...]:
-    """Return the command line of the guides for this file, batch size and chip."""
+    """Return the guides' command line for this file, batch size and chip."""
     shape = ",".join(str(size) for size in onnx.input.shape)
     values = {
         "model": onnx.artifact.path,
@@ -77,7 +77,7 @@ def built_om(
     """Compile ``onnx`` for ``soc_version`` into ``target`` and return facts for its provenance.
 
     Raises:
-        BuildError: atc refused, was killed, or reported a success and wrote no usable file.
+        BuildError: atc failed, was killed, or reported success without writing a usable file.
         DeviceBroken: CANN's environment script does not work.
     """
     env = cann_environment(tools)
@@ -97,7 +97,7 @@ def built_om(
     except OSError as error:
         raise BuildError(
             f"atc for {onnx.spec.name} batch {onnx.batch} cannot use {tools.scratch} or"
-            f" {target.parent}: {error}; free space there or name another scratch folder"
+            f" {target.parent}: {error}; free space there or set another scratch folder"
         ) from error
     return facts
 
@@ -119,7 +119,7 @@ def _atc_run(
     resolved = dataclasses.replace(
         onnx, artifact=dataclasses.replace(onnx.artifact, path=onnx.artifact.path.resolve())
     )
-    # A relative output: newer versions put a suffix at the first ".om" of the whole path.
+    # The output path is relative: newer versions add a suffix at the first ".om" of the whole path.
     argv = atc_command(resolved, soc_version, stem_of(onnx), tools.atc)
     log = tools.logs / f"atc-{stem_of(onnx)}-{soc_version}-{os.getpid()}.log"
     child_env = atc_environment(tools, env)
@@ -142,15 +142,15 @@ def _ran(run: AtcRun, tools: CannTools) -> CommandResult:
     except FileNotFoundError as error:
         path = (run.command.env or {}).get("PATH")
         raise BuildError(
-            f"atc is not there: {error}; PATH is {path}; install the CANN toolkit and name its"
-            " set_env.sh in site.toml"
+            f"atc was not found: {error}; PATH is {path}; install the CANN toolkit and point"
+            " site.toml at its set_env.sh"
         ) from error
 
 
 def _om_of(run: AtcRun, result: CommandResult, tools: CannTools, env: Mapping[str, str]) -> Path:
-    """Return the file that atc wrote, if status, final line and file all say so."""
+    """Return the file that atc wrote, if exit status, final line and file all show success."""
     if result.timed_out:
-        raise _refused(run, f"it was not done within {tools.build_timeout_s:g} s and was killed")
+        raise _refused(run, f"it was killed after {tools.build_timeout_s:g} s without finishing")
     if result.rc == OOM_RC:
         raise _refused(run, _oom_text(tools))
     if result.rc or SUCCESS_LINE not in result.output:
@@ -161,7 +161,7 @@ def _om_of(run: AtcRun, result: CommandResult, tools: CannTools, env: Mapping[st
         names = ", ".join(f"{p.name} ({p.stat().st_size} B)" for p in found) or "none"
         raise _refused(
             run,
-            f"it printed success but wrote no single usable {run.stem}.om; files: {names}; look for"
+            f"it printed success but left no single usable {run.stem}.om; files: {names}; check for"
             " a full disk or quota",
         )
     return found[0]
@@ -170,7 +170,7 @@ def _om_of(run: AtcRun, result: CommandResult, tools: CannTools, env: Mapping[st
 def _oom_text(tools: CannTools) -> str:
     return (
         f"it was killed (status {OOM_RC}), as the kernel does when memory runs out: raise"
-        f" build_memory_gb (now {tools.build_memory_gb:g}) so that fewer builds run side by side,"
+        f" build_memory_gb (now {tools.build_memory_gb:g}) so that fewer builds run at once,"
         " set TE_PARALLEL_COMPILER=1, or build on a host with more memory"
     )
 
@@ -180,8 +180,8 @@ def _failure_text(
 ) -> str:
     reason = reason_from_output(result.output)
     if reason is None and not result.rc:
-        reason = f"it ended with 0 but never printed '{SUCCESS_LINE}'"
-    text = reason or f"it ended with status {result.rc} and printed {result.last_lines}"
+        reason = f"it exited with status 0 but never printed '{SUCCESS_LINE}'"
+    text = reason or f"it exited with status {result.rc} and printed {result.last_lines}"
     if reason is None or PYTHON in reason:
         problems = atc_python_problems(tools, env)
         text += "".join(f"; {problem}" for problem in problems)
@@ -190,7 +190,7 @@ def _failure_text(
 
 def _refused(run: AtcRun, reason: str) -> BuildError:
     return BuildError(
-        f"atc gave no offline model of {run.onnx.spec.name} batch {run.onnx.batch} for"
+        f"atc did not build the offline model of {run.onnx.spec.name} batch {run.onnx.batch} for"
         f" {run.soc_version}: {reason}; log in {run.command.log}"
     )
 

@@ -1,4 +1,4 @@
-"""Slots for builds that every process of a host shares: as many as memory has room for."""
+"""Build slots that all processes of a host share: as many as fit in memory."""
 
 import contextlib
 import os
@@ -23,12 +23,12 @@ def build_slot(
     memory: Callable[[], tuple[int, int]] | None = None,
     poll_s: float = 1.0,
 ) -> Iterator[int]:
-    """Hold one of the slots for builds and yield its number, waiting for as long as it takes.
+    """Hold one build slot and yield its number; wait as long as necessary.
 
-    ``memory`` returns the total and the available bytes. Slot 0 is open whatever is available.
+    ``memory`` returns the total and the available bytes. Slot 0 is always open.
 
     Raises:
-        OSError: the lock files cannot be made.
+        OSError: the lock files cannot be created.
     """
     make_lock_folder(folder)
     has_said = False
@@ -40,7 +40,7 @@ def build_slot(
                 return
         if not has_said:
             need = f"{need_bytes / GIB:.1f} GiB"
-            say(f"waits for another build: each may need {need} and memory has no room for more")
+            say(f"waiting for another build: each may need {need}, and memory has no room for more")
             has_said = True
         time.sleep(poll_s)
 

@@ -33,11 +33,11 @@ def _log(text: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class CannDevice(Device):
-    """One kind of Ascend chip, with the tools that reach it.
+    """One kind of Ascend chip, with the tools that drive it.
 
     Attributes:
-        unit_id: the physical chip to use, or None for the most idle one.
-        say: gets signs of life of long builds and the reason of a wait.
+        unit_id: the physical chip to use, or None for the least busy one.
+        say: receives heartbeats of long builds and the reason for a wait.
     """
 
     spec: DeviceSpec
@@ -47,7 +47,7 @@ class CannDevice(Device):
     model_suffix = ".om"
 
     def at(self, site: Site) -> "CannDevice":
-        """Return the same device, reached by the tools that the site names."""
+        """Return the same device with the tools that site.toml sets."""
         return dataclasses.replace(self, tools=tools_from_site(site))
 
     def on(self, unit_id: str) -> "CannDevice":
@@ -55,10 +55,10 @@ class CannDevice(Device):
         return dataclasses.replace(self, unit_id=unit_id)
 
     def look(self) -> str:
-        """Return what npu-smi says of the chip.
+        """Return the chip's state as npu-smi reports it.
 
         Raises:
-            DeviceError: it is not there, or cannot be used.
+            DeviceError: it is absent or cannot be used.
         """
         unit = self.unit()
         return f"{unit.id} {unit.text}"
@@ -68,28 +68,28 @@ class CannDevice(Device):
         return tool_states(self.tools)
 
     def probe(self) -> DeviceState:
-        """Look for the device; never raises for one that is absent or broken."""
+        """Look for the device; an absent or broken one raises no error."""
         return probe(self.spec, self.tools)
 
     def takes(self, op_type: str) -> bool:
-        """Whether atc takes the operator, and does not lose precision on it."""
+        """Whether atc supports the operator without losing precision."""
         return op_type in ATC_OPS
 
     def shaped_by(self, onnx: OnnxModel) -> Mapping[str, object]:
-        """Return the options of atc and the code that calls it."""
+        """Return atc's options and the code that calls it."""
         return {"options": list(onnx.spec.atc), "code": code_digest(sys.modules[__name__], atc)}
 
     def build(self, onnx: OnnxModel, target: Path) -> Mapping[str, Any]:
         """Compile ``onnx`` into the file ``target`` and return facts for its provenance.
 
         Raises:
-            BuildError: atc refused the model or wrote nothing usable.
+            BuildError: atc rejected the model or wrote nothing usable.
             DeviceError: there is no chip to build for.
         """
         return built_om(onnx, self.unit().soc_version, target, self.tools, self.say)
 
     def open(self, model: DeviceModel, threads: int | None = None) -> CannSession:
-        """Load a built model; the chip computes, whatever ``threads`` the host has.
+        """Load a built model; the chip computes, so ``threads`` is ignored.
 
         Raises:
             RunError: the model cannot be loaded here.
@@ -103,16 +103,16 @@ class CannDevice(Device):
         return CannSession(model, unit, bench, self.tools, lambda: self.unit(unit.id))
 
     def unit(self, unit_id: str | None = None) -> Unit:
-        """Look at one chip: the one named, the one bound, or the most idle one.
+        """Look up one chip: the one named, the one bound, or the least busy one.
 
         Raises:
-            DeviceError: it is not there, or cannot be used.
+            DeviceError: it is absent or cannot be used.
         """
         return unit_from_id(self.spec, self.tools, unit_id or self.unit_id)
 
 
 def build_fact(model: DeviceModel, name: str) -> object:
-    """Return what ``build`` said of ``name``, at the top of the provenance or one level below."""
+    """Return the fact ``name`` of the build, at the top of the provenance or one level below."""
     provenance = model.artifact.provenance
     nested = (value for value in provenance.values() if isinstance(value, Mapping))
     places = (provenance, *nested)
@@ -124,7 +124,7 @@ def _check_built_for(model: DeviceModel, unit: Unit) -> None:
     if built_for is not None and built_for != unit.soc_version:
         raise RunError(
             f"{model.artifact.path.name} was built for {built_for}, and {unit.id} is"
-            f" {unit.soc_version}: an offline model runs on one kind of chip, build it again"
+            f" {unit.soc_version}: an offline model runs on one kind of chip only, so rebuild it"
         )
 
 
@@ -133,7 +133,7 @@ def _check_cann(model: DeviceModel, installed: str | None) -> None:
     if _numbers(installed) and _numbers(built_with) > _numbers(installed):
         raise RunError(
             f"{model.artifact.path.name} was built with CANN {built_with}, and this host runs CANN"
-            f" {installed}: build it again here, or update CANN, driver and firmware"
+            f" {installed}: rebuild it here, or update CANN, driver and firmware"
         )
 
 

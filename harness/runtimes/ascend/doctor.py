@@ -16,11 +16,11 @@ from harness.runtimes.ascend.environment import (
 from harness.runtimes.ascend.probe import npu_smi_from_tools
 
 DOWNLOADS = "https://www.hiascend.com/document (PyTorch inference, environment preparation)"
-SITE = "name it in site.toml, table [ascend]"
+SITE = "set it in site.toml, table [ascend]"
 
 
 def tool_states(tools: CannTools) -> tuple[ToolState, ...]:
-    """Look at this host; never raises for what is missing."""
+    """Look at this host; missing tools raise no error."""
     try:
         env = cann_environment(tools)
     except DeviceError as error:
@@ -60,9 +60,11 @@ def _versions(tools: CannTools, env: Mapping[str, str]) -> tuple[ToolState, ...]
 def _atc(tools: CannTools, env: Mapping[str, str]) -> ToolState:
     found = executable(tools.atc, atc_environment(tools, env))
     advice = (
-        "" if found else "not on PATH: install the CANN toolkit; name its set_env.sh in site.toml"
+        ""
+        if found
+        else "not on PATH: install the CANN toolkit and name its set_env.sh in site.toml"
     )
-    return ToolState("atc", "of CANN 5.1.RC2", str(found or "not found"), advice)
+    return ToolState("atc", "from CANN 5.1.RC2", str(found or "not found"), advice)
 
 
 def _python(tools: CannTools, env: Mapping[str, str]) -> ToolState:
@@ -77,4 +79,4 @@ def _ais_bench(tools: CannTools, env: Mapping[str, str]) -> ToolState:
         bench = found_ais_bench(tools, env)
     except RunError as error:
         return ToolState("ais_bench", "0.0.2", "not found", str(error))
-    return ToolState("ais_bench", "0.0.2", f"of {bench.generation} in {bench.python}")
+    return ToolState("ais_bench", "0.0.2", f"from {bench.generation}, in {bench.python}")

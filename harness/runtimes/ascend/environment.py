@@ -1,7 +1,7 @@
 """Where CANN's tools are, the environment they need, and the versions found on disk.
 
-atc and ais_bench run as children with an environment of their own: CANN's ``set_env.sh`` sourced
-over a few of our variables, without our virtual environment.
+atc and ais_bench run as child processes with their own environment: CANN's ``set_env.sh`` sourced
+on top of a few of our variables, without our virtual environment.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from harness.errors import DeviceBroken
 from harness.host.command import Command, RunCommand, executable, run_command
 
 VISIBLE = "ASCEND_RT_VISIBLE_DEVICES"
-# A terminal inside an IDE exports variables that atc takes for options (E10001, host_env_os).
+# A terminal inside an IDE exports variables that atc reads as options (E10001, host_env_os).
 KEPT = ("HOME", "LANG", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "PYTHONPATH", "TMPDIR", "TZ", "USER")
 KEPT_PREFIXES = ("ACL_", "ASCEND_", "EMULATOR_", "MAX_COMPILE_CORE_", "NPU_", "TE_", "TOOLCHAIN_")
 SET_ENV_SETS = {"ASCEND_HOME_PATH", "ASCEND_OPP_PATH", "ASCEND_TOOLKIT_HOME"}
@@ -44,26 +44,26 @@ print("PREFLIGHT " + json.dumps(found))
 
 @dataclasses.dataclass(frozen=True)
 class CannTools:
-    """Where the tools of this host are, and how long they may take.
+    """Where this host's tools are, and how long they may take.
 
     Attributes:
-        npu_smi: executable, looked for on PATH, or its path; so is ``atc``.
-        python: interpreter that can import ais_bench; empty to look for one.
+        npu_smi: executable name on PATH, or its path; the same for ``atc``.
+        python: interpreter that can import ais_bench; empty to search for one.
         atc_python: interpreter called ``python3`` that atc should find first; empty for PATH's.
-        set_env: CANN's environment script; None to look below ``ascend_root``.
-        device_numbers: the only devices that may be used; empty for all that are found.
+        set_env: CANN's environment script; None to search below ``ascend_root``.
+        device_numbers: the only devices that may be used; empty for all.
         device_root: folder of the device nodes.
-        scratch: folder for temporary files; clips pass through it where streaming is impossible.
-        locks: folder of the locks that processes of this host share.
-        logs: folder that keeps what the tools print.
-        heartbeat_s: time between signs of life of a long command.
-        build_memory_gb: memory that one atc may need, which bounds the builds side by side.
-        run_timeout_s: limit of one run of ais_bench; ``batch_timeout_s`` of one batch that streams.
-        chunk_bytes: input files that lie in ``scratch`` at a time, where nothing streams.
+        scratch: folder for temporary files; clips pass through it if streaming is impossible.
+        locks: folder of the locks that this host's processes share.
+        logs: folder that keeps the tools' output.
+        heartbeat_s: time between heartbeats of a long command.
+        build_memory_gb: memory that one atc may need, which limits how many builds run at once.
+        run_timeout_s: time limit of one ais_bench run; ``batch_timeout_s`` of one streamed batch.
+        chunk_bytes: size of the input files in ``scratch`` at any time, if nothing streams.
         streaming: whether to try InferSession before files.
-        temperature_limit_c: above it a measurement does not count.
-        settle_s: how long npu-smi may go on showing what has just ended.
-        run: what runs a command.
+        temperature_limit_c: above this, a measurement does not count.
+        settle_s: how long npu-smi may still list a process that has just ended.
+        run: the function that runs a command.
     """
 
     npu_smi: str = "npu-smi"
@@ -92,7 +92,7 @@ class CannTools:
 
 @dataclasses.dataclass(frozen=True)
 class Versions:
-    """Versions found on disk, or None where nothing is installed."""
+    """Versions found on disk; None for what is not installed."""
 
     driver: str | None
     firmware: str | None
@@ -139,12 +139,12 @@ def versions_on_disk(tools: CannTools, env: Mapping[str, str]) -> Versions:
 
 
 def visible_devices(env: Mapping[str, str]) -> tuple[int, ...] | None:
-    """Return the device numbers that ``ASCEND_RT_VISIBLE_DEVICES`` leaves, or None for all.
+    """Return the device numbers that ``ASCEND_RT_VISIBLE_DEVICES`` allows, or None for all.
 
-    A process that sees some devices numbers them from 0, in this order.
+    A process numbers the devices that it sees from 0, in this order.
 
     Raises:
-        DeviceBroken: the variable leaves none, or they are not in ascending order.
+        DeviceBroken: the variable allows none, or they are not in ascending order.
     """
     text = env.get(VISIBLE)
     if text is None:
@@ -155,13 +155,13 @@ def visible_devices(env: Mapping[str, str]) -> tuple[int, ...] | None:
     if not numbers or list(numbers) != sorted(set(numbers)):
         raise DeviceBroken(
             f"{VISIBLE}={text!r} must list device numbers in ascending order without spaces, such"
-            ' as "0,2"; correct or unset it'
+            ' as "0,2"; correct it or unset it'
         )
     return numbers
 
 
 def atc_environment(tools: CannTools, env: Mapping[str, str]) -> dict[str, str]:
-    """Return ``env`` with the Python for atc first on PATH."""
+    """Return ``env`` with atc's Python first on PATH."""
     if not tools.atc_python:
         return dict(env)
     folder = str(Path(tools.atc_python).parent)
@@ -169,7 +169,7 @@ def atc_environment(tools: CannTools, env: Mapping[str, str]) -> dict[str, str]:
 
 
 def atc_python_problems(tools: CannTools, env: Mapping[str, str]) -> list[str]:
-    """Say what is wrong with the Python that atc will use; empty where nothing is."""
+    """Return what is wrong with the Python that atc will use; empty if it is fine."""
     env = atc_environment(tools, env)
     if executable("python3", env) is None:
         return ["atc needs a python3 (3.7 to 3.10), and there is none on its PATH"]
@@ -186,7 +186,7 @@ def _python_problems(found: Mapping[str, Any]) -> list[str]:
     problems = []
     if not ATC_PYTHONS[0] <= tuple(found["python"][:2]) <= ATC_PYTHONS[1]:
         version = ".".join(str(n) for n in found["python"])
-        problems.append(f"{where} is {version}; CANN 5 to 8.1 needs 3.7 to 3.10: name another")
+        problems.append(f"{where} is {version}; CANN 5 to 8.1 needs 3.7 to 3.10: set another one")
     for name, error in found["missing"].items():
         problems.append(f"{where} cannot import {name} ({error}): pip install it there")
     numpy = found.get("numpy", "1")
@@ -199,8 +199,8 @@ def _set_env(tools: CannTools, base: Mapping[str, str]) -> Path | None:
     if tools.set_env is not None:
         if not tools.set_env.is_file():
             raise DeviceBroken(
-                f"CANN's environment script {tools.set_env} does not exist: name the set_env.sh of"
-                " the installed toolkit in site.toml"
+                f"CANN's environment script {tools.set_env} does not exist: point site.toml at the"
+                " set_env.sh of the installed toolkit"
             )
         return tools.set_env
     if base.get("ASCEND_TOOLKIT_HOME"):
@@ -210,7 +210,7 @@ def _set_env(tools: CannTools, base: Mapping[str, str]) -> Path | None:
 
 
 def _sourced(tools: CannTools, script: Path, base: Mapping[str, str]) -> dict[str, str]:
-    # Its status says nothing (its last line may be a test); what it prints goes before the NUL.
+    # Its exit status is meaningless (its last line may be a test); its output goes before the NUL.
     source = 'source "$1"; printf "\\0"; exec env -0'
     argv = ("bash", "--norc", "--noprofile", "-c", source, "bash", str(script))
     result = tools.run(Command(argv, tools.probe_timeout_s, env=base))
@@ -220,8 +220,8 @@ def _sourced(tools: CannTools, script: Path, base: Mapping[str, str]) -> dict[st
         late = f" within {tools.probe_timeout_s:g} s" if result.timed_out else ""
         raise DeviceBroken(
             f"CANN's environment script {script} set none of {', '.join(sorted(SET_ENV_SETS))}"
-            f"{late} and printed {noise.strip()[-300:] or 'nothing'}: name the set_env.sh of the"
-            " installed toolkit in site.toml"
+            f"{late} and printed {noise.strip()[-300:] or 'nothing'}: point site.toml at the"
+            " set_env.sh of the installed toolkit"
         )
     return env
 

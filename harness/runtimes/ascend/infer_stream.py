@@ -23,14 +23,14 @@ WORKER = Path(__file__).with_name("infer_worker.py")
 
 
 class StreamUnavailableError(Exception):
-    """InferSession cannot be imported there; the message says why."""
+    """The interpreter cannot import InferSession; the message says why."""
 
 
 class InferStream:
     """A loaded model in a worker process.
 
     Attributes:
-        inputs: name, shape and bytes of each input, as the device reports them; the same for ``outputs``.
+        inputs: name, shape and bytes of each input, as the device reports; likewise ``outputs``.
     """
 
     def __init__(
@@ -67,10 +67,10 @@ class InferStream:
         self.outputs: list[dict[str, Any]] = head["outputs"]
 
     def run(self, arrays: "Arrays") -> "Arrays":
-        """Run one batch: arrays in the order of the inputs, answers in that of the outputs.
+        """Run one batch: takes arrays in input order, returns arrays in output order.
 
         Raises:
-            RunError: the device failed, the worker died or gave no answer in time.
+            RunError: the device failed, or the worker died or did not answer in time.
         """
         return self._exchange(arrays)[1]
 

@@ -2,7 +2,7 @@
 
 ``infer_worker.py OM DEVICE`` reads frames from standard input and answers each on standard
 output. A frame is the length of a JSON head as 4 bytes, the head, and the bytes of the arrays that
-the head lists. What aclruntime prints goes to standard error, and so does the traceback of a
+the head lists. What aclruntime prints goes to standard error, as does the traceback of a
 failure, which ends the worker.
 """
 
@@ -21,7 +21,7 @@ INFER_SESSION_MISSING_RC = 3
 
 
 def read_exactly(stream: Any, size: int) -> bytearray:
-    """Return ``size`` bytes, or what there is before the end; arrays made of them are writable."""
+    """Return ``size`` bytes, or fewer at the end of the stream; arrays over them are writable."""
     buffer = bytearray(size)
     done = 0
     with memoryview(buffer) as view:
@@ -59,7 +59,7 @@ def write_frame(stream: IO[bytes], head: dict[str, Any], arrays: Sequence[Any] =
 
 
 def tensors(descriptions: Sequence[Any]) -> list[dict[str, Any]]:
-    """Return name, shape and bytes of each tensor of a model."""
+    """Return name, shape and size in bytes of each tensor of a model."""
     return [
         {"name": str(d.name), "shape": [int(n) for n in d.shape], "bytes": int(d.realsize)}
         for d in descriptions
@@ -67,7 +67,7 @@ def tensors(descriptions: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def free(session: Any) -> None:
-    """Free the device, which each generation does in its own way."""
+    """Free the device; each generation has its own call for it."""
     if hasattr(session, "free_resource"):
         session.free_resource()
         type(session).finalize()
@@ -76,10 +76,10 @@ def free(session: Any) -> None:
 
 
 def main() -> int:
-    """Load the model, say what it takes and gives, and answer until the other end closes."""
+    """Load the model, send its inputs and outputs, then answer until the other end closes."""
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    # Beside this script lie modules of the harness, one of them called ais_bench.
+    # This script's folder holds a module called ais_bench, which would hide the real one.
     sys.path.pop(0)
     try:
         import numpy

@@ -1,4 +1,4 @@
-"""Ask npu-smi about the chips of this host; absent, broken and present are never mixed up."""
+"""Ask npu-smi about this host's chips; absent, broken and present stay distinct."""
 
 import dataclasses
 import re
@@ -21,9 +21,9 @@ DCMI_ADVICE = {
     "-8005": "the driver is not loaded or its libraries are not visible: load the driver, or start"
     " the container with /usr/local/Ascend/driver and /usr/local/dcmi mounted and"
     " --device=/dev/davinci_manager",
-    "-8020": "the device is in use by another container or process: end it, or choose another chip",
+    "-8020": "the device is in use by another container or process: stop it or choose another chip",
 }
-OTHER_ADVICE = "run `npu-smi info` by hand and look at the driver (dmesg, /var/log/npu)"
+OTHER_ADVICE = "run `npu-smi info` by hand and check the driver (dmesg, /var/log/npu)"
 USUAL_PLACES = "/usr/local/bin, /usr/local/sbin, /usr/local/Ascend/driver/tools"
 
 
@@ -32,8 +32,8 @@ class NpuSmi:
     """npu-smi of this host.
 
     Attributes:
-        name: the executable, looked for on PATH, or its path.
-        env: environment of the child, or None for ours.
+        name: name of the executable on PATH, or its path.
+        env: environment of the child process, or None for our own.
         device_root: folder of the device nodes.
     """
 
@@ -47,8 +47,8 @@ class NpuSmi:
         """Return the table of ``npu-smi info``.
 
         Raises:
-            DeviceAbsent: there is no npu-smi and no device node, or it lists no chip.
-            DeviceBroken: npu-smi hangs, fails or prints something else.
+            DeviceAbsent: there is neither npu-smi nor a device node, or npu-smi lists no chip.
+            DeviceBroken: npu-smi hangs, fails or prints anything but a table.
         """
         result = self._ask("info")
         try:
@@ -88,12 +88,12 @@ class NpuSmi:
         return properties
 
     def soc_version(self, chip: Chip) -> str:
-        """Return the name that atc calls ``chip`` by.
+        """Return atc's name for ``chip``.
 
-        An A3 prints only its family in the table; its board has the rest of the name.
+        The table shows only the family of an A3; its board properties complete the name.
 
         Raises:
-            DeviceBroken: the board does not say.
+            DeviceBroken: the board properties lack the name.
         """
         if not chip.name.lower().startswith("ascend"):
             return f"Ascend{chip.name}"
@@ -108,10 +108,10 @@ class NpuSmi:
         return f"Ascend{family}_{names[1]}"
 
     def device_number(self, chip: Chip) -> int:
-        """Return the number that ais_bench calls ``chip`` by.
+        """Return ais_bench's number for ``chip``.
 
         Raises:
-            DeviceBroken: neither the table nor the map says.
+            DeviceBroken: neither the table nor the map has it.
         """
         if chip.device_number is not None:
             return chip.device_number
@@ -144,7 +144,7 @@ class NpuSmi:
         nodes = sorted(p.name for p in self.device_root.glob("davinci[0-9]*"))
         advice = (
             f"install the Ascend driver, or put npu-smi on PATH (usually in {USUAL_PLACES}), "
-            "or name it in site.toml"
+            "or set its path in site.toml"
         )
         if nodes:
             found = ", ".join(str(self.device_root / node) for node in nodes)
@@ -154,15 +154,15 @@ class NpuSmi:
 
     def _garbage(self, result: CommandResult, reason: object) -> str:
         return (
-            f"{self.name} printed what this harness cannot read: {reason}; it printed"
+            f"this harness cannot read the output of {self.name}: {reason}; it printed"
             f" {result.output.strip()[:300]!r}; {OTHER_ADVICE}"
         )
 
 
 def _failure(result: CommandResult) -> str | None:
-    """Judge by the text first: the exit status of a failing npu-smi is not always non-zero."""
+    """Read the text first: npu-smi does not always fail with a non-zero exit status."""
     if dcmi := DCMI.search(result.output):
         return f"says '{dcmi[0]}': {DCMI_ADVICE.get(dcmi[1], OTHER_ADVICE)}"
     if result.rc:
-        return f"ended with status {result.rc} and printed {result.last_lines}; {OTHER_ADVICE}"
+        return f"exited with status {result.rc} and printed {result.last_lines}; {OTHER_ADVICE}"
     return None

@@ -1,7 +1,7 @@
-"""What npu-smi prints, read: the table of ``info``, the map of ``info -m``, a board's properties.
+"""Parse npu-smi's output: the table of ``info``, the map of ``info -m``, a board's properties.
 
-Two text lines describe a chip; the header row says which columns there are. NPU ids are arbitrary
-numbers and are not the device number of ais_bench.
+Two lines of text describe a chip; the header row names the columns. NPU ids are arbitrary
+numbers, unrelated to ais_bench's device numbers.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ HEALTHS = ("OK", "Warning", "Alarm", "Critical", "UNKNOWN")
 
 
 class TableError(ValueError):
-    """The text is not a table of npu-smi."""
+    """The text is not an npu-smi table."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +32,11 @@ class NpuProcess:
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One chip of the table; what npu-smi does not know is None.
+    """One chip of the table; a value that npu-smi does not know is None.
 
     Attributes:
-        name: of the Name column: ``310``, ``310P3``, ``910B4``, ``Ascend910``.
-        device_number: of the Device column where there is one.
+        name: from the Name column: ``310``, ``310P3``, ``910B4``, ``Ascend910``.
+        device_number: from the Device column, if there is one.
     """
 
     npu_id: int
@@ -59,7 +59,7 @@ class Chip:
 
 @dataclasses.dataclass(frozen=True)
 class NpuSmiReport:
-    """The table of ``npu-smi info``; ``processes`` is None where this version lists none."""
+    """The table of ``npu-smi info``; ``processes`` is None if this version does not list them."""
 
     tool_version: str
     driver_version: str
@@ -76,7 +76,7 @@ def report_from_text(text: str) -> NpuSmiReport:
     """Read the table of ``npu-smi info``, of any generation.
 
     Raises:
-        TableError: it is not a table, or is cut off.
+        TableError: it is not a table, or is truncated.
     """
     versions = VERSIONS.search(text)
     if versions is None:
@@ -97,7 +97,7 @@ def logic_ids_from_text(text: str) -> Mapping[tuple[int, int], int]:
 
 
 def properties_from_text(text: str) -> Mapping[str, str]:
-    """Read the ``Name : value`` lines of ``npu-smi info -t board`` and its like."""
+    """Read the ``Name : value`` lines of ``npu-smi info -t board`` and similar commands."""
     pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
     return {name.strip(): value.strip() for name, value in pairs}
 
@@ -119,7 +119,7 @@ def _chips(rows: list[list[str]]) -> Iterator[Chip]:
     has_device = "Device" in rows[1][0].split()
     body = rows[2:]
     if len(body) % 2:
-        raise TableError(f"the last chip has one line of two: {' | '.join(body[-1])}")
+        raise TableError(f"the last chip has only one of its two lines: {' | '.join(body[-1])}")
     for first, second in zip(body[::2], body[1::2], strict=True):
         yield _chip(first, second, has_device)
 

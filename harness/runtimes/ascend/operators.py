@@ -1,4 +1,4 @@
-"""ONNX operators that ATC takes and that a video classifier may be made of."""
+"""ONNX operators that ATC supports and that a video classifier may use."""
 
 NAMES = """
 Abs Add And ArgMax ArgMin AveragePool BatchNormalization Cast Ceil Clip Concat Constant

@@ -1,4 +1,4 @@
-"""Look for one kind of Ascend chip and say what was found."""
+"""Look for one kind of Ascend chip and report what is there."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -26,10 +26,10 @@ class Unit:
     """A physical chip that may be used.
 
     Attributes:
-        soc_version: what atc calls it.
-        device_number: what ais_bench calls it, in the environment that was probed.
-        processes: who uses it, or None where this npu-smi does not say.
-        driver_version: of the table's header.
+        soc_version: atc's name for it.
+        device_number: ais_bench's number for it, in the environment that was probed.
+        processes: processes that use it, or None if this npu-smi does not list them.
+        driver_version: from the table's header.
     """
 
     chip: Chip
@@ -56,12 +56,12 @@ class Unit:
 
 
 def npu_smi_from_tools(tools: CannTools, env: Mapping[str, str]) -> NpuSmi:
-    """Return the npu-smi that ``tools`` names."""
+    """Return the npu-smi that ``tools`` sets."""
     return NpuSmi(tools.npu_smi, env, tools.probe_timeout_s, tools.run, tools.device_root)
 
 
 def units_of(spec: DeviceSpec, tools: CannTools) -> tuple[Unit, ...]:
-    """Return the chips of the kind ``spec`` that may be used, most idle first.
+    """Return the usable chips of kind ``spec``, least busy first.
 
     Raises:
         DeviceAbsent: there is none.
@@ -74,7 +74,7 @@ def units_of(spec: DeviceSpec, tools: CannTools) -> tuple[Unit, ...]:
     if not chips:
         names = ", ".join(sorted({chip.name for chip in report.chips}))
         raise DeviceAbsent(
-            f"no {spec.name} on this host: `{tools.npu_smi} info` lists {names}, looked for"
+            f"no {spec.name} on this host: `{tools.npu_smi} info` lists {names}; looked for"
             f" {', '.join(spec.chip_names)}"
         )
     usable = [chip for chip in chips if chip.health in USABLE_HEALTHS]
@@ -88,7 +88,7 @@ def units_of(spec: DeviceSpec, tools: CannTools) -> tuple[Unit, ...]:
 
 
 def probe(spec: DeviceSpec, tools: CannTools) -> DeviceState:
-    """Look for the chips that ``spec`` names; never raises for one that is absent or broken."""
+    """Look for the chips that ``spec`` names; absent or broken ones raise no error."""
     try:
         units = units_of(spec, tools)
     except DeviceAbsent as error:
@@ -108,28 +108,28 @@ def probe(spec: DeviceSpec, tools: CannTools) -> DeviceState:
 
 
 def stamps_of(tools: CannTools, env: Mapping[str, str]) -> tuple[str, ...]:
-    """Return what shows that npu-smi, atc or the interpreter are emulated; empty if nothing."""
+    """Return the evidence that npu-smi, atc or the interpreter is emulated; empty if none."""
     names = [name for name in (tools.npu_smi, tools.atc, tools.python) if name]
     return emulator_stamps([executable(name, env) for name in names], env)
 
 
 def unit_from_id(spec: DeviceSpec, tools: CannTools, unit_id: str | None) -> Unit:
-    """Return the unit called ``unit_id``, or the most idle one.
+    """Return the unit called ``unit_id``, or the least busy one.
 
     Raises:
-        DeviceAbsent: there is none of that name.
-        DeviceBroken: it cannot be asked, or is not healthy.
+        DeviceAbsent: no unit has that name.
+        DeviceBroken: it cannot be queried, or is not healthy.
     """
     units = units_of(spec, tools)
     for unit in units:
         if unit_id in (None, unit.id):
             return unit
     known = ", ".join(unit.id for unit in units)
-    raise DeviceAbsent(f"{spec.name} {unit_id} is not there or not visible; usable: {known}")
+    raise DeviceAbsent(f"{spec.name} {unit_id} is absent or not visible; usable: {known}")
 
 
 def chip_problems(before: Unit, after: Unit, temperature_limit_c: float = 85.0) -> list[str]:
-    """Say why a measurement between the two looks does not count; empty where it does."""
+    """Return why a measurement between the two looks does not count; empty if it counts."""
     problems = []
     for when, unit in (("before", before), ("after", after)):
         problems += [f"{unit.id} {when} the run: {text}" for text in _troubles(unit)]
@@ -137,7 +137,7 @@ def chip_problems(before: Unit, after: Unit, temperature_limit_c: float = 85.0) 
         if warmth is not None and warmth > temperature_limit_c:
             problems.append(
                 f"{unit.id} {when} the run: {warmth:g} C is above {temperature_limit_c:g} C, where"
-                " the chip throttles: cool it and repeat"
+                " the chip throttles: cool it and measure again"
             )
     load = before.chip.aicore_percent
     if load is not None and load > IDLE_AICORE_PERCENT:
@@ -146,7 +146,7 @@ def chip_problems(before: Unit, after: Unit, temperature_limit_c: float = 85.0) 
 
 
 def is_quiet(unit: Unit) -> bool:
-    """Whether no process is seen on the chip."""
+    """Whether the chip has no visible process."""
     return not unit.processes and (unit.chip.aicore_percent or 0.0) <= IDLE_AICORE_PERCENT
 
 
@@ -176,7 +176,7 @@ def _visible_units(
     if not units:
         raise DeviceAbsent(
             f"ASCEND_RT_VISIBLE_DEVICES={env.get('ASCEND_RT_VISIBLE_DEVICES', '(all)')} and the"
-            f" device ids of site.toml {list(allowed) or '(all)'} hide every one of"
+            f" device ids of site.toml {list(allowed) or '(all)'} hide all of"
             f" {', '.join(chip.unit_id for chip in chips)}: list their device numbers, or unset them"
         )
     return tuple(sorted(units, key=_business))
@@ -189,7 +189,7 @@ def _business(unit: Unit) -> tuple[bool, int, float, int]:
 
 
 def _facts(units: tuple[Unit, ...], tools: CannTools, env: Mapping[str, str]) -> dict[str, str]:
-    # Only what shapes an offline model: these facts are part of its key in the artifact store.
+    # Only facts that affect an offline model: they are part of its key in the artifact store.
     disk: Versions = versions_on_disk(tools, env)
     facts = {
         "chip": units[0].chip.name,

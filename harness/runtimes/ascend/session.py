@@ -38,7 +38,7 @@ class CannSession(Session):
     """A loaded offline model.
 
     Attributes:
-        unit: the physical chip, as it was when the session was opened.
+        unit: the physical chip, as it was when the session opened.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class CannSession(Session):
         tools: CannTools,
         look: Callable[[], Unit],
     ) -> None:
-        """Load ``model`` on ``unit``; ``look`` asks npu-smi about it again.
+        """Load ``model`` on ``unit``; ``look`` queries npu-smi for it again.
 
         Raises:
             RunError: it cannot be loaded.
@@ -74,12 +74,12 @@ class CannSession(Session):
         """Run one batch: arrays by input name in, arrays by output name out.
 
         Raises:
-            RunError: the device failed; the message says what it printed.
+            RunError: the device failed; the message quotes what it printed.
         """
         return next(iter(self.run_many([feed])))
 
     def run_many(self, feeds: "Iterable[Feed]") -> "Iterator[Feed]":
-        """Run batches in order; where files must be used, many go through one run of ais_bench.
+        """Run batches in order; through files, one ais_bench run takes many of them.
 
         Raises:
             RunError: the device failed.
@@ -92,14 +92,14 @@ class CannSession(Session):
     def loop(self, feed: "Feed", settings: LoopSettings) -> LoopTimes:
         """Measure as the guides do: pure inference, without the content of ``feed``.
 
-        A chip that was hot, unhealthy or shared is among the problems of what is returned.
+        The problems of the result say if the chip was hot, unhealthy or shared.
 
         Raises:
             RunError: the device failed.
             InvalidMeasurement: the state of the chip is unknown.
         """
         self._batch(feed)
-        self._close_stream()  # nothing but the measured process may be on the chip
+        self._close_stream()  # only the measured process may be on the chip
         before = self._settled(self._looked("before"))
         summary = self._timed(settings)
         after = self._looked("after")
@@ -124,7 +124,7 @@ class CannSession(Session):
 
         tensor = self._onnx.input
         if set(feed) != {tensor.name}:
-            raise RunError(f"the model takes {tensor.name}, the feed has {', '.join(feed)}")
+            raise RunError(f"the model takes {tensor.name}, but the feed has {', '.join(feed)}")
         array = np.ascontiguousarray(feed[tensor.name])
         check_batch(array, tensor)
         return array
@@ -133,7 +133,7 @@ class CannSession(Session):
         for batch in batches:
             self._open_stream()
             if self._stream is None:
-                raise RunError(f"InferSession cannot be imported any more: {self._notes[-1]}")
+                raise RunError(f"InferSession can no longer be imported: {self._notes[-1]}")
             (output,) = self._stream.run([batch])
             check_array(output, self._onnx.output, "an output of InferSession")
             yield output
@@ -147,7 +147,7 @@ class CannSession(Session):
             yield from outputs
 
     def _timed(self, settings: LoopSettings) -> BenchSummary:
-        """Loop, and again with a higher count until the shortest time is reached."""
+        """Loop, and repeat with a higher count until the run lasts the minimum time."""
         count = settings.min_queries
         while True:
             summary = self._looped(count, settings.warmup_queries)
@@ -171,11 +171,11 @@ class CannSession(Session):
             return self._look()
         except DeviceError as error:
             raise InvalidMeasurement(
-                f"{self.unit.id} cannot be looked at {when} the run: {error}"
+                f"{self.unit.id} cannot be checked {when} the run: {error}"
             ) from error
 
     def _settled(self, unit: Unit) -> Unit:
-        """Look again for a while: npu-smi may still show our own process that has just ended."""
+        """Look again for a while: npu-smi may still list our own process, which has just ended."""
         end = time.monotonic() + self._tools.settle_s
         while not is_quiet(unit) and time.monotonic() < end:
             time.sleep(self._tools.settle_s / 10.0)
@@ -197,7 +197,7 @@ class CannSession(Session):
             )
         except StreamUnavailableError as error:
             self._is_streaming = False
-            self._note(f"outputs through files, as InferSession cannot be imported: {error}")
+            self._note(f"outputs through files, because InferSession cannot be imported: {error}")
             return
         self._check_tensors(self._stream)
 
@@ -208,7 +208,7 @@ class CannSession(Session):
             raise RunError(
                 f"the offline model takes {stream.inputs} and gives {stream.outputs}, but"
                 f" {self._onnx.spec.name} batch {self._onnx.batch} takes {self._onnx.input} and"
-                " gives one output: build it again"
+                " gives one output: rebuild it"
             )
 
     def _close_stream(self) -> None:
@@ -221,7 +221,7 @@ class CannSession(Session):
 
 
 def _private_copy(om: Path, scratch: Path) -> Path:
-    """Copy the model where its path has plain characters and nobody else may write."""
+    """Copy the model to a path of plain characters that nobody else can write to."""
     folder: Path | None = None
     try:
         scratch.mkdir(parents=True, exist_ok=True)
@@ -234,7 +234,7 @@ def _private_copy(om: Path, scratch: Path) -> Path:
             if folder is not None:
                 shutil.rmtree(folder)
         raise RunError(
-            f"cannot copy {om} below {scratch}: {error}; free space there, or name another scratch"
+            f"cannot copy {om} below {scratch}: {error}; free space there, or set another scratch"
             " folder in site.toml"
         ) from error
     return copy

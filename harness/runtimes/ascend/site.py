@@ -1,4 +1,4 @@
-"""site.toml -> CannTools: where this machine keeps the Ascend tools."""
+"""site.toml -> CannTools: where this machine keeps its Ascend tools."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from harness.runtimes.ascend.environment import CannTools
 
 
 def tools_from_site(site: Site) -> CannTools:
-    """Return the Ascend tools that the site names; PATH and CANN's script find the others."""
+    """Return the Ascend tools that site.toml sets; the others come from PATH and CANN's script."""
     ascend = site.ascend
     return CannTools(
         npu_smi=_text(ascend.npu_smi) or "npu-smi",

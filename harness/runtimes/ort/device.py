@@ -29,7 +29,7 @@ class OrtDevice(Device):
     hardware: Callable[[], Mapping[str, str]] = dict
 
     def probe(self) -> DeviceState:
-        """Ask ONNX Runtime for the provider, and let one that needs hardware load a graph."""
+        """Ask ONNX Runtime for the provider, and make one that needs hardware load a graph."""
         absence = self._absence()
         if absence:
             return DeviceState(Presence.ABSENT, f"{absence}; {self.install_hint}")
@@ -57,27 +57,27 @@ class OrtDevice(Device):
         if self.provider in available:
             return ""
         version = onnxruntime.__version__
-        return f"onnxruntime {version} offers {', '.join(available)} and not {self.provider}"
+        return f"onnxruntime {version} offers {', '.join(available)} but not {self.provider}"
 
     def _defect(self) -> str:
-        # A provider is offered wherever it was compiled in. Whether its libraries and its hardware
-        # are there shows only when it loads a graph.
+        # A provider is offered if it was compiled in. Whether its libraries and its hardware
+        # are present shows only when it loads a graph.
         if self.provider == CPU_PROVIDER:
             return ""
         try:
             used = ort_session(_smallest_graph(), self._providers()).get_providers()
         except ort_errors() as error:
-            return f"{self.provider} is offered and fails: {first_line(error)}"
+            return f"{self.provider} is offered but fails: {first_line(error)}"
         if self.provider in used:
             return ""
-        return f"{self.provider} is offered and cannot be used: a graph went to {', '.join(used)}"
+        return f"{self.provider} is offered but cannot be used: a graph ran on {', '.join(used)}"
 
     def takes(self, op_type: str) -> bool:
         """Whether the operator is static and deterministic."""
         return op_type in OPSET11_OPS
 
     def shaped_by(self, onnx: OnnxModel) -> Mapping[str, object]:
-        """Return what shapes the optimised graph: our code."""
+        """Return what determines the optimised graph: our code."""
         return {"code": code_digest(sys.modules[__name__], loaded)}
 
     def build(self, onnx: OnnxModel, target: Path) -> Mapping[str, Any]:
@@ -115,7 +115,7 @@ class OrtDevice(Device):
         return session
 
     def _providers(self) -> tuple[str, ...]:
-        # Some operators of a graph (shapes) may stay on the CPU; the provider itself must be there.
+        # Some operators (shapes) may stay on the CPU; the provider itself must be in use.
         return tuple(dict.fromkeys((self.provider, CPU_PROVIDER)))
 
     def _refuse_fallback(
@@ -125,7 +125,7 @@ class OrtDevice(Device):
         if self.provider not in used:
             raise failure(
                 f"ONNX Runtime fell back to {', '.join(used)} instead of {self.provider}: "
-                f"{self.install_hint}; a run on another device is no evidence for {self.spec.name}"
+                f"{self.install_hint}; a run elsewhere proves nothing about {self.spec.name}"
             )
 
 

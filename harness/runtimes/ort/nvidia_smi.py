@@ -14,7 +14,7 @@ def gpu_facts() -> Mapping[str, str]:
     """Return chip and driver, and whether an emulator stands in for nvidia-smi.
 
     What nvidia-smi does not report is left out. If the host has GPUs of several kinds, all are
-    named: CUDA counts them in another order.
+    named: CUDA numbers them in another order.
     """
     stamps = emulator_stamps([executable(QUERY[0], os.environ)], os.environ)
     return {**_reported(), **({"emulated": "yes"} if stamps else {})}

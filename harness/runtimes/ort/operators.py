@@ -1,4 +1,4 @@
-"""ONNX operators of opset 11 that a static, deterministic graph may be made of."""
+"""ONNX operators of opset 11 that a static, deterministic graph may use."""
 
 NAMES = """
 Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization BitShift
@@ -14,5 +14,5 @@ Resize ReverseSequence RoiAlign Round Scatter ScatterElements ScatterND Selu Sha
 Sign Sin Sinh Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tan
 Tanh ThresholdedRelu Tile TopK Transpose Unsqueeze Upsample Where Xor
 """
-# Left out on purpose: control flow, sequences and strings (dynamic shapes) and what draws at random.
+# Left out on purpose: control flow, sequences and strings (dynamic shapes) and random operators.
 OPSET11_OPS = frozenset(NAMES.split())

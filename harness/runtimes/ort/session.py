@@ -1,4 +1,4 @@
-"""ONNX Runtime on one ONNX file: a loaded graph, its errors, and a Session of it."""
+"""ONNX Runtime on one ONNX file: a loaded graph, its errors, and a Session on it."""
 
 import time
 from collections.abc import Callable
@@ -30,18 +30,18 @@ def ort_session(
     Args:
         path: the file, or its content.
         providers: execution providers in order of preference.
-        level: of graph optimisation.
+        level: graph optimisation level.
         optimized: where to save the optimised graph.
-        threads: how many compute; as many as there are processors by default.
+        threads: number of compute threads; by default one per processor.
 
     Raises:
-        onnxruntime's own exceptions, which callers turn into errors of their stage.
+        onnxruntime's own exceptions, which callers map to errors of their stage.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
-    # Its threads would keep spinning after a query and slow down what is timed in turns with it.
+    # Its threads would keep spinning after a query and slow down whatever is timed in turn with it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.graph_optimization_level = (
         onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -63,7 +63,7 @@ def ort_session(
 
 
 def ort_errors() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises: its own exceptions, which share no base, and two built-in ones."""
+    """ONNX Runtime's exceptions: its own, which share no base class, and two built-in ones."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     own = [kind for kind in vars(state).values() if _is_exception(kind)]
@@ -84,7 +84,7 @@ class OrtSession(Session):
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._session: onnxruntime.InferenceSession | None = session
-        # Asking for them costs as much as a small layer.
+        # Looking them up costs as much as a small layer.
         self._inputs = {value.name for value in session.get_inputs()}
         self._outputs = [value.name for value in session.get_outputs()]
         self._memory = memory
@@ -136,5 +136,5 @@ class OrtSession(Session):
         if self._session is None:
             raise RunError("the session is closed: open the device model again")
         if feed.keys() != self._inputs:
-            raise RunError(f"the model takes {sorted(self._inputs)}, and was fed {sorted(feed)}")
+            raise RunError(f"the model takes {sorted(self._inputs)}, but was fed {sorted(feed)}")
         return self._session

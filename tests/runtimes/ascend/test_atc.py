@@ -73,18 +73,18 @@ def test_a_warning_is_a_success_with_a_fact(bench, make):
     ("fault", "words"),
     [
         ("atc_oom", "killed .status 137.*memory runs out.*build_memory_gb"),
-        ("atc_no_file", "printed success but wrote no single usable tsm_tiny_bs1.om; files: none"),
-        ("atc_stale", "printed success but wrote no single usable"),
+        ("atc_no_file", "printed success but left no single usable tsm_tiny_bs1.om; files: none"),
+        ("atc_stale", "printed success but left no single usable"),
         ("atc_empty_file", r"files: tsm_tiny_bs1.om \(0 B\)"),
-        ("atc_no_success_line", "ended with 0 but never printed 'ATC run success"),
-        ("atc_rc_after_success", "ended with status 1"),
-        ("atc_unknown", "ended with status 255 and printed"),
+        ("atc_no_success_line", "exited with status 0 but never printed 'ATC run success"),
+        ("atc_rc_after_success", "exited with status 1"),
+        ("atc_unknown", "exited with status 255 and printed"),
         ("atc_E19010", "E19010: an operator or the opset is not supported.*Conv_52"),
         ("atc_EZ3002", "EZ3002: this chip has no kernel.*MatMul and Transpose"),
         ("atc_EC0010", "EC0010: the operator compiler could not import a Python module"),
         ("atc_int64", "EZ3003.*an index operator got int64"),
         ("atc_inner", "E16002: an operator or the opset is not supported.*GridSample_3"),
-        ("atc_only_inner", "E39999: an inner error.*ascend/log"),
+        ("atc_only_inner", "E39999: an internal compiler error.*ascend/log"),
         ("atc_host_env_os", "E10001: a value.*outside the IDE's terminal"),
         ("atc_missing_hal", "libascend_hal.so is missing.*devlib"),
         ("atc_missing_library", "shared library libgraph.so is missing.*set_env.sh"),
@@ -105,7 +105,7 @@ def test_a_failing_atc_is_a_sentence(bench, make, fault, words):
 def test_a_hanging_atc_is_killed_with_a_heartbeat(bench, make):
     bench.fault("atc_hang")
     device = bench.device(build_timeout_s=1.5, heartbeat_s=0.4)
-    with pytest.raises(BuildError, match=r"not done within 1.5 s and was killed"):
+    with pytest.raises(BuildError, match=r"killed after 1.5 s without finishing"):
         bench.built(make.tiny_onnx(bench.folder), device)
     assert "atc tsm_tiny_bs1: " in bench.said[0]
     assert "last line: ATC start working now" in bench.said[-1]
@@ -116,7 +116,7 @@ def test_an_unknown_chip_is_a_sentence(bench, make):
     bench.monkeypatch.setattr(
         "harness.runtimes.ascend.probe.NpuSmi.soc_version", lambda *_: "Ascend9"
     )
-    with pytest.raises(BuildError, match=r"E10001.*chip name is not one that this CANN knows"):
+    with pytest.raises(BuildError, match=r"E10001.*this CANN does not know the chip name"):
         bench.built(make.tiny_onnx(bench.folder))
 
 
@@ -141,14 +141,16 @@ def test_an_input_that_the_model_lacks_is_a_sentence(bench, make):
 
 
 def test_a_missing_atc_says_where_it_was_looked_for(bench, make):
-    with pytest.raises(BuildError, match=r"no-atc is not.*PATH is .*install the CANN toolkit"):
+    with pytest.raises(
+        BuildError, match=r"atc was not found.*no-atc.*PATH is .*install the CANN toolkit"
+    ):
         bench.built(make.tiny_onnx(bench.folder), bench.device(atc="no-atc"))
 
 
 def test_a_scratch_folder_that_cannot_be_used_is_said(bench, make):
     (bench.folder / "file").touch()
     device = bench.device(scratch=bench.folder / "file")
-    with pytest.raises(BuildError, match=r"cannot use .*file.*name another scratch"):
+    with pytest.raises(BuildError, match=r"cannot use .*file.*set another scratch"):
         bench.built(make.tiny_onnx(bench.folder), device)
 
 
@@ -243,7 +245,7 @@ def test_every_code_has_a_sentence_in_every_spelling(subtests):
 
 
 def test_an_unlisted_code_and_no_code_are_told_apart():
-    assert "no sentence for; atc said 'E77777: what'" in str(reason_from_output("E77777: what"))
+    assert "does not know; atc said 'E77777: what'" in str(reason_from_output("E77777: what"))
     assert reason_from_output("nothing\nW11001: only a warning") is None
     removed = "E10001: Value [1] invalid. Reason: The Auto Tune function has been deprecated."
     assert "use AOE" in str(reason_from_output(removed))

@@ -26,7 +26,7 @@ def test_builds_run_side_by_side_as_far_as_memory_allows(tmp_path, monkeypatch):
         with build_slot(tmp_path, 8 * GIB, said.append, lambda: next(looks), poll_s=0.01) as third:
             assert third == 1
     assert said == [
-        "waits for another build: each may need 8.0 GiB and memory has no room for more"
+        "waiting for another build: each may need 8.0 GiB, and memory has no room for more"
     ]
 
 

@@ -137,7 +137,7 @@ def test_each_chip_of_a_duo_card_is_a_unit(bench, make, monkeypatch):
     session.close()
     monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "1,3")
     assert device.on(units[3]).unit().device_number == 1
-    with pytest.raises(DeviceAbsent, match="npu1-chip0 is not there or not visible"):
+    with pytest.raises(DeviceAbsent, match="npu1-chip0 is absent or not visible"):
         device.on(units[0]).unit()
 
 

@@ -14,8 +14,8 @@ def test_a_whole_host_lacks_nothing_but_the_right_python(bench):
     assert [f.name for f in found.values() if f.advice] == ["Python of atc"]
     assert found["npu-smi"].found == "driver 24.1.0.1: 310P3 OK"
     assert found["CANN"].of_guides == "5.1.RC2"
-    assert "name it in site.toml" in found["Python of atc"].advice
-    assert found["ais_bench"].found.startswith("of 2025 in ")
+    assert "set it in site.toml" in found["Python of atc"].advice
+    assert found["ais_bench"].found.startswith("from 2025, in ")
 
 
 def test_a_bare_host_lacks_everything_and_is_told_how_to_get_it(bench, monkeypatch):
@@ -26,7 +26,7 @@ def test_a_bare_host_lacks_everything_and_is_told_how_to_get_it(bench, monkeypat
     assert "install the Ascend driver" in found["npu-smi"].advice
     assert "hiascend.com" in found["firmware"].advice
     assert "set_env.sh" in found["atc"].advice
-    assert "install the wheels" in found["ais_bench"].advice
+    assert "install the aclruntime and ais_bench wheels" in found["ais_bench"].advice
 
 
 def test_a_python_that_fits_is_said(bench, monkeypatch):

@@ -67,7 +67,9 @@ def test_a_sourced_environment_is_taken_as_it_is(tools):
 def test_a_set_env_that_does_not_work_is_broken(tools, tmp_path, text):
     script = write(tmp_path / "set_env.sh", text)
     tools = dataclasses.replace(tools, set_env=script, probe_timeout_s=1.0)
-    with pytest.raises(DeviceBroken, match=r"set none of ASCEND_HOME_PATH.*name the set_env.sh"):
+    with pytest.raises(
+        DeviceBroken, match=r"set none of ASCEND_HOME_PATH.*site.toml at the set_env.sh"
+    ):
         cann_environment(tools, {"PATH": PATH})
 
 

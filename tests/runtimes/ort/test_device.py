@@ -74,7 +74,7 @@ def test_an_onnx_runtime_without_the_provider(cuda_device, monkeypatch, onnx_mod
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CPU])
     state = cuda_device.probe()
     assert state.presence is Presence.ABSENT
-    assert f"offers {CPU} and not {CUDA}; install onnxruntime-gpu" in state.detail
+    assert f"offers {CPU} but not {CUDA}; install onnxruntime-gpu" in state.detail
     with pytest.raises(BuildError, match="cuda is absent"):
         cuda_device.build(onnx_model, tmp_path / "built")
     with pytest.raises(RunError, match="cuda is absent"):
@@ -87,7 +87,7 @@ def test_a_provider_whose_hardware_or_libraries_are_missing_is_broken(cuda_devic
     state = cuda_device.probe()
     assert state.presence is Presence.BROKEN
     assert state.detail == (
-        f"{CUDA} is offered and cannot be used: a graph went to {CPU}; install onnxruntime-gpu"
+        f"{CUDA} is offered but cannot be used: a graph ran on {CPU}; install onnxruntime-gpu"
     )
 
 
@@ -148,7 +148,7 @@ def test_a_host_without_the_tool_of_the_driver(monkeypatch, tmp_path, fake_ort):
 
 def test_a_silent_fallback_is_refused(cuda_device, fake_ort, onnx_model, tmp_path):
     fake_ort(lambda *_, **__: FakeSession([CPU]))
-    message = f"fell back to {CPU} instead of {CUDA}: install .* no evidence for cuda"
+    message = f"fell back to {CPU} instead of {CUDA}: install .* proves nothing about cuda"
     with pytest.raises(BuildError, match=message):
         cuda_device.build(onnx_model, tmp_path / "built")
     with pytest.raises(RunError, match=message):
