@@ -16,7 +16,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# The tests of the sign-off page run in it; without it they skip, and say so.
+# The tests of the sign-off page need Chromium; without it they skip, and say so.
 browser:
 	@if command -v chromium >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -34,13 +34,13 @@ coverage: $(READY) browser
 smoke: $(READY)
 	$(BIN)/pytest -m "cpu and smoke" acceptance/
 
-# The Ascend path against an emulator of atc, npu-smi and ais_bench; see docs/ascend.md.
+# The Ascend path on an emulator of atc, npu-smi and ais_bench, and a T4's; see docs/ascend.md.
 emulate: $(READY)
 	PYTEST=$(BIN)/pytest EMULATOR_PYTHON=$(abspath $(BIN))/python tests/emulator/matrix
 
-# torch comes first and with its own dependencies (a CUDA build has many); everything else exactly
-# as locked: mmaction2 and mmcv-full would otherwise pull an OpenCV that needs a display's libraries.
-# mmcv-full builds in isolation without torch, so as pure Python, in seconds.
+# torch comes first, with its own dependencies (a CUDA build has many). Everything else is installed exactly as locked:
+# mmaction2 and mmcv-full would otherwise pull in an OpenCV that needs a display's libraries. mmcv-full is built in
+# isolation, without torch, and therefore as pure Python, in seconds.
 $(READY): requirements.lock build-constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check "pip==26.3"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One night: run the suite on a device, add the run to the history, judge it, leave the reports.
+# One night: run the suite on a device, add the run to the history, judge it and write the reports.
 #
 #   ci/nightly.sh ascend310p
 #
@@ -8,15 +8,15 @@
 #
 # Environment:
 #   OUT              folder of the reports; default: nightly-out
-#   TIER             tier that is run; default: nightly
-#   HISTORY          file of the history; default: as site.toml says
-#   BASELINE         file of the frozen baseline; default: as site.toml says
+#   TIER             tier to run; default: nightly
+#   HISTORY          file of the history; default: the one in site.toml
+#   BASELINE         file of the frozen baseline; default: the one in site.toml
 #   ACCEPTANCE_SITE  site.toml of this machine
-#   RERUN            0: do not run a suspect night again; default: 1
+#   RERUN            0: never run a suspect night again; default: 1, run it once more
 #   PYTHON           interpreter; default: .venv/bin/python
 #
-# Exit status, of the gate: 0 green, 1 red, 6 something is missing, 7 inconclusive, 2 unusable input.
-# Whatever it is, only 0 is green: a suite that could not run is never hidden by a gate that did.
+# The exit status is the gate's: 0 green, 1 red, 6 something is missing, 7 inconclusive, 2 unusable input. A gate that
+# sees nothing wrong never hides a suite that ended badly or did not run: the status is then the suite's.
 set -euo pipefail
 
 device=${1:?usage: ci/nightly.sh DEVICE}
@@ -27,7 +27,7 @@ python=${PYTHON:-.venv/bin/python}
 stamp=$(date -u +%Y%m%dT%H%M%SZ)
 
 mkdir -p "$out/runs"
-# Reports of the night before must not be taken for those of this one.
+# Nobody must take the reports of the night before for those of this one.
 rm -f "$out/summary.md" "$out/gate.xml" "$out/junit.xml"
 
 history=()
@@ -39,7 +39,7 @@ if [ -n "${BASELINE:-}" ]; then baseline=(--baseline "$BASELINE"); fi
 night() {
   local run=$out/runs/$stamp-$$-$1
   suite=0 gate=0
-  # The run's own exit status is in its records, and the gate reads them; it is kept all the same.
+  # The gate judges by the records; the suite's own exit status is compared with its answer below.
   "$python" -m pytest -m "$device" acceptance/ --tier "$tier" --run-dir "$run" \
     "${history[@]}" || suite=$?
   if [ ! -f "$run/run.json" ]; then
@@ -54,10 +54,10 @@ night() {
 }
 
 night 1
-# A suspect is run again, once: the second run makes it red or clears it, and both are in the history.
+# A suspect is run again, once: the second run makes it red or clears it, and both stay in the history.
 if [ "$gate" -eq 7 ] && [ "${RERUN:-1}" -ne 0 ]; then night 2; fi
 
-# A gate that saw nothing wrong beside a suite that ended badly has not seen everything.
+# A gate that finds nothing wrong with a suite that ended badly has not seen everything.
 if [ "$gate" -eq 0 ] && [ "$suite" -ne 0 ]; then
   printf '\nThe suite ended with status %s, although the gate found nothing.\n' "$suite" \
     >> "$out/summary.md"

@@ -65,7 +65,7 @@ def test_the_night_is_judged_by_the_script_and_its_status_is_not_swallowed():
     assert night["run"] == 'ci/nightly.sh "$DEVICE"'
     assert not any("continue-on-error" in step for step in job["steps"])
     assert "if" not in night
-    for name in ("Show the summary", "Keep what it left"):
+    for name in ("Show the summary", "Keep the reports and the run"):
         assert steps[name]["if"] == "always()"
     assert "GITHUB_STEP_SUMMARY" in steps["Show the summary"]["run"]
 
