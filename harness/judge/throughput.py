@@ -148,7 +148,9 @@ def _host_findings(
     else:
         least = 1.0 + THREADS_SHARE * (look.usable - 1)
         findings.append(at_least("processors at work", look.used, least, f"of {look.usable}"))
-        if reference.speedup_min is None or look.speedup is None:
+        if reference.speedup_min is None:
+            unseen.append("wall time was not judged, as the contract has no speedup_min")
+        elif look.speedup is None:
             unseen.append("wall time was not judged, as the host was not quiet")
         else:
             note = f"by the wall clock, {look.quiet_sessions} quiet session(s)"

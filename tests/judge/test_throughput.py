@@ -188,6 +188,12 @@ def test_what_was_not_looked_at_is_said(more, note):
     assert note in verdict.reason
 
 
+def test_wall_time_without_a_limit_is_not_judged_and_says_so():
+    verdict = judge_throughput(host(2.0, 2.0), reference(**{**HOST, "speedup_min": None}), 2)
+    assert verdict.status is Status.PASS
+    assert "wall time was not judged, as the contract has no speedup_min" in verdict.reason
+
+
 def test_a_measurement_from_before_processor_time_is_invalid():
     old = SessionTiming(device_ms=(10.0,) * 4, device_io_ms=(10.0,) * 4, pytorch_ms=(20.0,) * 4)
     verdict = judge_throughput(throughput_measurement([old] * 3, 1), reference(**HOST))
