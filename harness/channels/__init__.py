@@ -1,1 +1,1 @@
-"""A run told to what shows it: JUnit for CI servers, a job summary, OpenMetrics for a dashboard."""
+"""Reports for other tools: JUnit for CI servers, a job summary, OpenMetrics for a dashboard."""

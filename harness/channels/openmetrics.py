@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, get_args
 
-from harness.channels.stored_run import ToldRun
+from harness.channels.stored_run import StoredRun
 from harness.decide.problems import exit_status
 from harness.host.environment import UNKNOWN
 from harness.measure.accuracy import AccuracyMeasurement
@@ -19,13 +19,13 @@ CHECK_LABELS = ("model", "device", "batch", "check", "emulated")
 OUTCOMES = get_args(Outcome)
 
 
-def openmetrics_from_run(told: ToldRun) -> str:
+def openmetrics_from_run(run: StoredRun) -> str:
     """Return the text, which ends in ``# EOF``."""
     from prometheus_client import CollectorRegistry
     from prometheus_client.openmetrics.exposition import generate_latest
 
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(told))
+    registry.register(_Collector(run))
     text: bytes = generate_latest(registry)  # type: ignore[no-untyped-call]
     return text.decode()
 
@@ -33,18 +33,18 @@ def openmetrics_from_run(told: ToldRun) -> str:
 class _Collector:
     """Hands the families to the library, which writes them."""
 
-    def __init__(self, told: ToldRun) -> None:
-        self._told = told
+    def __init__(self, run: StoredRun) -> None:
+        self._run = run
 
     def collect(self) -> Iterable["Metric"]:
         """Return the families."""
-        return [*_run_families(self._told), *_check_families(self._told), *_speed(self._told)]
+        return [*_run_families(self._run), *_check_families(self._run), *_speed(self._run)]
 
 
-def _run_families(told: ToldRun) -> Iterator["Metric"]:
+def _run_families(run: StoredRun) -> Iterator["Metric"]:
     from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 
-    facts = told.facts
+    facts = run.facts
     described = {
         "run_id": facts.run_id,
         "tier": facts.tier,
@@ -57,15 +57,15 @@ def _run_families(told: ToldRun) -> Iterator["Metric"]:
     yield GaugeMetricFamily(
         "acceptance_run_started", "When it began, in Unix time.", started, unit="seconds"
     )
-    status = exit_status(told.decision.problems)
+    status = exit_status(run.decision.problems)
     yield GaugeMetricFamily(
         "acceptance_gate_exit_status", "0 passed, 1 failed, 6 incomplete, 7 inconclusive.", status
     )
-    count = len(told.decision.problems)
+    count = len(run.decision.problems)
     yield GaugeMetricFamily("acceptance_gate_problems", "Reasons not to be green.", count)
 
 
-def _check_families(told: ToldRun) -> Iterator["Metric"]:
+def _check_families(run: StoredRun) -> Iterator["Metric"]:
     from prometheus_client.core import StateSetMetricFamily
 
     outcomes = StateSetMetricFamily(
@@ -74,8 +74,8 @@ def _check_families(told: ToldRun) -> Iterator["Metric"]:
     seconds = _gauge("acceptance_check_duration", "Time that a check took.", unit="seconds")
     measured = _gauge("acceptance_measured", "What is held against a limit.", ("finding", "unit"))
     limits = _gauge("acceptance_limit", "The limit itself.", ("finding", "unit"))
-    for record in told.records:
-        labels, outcome = _labels(record), told.outcome(record)
+    for record in run.records:
+        labels, outcome = _labels(record), run.outcome(record)
         outcomes.add_metric(labels, {name: name == outcome for name in OUTCOMES})
         seconds.add_metric(labels, record.seconds)
         for finding in record.verdict.findings:
@@ -86,14 +86,14 @@ def _check_families(told: ToldRun) -> Iterator["Metric"]:
     yield from (outcomes, seconds, measured, limits)
 
 
-def _speed(told: ToldRun) -> Iterator["Metric"]:
+def _speed(run: StoredRun) -> Iterator["Metric"]:
     """Yield throughput, latency and accuracy as such, whatever the limits are about."""
     speed = _gauge("acceptance_throughput", "Mean over sessions, clips/s.", ("definition",))
     latency = _gauge(
         "acceptance_latency", "Of a query.", ("definition", "percentile"), unit="seconds"
     )
     top = _gauge("acceptance_accuracy", "Share of clips that are right.", ("top",), unit="ratio")
-    for record in told.records:
+    for record in run.records:
         labels, found = _labels(record), record.measurement
         if isinstance(found, ThroughputMeasurement):
             _add_speed(speed, latency, labels, found)

@@ -1,4 +1,4 @@
-"""A run as it is told to others: its records, and what they come to at the gate."""
+"""A stored run as the channels show it: its records, and what they come to at the gate."""
 
 import dataclasses
 from pathlib import Path
@@ -10,7 +10,7 @@ from harness.record.record import Record, RunDirectory, RunFacts
 
 
 @dataclasses.dataclass(frozen=True)
-class ToldRun:
+class StoredRun:
     """A stored run under the contract that it was judged by."""
 
     facts: RunFacts
@@ -19,19 +19,26 @@ class ToldRun:
     decision: Decision
 
     def outcome(self, record: Record) -> str:
-        """Return the outcome of a check; what is waived is no pass and no failure."""
+        """Return the outcome of a check; a waived one counts neither as passed nor as failed."""
         return "waived" if record.id in self.decision.waived else str(record.verdict.status)
 
+    def by_cell(self) -> dict[str, list[Record]]:
+        """Return the records of each cell by its id, in the order of the run."""
+        cells: dict[str, list[Record]] = {}
+        for record in self.records:
+            cells.setdefault(record.cell.id, []).append(record)
+        return cells
 
-def told_run(root: Path) -> ToldRun:
+
+def stored_run(root: Path) -> StoredRun:
     """Read a run folder.
 
     Raises:
-        RecordError: it is none, or damaged.
-        ThresholdsError: its thresholds are.
+        RecordError: it is not a run folder, or damaged.
+        ThresholdsError: its thresholds are damaged.
     """
     run = RunDirectory(root)
     facts, records = run.facts(), tuple(founded_records(run))
     thresholds = stored_thresholds(root / "thresholds.toml")
     decision = decide(records, facts, thresholds.file.waivers, facts.started_on)
-    return ToldRun(facts, records, thresholds, decision)
+    return StoredRun(facts, records, thresholds, decision)

@@ -1,4 +1,4 @@
-"""Arguments that several commands have, and the values that they turn into."""
+"""Arguments that several commands have, and what the commands make of them."""
 
 import argparse
 import datetime
@@ -8,8 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.errors import InputError
 from harness.host.progress import Progress
 from harness.host.site import FIXTURES, Site, load_site
+from harness.record.raw import write_atomically
 
 if TYPE_CHECKING:
     from harness.build.workbench import Workbench
@@ -34,6 +36,18 @@ def workbench_of(options: argparse.Namespace) -> "Workbench":
 
     log_dir = Path(tempfile.mkdtemp(prefix="harness-logs-"))
     return Workbench(site_of(options), log_dir, Progress(sys.stderr))
+
+
+def write_output(path: Path, content: bytes) -> None:
+    """Write a file that a command was asked for.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def positive(text: str) -> int:

@@ -1,14 +1,16 @@
-"""``harness export-results``: tell a stored run to a CI server or a dashboard."""
+"""``harness export-results``: a stored run for a CI server or a dashboard."""
 
 import argparse
 import os
 from pathlib import Path
 from typing import Any
 
-from harness.channels.job_summary import append_job_summary, job_summary_from_run
-from harness.channels.junit import junit_from_run
+from harness.channels.junit import junit_from_suites
+from harness.channels.markdown import append_job_summary
 from harness.channels.openmetrics import openmetrics_from_run
-from harness.channels.stored_run import told_run
+from harness.channels.run_report import run_suites, run_summary
+from harness.channels.stored_run import stored_run
+from harness.cli.arguments import write_output
 from harness.errors import InputError
 
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
@@ -35,23 +37,17 @@ def _export(options: argparse.Namespace) -> int:
     summary = options.job_summary or (Path(by_github) if by_github else None)
     if not (summary or options.junit or options.openmetrics):
         raise InputError("nothing to write: name --junit, --job-summary or --openmetrics")
-    told = told_run(options.run)
+    run = stored_run(options.run)
     if options.junit:
-        _write(options.junit, junit_from_run(told))
+        _write(options.junit, junit_from_suites("acceptance", run_suites(run)))
     if options.openmetrics:
-        _write(options.openmetrics, openmetrics_from_run(told).encode())
+        _write(options.openmetrics, openmetrics_from_run(run).encode())
     if summary:
-        append_job_summary(summary, job_summary_from_run(told))
+        append_job_summary(summary, run_summary(run))
         print(f"appended  {summary}")
     return 0
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file at once, as whoever collects it may read at any time."""
-    temp = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temp.write_bytes(content)
-        temp.replace(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+    write_output(path, content)
     print(f"written   {path}")

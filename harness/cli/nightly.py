@@ -5,8 +5,10 @@ import datetime
 from pathlib import Path
 from typing import Any
 
-from harness.channels.gate_report import report_junit, report_lines, report_markdown, write_channel
-from harness.cli.arguments import add_thresholds, site_of
+from harness.channels.gate_report import gate_lines, gate_suites, gate_summary
+from harness.channels.junit import junit_from_suites
+from harness.channels.markdown import append_job_summary
+from harness.cli.arguments import add_thresholds, site_of, write_output
 from harness.contract.thresholds import thresholds_from_file
 from harness.errors import HistoryError
 from harness.nightly.baseline import freeze, read_baseline, write_baseline
@@ -135,9 +137,11 @@ def _baseline_show(options: argparse.Namespace) -> int:
 
 def _gate(options: argparse.Namespace) -> int:
     report = _report(options)
-    print("\n".join(report_lines(report)))
-    write_channel(options.markdown, report_markdown(report).encode(), append=True)
-    write_channel(options.junit, report_junit(report))
+    print("\n".join(gate_lines(report)))
+    if options.markdown:
+        append_job_summary(options.markdown, gate_summary(report))
+    if options.junit:
+        write_output(options.junit, junit_from_suites("harness gate", gate_suites(report)))
     return report.status
 
 

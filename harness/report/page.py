@@ -182,9 +182,9 @@ def signed(value: float | None, unit: str, digits: int = 2) -> str:
     return "–" if value is None else f"{round(value, digits) + 0.0:+.{digits}f} {unit}"
 
 
-def cell_text(text: object) -> str:
+def cell_text(text: object, length: int | None = 300) -> str:
     """Return text for a cell of a Markdown table: no line break, no bar, no markup."""
-    flat = _BIDI.sub("", " ".join(str(text).split()))[:300]
+    flat = _BIDI.sub("", " ".join(str(text).split()))[:length]
     return html.escape(_MARKUP.sub(r"\\\1", flat), quote=False)
 
 

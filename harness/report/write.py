@@ -1,13 +1,13 @@
 """Runs -> the files of a sign-off: the page, its summary, its PDF and signoff.json."""
 
 import datetime
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness.contract.thresholds import Thresholds
 from harness.errors import HarnessError, RecordError, first_line
 from harness.nightly.history import History
+from harness.record.raw import write_atomically
 from harness.record.record import RunDirectory
 from harness.report.evidence import evidence_from_records
 from harness.report.merge import merged_runs
@@ -51,7 +51,7 @@ def write_report(
         # The PDF of an earlier decision must not lie beside this one.
         (output / "signoff.pdf").unlink(missing_ok=True)
         for name, text in texts.items():
-            _write(output / name, text)
+            write_atomically(output / name, text.encode())
     except OSError as error:
         raise RecordError(f"cannot write the report into {output}: {error.strerror}") from error
     problems = []
@@ -71,9 +71,3 @@ def report_lines(run: RunDirectory, thresholds: Thresholds) -> list[str]:
     except HarnessError as error:
         return [f"no sign-off report: {error}"]
     return [*problems, f"{release.decision}: {headline(release)}", str(folder / PAGE)]
-
-
-def _write(path: Path, text: str) -> None:
-    temp = path.with_name(f".{path.name}.{os.getpid()}")
-    temp.write_text(text, encoding="utf-8")
-    temp.replace(path)

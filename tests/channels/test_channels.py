@@ -4,8 +4,13 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from harness.__main__ import main
-from harness.channels.job_summary import BYTES_MAX, append_job_summary
+from harness.channels.gate_report import gate_suites
+from harness.channels.junit import junit_from_suites
+from harness.channels.markdown import BYTES_MAX, append_job_summary
+from harness.nightly.comparison import Kind, Notice
+from harness.nightly.gate import GateReport
 from harness.record.record import RunDirectory
+from harness.spec import Status
 from tests.made import bind
 
 CELL = "nonlocal_tiny-cpu-bs1"
@@ -128,6 +133,15 @@ def test_a_required_check_that_did_not_run_turns_the_gate_red(run_root, tmp_path
     assert f"NOT RUN: {CELL}:accuracy\n    no checkpoint" in gate.text
 
 
+def test_every_notice_of_the_nightly_gate_is_a_failure():
+    notices = [Notice(Kind.NO_NIGHT, "(night)", status, HOSTILE, ("a: b",)) for status in Status]
+    report = GateReport("night", tuple(notices), ())
+    tree = ET.fromstring(junit_from_suites("harness gate", gate_suites(report)))
+    assert list(schema_problems(tree)) == []
+    assert len(tree.findall("testsuite/testcase/failure")) == len(Status)
+    assert tree.find("testsuite/testcase").get("classname") == "gate.missing night"
+
+
 def test_seeded_and_emulated_are_told(make_run, tmp_path):
     blockers = ("seeded weights", "an emulator answered in the device's place")
     more = {"weights": "seeded", "is_emulated": True, "signoff_blockers": blockers}
@@ -184,7 +198,7 @@ def test_the_summary_of_github_is_appended_to(run_root, tmp_path, monkeypatch, c
 def test_a_job_summary_stays_under_the_limit_of_github(tmp_path, taken):
     path = tmp_path / "summary.md"
     path.write_bytes(b"x" * taken)
-    append_job_summary(path, "— a line\n" * 200_000)
+    append_job_summary(path, ["— a line"] * 200_000)
     size = path.stat().st_size
     assert size == taken if taken >= BYTES_MAX - 50 else taken < size < BYTES_MAX
     text = path.read_bytes()[taken:].decode()

@@ -11,7 +11,7 @@ import pytest
 import harness
 from benchmarks.simulated import START, SimulatedNight, simulated_run
 from harness.__main__ import main
-from harness.channels.gate_report import report_lines
+from harness.channels.gate_report import gate_lines
 from harness.contract.tables import Waiver
 from harness.contract.thresholds import thresholds_from_file
 from harness.decide.problems import ExitStatus
@@ -103,8 +103,7 @@ def test_a_night_like_the_others_is_green(settled):
     assert (report.notices, report.status) == ((), ExitStatus.PASSED)
     assert (report.series_count, report.compared_count) == (1, 1)
     assert (
-        "gate PASSED: run night-0020, 1 series, 1 of them in the baseline"
-        in report_lines(report)[0]
+        "gate PASSED: run night-0020, 1 series, 1 of them in the baseline" in gate_lines(report)[0]
     )
 
 
@@ -174,7 +173,7 @@ def test_one_bad_night_is_a_suspect_and_says_what_changed_and_how_to_go_on(settl
     (notice,) = report.notices
     assert notice.kind is Kind.SUSPECT
     assert "2022-01-22 device.driver: 1.0 -> 2.0" in notice.changes
-    text = "\n".join(report_lines(report))
+    text = "\n".join(gate_lines(report))
     assert "INCONCLUSIVE (suspect night): nonlocal_tiny" in text
     assert "one night alone is not red" in text
     assert "note: run it again: `pytest acceptance/`, then `harness gate`" in text
@@ -209,7 +208,7 @@ def test_the_other_numbers_of_a_check_that_dropped_stand_in_its_report(nights):
 
 
 def test_where_nothing_changed_that_is_said(settled):
-    text = "\n".join(report_lines(settled.gate(settled.run(speed=0.88))))
+    text = "\n".join(gate_lines(settled.gate(settled.run(speed=0.88))))
     assert "nothing that is recorded changed about then" in text
 
 
@@ -390,7 +389,7 @@ def test_reports_go_where_they_are_asked_for(settled, capsys):
     assert text.startswith("before\n## gate INCONCLUSIVE: run night-0020")
     assert "device.driver: absent -&gt; &lt;b&gt;\\|2&lt;/b&gt;" in text
     suite = ElementTree.parse("gate.xml").getroot()
-    assert int(suite.get("failures")) == len(suite.findall("testcase/failure")) > 0
+    assert int(suite.get("failures")) == len(suite.findall("testsuite/testcase/failure")) > 0
     assert gate(settled.run().root, *words) == 0
     suite = ElementTree.parse("gate.xml").getroot()
     assert (suite.get("tests"), suite.get("failures")) == ("1", "0")

@@ -1,0 +1,131 @@
+"""A run for a CI server: JUnit suites, a cell each, and the Markdown of its job summary.
+
+It is about a run, not about a release: whether that may ship, ``harness report`` says. What did not
+run is skipped in JUnit; the gate is a case of its own, red unless every required check passed.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from harness.channels.junit import Case, Suite
+from harness.channels.markdown import table_lines
+from harness.channels.stored_run import StoredRun
+from harness.decide.blockers import blockers_of
+from harness.decide.problems import Problem, exit_status
+from harness.decide.summary import is_emulated, margin_text, problem_lines
+from harness.judge import Finding
+from harness.record.record import Record
+from harness.record.reproduce import reproduce_cell, reproduce_check
+from harness.report.page import cell_text
+from harness.spec import CHECKS
+
+
+def run_suites(run: StoredRun) -> list[Suite]:
+    """Return a suite for each cell, one case a check, then the gate."""
+    where = {"timestamp": run.facts.started, "hostname": run.facts.environment.get("host", "")}
+    return [
+        *(
+            Suite(name, [_case(run, one) for one in records], _cell_properties(run, records), where)
+            for name, records in run.by_cell().items()
+        ),
+        Suite("acceptance gate", [_gate_case(run.decision.problems)], _run_properties(run), where),
+    ]
+
+
+def _case(run: StoredRun, record: Record) -> Case:
+    reason = record.verdict.reason
+    lines = [
+        *(f"CAN NOT BE SIGNED OFF: {blocker.text}" for blocker in blockers_of(record)),
+        reason,
+        *map(_finding_line, record.verdict.findings),
+        f"Reproduce: {reproduce_check(record.cell, record.check, record.tier)}",
+    ]
+    return Case(
+        f"acceptance.{record.cell.id}",
+        record.check,
+        run.outcome(record),
+        reason,
+        "\n".join(lines),
+        record.seconds,
+    )
+
+
+def _gate_case(problems: Sequence[Problem]) -> Case:
+    """Say what the run comes to: red where a required check is only skipped."""
+    if not problems:
+        return Case("acceptance", "gate")
+    status = exit_status(problems).name.lower()
+    message = f"{status}: {len(problems)} problem(s), the first: {problems[0].reason}"
+    return Case("acceptance", "gate", status, message, "\n".join(problem_lines(problems)))
+
+
+def _run_properties(run: StoredRun) -> dict[str, str]:
+    facts = run.facts
+    return {
+        "run": facts.run_id,
+        "tier": facts.tier,
+        "command": " ".join(facts.command),
+        "thresholds.sha256": facts.thresholds_digest,
+        **facts.environment,
+    }
+
+
+def _cell_properties(run: StoredRun, records: Sequence[Record]) -> dict[str, str]:
+    """Return the facts of a cell, then every number of its checks."""
+    facts: dict[str, str] = {"run": run.facts.run_id, "tier": run.facts.tier}
+    for record in records:
+        facts.update({f"device.{name}": text for name, text in record.device_facts.items()})
+        facts.update({f"sha256.{name}": digest for name, digest in record.subjects.items()})
+        if record.weights is not None:
+            facts["weights"] = record.weights
+        facts[f"{record.check}.status"] = run.outcome(record)
+        for finding in record.verdict.findings:
+            facts[f"{record.check}.{finding.name}"] = _number(finding)
+    facts["emulated"] = "yes" if is_emulated(records) else "no"
+    return facts
+
+
+def _finding_line(finding: Finding) -> str:
+    met = {True: "met", False: "NOT MET", None: "undecided"}[finding.is_met]
+    return f"{met}: {finding.text}" + (f" ({finding.note})" if finding.note else "")
+
+
+def _number(finding: Finding) -> str:
+    return "undefined" if finding.measured is None else f"{finding.measured:.6g}"
+
+
+def run_summary(run: StoredRun) -> Iterator[str]:
+    """Yield the lines of the job summary: what is open, the table of checks, how to reproduce."""
+    facts, problems = run.facts, run.decision.problems
+    yield from (f"## Acceptance: {exit_status(problems).name}", "")
+    counts = f"{len(run.records)} checks, {len(problems)} problem(s)"
+    yield from (f"Run {cell_text(facts.run_id)}, tier {cell_text(facts.tier)}, {counts}.", "")
+    if is_emulated(run.records):
+        yield from ("**EMULATED: no device was there; this can never be signed off.**", "")
+    for problem in problems:
+        reason = cell_text(problem.reason)
+        yield f"- **{problem.status.upper()}** {cell_text(problem.id)}: {reason}"
+    if problems:
+        yield ""
+    yield from table_lines(["cell", *CHECKS], _rows(run))
+    yield from _commands(run)
+
+
+def _rows(run: StoredRun) -> Iterator[list[str]]:
+    for name, records in run.by_cell().items():
+        outcomes = {record.check: _outcome(run, record) for record in records}
+        yield [name, *(outcomes.get(check, "–") for check in CHECKS)]
+
+
+def _outcome(run: StoredRun, record: Record) -> str:
+    seeded = ", seeded weights" if record.weights == "seeded" else ""
+    return f"{run.outcome(record)} {margin_text(record)}".strip() + seeded
+
+
+def _commands(run: StoredRun) -> Iterator[str]:
+    """Say how to run again the cells that something is open about."""
+    open_ids = {problem.id.rpartition(":")[0] for problem in run.decision.problems}
+    cells = {record.cell: record.tier for record in run.records if record.cell.id in open_ids}
+    if cells:
+        yield from ("To reproduce:", "", "```sh")
+        yield from (reproduce_cell(cell, tier) for cell, tier in cells.items())
+        yield "```"
