@@ -56,7 +56,6 @@ TESTED_WITH = {
     "harness.judge.export": "judge/test_verdict.py",
     "harness.judge.measurement": "check/test_checks.py",
     "harness.measure.export": "judge/test_verdict.py",
-    "harness.nightly.trend": "nightly/test_gate.py",
     "harness.predict.host_scores": "predict/test_reference.py",
     "harness.runtimes.ort.nvidia_smi": "runtimes/ort/test_device.py",
 }

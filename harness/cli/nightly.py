@@ -14,7 +14,7 @@ from harness.errors import HistoryError
 from harness.nightly.baseline import freeze, read_baseline, write_baseline
 from harness.nightly.gate import GateReport, gate_run, newest_run, night_without_run
 from harness.nightly.history import History
-from harness.nightly.trend import draw, trend_lines
+from harness.nightly.trend import draw, trend_lines, trend_of
 from harness.record.record import RunDirectory
 
 NIGHT_HOURS = 26.0
@@ -104,13 +104,14 @@ def _history_show(options: argparse.Namespace) -> int:
     series = history.series(options.pattern, options.tier)
     if not series:
         raise HistoryError(f"{history.path} has no series that fits {options.pattern!r}")
-    for one in series:
-        print("\n".join(trend_lines(one, options.nights)))
+    trends = [trend_of(one) for one in series]
+    for trend in trends:
+        print("\n".join(trend_lines(trend, options.nights)))
     for night in history.nights(options.tier):
         if night.note:
             print(f"note: {night.run_id}: {night.note}")
     if options.picture is not None:
-        draw(series, options.picture)
+        draw(trends, options.picture)
         print(f"picture: {options.picture}")
     return 0
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import itertools
 import math
 from collections.abc import Collection, Sequence
 from enum import StrEnum
@@ -81,6 +80,12 @@ class Past:
         return -math.log1p(-change) if self.key.is_higher_better else math.log1p(change)
 
     @property
+    def level_changes(self) -> list[ChangePoint]:
+        """The change points after the baseline, or all where there is none."""
+        first = 0 if self.entry is None else len(self.series.points) - self.fresh
+        return [point for point in level_changes(self.series) if point.index >= first]
+
+    @property
     def is_noise_known(self) -> bool:
         """Whether there are enough nights before tonight to know what varies by itself."""
         return len(self.series.points) > STEPS_MIN + 1
@@ -92,16 +97,14 @@ def pasts(
     """Return the series that a run belongs to, without the nights after it.
 
     A check that is ``waived`` is a known failure, and is not compared.
-
-    Of a host's throughput the ratio of processor times counts, which other work disturbs least.
     """
     entries = {} if baseline is None else baseline.by_key()
     names = {one.key for one in series}
     found = []
     for one in series:
         ids = [point.run_id for point in one.points]
-        is_judged = _is_judged(one.key, names) and check_name(one.key) not in waived
-        if run_id not in ids or not is_judged:
+        is_compared = is_judged(one.key, names) and check_name(one.key) not in waived
+        if run_id not in ids or not is_compared:
             continue
         points = one.points[: ids.index(run_id) + 1]
         entry, fresh = entries.get(one.key), max(0, len(points) - RULES.reference_nights)
@@ -112,7 +115,11 @@ def pasts(
     return found
 
 
-def _is_judged(key: SeriesKey, names: Collection[SeriesKey]) -> bool:
+def is_judged(key: SeriesKey, names: Collection[SeriesKey]) -> bool:
+    """Whether a series counts beside the others of its history, whose ``names`` these are.
+
+    Of a host's throughput the ratio of processor times counts, which other work disturbs least.
+    """
     beside_pytorch = dataclasses.replace(key, metric="processor.x_pytorch")
     is_absolute = key.check == "throughput" and key.metric.endswith(".per_s")
     return not (is_absolute and beside_pytorch in names)
@@ -147,9 +154,9 @@ def _notice(seen: Sequence[tuple[Past, Loss]]) -> Notice:
     is_suspect = loss.nights == 1
     index = len(past.series.points) - loss.nights
     if not is_suspect:
-        worse = [point.index for point in level_changes(past) if _is_loss(past.key, point)]
+        worse = [point.index for point in past.level_changes if _is_loss(past.key, point)]
         index = worse[-1] if worse else index
-    since = "" if is_suspect else f", since {past.series.points[index].started[:10]}"
+    since = "" if is_suspect else f", since {past.series.points[index].day}"
     also = ", ".join(f"{one.key.metric} {_percent(one, found)}" for one, found in others)
     reason = "; ".join(
         [
@@ -192,37 +199,27 @@ def gains(found: Sequence[Past]) -> list[str]:
     """Name the series whose level is better than the reference since a change point."""
     notes = []
     for past in found:
-        points = level_changes(past) if past.fresh else []
+        points = past.level_changes if past.fresh else []
         if points:
             now = scaled(past.series.values[points[-1].index :], past.key.is_higher_better)
             if float(now.mean()) - past.reference.level >= past.least:
                 night = past.series.points[points[-1].index]
-                notes.append(f"{past.key.id} is better since {night.started[:10]}")
+                notes.append(f"{past.key.id} is better since {night.day}")
     return notes
 
 
-def level_changes(past: Past) -> list[ChangePoint]:
-    """Return the change points after the baseline, or all where there is none.
-
-    Each also has to stand out from the noise between nights, where that is known.
-    """
-    values = past.series.values
+def level_changes(series: Series) -> list[ChangePoint]:
+    """Return the change points that also stand out from the noise between nights, if it is known."""
+    values = series.values
     points = change_points(
-        values,
-        window=RULES.window,
-        max_p=RULES.point_p,
-        min_magnitude=MIN_CHANGE[past.key.check],
+        values, window=RULES.window, max_p=RULES.point_p, min_magnitude=MIN_CHANGE[series.key.check]
     )
-    first = 0 if past.entry is None else len(values) - past.fresh
-    sd = sd_of_steps(scaled(values[:-1], past.key.is_higher_better))
+    sd = sd_of_steps(scaled(values[:-1], series.key.is_higher_better))
     edges = [0, *(point.index for point in points), len(values)]
     return [
         point
-        for (start, _), point, (_, end) in zip(
-            itertools.pairwise(edges), points, itertools.pairwise(edges[1:]), strict=False
-        )
-        if point.index >= first
-        and (sd is None or _errors(point, start, end, sd) >= RULES.point_errors)
+        for point, start, end in zip(points, edges, edges[2:], strict=False)
+        if sd is None or _errors(point, start, end, sd) >= RULES.point_errors
     ]
 
 
@@ -241,7 +238,7 @@ def _changes(series: Series, index: int) -> tuple[str, ...]:
     """Say what changed in the night of a change, and beside it: noise may move it by a night."""
     points = series.points
     return tuple(
-        f"{points[night].started[:10]} {change}"
+        f"{points[night].day} {change}"
         for night in range(max(1, index - 1), min(len(points), index + 2))
         for change in changed_facts(points[night - 1].facts, points[night].facts)
     )

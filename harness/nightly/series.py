@@ -69,6 +69,11 @@ class Point:
     status: Status
     facts: Mapping[str, str]
 
+    @property
+    def day(self) -> str:
+        """The day on which the run started."""
+        return self.started[:10]
+
 
 @dataclasses.dataclass(frozen=True)
 class Series:

@@ -1,13 +1,15 @@
-"""Series of the history as text and as a picture, with the change points marked."""
+"""Trends: series with their changes of level, for the page, the terminal and a picture."""
 
+import dataclasses
 import datetime
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
-from harness.nightly.comparison import Past, level_changes
+from harness.nightly.change_points import ChangePoint
+from harness.nightly.comparison import is_judged, level_changes
 from harness.nightly.losses import RULES
 from harness.nightly.series import Series, changed_facts
 
@@ -16,33 +18,79 @@ MARK = "|"
 SHOWN_NIGHTS = 60
 FORMATS = (".svg", ".png", ".pdf")
 _ROW_INCHES = 1.9
+_UNITS = {"per_s": "clips/s", "x_pytorch": "x PyTorch"}
 
 
-def trend_lines(series: Series, nights: int = SHOWN_NIGHTS) -> list[str]:
-    """Return a series as a title, a sparkline with a bar before each change, and the changes."""
-    points = level_changes(Past(series, None, 0))
-    first = max(0, len(series.points) - nights)
-    values = series.values
-    shown = values[first:]
-    low, high = min(shown), max(shown)
-    starts = {point.index - first for point in points}
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """A change of level, with the ``day`` of its first night and the ``facts`` that changed then."""
+
+    point: ChangePoint
+    day: str
+    facts: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """Say it in one line."""
+        what = ", ".join(self.facts) or "no recorded fact changed"
+        return f"{self.day}: {self.point.before:.4g} to {self.point.after:.4g} ({what})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Trend:
+    """A series and where its level changed, oldest first."""
+
+    series: Series
+    changes: tuple[Change, ...]
+
+    @property
+    def unit(self) -> str:
+        """The unit of the values; empty for a share or an error."""
+        return _UNITS.get(self.series.key.metric.rpartition(".")[2], "")
+
+    @property
+    def starts(self) -> list[int]:
+        """Where in the values each new level starts."""
+        return [change.point.index for change in self.changes]
+
+
+def trend_of(series: Series) -> Trend:
+    """Return the trend of a series that has at least one point."""
+    found = []
+    for point in level_changes(series):
+        before, after = series.points[point.index - 1], series.points[point.index]
+        found.append(Change(point, after.day, changed_facts(before.facts, after.facts)))
+    return Trend(series, tuple(found))
+
+
+def trends_of_cells(series: Sequence[Series], cells: Collection[str]) -> tuple[Trend, ...]:
+    """Return the trends that are judged of some cells by id, from the whole series of a history."""
+    wanted = {one.key: one for one in series if one.key.cell.id in cells and one.points}
+    return tuple(trend_of(wanted[key]) for key in sorted(wanted) if is_judged(key, wanted))
+
+
+def trend_lines(trend: Trend, nights: int = SHOWN_NIGHTS) -> list[str]:
+    """Return a trend as a title, a sparkline with a bar before each change, and the changes."""
+    values, points = trend.series.values, trend.series.points
+    first = max(0, len(values) - nights)
+    low, high = min(values[first:]), max(values[first:])
     bars = "".join(
-        (MARK if index in starts else "") + _bar(value, low, high)
-        for index, value in enumerate(shown)
+        (MARK if index in trend.starts else "") + _bar(value, low, high)
+        for index, value in enumerate(values[first:], start=first)
     )
-    last = f"{values[-1]:.4g} on {series.points[-1].started[:10]}"
+    last = f"{values[-1]:.4g} on {points[-1].day}"
     lines = [
-        series.key.id,
+        trend.series.key.id,
         f"  {bars}",
         f"  {len(values)} nights, {low:.4g} to {high:.4g}, last {last}",
     ]
-    for point in points:
-        before, night = series.points[point.index - 1], series.points[point.index]
+    for change in trend.changes:
+        point = change.point
         lines.append(
-            f"  {night.started[:10]}  {100 * point.change:+.1f} %  {point.before:.4g} -> "
+            f"  {change.day}  {100 * point.change:+.1f} %  {point.before:.4g} -> "
             f"{point.after:.4g}  (p < {RULES.point_p:g})"
         )
-        lines += [f"    {change}" for change in changed_facts(before.facts, night.facts)]
+        lines += [f"    {fact}" for fact in change.facts]
     return lines
 
 
@@ -52,13 +100,13 @@ def _bar(value: float, low: float, high: float) -> str:
     return BARS[min(len(BARS) - 1, int(len(BARS) * (value - low) / (high - low)))]
 
 
-def draw(series: Sequence[Series], path: Path) -> None:
-    """Draw a panel a series: the nights, the level between changes, and what changed.
+def draw(trends: Sequence[Trend], path: Path) -> None:
+    """Draw a panel a trend: the nights, the level between changes, and what changed.
 
     Raises:
         InputError: there is nothing to draw, or no such format, or the file cannot be written.
     """
-    if not series:
+    if not trends:
         raise InputError("no series to draw; `harness history show` lists them")
     if path.suffix not in FORMATS:
         raise InputError(f"{path}: a picture ends in {', '.join(FORMATS)}")
@@ -67,10 +115,10 @@ def draw(series: Sequence[Series], path: Path) -> None:
     from matplotlib.figure import Figure
 
     with mpl.rc_context({"svg.hashsalt": "harness", "font.size": 8}):
-        figure = Figure(figsize=(9.0, _ROW_INCHES * len(series) + 0.4), layout="constrained")
+        figure = Figure(figsize=(9.0, _ROW_INCHES * len(trends) + 0.4), layout="constrained")
         FigureCanvasAgg(figure)
-        panels = figure.subplots(len(series), 1, squeeze=False)[:, 0]
-        for panel, one in zip(panels, series, strict=True):
+        panels = figure.subplots(len(trends), 1, squeeze=False)[:, 0]
+        for panel, one in zip(panels, trends, strict=True):
             _draw_one(panel, one)
         metadata = {"Date": None} if path.suffix == ".svg" else {}
         try:
@@ -79,17 +127,17 @@ def draw(series: Sequence[Series], path: Path) -> None:
             raise InputError(f"cannot write the picture {path}: {error.strerror}") from error
 
 
-def _draw_one(panel: Any, series: Series) -> None:
+def _draw_one(panel: Any, trend: Trend) -> None:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
+    series = trend.series
     moments = [datetime.datetime.fromisoformat(point.started) for point in series.points]
     panel.plot(moments, series.values, "o-", markersize=2.5, linewidth=0.6, color="#4878a8")
-    points = level_changes(Past(series, None, 0))
-    edges = [0, *(point.index for point in points), len(moments)]
+    edges = [0, *trend.starts, len(moments)]
     for start, end in itertools.pairwise(edges):
         level = sum(series.values[start:end]) / (end - start)
         panel.hlines(level, moments[start], moments[end - 1], color="#222222", linewidth=1.4)
-    for point in points:
+    for point in (change.point for change in trend.changes):
         is_worse = (point.change < 0) == series.key.is_higher_better
         colour = "#b03030" if is_worse else "#2f7d32"
         panel.axvline(moments[point.index], color=colour, linestyle="--", linewidth=1.0)

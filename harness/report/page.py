@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, get_args
 
 from harness import registry
+from harness.nightly.trend import Trend
 from harness.report import charts
 from harness.report.evidence import Evidence, class_name, confused, movers
 from harness.report.table_values import ThroughputRow
-from harness.report.trends import Trend
 from harness.report.values import (
     CellLine,
     CheckLine,

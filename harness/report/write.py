@@ -7,6 +7,7 @@ from pathlib import Path
 from harness.contract.thresholds import Thresholds
 from harness.errors import HarnessError, RecordError, first_line
 from harness.nightly.history import History
+from harness.nightly.trend import trends_of_cells
 from harness.record.raw import write_atomically
 from harness.record.record import RunDirectory
 from harness.report.evidence import evidence_from_records
@@ -14,7 +15,6 @@ from harness.report.merge import merged_runs
 from harness.report.page import headline, markdown_from_release, page_from_release
 from harness.report.pdf import pdf_from_page
 from harness.report.release import release_from_merged
-from harness.report.trends import trends_from_series
 from harness.report.values import Release
 
 PAGE = "signoff.html"
@@ -38,7 +38,7 @@ def write_report(
     merged = merged_runs(runs)
     release = release_from_merged(merged, thresholds, today)
     cells = {cell.id for cell in release.cells}
-    trends = () if history is None else trends_from_series(history.series(), cells)
+    trends = () if history is None else trends_of_cells(history.series(), cells)
     evidence = evidence_from_records(merged.records.values(), runs)
     page = page_from_release(release, evidence, trends)
     texts = {

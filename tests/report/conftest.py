@@ -33,13 +33,14 @@ from harness.measure.statistics import (
 )
 from harness.measure.strips import Strip, Strips
 from harness.measure.throughput import session_timing, throughput_measurement
+from harness.nightly.series import Point, Series, SeriesKey
+from harness.nightly.trend import trend_of
 from harness.record.record import Record, RunDirectory, RunFacts
 from harness.report.evidence import evidence_from_records
 from harness.report.merge import merged_runs
 from harness.report.page import markdown_from_release, page_from_release
 from harness.report.pdf import browser_arguments
 from harness.report.release import release_from_merged, release_from_runs
-from harness.report.trends import Trend
 from harness.spec import CHECKS, Cell, Status
 from tests.made import MOTION8_DIGEST
 
@@ -402,11 +403,17 @@ def site(tmp_path_factory, thresholds, release_cells, strips_of):
         record = run.records()[0].model_copy(update={"model": stranger.model})
         lines.write(run.line(record))
     trends = tuple(
-        Trend(
-            name, "nonlocal_r50", "cpu", "clips/s", ("2026-11-01", "2026-11-03"), values, (1,), ()
+        trend_of(
+            Series(
+                SeriesKey("nonlocal_r50", "cpu", 1, "throughput", "device.per_s", host),
+                tuple(
+                    Point(f"night-{day}", f"2026-11-{day:02}", value, Status.PASS, {})
+                    for day, value in enumerate(values, 1)
+                ),
+            )
         )
-        for name, values in (
-            ("nonlocal_r50-cpu-bs1 throughput", (1.0, 2.0, 2.1)),
+        for host, values in (
+            ("epyc-2cpu", (1.0, 1.01, 1.0, 1.01, 2.0, 2.01, 2.0, 2.01)),
             (HOSTILE[2], (5.0,)),
         )
     )

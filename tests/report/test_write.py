@@ -125,3 +125,23 @@ def test_the_json_is_what_the_schema_describes(run, thresholds, tmp_path, today,
     stored = json.loads((tmp_path / "signoff.json").read_text("utf-8"))
     assert stored["decision"] == "DO NOT SHIP"
     assert set(stored) == set(Release.model_fields)
+
+
+def test_the_page_draws_the_history_it_is_given(make_run, release_cells, tmp_path, no_browser):
+    run, history = make_run("run", release_cells[:1]), tmp_path / "history.sqlite"
+    assert main(["history", "add", str(run.root), "--history", str(history)]) == 0
+    out = tmp_path / "out"
+    words = ["report", str(run.root), "--output", str(out)]
+    assert main([*words, "--history", str(history)]) == 1
+    assert 'id="trend"' in (out / "signoff.html").read_text("utf-8")
+    assert main(words) == 1
+    assert 'id="trend"' not in (out / "signoff.html").read_text("utf-8")
+
+
+def test_a_history_that_is_not_there_is_an_error(
+    make_run, release_cells, tmp_path, no_browser, capsys
+):
+    run = make_run("run", release_cells[:1])
+    absent = str(tmp_path / "absent.sqlite")
+    assert main(["report", str(run.root), "--output", str(tmp_path), "--history", absent]) == 2
+    assert "absent.sqlite" in capsys.readouterr().err
