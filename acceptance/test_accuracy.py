@@ -1,4 +1,4 @@
-"""The device is right on as many clips as promised, and on those that PyTorch is right on."""
+"""The device gets as many clips right as promised, including those that PyTorch gets right."""
 
 import pytest
 
@@ -7,5 +7,5 @@ from harness.pytest_plugin.plugin import RunCheck
 
 @pytest.mark.accuracy
 def test_accuracy(check: RunCheck) -> None:
-    """The device is right on as many clips as promised, and on those that PyTorch is right on."""
+    """The device gets as many clips right as promised, including those that PyTorch gets right."""
     check("accuracy")

@@ -1,4 +1,4 @@
-"""The ONNX files are valid, as declared, and made of operators that the device takes."""
+"""The ONNX files are valid, as declared, and made of operators that the device supports."""
 
 import pytest
 
@@ -7,5 +7,5 @@ from harness.pytest_plugin.plugin import RunCheck
 
 @pytest.mark.export
 def test_export(check: RunCheck) -> None:
-    """The ONNX files are valid, as declared, and made of operators that the device takes."""
+    """The ONNX files are valid, as declared, and made of operators that the device supports."""
     check("export")

@@ -1,4 +1,4 @@
-"""Every stage from PyTorch to the device computes what the one before it computes."""
+"""Every stage from PyTorch to the device computes the same as the stage before it."""
 
 import pytest
 
@@ -7,5 +7,5 @@ from harness.pytest_plugin.plugin import RunCheck
 
 @pytest.mark.parity
 def test_parity(check: RunCheck) -> None:
-    """Every stage from PyTorch to the device computes what the one before it computes."""
+    """Every stage from PyTorch to the device computes the same as the stage before it."""
     check("parity")

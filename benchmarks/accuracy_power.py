@@ -1,7 +1,7 @@
-"""How surely the verdict on accuracy tells a real loss from none: in one cell, and in a matrix.
+"""How reliably the verdict on accuracy detects a real loss: in one cell, and in a matrix.
 
-One cell of the whole of Kinetics-400, exactly, summed over all tables of discordant pairs: a device
-that loses just the margin, 0.2 points, is the hardest that must not pass. One-sided at 95 %, the
+One cell over all of Kinetics-400, exact, summed over all tables of discordant pairs. A device
+that loses exactly the margin, 0.2 points, is the hardest one to stop. One-sided at 95 %, the
 judge stops 95 % of those, whatever the discordance.
 
 A matrix of 12 cells behind a reference that clears the guide's floor by few clips, drawn a hundred
@@ -30,8 +30,8 @@ from harness.spec import Status
 
 CLIPS, CELLS, FLOOR, MARGIN, CONFIDENCE = 19796, 12, 0.716, 0.002, 0.95
 LEAST = floor_count(FLOOR, CLIPS)
-# Share of clips that only one of the two has right: usual in fp16, and what the contract's margin
-# was chosen for.
+# Share of clips that only one of the two gets right: usual in fp16, and the basis of the contract's
+# margin.
 DISCORDANCES = (0.003, 0.005)
 MATRIX_DISCORDANCE = DISCORDANCES[0]
 CLEARED = (0, 4, 20, 100, 400)
@@ -41,7 +41,7 @@ DEFAULT_RATE = PairedLimits(margin=MARGIN, confidence=CONFIDENCE, source="-").fl
 
 @dataclasses.dataclass(frozen=True)
 class Judge:
-    """The judge of the suite, tabled by the clips that device alone has right.
+    """The suite's judge as a table, indexed by the clips that only the device gets right.
 
     ``green[c]`` is the most clips b that PyTorch alone may have right, ``red[c]`` the fewest that
     are a `fail`.
@@ -60,7 +60,7 @@ class Judge:
 
 
 def perfect_measurement() -> AccuracyMeasurement:
-    """Measure a device that says what PyTorch says, in all clips but the last quarter right."""
+    """Measure a device that agrees with PyTorch and gets all clips but the last quarter right."""
     labels = np.arange(CLIPS) % 8
     answers = np.where(np.arange(CLIPS) < 0.75 * CLIPS, labels, (labels + 1) % 8)
     scores = np.tile(-0.1 * np.arange(8, dtype=np.float32), (CLIPS, 1, 1))
@@ -73,7 +73,7 @@ def perfect_measurement() -> AccuracyMeasurement:
 
 
 def judge_at(base: AccuracyMeasurement, cleared: int, rate: float, top: int) -> Judge:
-    """Ask the judge for its limits, where PyTorch clears the floor by so many clips."""
+    """Ask the judge for its limits if PyTorch clears the floor by this many clips."""
     limits = AccuracyLimits(
         top1=AccuracyFloor(floor=FLOOR, source="benchmark"),
         top5=AccuracyFloor(floor=0.5, source="benchmark"),
@@ -142,7 +142,7 @@ def print_cell(base: AccuracyMeasurement) -> float:
 
 
 def print_matrix(base: AccuracyMeasurement, runs: int) -> tuple[float, float]:
-    """Print the matrix; return the least green rate of no loss and red rate of the margin."""
+    """Print the matrix; return the lowest green rate without loss and red rate at the margin."""
     rng = np.random.default_rng(2026)
     perfect = [drawn_flips(rng, runs, 0.0, alike) for alike in (1.0, 0.5, 0.0)]
     losing = drawn_flips(rng, runs, MARGIN, 0.0)

@@ -1,8 +1,8 @@
 """The six batch sizes of Nonlocal from one decode, against the guide's procedure for each.
 
-The guide prepares float32 files anew for each batch size: mmaction2's pipeline, a file a batch,
+The guide prepares float32 files anew for each batch size: mmaction2's pipeline, one file per batch,
 read back for the device. The harness decodes each clip once into the tensor store and reads it for
-each batch size. Both in one process on one core; disk as the file system counts it.
+each batch size. Both run in one process on one core; disk space is as the file system counts it.
 
 python benchmarks/batches.py [--clips DIR] [--count N]
 """

@@ -1,4 +1,4 @@
-"""How long it takes to judge again: a stored release run of the guides, and a long history.
+"""How long it takes to re-judge a stored release run of the guides, and a long history.
 
 The run has every cell of both guides with all four checks, over 19,796 clips; its raw files are as
 large as real ones. The history has 1,000 nights of 50 series, and a frozen baseline.
@@ -60,7 +60,7 @@ def release_run(folder: Path) -> Path:
     run = new_run_directory(folder / night.run_id)
     run.write_facts(run_facts(THRESHOLDS, GUIDES, night, CHECKS))
     measured = measurements()
-    # The same for every cell: each is read and recomputed all the same.
+    # Every cell has the same content, but each is still read and recomputed.
     kept = {
         check: {name: run.keep(*content) for name, content in raw.items()}
         for check, (_, raw) in measured.items()
@@ -87,7 +87,7 @@ def measurements():
     logits = rng.uniform(size=(CLIPS, 1, CLASSES)).astype(np.float32)
     is_right = rng.uniform(size=CLIPS) < 0.8
     best = np.where(is_right, labels, rng.integers(0, CLASSES, size=CLIPS))
-    # The right answer is mostly among the best five, as the contract wants.
+    # The right answer is mostly among the top five, as the contract requires.
     logits[np.arange(CLIPS), 0, labels] += np.where(rng.uniform(size=CLIPS) < 0.9, 2.0, 0.0)
     logits[np.arange(CLIPS), 0, best] += 3.0
     names = tuple(f"c{number:05d}" for number in range(CLIPS))
@@ -163,7 +163,7 @@ def timed(words: list[str]) -> tuple[float, int, str]:
 
 
 def start_s() -> float:
-    """Return the processor time of `harness verify` on a stored run that nobody has signed."""
+    """Return the processor time of `harness verify` on a stored run without a signature."""
     code = f"from harness.__main__ import main; main(['verify', {str(STORED)!r}, '--key', 'none'])"
     before = os.times()
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -15,7 +15,7 @@ from harness.spec import ModelSpec
 
 SIZE = (340, 256)
 FRAMES = 300
-# As the usual Kinetics clip: High profile with B-frames; and one without any.
+# Like the usual Kinetics clip: High profile with B-frames; and a variant without them.
 ENCODINGS = {
     "with B-frames": {"bf": "3", "crf": "23", "preset": "medium"},
     "without": {"bf": "0", "crf": "23", "preset": "medium"},
@@ -40,7 +40,7 @@ def clips(folder: Path | None, made: Path) -> dict[str, Path]:
 
 
 def pictures(source: Path) -> Iterator[np.ndarray]:
-    """Yield the frames of a clip, to and fro, at the size of Kinetics clips."""
+    """Yield the frames of a clip, forwards and backwards, at the size of Kinetics clips."""
     import av
 
     with av.open(str(source)) as container:
@@ -84,5 +84,5 @@ def guide_pipeline(spec: ModelSpec) -> Callable[[Path], np.ndarray]:
 
 
 def use_one_core() -> None:
-    """Stay on one processor, whatever library starts threads."""
+    """Stay on one processor, even if a library starts threads."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a workbench with a cache of its own, and the last line."""
+"""What the benchmarks share: a workbench with its own cache, and the last line."""
 
 import os
 import tempfile

@@ -1,12 +1,12 @@
 """Whether harness/nightly/change_points.py finds what Apache Otava finds, on simulated nights.
 
-Otava pins another NumPy, so it lives in an environment of its own and the check is optional:
+Otava pins another NumPy, so it needs its own environment and the check is optional:
     python3.11 -m venv /tmp/otava && /tmp/otava/bin/pip install apache-otava==0.8.0
     .venv/bin/python benchmarks/otava_agreement.py --otava /tmp/otava/bin/python
 
-After removing a point, Otava 0.8.0 weighs the two points right of it again, and forgets the one to
-its left, whose level has changed as well. So the figure is given twice: against Otava as released,
-and, what the goal is about, against Otava that weighs both neighbours again.
+After removing a point, Otava 0.8.0 re-weighs the two points to its right and forgets the one to
+its left, whose level has changed too. So the figure is given twice: against Otava as released,
+and, for the goal, against a corrected Otava that re-weighs both neighbours.
 """
 
 import argparse

@@ -1,10 +1,10 @@
 """Harness throughput over a bare ONNX Runtime loop on the same model, in turns in one process.
 
-The bare loop gets batches that are ready; the harness gets clip after clip as the tensor store
+The bare loop gets ready-made batches; the harness gets clip after clip as the tensor store
 gives them, forms the batches in its thread, checks the outputs and returns the scores by clip id,
-half a second's batches at a time. A batch of the one follows a batch of the other, as a
-shared machine changes its speed by more than the goal in a second; all that the harness does
-between the bare batches counts as its time.
+half a second's batches at a time. The two alternate batch by batch, because a
+shared machine's speed changes by more than the goal within a second; all that the harness does
+between bare batches counts as its time.
 
 python benchmarks/overhead.py
 """
@@ -47,7 +47,7 @@ def main() -> int:
         feed_from_samples(spec, CELL.batch, items[start : start + CELL.batch])
         for start in range(0, len(items), CELL.batch)
     )
-    # Half a round apart: neither finds its batch in the processor's cache because of the other.
+    # Half a round apart, so that neither warms the processor's cache for the other.
     feeds.rotate(len(feeds) // 2)
     batches = itertools.cycle(feeds)
     session = ort_session(Path(model.artifact.path), level="none")
@@ -64,7 +64,7 @@ def main() -> int:
             kept.append(session.run(None, dict(next(batches))))
             end_s = time.perf_counter()
             taken_s.append((end_s - middle_s, middle_s - start_s))
-            # What the harness does from here on, with this output and for the next batch, is its.
+            # From here on, time counts for the harness: its work on this output and the next batch.
             start_s = end_s
             yield output
 

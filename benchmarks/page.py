@@ -43,7 +43,7 @@ THRESHOLDS = Path(__file__).parent.parent / "thresholds.toml"
 
 
 def clip_set() -> ClipSet:
-    """Return 20,000 clips whose files are those of motion8, again and again."""
+    """Return 20,000 clips that reuse motion8's files over and over."""
     files = motion8().clips
     clips = tuple(
         Clip(f"class_{n % CLASSES:03}/clip_{n:05}.mp4", files[n % len(files)].path, n % CLASSES)
@@ -54,7 +54,7 @@ def clip_set() -> ClipSet:
 
 
 def predictions(clips: ClipSet, flipped: np.ndarray) -> Predictions:
-    """Return answers of which the flipped ones are another class."""
+    """Return predictions, with a different class for the flipped clips."""
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(CLIPS, 1, CLASSES)).astype(np.float32)
     labels = np.array([clip.label for clip in clips.clips])

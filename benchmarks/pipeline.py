@@ -1,9 +1,9 @@
-"""Two cores over one, and how busy a device slower than decoding is kept.
+"""The speedup from one core to two, and how busy a device stays that is slower than decoding.
 
 The same number of clips is decoded with the whole process on one core and on two, in turns. Beside
-it stands what two cores of this machine give at all: two processes that share nothing and decode
-the same clips, over one. The fake device takes a fixed time a clip, half as long again as decoding
-takes on two cores, and goes the way of an accuracy run, at each batch size.
+it stands the machine's own ceiling: two processes that share nothing and decode
+the same clips, over one. The fake device takes a fixed time per clip, 1.5 times what decoding
+takes on two cores, and follows the path of an accuracy run, at each batch size.
 
 python benchmarks/pipeline.py [--clips DIR] [--count N] [--rounds N]
 """
@@ -95,7 +95,7 @@ def scaling(
 
 
 def streamed(folder: Path, clips: tuple[Clip, ...], workers: int) -> float:
-    """Return the seconds a clip once every process is at work: starting them does not count."""
+    """Return the seconds per clip once every process is working: starting them does not count."""
     with contextlib.closing(stream(folder, clips, workers)) as items:
         for _ in range(len(clips) // 8):
             next(items)
@@ -104,7 +104,7 @@ def streamed(folder: Path, clips: tuple[Clip, ...], workers: int) -> float:
 
 
 def bare_decoders(clips: tuple[Clip, ...], count: int) -> float:
-    """Return the seconds a clip of processes that decode and do nothing else, one for each core."""
+    """Return the seconds per clip of processes that only decode, one per core."""
     context = multiprocessing.get_context("spawn")
     gate = context.Barrier(count + 1)
     children = [context.Process(target=decode_all, args=(clips, gate)) for _ in range(count)]
@@ -118,7 +118,7 @@ def bare_decoders(clips: tuple[Clip, ...], count: int) -> float:
 
 
 def decode_all(clips: tuple[Clip, ...], gate: Any) -> None:
-    """Decode every clip, after a first one and after all are ready; runs in a process of its own."""
+    """Decode a clip, wait for the other processes, then decode every clip; runs in its own process."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -129,7 +129,7 @@ def decode_all(clips: tuple[Clip, ...], gate: Any) -> None:
 
 
 def busy_share(folder: Path, clips: tuple[Clip, ...], latency_s: float, batch: int) -> float:
-    """Return the share of the time, from its first query to the end of its last, that it works."""
+    """Return the share of time that the device works, from its first query to its last."""
     marks: list[float] = []
 
     def run(feed: Feed) -> Feed:

@@ -1,4 +1,4 @@
-"""Clips a second of the harness over mmaction2's pipeline, in turns in one process on one core.
+"""Clips per second of the harness over mmaction2's pipeline, in turn in one process on one core.
 
 python benchmarks/preprocess.py [--clips DIR] [--rounds N]
 """
@@ -48,7 +48,7 @@ def main() -> int:
             taken_ms = in_turns(options.rounds, *runs)
             guide_ms, ours_ms, bare_ms = np.median(taken_ms, axis=1)
             decoded, frames, has_b = counts(path)
-            # Turn by turn: a machine that changes its speed between turns does not count.
+            # Turn by turn, so that a change of the machine's speed between turns does not count.
             low, ratio, high = np.quantile(taken_ms[0] / taken_ms[1], [0.1, 0.5, 0.9])
             all_ratios.append(ratio)
             over_bare.append(np.median(taken_ms[1] / taken_ms[2]))
@@ -61,7 +61,7 @@ def main() -> int:
             )
     note = (
         f"tensors identical; the least of any clip is {min(all_ratios):.2f} (goal {GOAL_ANY}); the "
-        f"whole way takes {min(over_bare):.2f} to {max(over_bare):.2f} times the bare decoder's own "
+        f"path takes {min(over_bare):.2f} to {max(over_bare):.2f} times the bare decoder's own "
         "time for the frames needed"
     )
     status = finish("preprocess", min(with_b or [0.0]), GOAL, at_least=True, note=note)

@@ -1,4 +1,4 @@
-"""A second build with nothing changed over the first: its share of the time, and what it repeats.
+"""A second build with nothing changed: its time relative to the first, and what it repeats.
 
 python benchmarks/rerun.py
 """

@@ -1,8 +1,8 @@
 """10,000 clips against 1,000: peak memory (with the workers) and time of the path, at 64 x 64.
 
-The clips are those of motion8, again and again, under names of their own; each is decoded, stored,
-read, normalised, run by a function in a device's place and scored. Each size runs in a process of
-its own.
+The clips are motion8's, over and over, under new names; each is decoded, stored,
+read, normalised, run by a function in place of a device, and scored. Each size runs in its own
+process.
 
 python benchmarks/scale.py [--large N] [--small N]
 """
@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--small", type=int, default=1_000)
     options = parser.parse_args()
     peaks, seconds = [], []
-    # Small ones before and after: what else the machine does changes slowly.
+    # Small runs come before and after, because the machine's other load changes slowly.
     for count in (options.small, options.large, options.small):
         (taken_s, workers_bytes), cost = run_in_child(run_clips, count)
         peaks.append(cost.peak_bytes + workers_bytes)
@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def run_clips(count: int) -> tuple[float, int]:
-    """Predict so many clips; return the seconds and the peak memory of the workers."""
+    """Predict this many clips; return the seconds and the peak memory of the workers."""
     shipped = motion8().clips
     clips = tuple(
         Clip(
@@ -69,7 +69,7 @@ def run_clips(count: int) -> tuple[float, int]:
     workers: list[int] = []
 
     def mark(done: int) -> None:
-        # From where all workers are at work: their start takes as long for few clips as for many.
+        # Time starts once all workers are busy: starting them takes the same for few clips as for many.
         if (done >= WARM and not marks) or done == count:
             marks.append((done, time.perf_counter()))
             workers.append(sum(peak_bytes(one.pid) for one in multiprocessing.active_children()))

@@ -1,7 +1,7 @@
-"""Stored runs of nights that never were, for tests and benchmarks of what reads stored runs.
+"""Stored runs of nights that never happened, for tests and benchmarks of what reads stored runs.
 
 Measurements are real values of the schemas, computed by the measuring functions from made-up raw
-data; nothing is run. Such runs are told by their host, ``simulated``.
+data; nothing is run. The host of such a run is ``simulated``.
 """
 
 import dataclasses
@@ -29,23 +29,23 @@ from harness.record.record import (
 from harness.spec import Cell, Check, Status, Weights
 
 ENVIRONMENT = {"host": "simulated", "cpu.model": "Simulated CPU", "cpu.usable": "8"}
-# As many sessions as a release wants.
+# As many sessions as a release needs.
 SESSIONS, QUERIES = 5, 20
 START = datetime.datetime(2022, 1, 1, 2, 0, tzinfo=datetime.UTC)
 
 
 @dataclasses.dataclass(frozen=True)
 class SimulatedNight:
-    """What a made-up run is.
+    """The description of a made-up run.
 
     Attributes:
         number: nights since the first; names the run and dates it.
         speed: of all cells, over the golden of the contract.
-        device_facts: versions that the device tells.
+        device_facts: versions that the device reports.
         subjects: digests of what was judged.
         environment: facts of the machine, beside those that every such run has.
-        tier: that was run.
-        weights: what the models ran with.
+        tier: the tier that was run.
+        weights: the weights of the models.
         is_emulated: whether an emulator answered.
     """
 
@@ -65,14 +65,14 @@ class SimulatedNight:
 
     @property
     def started(self) -> str:
-        """Its start: 02:00 UTC of its day."""
+        """Its start: 02:00 UTC on its day."""
         return (START + datetime.timedelta(days=self.number)).isoformat(timespec="seconds")
 
 
 def simulated_run(
     folder: Path, thresholds: Thresholds, cells: Sequence[Cell], night: SimulatedNight
 ) -> RunDirectory:
-    """Write the run of a night, with the throughput of each cell, below ``folder``."""
+    """Write a night's run, with the throughput of each cell, below ``folder``."""
     run = new_run_directory(folder / night.run_id)
     checks: tuple[Check, ...] = ("throughput",)
     run.write_facts(run_facts(thresholds, cells, night, checks))
@@ -87,7 +87,7 @@ def simulated_run(
 def run_facts(
     thresholds: Thresholds, cells: Sequence[Cell], night: SimulatedNight, checks: Sequence[Check]
 ) -> RunFacts:
-    """Return ``run.json`` of a night that required some checks of some cells, and came to its end."""
+    """Return the ``run.json`` of a night that required some checks of some cells and finished."""
     return RunFacts(
         run_id=night.run_id,
         tier=night.tier,
@@ -122,7 +122,7 @@ def simulated_sessions(thresholds: Thresholds, cell: Cell, speed: float) -> list
 
 
 def lines_of(sessions: Sequence[SessionTiming]) -> bytes:
-    """Return sessions as the raw file that a run keeps of them."""
+    """Return sessions as the raw file that a run keeps."""
     return "\n".join(session.model_dump_json() for session in sessions).encode()
 
 
@@ -153,7 +153,7 @@ def simulated_record(
         inputs_min=1,
         sessions_min=1,
         started=night.started,
-        # No two nights take the same time to the last digit.
+        # No two nights may measure the same time to the last digit.
         seconds=1.0 + night.number / 1024,
     )
     return rejudged(record, thresholds)

@@ -1,4 +1,4 @@
-"""Clips, samples and what a model said of them."""
+"""Clips, samples and predictions."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -41,9 +41,9 @@ class Sample:
     """One clip as the model's input.
 
     Attributes:
-        clip_id: of the clip.
-        tensor: of the shape of one sample without the batch.
-        row: where the tensor lies, if it was written into a batch.
+        clip_id: the clip's id.
+        tensor: has the shape of one sample, without the batch dimension.
+        row: the tensor's place, if it was written into a batch.
     """
 
     clip_id: str
@@ -53,13 +53,13 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """What a model said of each clip.
+    """A model's scores for each clip.
 
     Attributes:
         clip_ids: in the order of the rows.
-        scores: float32 [clip, crop, class]; logits, or log-probabilities where the graph ends in a
+        scores: float32 [clip, crop, class]; logits, or log-probabilities if the graph ends in a
             softmax.
-        unreadable: clips that could not be decoded, with the reason.
+        unreadable: the clips that could not be decoded, with reasons.
     """
 
     clip_ids: tuple[str, ...]

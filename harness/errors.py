@@ -1,22 +1,22 @@
 """The errors of the suite, all in one tree.
 
 HarnessError
-├── InputError               what the user gave cannot be used
+├── InputError               the user's input cannot be used
 │   ├── ThresholdsError      thresholds.toml
 │   ├── SiteError            site.toml, an option or an environment variable
-│   ├── CheckpointError      a checkpoint is missing, damaged, foreign or does not fit its model
+│   ├── CheckpointError      a checkpoint is missing, damaged, foreign or does not match its model
 │   ├── ClipError            a clip or a clip list cannot be used
 │   ├── RecordError          a stored run cannot be read
 │   ├── KeyFileError         a key cannot be used: damaged, foreign, expired, or open to others
-│   ├── SignatureError       what is signed cannot be verified
-│   ├── HistoryError         the history cannot be read, or does not take a run
-│   └── BaselineError        a baseline cannot be made, read or compared with
-├── MissingInput             weights or data that this machine does not have: *not run*, never a pass
+│   ├── SignatureError       a signature cannot be verified
+│   ├── HistoryError         the history cannot be read, or refuses a run
+│   └── BaselineError        a baseline cannot be made, read or used
+├── MissingInput             this machine lacks weights or data: *not run*, never a pass
 ├── DeviceError              a device cannot be used
-│   ├── DeviceAbsent         it is not there: *not run*
-│   └── DeviceBroken         it is there and does not work: *error*
+│   ├── DeviceAbsent         it is absent: *not run*
+│   └── DeviceBroken         it is present but does not work: *error*
 ├── ArtifactError            the artifact store cannot be read or written
-├── InvalidMeasurement       a measurement was made and does not count: *invalid*
+├── InvalidMeasurement       a measurement was made but does not count: *invalid*
 └── StageError               a stage broke; ``stage`` names it: *error*
     ├── ExportError
     ├── SimplifyError
@@ -34,7 +34,7 @@ class HarnessError(Exception):
 
 
 class InputError(HarnessError):
-    """What the user gave cannot be used."""
+    """The user's input cannot be used."""
 
 
 class ThresholdsError(InputError):
@@ -46,7 +46,7 @@ class SiteError(InputError):
 
 
 class CheckpointError(InputError):
-    """A checkpoint is damaged, foreign or does not fit its model."""
+    """A checkpoint is damaged, foreign or does not match its model."""
 
 
 class ClipError(InputError):
@@ -54,7 +54,7 @@ class ClipError(InputError):
 
 
 class RecordError(InputError):
-    """A stored run cannot be read or does not fit what was asked."""
+    """A stored run cannot be read or does not match the request."""
 
 
 class KeyFileError(InputError):
@@ -62,19 +62,19 @@ class KeyFileError(InputError):
 
 
 class SignatureError(InputError):
-    """A signed statement is missing, damaged, or signed by nobody who is trusted."""
+    """A signed statement is missing, damaged, or has no trusted signer."""
 
 
 class HistoryError(InputError):
-    """The history cannot be read, or does not take a run."""
+    """The history cannot be read, or refuses a run."""
 
 
 class BaselineError(InputError):
-    """A baseline cannot be made, read or compared with."""
+    """A baseline cannot be made, read or used."""
 
 
 class MissingInput(HarnessError):
-    """Weights or data that this machine does not have; the check is *not run*."""
+    """This machine lacks weights or data; the check is *not run*."""
 
 
 class DeviceError(HarnessError):
@@ -86,7 +86,7 @@ class DeviceAbsent(DeviceError):
 
 
 class DeviceBroken(DeviceError):
-    """The device is there and does not work; its cells are *error*."""
+    """The device is present but does not work; its cells are *error*."""
 
 
 class ArtifactError(HarnessError):
@@ -94,7 +94,7 @@ class ArtifactError(HarnessError):
 
 
 class InvalidMeasurement(HarnessError):
-    """A measurement was made and does not count."""
+    """A measurement was made but does not count."""
 
 
 class StageError(HarnessError):
@@ -116,7 +116,7 @@ class SimplifyError(StageError):
 
 
 class BuildError(StageError):
-    """The device's compiler refused the model or wrote nothing usable."""
+    """The device's compiler rejected the model or wrote nothing usable."""
 
     stage = "build"
 
@@ -134,13 +134,13 @@ class RunError(StageError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of a foreign error that says something, or else its type."""
+    """Return the first non-empty line of a foreign error, or else its type."""
     lines = (line.strip() for line in str(error).splitlines())
     return next(filter(None, lines), type(error).__name__)
 
 
 def printable(text: str) -> str:
-    """Return text from outside as one line that moves no cursor: control characters are escaped."""
+    """Return foreign text as one line safe for a terminal: control characters are escaped."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
         for letter in text
@@ -148,7 +148,7 @@ def printable(text: str) -> str:
 
 
 def refusal(title: str, problems: list[str], shown: int = 20) -> str:
-    """List problems under a title, the first of them if there are many."""
+    """List problems under a title; if there are many, only the first ones."""
     more = len(problems) - shown
     lines = [*problems[:shown], *([f"and {more} more"] if more > 0 else [])]
     return "\n  ".join([f"{title}:", *lines])

@@ -1,4 +1,4 @@
-"""The only lists of models and devices: the files in models/ and devices/."""
+"""The lists of models and devices: the files in models/ and devices/ are their only source."""
 
 import importlib
 import pkgutil
@@ -13,12 +13,12 @@ from harness.spec import ModelSpec
 
 
 def model_names() -> tuple[str, ...]:
-    """Names of the files in ``harness/models``."""
+    """The names of the files in ``harness/models``."""
     return _file_names(harness.models.__path__)
 
 
 def device_names() -> tuple[str, ...]:
-    """Names of the files in ``harness/devices``."""
+    """The names of the files in ``harness/devices``."""
     return _file_names(harness.devices.__path__)
 
 
@@ -49,18 +49,18 @@ def device_spec(name: str) -> DeviceSpec:
 
 
 def device_specs() -> dict[str, DeviceSpec]:
-    """Return the SPEC of every device by its name, in the order of tables and reports."""
+    """Return the SPEC of every device by name, in the order of tables and reports."""
     specs = sorted(map(device_spec, device_names()), key=lambda spec: (spec.column, spec.name))
     return {spec.name: spec for spec in specs}
 
 
 def device_help() -> str:
-    """Return the help of an option that takes a device."""
+    """Return the help text of an option that takes a device."""
     return f"{', '.join(device_specs())}; default: %(default)s"
 
 
 def device(name: str) -> Device:
-    """Return the device of that name; nothing is probed.
+    """Return the device of that name, without probing it.
 
     Raises:
         InputError: no device has that name; the message lists those that exist.
@@ -80,7 +80,7 @@ def _definition(module: str, attribute: str) -> Any:
     except AttributeError as error:
         path = module.replace(".", "/")
         raise InputError(
-            f"{path}.py cannot be used, it must define {attribute}: {error}"
+            f"{path}.py cannot be used because it must define {attribute}: {error}"
         ) from error
 
 

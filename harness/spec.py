@@ -33,7 +33,7 @@ class Status(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class TensorSpec:
-    """Name, shape and dtype of one tensor of a model; the first dimension follows the batch."""
+    """Name, shape and dtype of one tensor of a model; the first dimension scales with the batch."""
 
     name: str
     shape: tuple[int, ...]
@@ -88,9 +88,9 @@ class ModelSpec:
     """The declaration of a model: architecture, weights, tensors and input protocol.
 
     Attributes:
-        name: name of the file that defines it.
+        name: the name of the file that defines it.
         config: path of the mmaction2 configuration below ``mmaction/.mim/configs``.
-        overrides: what is merged into the ``model`` of that configuration.
+        overrides: entries merged into the ``model`` of that configuration.
         checkpoint: file name of the weights, ending in ``-<first hex digits of their sha256>.pth``.
         dataset: ``kinetics400`` or ``motion8``.
         class_count: number of classes.
@@ -99,7 +99,7 @@ class ModelSpec:
         softmax_in_graph: whether the graph ends in a softmax, so that its output is probabilities.
         protocol: how a clip becomes the input.
         frozen_batch: the only batch size that the guide supports, or None.
-        atc: the words of the guide's atc command line, in its order, with places for ``model``,
+        atc: the words of the guide's atc command line, in order, with placeholders for ``model``,
             ``output``, ``input_shape`` and ``soc_version``.
     """
 
@@ -119,7 +119,7 @@ class ModelSpec:
 
     @property
     def crop_count(self) -> int:
-        """Rows of the output that belong to one sample."""
+        """Number of output rows per sample."""
         return self.output.shape[0]
 
 
@@ -133,18 +133,18 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """Name in reports and on the command line."""
+        """The name in reports and on the command line."""
         return f"{self.pair}-bs{self.batch}"
 
     @property
     def pair(self) -> str:
-        """Name of the model and the device, whatever the batch size."""
+        """The name of model and device, without the batch size."""
         return f"{self.model}-{self.device}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Artifact:
-    """A kept file with its hash and where it came from."""
+    """A stored file with its hash and its provenance."""
 
     kind: str
     path: Path
@@ -174,7 +174,7 @@ class OnnxModel:
 
 @dataclasses.dataclass(frozen=True)
 class DeviceModel:
-    """A file that the device runs; on Ascend an offline model (.om)."""
+    """A file that the device runs: on Ascend, an offline model (.om)."""
 
     onnx: OnnxModel
     device: str

@@ -1,4 +1,4 @@
-"""Doubles that ship with the suite: each implements one seam."""
+"""Test doubles that ship with the suite: each implements one seam."""
 
 import dataclasses
 import os
@@ -23,7 +23,7 @@ from harness.spec import DeviceModel, Feed, OnnxModel
 
 
 class FakeClock:
-    """A clock that moves by ``step_s`` whenever it is read, and by ``advance``; starts at 0."""
+    """A clock that starts at 0 and moves by ``step_s`` on every read, and by ``advance``."""
 
     def __init__(self, step_s: float = 0.0) -> None:
         self._now_s = 0.0
@@ -41,7 +41,7 @@ class FakeClock:
 
 
 class FakeSession(Session):
-    """A session whose model is a function of its feed; every query costs ``latency_s`` of a clock.
+    """A session whose model is a function of its feed; a query takes ``latency_s`` of its clock.
 
     With a FakeClock no time passes; without one it really sleeps.
     """
@@ -68,7 +68,7 @@ class FakeSession(Session):
         return self._function(feed)
 
     def loop(self, feed: Feed, settings: LoopSettings) -> LoopTimes:
-        """Pretend ``min_queries`` queries of exactly ``latency_s``."""
+        """Simulate ``min_queries`` queries of exactly ``latency_s``."""
         times_ms = (1000.0 * self._latency_s,) * settings.min_queries
         return LoopTimes(times_ms, times_ms, self.run(feed))
 
@@ -81,8 +81,8 @@ class FakeSession(Session):
 class FakeDevice(Device):
     """A device that copies the ONNX file as its model and opens sessions of a function.
 
-    ``state`` is what a probe finds; ``fault`` is raised by ``open``, and by ``build`` in the middle
-    of its work, or is the signal that ends their process.
+    ``state`` is the result of a probe. ``fault`` is an error that ``open`` raises, and ``build``
+    halfway through, or the signal that kills their process.
     """
 
     spec: DeviceSpec
@@ -118,7 +118,7 @@ class FakeDevice(Device):
 
 
 class FaultySession(Session):
-    """A session whose outputs go through ``fault`` first."""
+    """A session that applies ``fault`` to its outputs."""
 
     def __init__(self, session: Session, fault: Callable[[Feed], Feed]) -> None:
         self._session = session
@@ -126,15 +126,15 @@ class FaultySession(Session):
 
     @property
     def notes(self) -> Sequence[str]:
-        """Notes of the session."""
+        """The session's notes."""
         return self._session.notes
 
     def run(self, feed: Feed) -> Feed:
-        """Run the session and spoil its outputs."""
+        """Run the session and corrupt its outputs."""
         return self._fault(self._session.run(feed))
 
     def loop(self, feed: Feed, settings: LoopSettings) -> LoopTimes:
-        """Time the session and spoil its last output."""
+        """Time the session and corrupt its last output."""
         times = self._session.loop(feed, settings)
         output = None if times.output is None else self._fault(times.output)
         return dataclasses.replace(times, output=output)
@@ -146,7 +146,7 @@ class FaultySession(Session):
 
 @dataclasses.dataclass
 class FaultyDevice(Device):
-    """A device that works, except for its outputs: ``make_fault`` gives each session a fault."""
+    """A device that works except for its outputs: ``make_fault`` makes a fault for each session."""
 
     device: Device
     make_fault: Callable[[], Callable[[Feed], Feed]]
@@ -165,23 +165,23 @@ class FaultyDevice(Device):
 
     @property
     def model_suffix(self) -> str:
-        """Ending of what the device builds."""
+        """Suffix of the files that the device builds."""
         return self.device.model_suffix
 
     def takes(self, op_type: str) -> bool:
-        """Whether the device takes an operator."""
+        """Whether the device supports an operator."""
         return self.device.takes(op_type)
 
     def shaped_by(self, onnx: OnnxModel) -> Mapping[str, object]:
-        """Return what shapes the builds of the device."""
+        """Return what affects the device's builds."""
         return self.device.shaped_by(onnx)
 
     def at(self, site: Any) -> "FaultyDevice":
-        """Return the device with the tools of a site, and its fault."""
+        """Return the device with a site's tools, keeping its fault."""
         return dataclasses.replace(self, device=self.device.at(site))
 
     def on(self, unit_id: str) -> "FaultyDevice":
-        """Return the device bound to a unit, and its fault."""
+        """Return the device bound to a unit, keeping its fault."""
         return dataclasses.replace(self, device=self.device.on(unit_id))
 
     def look(self) -> str:
@@ -193,5 +193,5 @@ class FaultyDevice(Device):
         return self.device.onnx_inside(model)
 
     def open(self, model: DeviceModel, threads: int | None = None) -> FaultySession:
-        """Open a session and spoil it."""
+        """Open a session with its fault."""
         return FaultySession(self.device.open(model, threads), self.make_fault())

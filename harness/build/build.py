@@ -1,7 +1,7 @@
 """ModelSpec -> OnnxModel -> simplified OnnxModel -> DeviceModel, each kept in the artifact store.
 
-The key of an artifact is the digest of everything that shapes it: weights, configuration, batch,
-opset, package versions, the code of the stage, and for a device model the machine it is built on.
+The key of an artifact is the digest of everything that affects it: weights, configuration, batch,
+opset, package versions, the code of the stage, and for a device model the machine that builds it.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from harness.spec import DeviceModel, ModelSpec, OnnxModel, Weights
 
 @dataclasses.dataclass(frozen=True)
 class WeightsFile:
-    """The weights of a model: a checkpoint, or seeded ones, which have no file."""
+    """The weights of a model: a checkpoint, or seeded weights, which have no file."""
 
     kind: Weights
     digest: str
@@ -33,7 +33,7 @@ class WeightsFile:
 
 @dataclasses.dataclass(frozen=True)
 class Workshop:
-    """Where stages keep what they make and their logs, and how they show that they are alive."""
+    """Where stages keep their artifacts and logs, and how they report progress."""
 
     store: ArtifactStore
     log_dir: Path
@@ -47,7 +47,7 @@ class Workshop:
         *args: Any,
         heartbeat: Heartbeat | None = None,
     ) -> dict[str, Any]:
-        """Run a stage in a process of its own and add what it took to its facts."""
+        """Run a stage in its own process and add its time and memory to its facts."""
         self.log_dir.mkdir(parents=True, exist_ok=True)
         facts, cost = run_in_child(
             function,
@@ -60,7 +60,7 @@ class Workshop:
 
 
 def weights_from_site(spec: ModelSpec, site: Site) -> WeightsFile:
-    """Find the checkpoint of a model, checking its digest; without one, seeded weights.
+    """Find the checkpoint of a model and check its digest; without one, use seeded weights.
 
     Raises:
         CheckpointError: the file is damaged or renamed.
@@ -77,7 +77,7 @@ def onnx_from_torch(
     """Export a model for one batch size.
 
     Raises:
-        CheckpointError: the weights do not fit.
+        CheckpointError: the weights do not fit the model.
         ExportError: the exporter failed.
         ArtifactError: the store cannot be written.
     """
@@ -133,16 +133,16 @@ def simplified_from_onnx(onnx: OnnxModel, workshop: Workshop) -> OnnxModel:
 def device_model_from_onnx(
     onnx: OnnxModel, device: Device, facts: Mapping[str, str], workshop: Workshop
 ) -> DeviceModel:
-    """Build what the device runs.
+    """Build the model that the device runs.
 
     Args:
         onnx: the simplified model.
-        device: what to build for.
-        facts: of the machine and its toolchain, which shape the result.
-        workshop: where it is kept.
+        device: the device to build for.
+        facts: facts about the machine and its toolchain that affect the result.
+        workshop: where to keep it.
 
     Raises:
-        BuildError: the device's compiler refused the model.
+        BuildError: the device's compiler rejected the model.
         ArtifactError: the store cannot be written.
     """
     name = device.spec.name
@@ -167,7 +167,7 @@ def device_model_from_onnx(
 
 
 def _config_digest(spec: ModelSpec) -> str:
-    """Digest the configuration without importing mmaction2; its bases go with its version."""
+    """Digest the configuration without importing mmaction2; its version covers its base files."""
     found = importlib.util.find_spec("mmaction")
     if found is None or found.origin is None:
         raise ExportError("mmaction2 is not installed; run the README's set-up command")

@@ -1,4 +1,4 @@
-"""Two ONNX files -> what the export check judges."""
+"""Two ONNX files -> the measurement that the export check judges."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def measure_export(
     exported: Path, simplified: Path, spec: ModelSpec, batch: int, device: Device
 ) -> ExportMeasurement:
-    """Look at both files: valid, as declared, static, and of operators that the device takes."""
+    """Check both files: valid, as declared, static, and with operators that the device supports."""
     import onnx
 
     problems = [

@@ -1,4 +1,4 @@
-"""ModelSpec -> OnnxModel: the legacy exporter at opset 11, which every ATC reads."""
+"""ModelSpec -> OnnxModel: the legacy exporter at opset 11, which every ATC version reads."""
 
 import collections
 import math
@@ -21,11 +21,11 @@ def write_onnx(
     """Export a model for one batch size and return facts for its provenance.
 
     The graph is traced without its weights, which are then attached by their PyTorch names: that
-    halves the exporter's peak memory and keeps the names that the search for a divergent node needs.
+    halves the exporter's peak memory and keeps the names that the search for a diverging node uses.
 
     Raises:
-        CheckpointError: the weights do not fit.
-        ExportError: the exporter failed, or its file is not what was declared.
+        CheckpointError: the weights do not fit the model.
+        ExportError: the exporter failed, or its file is not as declared.
     """
     model = torch_model_from_spec(spec, checkpoint)
     _trace(model, spec, batch, target)
@@ -42,7 +42,7 @@ def write_onnx(
 
 
 def onnx_facts(path: Path) -> dict[str, Any]:
-    """Count what is in an ONNX file, for its provenance and for the op allow list."""
+    """Count the contents of an ONNX file, for its provenance and for the operator allow list."""
     import onnx
 
     proto = onnx.load(path)
@@ -54,7 +54,7 @@ def onnx_facts(path: Path) -> dict[str, Any]:
 
 
 def op_counts(proto: "onnx.ModelProto") -> dict[str, int]:
-    """Count the operators of a graph, of its subgraphs too; other domains carry their name."""
+    """Count the operators of a graph and its subgraphs; other domains prefix their name."""
     counts: collections.Counter[str] = collections.Counter()
 
     def count(graph: "onnx.GraphProto") -> None:
@@ -71,7 +71,7 @@ def op_counts(proto: "onnx.ModelProto") -> dict[str, int]:
 def onnx_problems(
     path: Path, expected_input: TensorSpec, expected_output: TensorSpec, opset: int
 ) -> list[str]:
-    """Say what is not as declared in an ONNX file; an empty list is a sound one."""
+    """Return what is not as declared in an ONNX file; empty if it is sound."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -125,8 +125,8 @@ def _trace(model: "torch.nn.Module", spec: ModelSpec, batch: int, target: Path) 
     exporter: Any = torch.onnx
     exporter.register_custom_op_symbolic("aten::unflatten", _unflatten_symbolic, spec.opset)
     with warnings.catch_warnings(), torch.no_grad():
-        # The legacy exporter announces its own retirement and each traced Python constant; that the
-        # trace is faithful is what the parity check is for.
+        # The legacy exporter warns of its own retirement and of each traced Python constant. The
+        # parity check shows whether the trace is faithful.
         warnings.simplefilter("ignore")
         try:
             exporter.export(
@@ -150,7 +150,7 @@ def _trace(model: "torch.nn.Module", spec: ModelSpec, batch: int, target: Path) 
 def _unflatten_symbolic(graph: Any, tensor: Any, dim: Any, sizes: Any) -> Any:
     """Write ``aten::unflatten``, which nn.MultiheadAttention calls, as a Reshape to static sizes.
 
-    torch has a symbolic for it from opset 13 on only.
+    torch has a symbolic for it only from opset 13 on.
     """
     import torch
     from torch.onnx import symbolic_helper

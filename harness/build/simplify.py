@@ -1,4 +1,4 @@
-"""OnnxModel -> simplified OnnxModel by onnxsim, with a numerical check of our own after it."""
+"""OnnxModel -> simplified OnnxModel with onnxsim, followed by our own numerical check."""
 
 import math
 from pathlib import Path
@@ -13,8 +13,8 @@ from harness.measure.scores import scores_from_output
 from harness.runtimes.ort.session import ort_errors, ort_session
 from harness.spec import Feed, ModelSpec
 
-# Not a verdict, which the parity check gives on many inputs: a simplifier that folds a node wrongly
-# is off by far more, one that fuses a batch normalisation only rounds differently.
+# This is not the verdict, which the parity check gives on many inputs: a wrongly folded node
+# is off by far more, and a fused batch normalisation only rounds differently.
 MAX_RELATIVE_L2 = 1e-4
 SEED = 20231215
 
@@ -23,7 +23,7 @@ def write_simplified(spec: ModelSpec, batch: int, source: Path, target: Path) ->
     """Simplify an exported file and return facts for its provenance.
 
     Raises:
-        SimplifyError: onnxsim failed, the result is not as declared, or it computes something else.
+        SimplifyError: onnxsim failed, the result is not as declared, or its outputs differ.
     """
     _simplify(source, target)
     problems = onnx_problems(
@@ -35,7 +35,7 @@ def write_simplified(spec: ModelSpec, batch: int, source: Path, target: Path) ->
     if not relative_l2 <= MAX_RELATIVE_L2:
         raise SimplifyError(
             f"onnxsim changed what {spec.name} computes at batch {batch}: relative L2 error "
-            f"{relative_l2:.2g} on seeded noise, at most {MAX_RELATIVE_L2:g} may come from rounding"
+            f"{relative_l2:.2g} on seeded noise, rounding explains at most {MAX_RELATIVE_L2:g}"
         )
     return {**onnx_facts(target), "relative_l2_to_exported": relative_l2}
 
@@ -46,8 +46,8 @@ def _simplify(source: Path, target: Path) -> None:
     from google.protobuf.message import DecodeError
 
     try:
-        # Its own check compares a few random inputs at fixed tolerances and is known for false
-        # alarms; ours follows, and the parity check after it.
+        # onnxsim's check compares a few random inputs at fixed tolerances and is known for false
+        # alarms; our check follows, and then the parity check.
         model, _ = onnxsim.simplify(str(source), check_n=0)
         onnx.save(model, target)
     except (RuntimeError, ValueError, DecodeError, onnx.checker.ValidationError) as error:
@@ -60,14 +60,14 @@ def _relative_l2(spec: ModelSpec, batch: int, source: Path, target: Path) -> flo
     with np.errstate(invalid="ignore"):
         expected, actual = _centred_scores(spec, source, feed), _centred_scores(spec, target, feed)
         scale = float(np.linalg.norm(expected))
-        # Not measurable: NaN fails the comparison with the limit.
+        # The error cannot be measured: NaN fails the comparison with the limit.
         return float(np.linalg.norm(actual - expected)) / scale if scale > 0.0 else math.nan
 
 
 def _centred_scores(spec: ModelSpec, path: Path, feed: Feed) -> npt.NDArray[np.float64]:
-    """Return the logits less their mean over the classes.
+    """Return the logits minus their mean over the classes.
 
-    A model that says nearly the same of every class, as a seeded one does, would hide an error of
+    A model that scores all classes nearly the same, as a seeded one does, would hide an error in
     its logits behind their mean, and all the more behind its softmax.
     """
     try:

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     import torch
 
 SEED = 20200724
-# What a parameter that its initialiser leaves constant is spread by, so that no branch of a seeded
+# The spread of a parameter that its initialiser leaves constant, so that no branch of a seeded
 # model is dead: non-local blocks and time embeddings start at zero and would hide any error there.
 SEEDED_SPREAD = 0.05
-# What torch.load raises for files that are damaged; its unpickler trips over them anywhere.
+# What torch.load raises for damaged files, which can break its unpickler anywhere.
 _DAMAGE = (RuntimeError, EOFError, OSError, ValueError, LookupError, AssertionError, TypeError)
 
 
@@ -31,8 +31,8 @@ def torch_model_from_spec(spec: ModelSpec, checkpoint: Path | None) -> "torch.nn
     """Build a model in evaluation mode whose ``forward`` is what the guide exports.
 
     Args:
-        spec: which architecture, and whether its graph ends in a softmax.
-        checkpoint: the weights; None gives seeded ones, the same on every machine.
+        spec: the architecture, and whether the graph ends in a softmax.
+        checkpoint: the weights; None gives seeded weights, the same on every machine.
 
     Raises:
         CheckpointError: the checkpoint is damaged, foreign or does not fit.
@@ -46,7 +46,7 @@ def torch_model_from_spec(spec: ModelSpec, checkpoint: Path | None) -> "torch.nn
 
 
 def recognizer_from_spec(spec: ModelSpec) -> Any:
-    """Build mmaction2's recognizer as its configuration and its initialisers make it, seeded."""
+    """Build mmaction2's recognizer from its configuration and its initialisers, seeded."""
     import torch
 
     with _quiet_mmaction():
@@ -66,7 +66,7 @@ def run_torch(model: "torch.nn.Module", spec: ModelSpec, feed: Feed) -> Feed:
     import torch
 
     dtype = next(model.parameters()).dtype
-    # Samples may come from read-only memory, which torch does not take.
+    # Samples may come from read-only memory, which torch does not accept.
     clips = np.require(feed[spec.input.name], requirements="W")
     with torch.no_grad():
         output = model(torch.from_numpy(clips).to(dtype))
@@ -149,7 +149,7 @@ def state_dict_from_checkpoint(path: Path) -> Mapping[str, Any]:
     check_checkpoint_digest(path)
     try:
         with warnings.catch_warnings():
-            # Of a pickle protocol that is not its own; what follows finds out if it can be read.
+            # Ignore the warning about the pickle protocol; the load shows if the file is readable.
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -169,7 +169,7 @@ def state_dict_from_checkpoint(path: Path) -> Mapping[str, Any]:
 
 
 def _refusal(error: pickle.UnpicklingError) -> str:
-    # Around the reason, torch says how to load the file all the same. Not here.
+    # torch wraps the reason in advice on how to load the file anyway; keep only the reason.
     reason = first_line(error.__context__ or error)
     if re.search("global|class|function", reason, re.IGNORECASE):
         return (
@@ -185,7 +185,7 @@ def check_checkpoint_digest(path: Path) -> str:
     OpenMMLab names a checkpoint ``<model>-<first eight hex digits of its sha256>.pth``.
 
     Raises:
-        CheckpointError: the file is missing, or its digest is another.
+        CheckpointError: the file is missing, or its digest differs.
     """
     try:
         with path.open("rb") as file:
@@ -196,14 +196,14 @@ def check_checkpoint_digest(path: Path) -> str:
     if len(suffix) < 8 or not digest.startswith(suffix):
         raise CheckpointError(
             f"checkpoint {path} is damaged or renamed: its name promises a sha256 that begins with "
-            f"{suffix!r}, it is {digest[:16]}…; fetch it again"
+            f"{suffix!r}, but it is {digest[:16]}…; fetch it again"
         )
     return digest
 
 
 @contextlib.contextmanager
 def _quiet_mmaction() -> Iterator[None]:
-    """Let mmcv and mmaction2 import and build without their notices of old age."""
+    """Let mmcv and mmaction2 import and build without deprecation warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _import_torchvision()
@@ -211,10 +211,10 @@ def _quiet_mmaction() -> Iterator[None]:
 
 
 def _import_torchvision() -> None:
-    """Let ``import torchvision`` work beside a torch that its compiled part was not built for.
+    """Let ``import torchvision`` work with a torch that its compiled part was not built for.
 
-    PyPI has no CPU build of torchvision; beside a CPU build of torch its compiled part does not
-    load, and it then refuses to import because two operators are unknown. Declaring them, without
+    PyPI has no CPU build of torchvision; with a CPU build of torch its compiled part does not
+    load, and the import then fails because two operators are unknown. Declaring them, without
     an implementation, is enough: no model here calls them.
     """
     import torch

@@ -1,4 +1,4 @@
-"""What the checks of one process share: files, models, devices, built once and kept."""
+"""What the checks of a process share: files, models and devices, built once and kept."""
 
 import contextlib
 import functools
@@ -50,11 +50,11 @@ class Workbench:
         self.clip_set = functools.cache(self._clip_set)
 
     def present_device(self, name: str) -> Device:
-        """Return a device that can be used now.
+        """Return a device that is usable now.
 
         Raises:
             DeviceAbsent: it is not on this machine.
-            DeviceBroken: it is, and does not work.
+            DeviceBroken: it is on this machine but does not work.
         """
         state = self.state(name)
         if state.presence is Presence.ABSENT:
@@ -63,7 +63,7 @@ class Workbench:
             raise DeviceBroken(f"{name} does not work: {state.detail}")
         if not state.unit_ids:
             raise DeviceBroken(
-                f"{name} was found ({state.detail}), but site.toml allows none of its units: look at "
+                f"{name} was found ({state.detail}), but site.toml allows none of its units: check "
                 "device_ids"
             )
         return self.device(name)
@@ -84,17 +84,17 @@ class Workbench:
         return device_model_from_onnx(self.simplified(cell), device, facts, self.workshop)
 
     def device(self, name: str) -> Device:
-        """Return a device with the tools that the site names; nothing is probed."""
+        """Return a device with the tools that site.toml sets, without probing it."""
         return self._find_device(name).at(self.site)
 
     @contextlib.contextmanager
     def chip(self, name: str, *, is_alone: bool = False) -> Iterator[Device]:
-        """Hold one chip of a device for as long as the block lasts: a free one, or wait for one.
+        """Hold one chip of a device during the block; wait if none is free.
 
         Only a timing, ``is_alone``, holds the host's processor; other checks share it.
 
         Raises:
-            DeviceError: the device is absent or broken, or the lock cannot be made.
+            DeviceError: the device is absent or broken, or the lock cannot be created.
         """
         device, units = self.present_device(name), self.state(name).unit_ids
         if device.spec.is_host and not is_alone:
@@ -106,20 +106,20 @@ class Workbench:
 
     @contextlib.contextmanager
     def beside_others(self) -> Iterator[None]:
-        """Use the host's processor beside others, but not while a timing holds it.
+        """Share the host's processor with other checks, but not while a timing holds it.
 
         Raises:
-            DeviceError: the lock cannot be made.
+            DeviceError: the lock cannot be created.
         """
         with shared(HOST, self.site.lock_dir, self.on_wait(HOST)):
             yield
 
     @contextlib.contextmanager
     def chips(self, name: str) -> Iterator[Mapping[str, Device]]:
-        """Hold every chip of a device that is free now, by its unit id; if none is, wait for one.
+        """Hold every free chip of a device, by unit id; if none is free, wait for one.
 
         Raises:
-            DeviceError: the device is absent or broken, or a lock cannot be made.
+            DeviceError: the device is absent or broken, or a lock cannot be created.
         """
         device, units = self.present_device(name), self.state(name).unit_ids
         with contextlib.ExitStack() as stack:
@@ -134,7 +134,7 @@ class Workbench:
             yield {unit: device.on(unit) for unit in free}
 
     def clips_at_hand(self, model: str) -> tuple[ClipSet, Path]:
-        """Return the clips of a model, else motion8's, and the folder of the decoded ones."""
+        """Return the clips of a model, or else motion8's, and the folder of decoded clips."""
         root = self.site.cache_dir / "crops"
         try:
             return self.clip_set(model), root
@@ -142,7 +142,7 @@ class Workbench:
             return motion8(), root
 
     def on_wait(self, name: str) -> OnWait:
-        """Return what says who holds a lock that this run waits for."""
+        """Return a callback that prints who holds the lock that this run waits for."""
         return wait_notice(name, self.progress.say)
 
     def _state(self, name: str) -> DeviceState:
@@ -161,5 +161,5 @@ class Workbench:
 
 
 def _lasting_facts(state: DeviceState) -> dict[str, str]:
-    """Leave out the facts of single chips: temperature and load do not shape a device model."""
+    """Leave out the facts of single chips: temperature and load do not affect a device model."""
     return {name: text for name, text in state.facts.items() if name not in state.unit_ids}

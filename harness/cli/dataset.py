@@ -1,4 +1,4 @@
-"""The commands of data sets: ``harness dataset scan`` and what is made from its manifest."""
+"""The data set commands: ``harness dataset scan``, and the commands that use its manifest."""
 
 import argparse
 import contextlib
@@ -47,32 +47,34 @@ def add_commands(commands: Any) -> None:
     _add_rawframes(actions)
     _add_predict(actions)
     _add_merge(actions)
-    added = actions.add_parser("store", help="list the decoded clips, or remove some")
+    added = actions.add_parser("store", help="list the stores of decoded clips, or remove some")
     added.set_defaults(function=_store)
-    added.add_argument("--remove", metavar="KEY", help="first letters of the key, as it is listed")
+    added.add_argument("--remove", metavar="KEY", help="first letters of the key, as listed")
     _add_preprocess(commands)
 
 
 def _add_scan(actions: Any) -> None:
     text = (
-        "look at every clip and write a manifest: labels from a list, from val.csv, or from the "
-        "folders of the classes; exit status 1 when something is wrong with the set"
+        "scan every clip and write a manifest: labels come from a list, from val.csv, or from the "
+        "class folders; exit status 1 if something is wrong with the set"
     )
     added = actions.add_parser("scan", help="write the manifest of a data set", description=text)
     added.set_defaults(function=_scan)
     added.add_argument("root", type=Path, help="folder of the clips: videos or raw frames")
     added.add_argument("--output", type=Path, required=True, metavar="MANIFEST")
-    added.add_argument("--name", default=KINETICS400, help=f"of the set; default: {KINETICS400}")
+    added.add_argument(
+        "--name", default=KINETICS400, help=f"name of the set; default {KINETICS400}"
+    )
     added.add_argument("--annotations", type=Path, metavar="CSV", help="val.csv of the data set")
     added.add_argument("--list", type=Path, help="lines of: path label, or: folder frames label")
-    added.add_argument("--label-map", type=Path, metavar="FILE", help="a class name on each line")
+    added.add_argument("--label-map", type=Path, metavar="FILE", help="one class name per line")
     added.add_argument("--content", action="store_true", help="digest the bytes, not the sizes")
 
 
 def _add_rawframes(actions: Any) -> None:
     text = (
-        "extract the frames of the videos of a manifest, as the guides do: a folder for each clip, "
-        "img_00001.jpg and so on; what was stopped goes on where it stood"
+        "extract the frames of the videos of a manifest, as the guides do: one folder per clip, "
+        "with img_00001.jpg and so on; an interrupted run resumes where it stopped"
     )
     added = actions.add_parser("rawframes", help="extract frames to JPEG", description=text)
     added.set_defaults(function=_rawframes)
@@ -83,13 +85,13 @@ def _add_rawframes(actions: Any) -> None:
         type=_pixels,
         default=SHORT_SIDE,
         metavar="PIXELS",
-        help=f"of the frames, as the guides have them: {SHORT_SIDE}; 0 keeps the size of the video",
+        help=f"of the frames; default, as in the guides: {SHORT_SIDE}; 0 keeps the video's size",
     )
     added.add_argument("--workers", type=positive, default=1, metavar="N")
 
 
 def _add_predict(actions: Any) -> None:
-    text = "run one shard of the data set of a model on a device, clip after clip, resumable"
+    text = "run one shard of a model's data set on a device, clip by clip; a rerun resumes"
     added = actions.add_parser("predict", help="predict a shard", description=text)
     added.set_defaults(function=_predict)
     added.add_argument("model", help="name, as `harness models` lists it")
@@ -100,22 +102,22 @@ def _add_predict(actions: Any) -> None:
 
 
 def _add_merge(actions: Any) -> None:
-    text = "join the shards of a data set and count the right answers; all clips must be there"
+    text = "join the shards of a data set and count the correct answers; no clip may be missing"
     added = actions.add_parser("merge", help="join shards", description=text)
     added.set_defaults(function=_merge)
     added.add_argument("model", help="name, as `harness models` lists it")
-    added.add_argument("shards", type=Path, nargs="+", help="files of `harness dataset predict`")
+    added.add_argument("shards", type=Path, nargs="+", help="files written by `dataset predict`")
     added.add_argument("--output", type=Path, required=True, metavar="FILE", help="an .npz file")
 
 
 def _add_preprocess(commands: Any) -> None:
-    text = "write the guides' files of a data set: <n>.bin for each batch, and k400.info"
+    text = "write a data set as the guides' files: <n>.bin for each batch, and k400.info"
     parser = commands.add_parser("preprocess", help=text, description=text)
     parser.set_defaults(function=_preprocess)
     parser.add_argument("model", help="name, as `harness models` lists it")
     parser.add_argument("out", type=Path, help="new folder")
     parser.add_argument("--batch-size", type=positive, default=1, metavar="N")
-    parser.add_argument("--manifest", type=Path, help="default: the data set of the site")
+    parser.add_argument("--manifest", type=Path, help="default: the data set in site.toml")
 
 
 def _scan(options: argparse.Namespace) -> int:
@@ -207,7 +209,7 @@ def _preprocess(options: argparse.Namespace) -> int:
     print(f"{written.files} files of float32 {shape}, {written.clips} clips, in {options.out}")
     print(f"labels {options.out / INFO}, clip names {options.out / CLIPS}")
     if written.padding:
-        print(f"the last file ends with {written.padding} samples of zeros that are no clips")
+        print(f"the last file ends with {written.padding} padding samples of zeros")
     for line in written.unreadable:
         print(f"unreadable: {line}")
     return 1 if written.unreadable else 0
@@ -232,19 +234,19 @@ def _counted(items: Iterable[Item], count: Counter) -> Iterator[Item]:
 
 
 def require_writable(path: Path) -> None:
-    """Say before the work, and not after it, that predictions cannot be written.
+    """Fail before the work, not after it, if predictions cannot be written.
 
     Raises:
-        ClipError: the folder is not there or not writable.
+        ClipError: the folder does not exist or is not writable.
     """
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK) or path.is_dir():
         raise ClipError(
-            f"cannot write predictions to {path}: make its folder {path.parent}, or name another"
+            f"cannot write predictions to {path}: create {path.parent}, or choose another"
         )
 
 
 def write_predictions(path: Path, preds: Predictions) -> None:
-    """Write predictions as an .npz file and print where it is and its sha256.
+    """Write predictions as an .npz file and print its path and sha256.
 
     Raises:
         ClipError: the file cannot be written.
@@ -262,13 +264,13 @@ def _predictions_of(path: Path) -> Predictions:
         return predictions_from_npz(path)
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ClipError(
-            f"cannot read predictions {path}: {first_line(error)}; name files that `harness dataset "
-            "predict` wrote"
+            f"cannot read predictions {path}: {first_line(error)}; give files that `harness "
+            "dataset predict` wrote"
         ) from error
 
 
 def print_unreadable(preds: Predictions) -> int:
-    """Print the clips that could not be read and return the exit status: 1 where there are some."""
+    """Print the clips that could not be read and return the exit status: 1 if there are any."""
     for name, reason in preds.unreadable.items():
         print(f"unreadable: {name}: {reason}")
     return 1 if preds.unreadable else 0
@@ -281,5 +283,7 @@ def _pixels(text: str) -> int:
 def _shard(text: str) -> tuple[int, int]:
     index, _, count = text.partition("/")
     if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no shard; give 1/4, 2/4, 3/4 or 4/4 of four")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a shard; give, of four, 1/4, 2/4, 3/4 or 4/4"
+        )
     return int(index) - 1, int(count)

@@ -1,4 +1,4 @@
-"""What this machine can run and why not the rest."""
+"""What this machine can run, and why it cannot run the rest."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -20,12 +20,12 @@ SHIPPED = ("nonlocal_tiny", "timesformer_tiny")
 
 
 def doctor_lines(site: Site) -> tuple[list[str], bool]:
-    """Return the findings for a person, and whether the embedded default can run.
+    """Return the findings as text, and whether the embedded default can run.
 
-    That is the processor and the tiny models, with their shipped weights and clips.
+    The embedded default is the processor and the tiny models, with their shipped weights and clips.
 
     Args:
-        site: where this machine keeps things.
+        site: where this machine keeps its files.
     """
     facts = environment_facts()
     lines = ["machine", *(f"  {name:<22}{value}" for name, value in facts.items())]
@@ -47,16 +47,16 @@ def doctor_lines(site: Site) -> tuple[list[str], bool]:
 
 def _lock_text(site: Site) -> str:
     if is_shared(site.lock_dir):
-        return "shared; runs of all users who name this folder take turns on a device"
+        return "shared; runs of all users who set this folder take turns on a device"
     return (
-        "yours alone; runs of other users and in containers are not seen, and may use a device at "
-        "the same time: to take turns with them, name a shared lock_dir in site.toml"
+        "private; runs of other users and in containers are not seen, and may use a device at "
+        "the same time: to take turns with them, set a shared lock_dir in site.toml"
     )
 
 
 def _toolchain_lines(devices: Sequence[Device]) -> list[str]:
     lines = []
-    # Devices of one runtime need the same tools.
+    # All devices of a runtime need the same tools.
     for runtime, device in {device.spec.runtime: device for device in devices}.items():
         if tools := device.toolchain():
             lines += ["", f"{runtime} toolchain: what the guides used, what is here"]
@@ -74,7 +74,7 @@ def _device_line(name: str, state: DeviceState) -> str:
 
 
 def _model_line(name: str, site: Site) -> tuple[str, bool]:
-    """Return the line of a model, and whether its accuracy can be measured here."""
+    """Return a model's line, and whether its accuracy can be measured here."""
     spec = registry.model_spec(name)
     try:
         weights = weights_from_site(spec, site)

@@ -1,9 +1,9 @@
 """The guides' files, for people with scripts of their own: ``<n>.bin`` a batch and ``k400.info``.
 
-Each file is float32 in the layout of the model's input, one whole batch. ``k400.info`` has a line
+Each file is float32 in the layout of the model's input, one whole batch. ``k400.info`` has one line
 ``number label`` for each clip, in the order of the files, as the guides' postprocessing reads them.
-A last batch that is not full is filled up with zeros, as ``tsm_k400_preprocess.py`` does, and that
-is said; ``k400.clips`` beside it names the clip of each number.
+A last batch that is not full is padded with zeros, as ``tsm_k400_preprocess.py`` does, and the
+result says so; ``k400.clips`` beside it names the clip behind each number.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ CLIPS = "k400.clips"
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """What was written: files, clips, filling samples of the last file, and what is unreadable."""
+    """What was written: files, clips, padding samples in the last file, and unreadable clips."""
 
     files: int
     clips: int
@@ -42,14 +42,14 @@ def write_bins(
     """Write the files of a clip set; the folder must be new or empty.
 
     Args:
-        out: the folder; ais_bench takes its ``.bin`` files and leaves the two lists alone.
-        spec: whose input it is.
-        batch: samples a file.
-        clips: for the labels.
-        items: of the clips, in their order.
+        out: the folder; ais_bench reads its ``.bin`` files and ignores the two lists.
+        spec: the model whose input is written.
+        batch: samples per file.
+        clips: the clip set, for its labels.
+        items: the clips as samples, in order.
 
     Raises:
-        ClipError: the folder holds files already, which would be inferred too, or cannot be written.
+        ClipError: the folder holds files, which would be inferred too, or cannot be written.
     """
     labels = {clip.id: clip.label for clip in clips}
     waiting: list[npt.NDArray[np.float32]] = []
@@ -83,7 +83,7 @@ def _require_empty(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()):
         raise ClipError(
-            f"{out} is not empty, and every file in it would be inferred; name a new folder"
+            f"{out} is not empty, and every file in it would be inferred; choose a new folder"
         )
 
 

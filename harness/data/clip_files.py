@@ -28,14 +28,14 @@ VIDEO_SUFFIXES = frozenset(
 
 
 def clip_paths(root: Path) -> Iterator[Path]:
-    """Yield the clips below a folder, in the order of their names; hidden ones are left out.
+    """Yield the clips below a folder, in name order, without hidden ones.
 
     Raises:
-        ClipError: there is no such folder, it or one below it cannot be listed, or a link leads
+        ClipError: the folder does not exist, it or a subfolder cannot be listed, or a link leads
             back up.
     """
     if not root.is_dir():
-        raise ClipError(f"there is no folder {root}")
+        raise ClipError(f"the folder {root} does not exist")
     for folder, below, names in os.walk(root, followlinks=True, onerror=_refuse):
         below[:] = sorted(name for name in below if not name.startswith("."))
         path = Path(folder)
@@ -55,7 +55,7 @@ def clip_id(path: Path, root: Path) -> str:
 
 
 def frame_count(path: Path) -> int:
-    """Return the number of frames of a clip, after a look at whether it is whole.
+    """Return the number of frames of a clip, after checking that it is complete.
 
     Raises:
         ClipError: it cannot be read.

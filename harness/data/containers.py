@@ -1,6 +1,6 @@
-"""What a video file is, and how much of it is there, by its own account.
+"""What format a video file has, and how much of it is missing according to its own headers.
 
-A decoder plays what is left of a truncated Matroska or AVI file without a word; the sizes that the
+A decoder silently plays the rest of a truncated Matroska or AVI file; the sizes that the
 container declares give it away.
 """
 
@@ -14,14 +14,14 @@ MP4_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 
 
 def container_format(data: bytes) -> str | None:
-    """Return FFmpeg's name of the format that a file begins as; None for others than the usual."""
+    """Return FFmpeg's name for a file's format, from its first bytes; None if unknown."""
     if data[:4] == EBML_ID:
         return "matroska"
     return "mp4" if data[4:8] in MP4_FIRST_BOXES else None
 
 
 def missing_bytes(data: bytes) -> int:
-    """Return how many bytes a file declares beyond its end; 0 when none or when it does not say."""
+    """Return how many declared bytes a file lacks; 0 if none, or if it declares no size."""
     return max(0, _declared_bytes(data) - len(data))
 
 
@@ -43,7 +43,7 @@ def _declared_by_matroska(data: bytes) -> int:
 
 
 def _element_end(data: bytes, start: int) -> int:
-    """Return where an EBML element with a four-byte id ends; 0 when it does not say."""
+    """Return where an EBML element with a four-byte id ends; 0 if it does not say."""
     first = data[start + 4] if start + 4 < len(data) else 0
     size_bytes = 9 - first.bit_length()
     content = start + 4 + size_bytes
@@ -55,11 +55,11 @@ def _element_end(data: bytes, start: int) -> int:
 
 def _box_ends(data: bytes) -> Iterator[int]:
     position = 0
-    # Zeros or other filling may follow the last box.
+    # Zeros or other padding may follow the last box.
     while data[position + 4 : position + 8].isalnum():
         size = int.from_bytes(data[position : position + 4], "big")
         if size == 1:
             size = int.from_bytes(data[position + 8 : position + 16], "big")
-        # 0 means "to the end of the file"; nothing else below 8 is a size.
+        # 0 means "to the end of the file"; no other value below 8 is a size.
         position = position + size if size >= 8 else len(data)
         yield position

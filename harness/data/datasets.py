@@ -1,4 +1,4 @@
-"""Which clips a model is judged on, from what this machine has."""
+"""The clips that a model is judged on, as this machine has them."""
 
 import functools
 
@@ -22,7 +22,7 @@ def clip_set_from_site(dataset: str, site: Site) -> ClipSet:
         return motion8()
     if place is None:
         raise MissingInput(
-            f"data set {dataset} is not on this machine; name its list and root as "
+            f"data set {dataset} is not on this machine; set its list and root in "
             f"[datasets.{dataset}] in site.toml (site.example.toml shows how)"
         )
     if place.manifest is not None:
@@ -34,10 +34,10 @@ def clip_set_from_site(dataset: str, site: Site) -> ClipSet:
 
 @functools.cache
 def motion8() -> ClipSet:
-    """Return the data set that the repository ships."""
+    """Return the data set that ships with the repository."""
     folder = FIXTURES / "motion8"
     names = (folder / "classes.txt").read_text(encoding="utf-8").split()
-    # Its files are small, so that their bytes can be what the digest stands for.
+    # Its files are small, so the digest covers their bytes.
     return clip_set_from_list(
         folder / "labels.txt", names, name="motion8", fingerprint=content_fingerprint
     )

@@ -1,4 +1,4 @@
-"""Clip lists as Kinetics users have them: mmaction2's ``path label`` files."""
+"""Clip lists in the form that Kinetics users have: mmaction2's ``path label`` files."""
 
 import hashlib
 import re
@@ -15,12 +15,12 @@ Fingerprint = Callable[[Path], str]
 
 
 def size_fingerprint(path: Path) -> str:
-    """Return the size of a file: quick, and enough to notice another or a cut file."""
+    """Return the size of a file: quick, and enough to notice a replaced or truncated file."""
     return f"size:{path.stat().st_size}"
 
 
 def content_fingerprint(path: Path) -> str:
-    """Return the sha256 of a file: for sets that are small enough to be read for it."""
+    """Return the sha256 of a file: for sets small enough to read in full."""
     try:
         with path.open("rb") as file:
             return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
@@ -39,14 +39,14 @@ def clip_set_from_list(
 
     Args:
         path: the list, UTF-8.
-        class_names: by label.
-        root: folder that the paths are relative to; by default the folder of the list.
-        name: of the data set.
-        fingerprint: what of a file goes into the digest of the set.
+        class_names: the class names, by label.
+        root: folder that the paths are relative to; by default the list's own.
+        name: name of the data set.
+        fingerprint: what the set's digest includes of each file.
 
     Raises:
-        ClipError: the list cannot be read, is empty, or has lines that cannot be used; the
-            message shows the first of them.
+        ClipError: the list cannot be read, is empty, or has unusable lines; the
+            message shows the first few.
     """
     root = path.parent if root is None else root
     clips: dict[str, Clip] = {}
@@ -62,20 +62,20 @@ def clip_set_from_list(
     if problems:
         raise ClipError(_summary(path, problems))
     if not clips:
-        raise ClipError(f"clip list {path} names no clips; write lines of the form 'path label'")
+        raise ClipError(f"clip list {path} lists no clips; write lines of the form 'path label'")
     found = tuple(clips.values())
     return ClipSet(name, found, tuple(class_names), digest_from_clips(found, fingerprint))
 
 
 def digest_from_clips(clips: Sequence[Clip], fingerprint: Fingerprint = size_fingerprint) -> str:
-    """Return the sha256 over the clips, whatever their order: id, label and fingerprint of each."""
+    """Return the sha256 over the clips, regardless of order: id, label and fingerprint of each."""
     return digest_from_lines(
         f"{clip.id}\t{clip.label}\t{fingerprint(clip.path)}\n" for clip in clips
     )
 
 
 def digest_from_lines(lines: Iterable[str]) -> str:
-    """Return the sha256 over lines, whatever their order."""
+    """Return the sha256 over lines, regardless of their order."""
     return hashlib.sha256("".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -107,9 +107,9 @@ def _require_file(path: Path) -> None:
     try:
         is_file = path.is_file()
     except OSError as error:
-        raise ClipError(f"cannot look at {path}: {error.strerror}") from error
+        raise ClipError(f"cannot access {path}: {error.strerror}") from error
     if not is_file:
-        raise ClipError(f"there is no file {path}")
+        raise ClipError(f"no such file: {path}")
 
 
 def _clip_id(path: Path, root: Path) -> str:
@@ -119,12 +119,12 @@ def _clip_id(path: Path, root: Path) -> str:
 
 def _require_new(clip: Clip, known: dict[str, Clip]) -> None:
     if clip.id in known:
-        raise ClipError(f"clip {clip.id} is listed twice; first as {known[clip.id].path}")
+        raise ClipError(f"clip {clip.id} is listed twice, first as {known[clip.id].path}")
 
 
 def _summary(path: Path, problems: Sequence[str]) -> str:
     shown = "\n".join(f"  {problem}" for problem in problems[:SHOWN_PROBLEMS])
     rest = len(problems) - SHOWN_PROBLEMS
     more = f"\n  and {rest} more" if rest > 0 else ""
-    noun = "line that cannot be used" if len(problems) == 1 else "lines that cannot be used"
-    return f"clip list {path} has {len(problems)} {noun}; correct or remove:\n{shown}{more}"
+    noun = "unusable line" if len(problems) == 1 else "unusable lines"
+    return f"clip list {path} has {len(problems)} {noun}; correct or remove them:\n{shown}{more}"

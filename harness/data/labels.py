@@ -1,4 +1,4 @@
-"""Class names and their ids: alphabetical over the names, never by first appearance."""
+"""Class names and their ids: in alphabetical order of the names, never by first appearance."""
 
 import ast
 import functools
@@ -20,12 +20,12 @@ NAMES_VARIABLE = "_KINETICS400_CATEGORIES"
 
 @functools.cache
 def kinetics400_names() -> tuple[str, ...]:
-    """Return the 400 names by id, from torchvision's source, which is read and not imported.
+    """Return the 400 names by id, read from torchvision's source without importing it.
 
     mmaction2's wheel lacks its label map. Both are in alphabetical order.
 
     Raises:
-        ClipError: the installed torchvision does not carry them.
+        ClipError: the installed torchvision lacks them.
     """
     found = importlib.util.find_spec("torchvision")
     folders = [] if found is None else found.submodule_search_locations or []
@@ -41,10 +41,10 @@ def kinetics400_names() -> tuple[str, ...]:
 
 
 def names_from_map(path: Path) -> tuple[str, ...]:
-    """Read a label map: a name on each line, whose number is the id, or JSON of ids by name.
+    """Read a label map: one name a line, whose line number is the id, or JSON of ids by name.
 
     Raises:
-        ClipError: it cannot be read, names a class twice or leaves out an id.
+        ClipError: it cannot be read, lists a class twice or leaves out an id.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -53,12 +53,12 @@ def names_from_map(path: Path) -> tuple[str, ...]:
         raise ClipError(f"cannot read label map {path}: {error}") from error
     known = {canonical(name) for name in names}
     if not names or len(known) != len(names):
-        raise ClipError(f"label map {path} names no class, or one class twice")
+        raise ClipError(f"label map {path} lists no class, or one class twice")
     return names
 
 
 def name_notes(names: Sequence[str]) -> list[str]:
-    """Say how the names differ from those of Kinetics-400; nothing when they are the same."""
+    """Return how the names differ from those of Kinetics-400; empty if they are the same."""
     notes = []
     if len(names) != KINETICS400_COUNT:
         notes.append(f"there are {len(names)} class names, Kinetics-400 has {KINETICS400_COUNT}")
@@ -79,7 +79,7 @@ def names_digest(names: Sequence[str]) -> str:
 
 
 def canonical(name: str) -> str:
-    """Return a name as folders and lists agree on it: no quotes, no underscores, lower case."""
+    """Return the form of a name that folders and lists share: no quotes, no underscores, lower case."""
     return " ".join(name.replace('"', "").replace("_", " ").split()).casefold()
 
 

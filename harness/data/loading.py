@@ -20,7 +20,7 @@ from harness.data.video import decode_as_extracted, decode_frames
 from harness.errors import ClipError
 from harness.spec import InputProtocol
 
-# Clips in flight for each worker: one that it decodes, one that waits to be taken.
+# Clips in flight per worker: one being decoded, one waiting to be taken.
 QUEUE_PER_WORKER = 2
 
 CropReader = Callable[[Clip, InputProtocol], Crops]
@@ -28,7 +28,7 @@ CropReader = Callable[[Clip, InputProtocol], Crops]
 
 @dataclasses.dataclass(frozen=True)
 class Unreadable:
-    """A clip that gave no sample, and why."""
+    """A clip that could not be read, and why."""
 
     clip_id: str
     reason: str
@@ -65,10 +65,10 @@ def sample_from_clip(
     """Return a clip as the model's input, or the reason why it cannot be read.
 
     Args:
-        clip: what is read.
-        protocol: of the model.
+        clip: the clip to read.
+        protocol: the model's input protocol.
         read: where the crops come from.
-        row: where the tensor is written; by default memory of its own.
+        row: where the tensor is written; by default its own memory.
     """
     try:
         crops = read(clip, protocol)
@@ -80,7 +80,7 @@ def sample_from_clip(
 def sample_from_crops(
     clip_id: str, crops: Crops, protocol: InputProtocol, row: Row | None = None
 ) -> Sample:
-    """Normalise the crops of a clip, into a row of a batch where one is given."""
+    """Normalise the crops of a clip, into a row of a batch if one is given."""
     place = None if row is None else row.batch[row.index]
     return Sample(clip_id, tensor_from_crops(crops, protocol, place), row)
 
@@ -91,13 +91,13 @@ def samples(
     workers: int = 1,
     read: CropReader = crops_from_clip,
 ) -> Generator[Sample | Unreadable, None, None]:
-    """Yield one item for every clip, in their order, while worker threads decode ahead.
+    """Yield one item per clip, in order, while worker threads decode ahead.
 
-    At most ``QUEUE_PER_WORKER`` clips for each worker are in flight. Closing the iterator stops the
+    At most ``QUEUE_PER_WORKER`` clips per worker are in flight. Closing the iterator stops the
     workers. An error other than ClipError reaches the caller.
 
     Args:
-        clips: read as they are needed.
+        clips: read as needed.
         protocol: of the model.
         workers: number of threads; decoding and resizing run outside the interpreter lock.
         read: where the crops of a clip come from.

@@ -1,4 +1,4 @@
-"""The manifest: what a data set is on this disk, one clip a line, with a digest of its own.
+"""The manifest: the clips of a data set on this disk, one a line, with a digest of the set.
 
 A JSON lines file in UTF-8. The first line describes the set:
 
@@ -11,7 +11,7 @@ and each further line one clip:
      "frames": 300, "bytes": 812345, "fingerprint": "size:812345"}
 
 ``fingerprint`` is ``sha256:<hex>``, ``size:<bytes>`` or, for a folder of raw frames,
-``frames:<count>:<bytes>``. A clip that could not be read when it was scanned says so in
+``frames:<count>:<bytes>``. A clip that could not be read during the scan says so in
 ``unreadable``; it stays in the set, so that it counts. ``digest`` is the sha256 over the sorted
 lines ``id TAB label TAB fingerprint``, so it depends neither on the order nor on the folder.
 """
@@ -27,7 +27,7 @@ from harness.clips import Clip, ClipSet
 from harness.data.kinetics import content_fingerprint, digest_from_lines, size_fingerprint
 from harness.errors import ClipError
 
-# Stands for the bytes of a clip that was out of reach when the set was scanned.
+# Stands for the bytes of a clip that was unreachable during the scan.
 UNREADABLE = "unreadable"
 VERSION = 1
 SHOWN = 5
@@ -35,7 +35,7 @@ SHOWN = 5
 
 @dataclasses.dataclass(frozen=True)
 class ClipEntry:
-    """One clip of a manifest; ``frames`` is None where it could not be read."""
+    """One clip of a manifest; ``frames`` is None if it could not be read."""
 
     id: str
     path: str
@@ -48,7 +48,7 @@ class ClipEntry:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """A scanned data set; ``problems`` are what is not among the clips, by kind."""
+    """A scanned data set; ``problems`` lists, by kind, what is not among the clips."""
 
     name: str
     root: Path
@@ -66,7 +66,7 @@ class Manifest:
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
-    """Write a manifest, whole or not at all.
+    """Write a manifest completely or not at all.
 
     Raises:
         ClipError: the file cannot be written.
@@ -96,7 +96,7 @@ def read_manifest(path: Path, root: Path | None = None) -> Manifest:
     """Read a manifest; ``root`` says where the clips are now.
 
     Raises:
-        ClipError: it cannot be read, is no manifest, or was changed by hand.
+        ClipError: it cannot be read, is not a manifest, or was changed by hand.
     """
     try:
         head, *rows = (
@@ -118,20 +118,20 @@ def read_manifest(path: Path, root: Path | None = None) -> Manifest:
         ) from error
     if manifest.digest != head["digest"]:
         raise ClipError(
-            f"manifest {path} was changed or cut: its clips have digest {manifest.digest[:16]}, it "
-            f"says {head['digest'][:16]}; make it again with `harness dataset scan`"
+            f"{path} was edited or cut: its clips have digest {manifest.digest[:16]}, but "
+            f"it declares {head['digest'][:16]}; make it again with `harness dataset scan`"
         )
     return manifest
 
 
 def clip_set_from_manifest(manifest: Manifest) -> ClipSet:
-    """Return the clips of a manifest, after a look at each on disk.
+    """Return the clips of a manifest, after checking each on disk.
 
     Raises:
-        ClipError: there are no clips, or some have gone or changed since the scan.
+        ClipError: it lists no clips, or some are gone or changed since the scan.
     """
     if not manifest.clips:
-        raise ClipError(f"the manifest of {manifest.name} names no clips; scan a folder with some")
+        raise ClipError(f"the manifest of {manifest.name} lists no clips; scan another folder")
     changed = list(_changes(manifest))
     if changed:
         shown = "; ".join(changed[:SHOWN])
@@ -154,12 +154,12 @@ def size_of_clip(path: Path) -> tuple[int, int]:
 
 
 def is_frame_name(name: str) -> bool:
-    """Whether a file is a raw frame as the guides' extraction names it."""
+    """Whether a file is named like a raw frame of the guides' extraction."""
     return name.startswith("img_") and name.endswith(".jpg") and name[4:-4].isdecimal()
 
 
 def fingerprint(path: Path, is_content: bool) -> str:
-    """Return what stands for a clip in the digest of its set."""
+    """Return what represents a clip in the digest of its set."""
     if path.is_dir():
         count, size_bytes = size_of_clip(path)
         return f"frames:{count}:{size_bytes}"
@@ -177,7 +177,7 @@ def _changes(manifest: Manifest) -> Iterator[str]:
             yield f"{entry.id} is gone ({path})"
         else:
             if size_bytes != entry.bytes or frames not in (0, entry.frames):
-                yield f"{entry.id} has another size"
+                yield f"{entry.id} has a different size"
 
 
 def _plain(clip: ClipEntry) -> dict[str, Any]:
@@ -186,5 +186,5 @@ def _plain(clip: ClipEntry) -> dict[str, Any]:
 
 
 def problem_count(problems: Mapping[str, Sequence[str]]) -> int:
-    """Return how many problems there are of all kinds."""
+    """Return the number of problems of all kinds."""
     return sum(len(lines) for lines in problems.values())

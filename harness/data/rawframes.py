@@ -2,8 +2,8 @@
 
 The extraction is mmaction2's ``build_rawframes.py --level 1 --use-opencv --new-short 320``: a
 folder for each clip with ``img_00001.jpg`` and so on. A clip is written into a hidden folder that
-is renamed when it is whole, so that what was stopped is done again and nothing else is. A folder
-that is there is taken when it has as many frames as its video, of the size asked for.
+is renamed once complete, so a rerun repeats only what was interrupted. An existing folder
+is reused if it has as many frames as its video, in the requested size.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ SHORT_SIDE = 320
 
 @dataclasses.dataclass(frozen=True)
 class Extracted:
-    """What became of one clip: its frames, or why there are none; whether they were there."""
+    """The result for one clip: its frames, or why there are none, and whether they were kept."""
 
     clip_id: str
     frames: int
@@ -41,13 +41,13 @@ class Extracted:
 def extract(
     clips: Sequence[Clip], out: Path, short_side: int = SHORT_SIDE, workers: int = 1
 ) -> Iterator[Extracted]:
-    """Extract every clip that is not there yet, and yield what became of it, in their order.
+    """Extract every clip that is not there yet, and yield the result for each, in order.
 
     Args:
-        clips: videos.
-        out: folder that gets a folder for each clip, by its file name.
-        short_side: of the frames; 0 keeps the size of the video.
-        workers: clips at a time, in threads; the work is done outside the interpreter lock.
+        clips: the videos.
+        out: folder for the clips' folders, each named after its clip's file.
+        short_side: short side of the frames; 0 keeps the video's size.
+        workers: number of threads, one clip each; they work outside the interpreter lock.
 
     Raises:
         ClipError: two clips would share a folder.
@@ -63,7 +63,7 @@ def extract(
 
 
 def extract_clip(clip: Clip, folder: Path, short_side: int) -> Extracted:
-    """Extract one clip, unless its folder is there, and say what became of it."""
+    """Extract one clip unless its folder exists, and return the result."""
     try:
         if folder.is_dir():
             return Extracted(clip.id, _frames_there(clip, folder, short_side), was_there=True)
@@ -73,7 +73,7 @@ def extract_clip(clip: Clip, folder: Path, short_side: int) -> Extracted:
 
 
 def write_listing(out: Path, clips: Sequence[Clip], done: Sequence[Extracted]) -> Path:
-    """Write mmaction2's list of raw frames beside their folder and return where it is.
+    """Write mmaction2's list of raw frames beside their folder and return its path.
 
     Raises:
         ArtifactError: it cannot be written.
@@ -89,14 +89,14 @@ def write_listing(out: Path, clips: Sequence[Clip], done: Sequence[Extracted]) -
         path.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise ArtifactError(
-            f"cannot write the list {path}: {error.strerror}; the frames are whole, run again with "
-            "a folder that can be written beside them"
+            f"cannot write the list {path}: {error.strerror}; the frames are complete, so run "
+            "again with a folder whose parent is writable"
         ) from error
     return path
 
 
 def folder_name(clip: Clip) -> str:
-    """Return the name that the guides give to the folder of a clip: that of its file."""
+    """Return the guides' name for the folder of a clip: that of its file."""
     return clip.path.stem
 
 
@@ -104,7 +104,7 @@ def frames_from_folder(folder: Path, choose: Callable[[int], Sequence[int]]) -> 
     """Read some frames of a folder, in the order that ``choose`` gives, counted from 0.
 
     Raises:
-        ClipError: a file is missing or is not a picture.
+        ClipError: a file is missing or not an image.
     """
     indices = choose(frame_count(folder))
     kept = {index: _frame(folder / f"img_{index + 1:05d}.jpg") for index in set(indices)}
@@ -115,12 +115,12 @@ def frames_of_protocol(folder: Path, protocol: InputProtocol) -> list[Frame]:
     """Read the frames of a folder that a protocol asks for.
 
     Raises:
-        ClipError: the protocol wants the video itself, or a file cannot be read.
+        ClipError: the protocol needs the video itself, or a file cannot be read.
     """
     if protocol.source != "rawframes":
         raise ClipError(
-            f"{folder} is a folder of raw frames, this model is judged on videos: JPEG files would "
-            "change its numbers; name the videos"
+            f"{folder} is a folder of raw frames, but this model is judged on videos: JPEG files "
+            "would change its numbers; give the videos"
         )
     return frames_from_folder(folder, lambda count: frame_indices(protocol, count))
 
@@ -129,7 +129,7 @@ def _folders(clips: Sequence[Clip], out: Path) -> dict[str, Path]:
     owner: dict[str, str] = {}
     for clip in clips:
         if clip.path.is_dir():
-            raise ClipError(f"{clip.id} is a folder of raw frames already ({clip.path})")
+            raise ClipError(f"{clip.id} is already a folder of raw frames ({clip.path})")
         other = owner.setdefault(folder_name(clip), clip.id)
         if other != clip.id:
             raise ClipError(f"{clip.id} and {other} would share the folder {folder_name(clip)}")
@@ -137,24 +137,24 @@ def _folders(clips: Sequence[Clip], out: Path) -> dict[str, Path]:
 
 
 def _frames_there(clip: Clip, folder: Path, short_side: int) -> int:
-    """Return the number of frames of a folder of an earlier run.
+    """Return the number of frames in an earlier run's folder.
 
     Raises:
-        ClipError: they are not those of the video, or of another size.
+        ClipError: they are not the video's frames, or have a different size.
     """
     count, expected = frame_count(folder), count_frames(clip.path, is_shown=True)
     side = min(_frame(folder / "img_00001.jpg").shape[:2])
     if count != expected or short_side not in (0, side):
         raise ClipError(
             f"{folder} holds {count} frames with a short side of {side}, from another extraction: "
-            f"{clip.path} has {expected}, asked for with {short_side or 'its own'}; remove the "
-            "folder or name another"
+            f"{clip.path} has {expected}, requested with {short_side or 'its own'}; remove the "
+            "folder or choose another"
         )
     return count
 
 
 def _remove_left(out: Path) -> None:
-    """Remove what processes of this host left when they were killed."""
+    """Remove what killed processes of this host left behind."""
     name = re.compile(rf"\..+\.{re.escape(socket.gethostname())}\.(\d+)")
     for path in out.iterdir() if out.is_dir() else ():
         found = name.fullmatch(path.name)
@@ -172,10 +172,10 @@ def _extracted(video: Path, folder: Path, short_side: int) -> int:
             (temp / f"img_{count:05d}.jpg").write_bytes(jpeg_from_frame(frame, short_side))
         temp.rename(folder)
     except OSError as error:
-        # Not the clip's fault, and no other clip would fare better.
+        # The clip is not to blame, and every other clip would fail too.
         raise ArtifactError(
-            f"cannot write raw frames into {folder}: {error.strerror}; make room or name another "
-            "folder, and run again: what is whole is kept"
+            f"cannot write raw frames into {folder}: {error.strerror}; make room or choose another "
+            "folder, and run again: complete clips are kept"
         ) from error
     finally:
         shutil.rmtree(temp, ignore_errors=True)

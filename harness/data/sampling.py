@@ -1,4 +1,4 @@
-"""Which frames of a clip a model sees: mmaction2's SampleFrames in test mode."""
+"""The frames of a clip that a model sees: mmaction2's SampleFrames in test mode."""
 
 from harness.errors import ClipError
 from harness.spec import InputProtocol
@@ -15,7 +15,7 @@ def frame_indices(protocol: InputProtocol, frame_count: int) -> tuple[int, ...]:
     if frame_count < 1:
         raise ClipError(
             f"cannot sample {protocol.frame_count} frames from a clip that has {frame_count}; "
-            "replace the clip or take it off the list"
+            "replace the clip or remove it from the list"
         )
     if protocol.sampling == "uniform":
         return _middles(frame_count, protocol.frame_count)
@@ -24,7 +24,7 @@ def frame_indices(protocol: InputProtocol, frame_count: int) -> tuple[int, ...]:
 
 def _middles(frame_count: int, segment_count: int) -> tuple[int, ...]:
     length = frame_count / segment_count
-    # Not (segment + 0.5) * length: the rounding has to be mmaction2's.
+    # Not (segment + 0.5) * length: the rounding must match mmaction2's.
     return tuple(int(segment * length + length / 2) for segment in range(segment_count))
 
 

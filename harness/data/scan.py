@@ -2,7 +2,7 @@
 
 Labels come from a list (``path label``, or ``folder frames label`` for raw frames), from the
 annotations of the data set (``val.csv``), or from the names of the folders that the clips are in.
-Clips may be called ``<id>_000010_000020`` or ``<id>``. What does not fit is reported by name.
+Clips may be called ``<id>_000010_000020`` or ``<id>``. Whatever does not match is reported by name.
 """
 
 import csv
@@ -33,9 +33,9 @@ class Source:
         root: folder of the clips.
         class_names: by id.
         name: of the data set.
-        annotations: ``val.csv``, or None.
-        listing: a list of mmaction2, or None.
-        is_content: whether the digest is over the bytes of the clips, not their sizes.
+        annotations: path of ``val.csv``, or None.
+        listing: path of an mmaction2 list, or None.
+        is_content: whether the digest covers the clips' bytes rather than their sizes.
     """
 
     root: Path
@@ -47,7 +47,7 @@ class Source:
 
 
 class _Findings:
-    """What was found so far: labelled clips by id, and problems by kind."""
+    """The findings so far: labelled clips by id, and problems by kind."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -56,7 +56,7 @@ class _Findings:
         self.problems: dict[str, list[str]] = {kind: [] for kind in PROBLEM_KINDS}
 
     def add(self, path: Path, label: int) -> None:
-        """Take a clip, unless it is there already or its label is not one."""
+        """Add a clip, unless it is already there or its label is not a class."""
         name = clip_id(path, self.source.root)
         if name in self.labels:
             self.tell("duplicate", f"{name}: {path} beside {self.paths[name]}")
@@ -66,12 +66,12 @@ class _Findings:
             self.labels[name], self.paths[name] = label, path
 
     def tell(self, kind: str, text: str) -> None:
-        """Note a problem."""
+        """Record a problem."""
         self.problems[kind].append(text)
 
 
 def source_from_folder(source: Source) -> Source:
-    """Return the source with its annotations and clips found in the layout of CVDF."""
+    """Return the source with annotations and clips located as CVDF lays them out."""
     if source.annotations is None and source.listing is None:
         for annotations, folder in CVDF:
             path = source.root / annotations
@@ -81,14 +81,14 @@ def source_from_folder(source: Source) -> Source:
 
 
 def scan(source: Source, progress: NewCounter = lambda total: lambda done: None) -> Manifest:
-    """Look at every clip of a source and return the manifest of those that have a label.
+    """Scan every clip of a source and return the manifest of those that have a label.
 
     Args:
         source: what to scan.
-        progress: from the number of clips to what is told how many are done.
+        progress: takes the number of clips and returns a callback that takes the number done.
 
     Raises:
-        ClipError: the source itself cannot be read, or holds no labelled clip at all.
+        ClipError: the source itself cannot be read, or holds no labelled clip.
     """
     source = source_from_folder(source)
     findings = _Findings(source)
@@ -106,9 +106,9 @@ def scan(source: Source, progress: NewCounter = lambda total: lambda done: None)
         found = (f"{kind}: {line}" for kind, lines in findings.problems.items() for line in lines)
         first = next(found, "")
         raise ClipError(
-            f"there is no clip with a label in {source.root}"
+            f"{source.root} holds no clip with a label"
             + (f" ({first}); correct the root, the list or the label map" if first else "")
-            + "; name its annotations or its list, or put the clips into a folder for each class"
+            + "; give its annotations or its list, or sort the clips into one folder per class"
         )
     _tell_same_content(entries, findings)
     problems = {kind: tuple(lines) for kind, lines in findings.problems.items() if lines}
@@ -125,7 +125,7 @@ def _entry(name: str, findings: _Findings) -> ClipEntry:
         frames = frame_count(path)
     except ClipError as error:
         reason = str(error)
-    # What cannot be decoded has a size all the same, unless it is gone or out of reach.
+    # A clip that cannot be decoded still has a size, unless it is gone or unreachable.
     try:
         size_bytes = size_of_clip(path)[1]
         mark = fingerprint(path, findings.source.is_content)
@@ -150,7 +150,7 @@ def _tell_same_content(entries: Sequence[ClipEntry], findings: _Findings) -> Non
         if entry.fingerprint.startswith("sha256:") and not entry.unreadable:
             other = first.setdefault(entry.fingerprint, entry.id)
             if other != entry.id:
-                findings.tell("duplicate", f"{entry.id} has the content of {other}")
+                findings.tell("duplicate", f"{entry.id} has the same content as {other}")
 
 
 def _take_foldered(findings: _Findings) -> None:

@@ -1,10 +1,10 @@
-"""Decode only what the wanted frames need: H.264 by PyAV, frame for frame what decord gives.
+"""Decode only what the wanted frames need: H.264 through PyAV, frame for frame as decord gives it.
 
-A picture whose NAL units all say ``nal_ref_idc == 0`` is referred to by no other picture, so it
-need not be decoded when nobody asked for it; with B-frames that is half of a clip. What lies behind
+A picture whose NAL units all say ``nal_ref_idc == 0`` is a reference for no other picture, so it
+is decoded only if it is wanted; with B-frames this skips half of a clip. Pictures after
 the last wanted frame of a group that starts with an IDR picture, and groups without a wanted frame,
-need no decoding either. Whatever is not plain (interlaced, rotated, another codec, an open group,
-timestamps that are missing or repeat, any damage) is left to decord: ``None`` says so.
+are not decoded either. Anything unusual (interlaced, rotated, another codec, an open group,
+missing or repeated timestamps, any damage) is left to decord by returning ``None``.
 """
 
 import functools
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 SLICE, IDR_SLICE = 1, 5
 PARTITIONS = frozenset((2, 3, 4))
-# Slices, supplemental information, delimiters and filling: all that may be dropped with a picture.
+# Slices, supplemental information, delimiters and filler: all that may be dropped with a picture.
 DROPPABLE = frozenset((SLICE, 6, 9, 12))
 PIXELS = frozenset(("yuv420p", "yuvj420p"))
-# The packets are looked at here: FFmpeg need neither parse them nor decode the first ones to learn
-# what the stream is like, which would take as long as several frames.
+# This module reads the packets: FFmpeg need neither parse them nor decode the first ones to learn
+# the stream's properties, which would take as long as several frames.
 UNPROBED = {
     "fflags": "noparse+nofillin",
     "probesize": "32",
@@ -37,14 +37,14 @@ Choose = Callable[[int], Sequence[int]]
 
 
 class Kind(NamedTuple):
-    """Whether a picture starts a group, and whether nothing refers to it."""
+    """Whether a picture starts a group, and whether no other picture refers to it."""
 
     starts: bool
     is_disposable: bool
 
 
 class Coded(NamedTuple):
-    """The packets of a stream in the order of decoding, and the time and the kind of each."""
+    """The packets of a stream in decoding order, with the time and the kind of each."""
 
     packets: list[Any]
     times: list[int]
@@ -52,7 +52,7 @@ class Coded(NamedTuple):
 
 
 class NotPlain(Exception):
-    """This video is for decord."""
+    """Decord must decode this video."""
 
 
 def decode_needed(data: bytes, choose: Choose, is_tagged: bool = True) -> "list[Frame] | None":
@@ -60,9 +60,9 @@ def decode_needed(data: bytes, choose: Choose, is_tagged: bool = True) -> "list[
 
     Args:
         data: the file.
-        choose: from the number of frames to the indices wanted, in order.
-        is_tagged: whether the colour matrix that the file names is used, as decord does; OpenCV
-            takes that of BT.601 whatever the file says.
+        choose: takes the number of frames and returns the wanted indices, in order.
+        is_tagged: whether to use the colour matrix that the file names, as decord does; OpenCV
+            always uses that of BT.601.
     """
     import av
 
@@ -89,7 +89,7 @@ def coded_from_container(container: Any) -> Coded:
     """Return the packets of the one video stream.
 
     Raises:
-        NotPlain: the stream is not H.264 as mp4 and Matroska keep it, or its times are unusable.
+        NotPlain: the stream is not H.264 as mp4 and Matroska store it, or its times are unusable.
     """
     stream = _plain_stream(container)
     length_bytes = (stream.codec_context.extradata[4] & 3) + 1
@@ -100,15 +100,15 @@ def coded_from_container(container: Any) -> Coded:
     kinds = [picture_kind(nal_headers(bytes(packet), length_bytes)) for packet in packets]
     if not kinds or not kinds[0].starts or None in times or len(set(times)) != len(times):
         raise NotPlain
-    # decord seeks to what the container calls key frames. Where those are not IDR pictures, it lands
-    # on other frames than those asked for, and mmaction2 is judged on what it gives.
+    # decord seeks to what the container calls key frames. If those are not IDR pictures, it lands
+    # on different frames than those requested, and mmaction2 works with what decord gives.
     if any(packet.is_keyframe != kind.starts for packet, kind in zip(packets, kinds, strict=True)):
         raise NotPlain
     return Coded(packets, times, kinds)
 
 
 def needed(coded: Coded, wanted: set[int]) -> Iterator[list[Any]]:
-    """Yield, for each group with a frame wanted at some time, the packets to decode of it."""
+    """Yield, for each group that holds a wanted frame, the packets to decode."""
     packets, times, kinds = coded
     starts = [index for index, kind in enumerate(kinds) if kind.starts]
     for start, end in zip(starts, [*starts[1:], len(kinds)], strict=True):
@@ -128,22 +128,22 @@ def _plain_stream(container: Any) -> Any:
         raise NotPlain
     context = stream.codec_context
     extra = context.extradata or b""
-    # An avcC record starts with 1; a start code instead means another packing of the units.
+    # An avcC record starts with 1; a start code instead means a different packing of the units.
     if context.name != "h264" or len(extra) < 7 or extra[0] != 1:
         raise NotPlain
     context.thread_count = 1
-    # Where a stream does not say how far its frames are reordered, the decoder would guess, and
-    # drop frames until it knows; a strict one takes the most that is possible.
+    # If a stream does not say how far its frames are reordered, the decoder guesses, and
+    # drops frames until it knows; a strict decoder assumes the maximum.
     context.options = {"err_detect": "explode", "strict": "strict"}
     return stream
 
 
 @functools.cache
 def picture_kind(headers: bytes) -> Kind:
-    """Return what the headers of its NAL units say of a picture.
+    """Return what the headers of a picture's NAL units say about it.
 
     Raises:
-        NotPlain: it is not made of whole slices.
+        NotPlain: it does not consist of complete slices.
     """
     kinds = {header & 31 for header in headers}
     if kinds & PARTITIONS or not kinds & {SLICE, IDR_SLICE}:
@@ -159,7 +159,7 @@ def nal_headers(data: bytes, length_bytes: int) -> bytes:
         NotPlain: the lengths do not add up.
     """
     end = len(data)
-    # Nearly every packet is one unit.
+    # Nearly every packet holds one unit.
     if length_bytes + int.from_bytes(data[:length_bytes], "big") == end > length_bytes:
         return data[length_bytes : length_bytes + 1]
     headers, position = bytearray(), 0
@@ -182,7 +182,7 @@ def _decoded(stream: Any, coded: Coded, wanted: set[int], is_tagged: bool) -> "d
     for group in needed(coded, wanted):
         for packet in (*group, None):
             for picture in context.decode(packet):
-                # What is damaged may be what others refer to.
+                # Other pictures may refer to the damaged one.
                 if picture.is_corrupt:
                     raise NotPlain
                 if picture.pts in wanted:

@@ -1,10 +1,10 @@
-"""The tensor store: each clip decoded once, its uint8 crops kept for every batch size and night.
+"""The tensor store: each clip is decoded once; its uint8 crops serve every batch size and night.
 
 ``<root>/<key>/`` holds ``about.json`` (what the key is made of), shards of equal records, one for
-each clip in the order of the sorted ids, and ``journal.jsonl``, a line for each clip that is done:
+each clip in the order of the sorted ids, and ``journal.jsonl``, one line for each finished clip:
 its slot and the checksum of its record, or why it cannot be read. A record counts once its line is
-written, which comes after its bytes: a kill at any moment loses the clips in flight and no more. A
-record that does not fit its checksum is decoded again. Normalisation happens on read.
+written, after its bytes: a kill at any moment loses only the clips in flight. A
+record that does not match its checksum is decoded again. Normalisation happens on read.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ FORMAT = 1
 SHARD_BYTES = 256 << 20
 JOURNAL = "journal.jsonl"
 DECODERS = ("av", "decord", "opencv-contrib-python-headless", "numpy")
-# What decides about a byte of a crop; how it is normalised does not.
+# What determines the bytes of a crop; normalisation comes later.
 CROP_FIELDS = (
     *("sampling", "frame_count", "frame_interval", "short_side", "crop_size", "crop_count"),
     *("source", "rawframe_short_side"),
@@ -41,17 +41,17 @@ CROP_FIELDS = (
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where the record of one clip is."""
+    """The place of one clip's record."""
 
     path: Path
     offset: int
     shape: tuple[int, ...]
 
     def write(self, crops: Crops) -> str:
-        """Write a record and return its checksum; nothing counts before the journal says so.
+        """Write a record and return its checksum; the record counts only once the journal says so.
 
         Raises:
-            ArtifactError: the disk does not take it.
+            ArtifactError: the disk cannot take it.
         """
         data = np.ascontiguousarray(crops).data.cast("B")
         try:
@@ -67,18 +67,18 @@ class Place:
         return checksum(crops)
 
     def read(self) -> Crops:
-        """Map a record into memory, for as long as the array lives.
+        """Map a record into memory, for the lifetime of the array.
 
         Raises:
-            OSError: there is no such file.
-            ValueError: it is cut.
+            OSError: the file does not exist.
+            ValueError: the file is truncated.
         """
         return np.memmap(self.path, np.uint8, "r", self.offset, self.shape)
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A line of the journal: a checksum, or the reason why there is none."""
+    """A journal line: a checksum, or the reason why there is none."""
 
     slot: int
     checksum: str = ""
@@ -101,10 +101,10 @@ class CropStore:
 
     @contextlib.contextmanager
     def filling(self) -> Iterator[bool]:
-        """Hold the right to write, if it is free, and say whether it was.
+        """Hold the write lock if it is free; yield whether it was.
 
         Raises:
-            OSError: nothing can be written here.
+            OSError: the folder is not writable.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with try_hold(self.folder / "lock") as is_mine:
@@ -113,24 +113,24 @@ class CropStore:
             yield is_mine
 
     def place(self, clip: Clip) -> Place:
-        """Return where the record of a clip is or will be."""
+        """Return the place of a clip's record, written or not."""
         shape = record_shape(self.protocol)
         per_shard = max(1, SHARD_BYTES // math.prod(shape))
         shard, index = divmod(self._slots[clip.id], per_shard)
         return Place(self.folder / f"shard-{shard:05d}.u8", index * math.prod(shape), shape)
 
     def entry(self, clip: Clip) -> Entry | None:
-        """Return what the journal says of a clip; None when it is not done."""
+        """Return the journal's line for a clip; None if the clip is not done."""
         slot = self._slots[clip.id]
         if slot not in self._entries:
             self.refresh()
         return self._entries.get(slot)
 
     def commit(self, clip: Clip, checksum: str, unreadable: str = "") -> None:
-        """Let the record of a clip count, or note why there is none.
+        """Enter a clip into the journal: its record counts, or why there is none.
 
         Raises:
-            ArtifactError: the disk does not take it.
+            ArtifactError: the disk cannot take it.
         """
         entry = Entry(self._slots[clip.id], checksum, unreadable)
         line = json.dumps({k: v for k, v in dataclasses.asdict(entry).items() if v != ""}) + "\n"
@@ -142,7 +142,7 @@ class CropStore:
             raise ArtifactError(_advice(self.folder, error.strerror)) from error
 
     def read(self, clip: Clip) -> Crops | None:
-        """Return the crops of a clip; None when they are not there, or not as they were written."""
+        """Return the crops of a clip; None if they are missing or not as written."""
         entry = self.entry(clip)
         if entry is None or not entry.checksum:
             return None
@@ -153,7 +153,7 @@ class CropStore:
         return None
 
     def refresh(self) -> None:
-        """Read what was added to the journal since; a line that is not whole is not there yet."""
+        """Read the lines added to the journal since; an incomplete last line waits."""
         with self._guard, contextlib.suppress(FileNotFoundError):
             with (self.folder / JOURNAL).open("rb") as file:
                 file.seek(self._position)
@@ -165,11 +165,11 @@ class CropStore:
                 self._entries[entry.slot] = entry
 
     def nbytes(self) -> int:
-        """Return the bytes on disk."""
+        """Return the size on disk in bytes."""
         return sum(path.stat().st_blocks * 512 for path in self.folder.iterdir())
 
     def _prepare(self) -> None:
-        """Cut the line that a killed writer left half written, and say what is kept here."""
+        """Cut the half-written line of a killed writer, and write ``about.json``."""
         path = self.folder / JOURNAL
         with path.open("ab+") as file:
             file.seek(0)
@@ -188,13 +188,13 @@ def record_shape(protocol: InputProtocol) -> tuple[int, ...]:
 
 
 def about(protocol: InputProtocol, clip_set: ClipSet) -> Mapping[str, object]:
-    """Return everything that decides about the bytes of a store."""
+    """Return everything that determines the bytes of a store."""
     fields = dataclasses.asdict(protocol)
     modules = (sampling, skipping, transforms, video)
     return {
         "format": FORMAT,
         "clips": clip_set.digest,
-        # A part of a set may go by the digest of the whole; its records lie elsewhere.
+        # A subset may carry the digest of the whole set, but its records lie elsewhere.
         "ids": digest_from_json(sorted(clip.id for clip in clip_set.clips)),
         "protocol": {name: fields[name] for name in CROP_FIELDS},
         "decoders": {package: importlib.metadata.version(package) for package in DECODERS},
@@ -205,12 +205,12 @@ def about(protocol: InputProtocol, clip_set: ClipSet) -> Mapping[str, object]:
 
 
 def checksum(crops: Crops) -> str:
-    """Return a checksum of the bytes of a record."""
+    """Return the checksum of a record's bytes."""
     return f"{zlib.crc32(np.ascontiguousarray(crops).data):08x}"
 
 
 def _advice(path: Path, reason: str | None) -> str:
     return (
-        f"cannot write decoded clips to {path}: {reason}; make room, or name another cache as "
+        f"cannot write decoded clips to {path}: {reason}; make room, or set another cache as "
         "cache_dir in site.toml; what was decoded is kept"
     )

@@ -1,4 +1,4 @@
-"""The tensor stores of this machine, to be listed and removed."""
+"""List and remove the tensor stores of this machine."""
 
 import dataclasses
 import json
@@ -13,7 +13,7 @@ from harness.host.locks import try_hold
 
 @dataclasses.dataclass(frozen=True)
 class KeptStore:
-    """One store: its folder, its clip set, the clips that are done and the bytes on disk."""
+    """One store: its folder, its clip set, the number of finished clips and the bytes on disk."""
 
     folder: Path
     clips: str
@@ -21,7 +21,7 @@ class KeptStore:
     nbytes: int
 
     def remove(self) -> None:
-        """Remove the store, unless a process fills it.
+        """Remove the store, unless a process is filling it.
 
         Raises:
             ArtifactError: it is in use, or cannot be removed.
@@ -29,7 +29,7 @@ class KeptStore:
         try:
             with try_hold(self.folder / "lock") as is_free:
                 if not is_free:
-                    raise ArtifactError(f"{self.folder} is being filled; remove it afterwards")
+                    raise ArtifactError(f"{self.folder} is being filled; remove it later")
                 shutil.rmtree(self.folder)
         except OSError as error:
             raise ArtifactError(f"cannot remove {self.folder}: {error.strerror}") from error
@@ -40,7 +40,7 @@ def kept_stores(root: Path) -> Iterator[KeptStore]:
     for about in sorted(root.glob("*/about.json")):
         folder = about.parent
         journal = folder / JOURNAL
-        # A clip that could not be read has a line for each time that it was tried.
+        # A clip that could not be read has one line per attempt.
         lines = journal.read_bytes().split(b"\n")[:-1] if journal.exists() else []
         done = len({json.loads(line)["slot"] for line in lines})
         nbytes = sum(path.stat().st_blocks * 512 for path in folder.iterdir())

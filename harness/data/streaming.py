@@ -1,8 +1,8 @@
 """Clips in, samples out, through the tensor store: worker processes decode ahead of the device.
 
-What is in the store is read; what is not is decoded by worker processes, which write their records
-into the store themselves, so that no tensor is pickled. One process fills a store at a time; others
-follow it clip by clip, and take over when it ends. At most a few clips are in flight.
+Clips in the store are read; the others are decoded by worker processes, which write their records
+into the store themselves, so no tensor is pickled. One process fills a store at a time; others
+follow it clip by clip and take over when it ends. At most a few clips are in flight.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ POLL_S = 0.05
 LOADERS = 2
 
 Item = Sample | Unreadable
-# Of a decoded clip: its checksum, or why there is none.
+# The result for a decoded clip: its checksum, or why there is none.
 Outcome = tuple[str, str]
 
 
@@ -40,18 +40,18 @@ def stored_samples(
     batch: int = 1,
     stopped: threading.Event | None = None,
 ) -> Generator[Item, None, None]:
-    """Yield one item for every clip, in their order.
+    """Yield one item per clip, in order.
 
     The tensors of a batch are the rows of one array, so that ``feed_from_samples`` need not copy.
 
     Args:
-        store: of the clip set that the clips are from.
-        clips: what is wanted, in order.
-        workers: processes that decode; by default one for each processor. With 0 the threads of
-            this process decode, which is quicker for a few clips: no process has to start.
-        batch: clips that the device takes at once. As many are made ready beside those that the
-            workers are at, so that it need not wait while its next batch is decoded.
-        stopped: once it is set, from any thread, the items end.
+        store: store of the clip set that the clips belong to.
+        clips: the clips wanted, in order.
+        workers: number of decoding processes; by default one per processor. With 0, threads of
+            this process decode, which is quicker for a few clips: no process must start.
+        batch: clips that the device takes at once. As many are prepared beyond those that the
+            workers decode, so that the device need not wait for its next batch.
+        stopped: setting it, from any thread, ends the items.
 
     Raises:
         DecodeError: a worker process died.
@@ -72,7 +72,7 @@ def stored_samples(
             if loader.stopped.is_set():
                 return
             with _explained(pending):
-                # Who follows another process decodes nothing, until that one is gone.
+                # A process that follows another decodes nothing until that one is gone.
                 is_ours = decode.workers > 0 and loader.is_writer and _is_missing(store, clip)
                 outcome = decode.submit(clip) if is_ours else None
                 pending.append((clip, pool.submit(loader.load, clip, row, outcome)))
@@ -100,14 +100,14 @@ def _explained(pending: Iterable[tuple[Clip, object]]) -> Iterator[None]:
     except BrokenProcessPool as error:
         names = ", ".join(clip.id for clip, _ in pending)
         raise DecodeError(
-            "a process that decodes clips died, most likely killed for want of memory or by a clip "
-            f"that the decoder cannot take; in flight were {names}; what was decoded is kept, so "
+            "a decoding process died, most likely from lack of memory or because of a clip "
+            f"that crashes the decoder; in flight were {names}; what was decoded is kept, so "
             "run again, with fewer workers or without the clip"
         ) from error
 
 
 def _is_missing(store: CropStore, clip: Clip) -> bool:
-    """Whether a clip is to be decoded: it never was, or could not be read the last time."""
+    """Whether to decode a clip: it never was, or could not be read the last time."""
     entry = store.entry(clip)
     return entry is None or not entry.checksum
 
@@ -116,14 +116,14 @@ def _may_fill(store: CropStore, held: contextlib.ExitStack) -> bool:
     try:
         return held.enter_context(store.filling())
     except OSError as error:
-        # What is there serves on a read-only disk too.
+        # Existing records also serve from a read-only disk.
         _LOG.warning("decoded clips are not kept: %s", error)
         store.is_writable = False
         return False
 
 
 class _Decoder:
-    """Processes that decode clips into the store; they start with the first clip that is missing."""
+    """Processes that decode clips into the store; they start at the first missing clip."""
 
     def __init__(self, store: CropStore, workers: int) -> None:
         self.workers = workers
@@ -131,20 +131,20 @@ class _Decoder:
         self._pool: ProcessPoolExecutor | None = None
 
     def submit(self, clip: Clip) -> Future[Outcome]:
-        """Let a process decode a clip."""
+        """Have a process decode a clip."""
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self.workers, context, initializer=_start_worker)
         return self._pool.submit(decode_into, self._store.place(clip), clip, self._store.protocol)
 
     def close(self) -> None:
-        """End the processes, after the clips that they are at."""
+        """End the processes once they finish their current clips."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
 
 class _Loader:
-    """Takes clips from the store, in threads, waiting for whoever decodes them."""
+    """Takes clips from the store, in threads, waiting until they are decoded."""
 
     def __init__(
         self, store: CropStore, held: contextlib.ExitStack, stopped: threading.Event
@@ -180,7 +180,7 @@ class _Loader:
         return Unreadable(clip.id, "the stream was closed")
 
     def _may_decode(self) -> bool:
-        """Whether nobody else will: the store is ours, or became so, or cannot be written."""
+        """Whether no other process will: the store is ours, became ours, or cannot be written."""
         with self._guard:
             if not self.is_writer and self._store.is_writable:
                 self.is_writer = _may_fill(self._store, self._held)
@@ -211,5 +211,5 @@ def _start_worker() -> None:
     # Ctrl-C reaches the whole process group: the parent ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     follow_parent()
-    # One processor for each worker.
+    # One processor per worker.
     cv2.setNumThreads(1)

@@ -1,6 +1,6 @@
-"""The frames that a model saw of the clips on which a device and PyTorch disagree, for the report.
+"""The frames that a model saw of clips on which a device and PyTorch disagree, for the report.
 
-They are taken when accuracy is checked, where the clips are; the report is made anywhere.
+The accuracy check takes them, on the machine that has the clips; the report is made anywhere.
 """
 
 import base64
@@ -27,12 +27,12 @@ def raw_strips(
     protocol: InputProtocol,
     both: tuple[Predictions, Predictions],
 ) -> dict[str, tuple[bytes, str]]:
-    """Return the raw file ``strips`` of an accuracy check; none where no clip has flipped.
+    """Return the raw file ``strips`` of an accuracy check; empty if no clip flipped.
 
     Args:
         paired: the comparison with PyTorch.
-        clip_set: that was compared.
-        protocol: by which the model sees its clips.
+        clip_set: the clip set that was compared.
+        protocol: how the model sees its clips.
         both: predictions of the device and of PyTorch.
     """
     if paired is None or not paired.flips:

@@ -1,6 +1,6 @@
 """From decoded frames to the tensor of one sample: resize, crop, normalise, lay out.
 
-The work is split where a tensor store can stand: ``crops_from_frames`` gives the uint8 crops worth
+The work is split where a tensor store fits in: ``crops_from_frames`` gives the uint8 crops worth
 keeping, ``tensor_from_crops`` the float32 tensor that a model reads. Every step computes what
 mmaction2's pipeline computes, to the last bit.
 """
@@ -27,13 +27,13 @@ def jpeg_round_trip(frame: Frame, short_side: int) -> Frame:
 
     Args:
         frame: RGB, height by width by 3.
-        short_side: of the file; 0 keeps the size of the video.
+        short_side: short side of the file; 0 keeps the video's size.
     """
     return frame_from_jpeg(np.frombuffer(jpeg_from_frame(frame, short_side), np.uint8))
 
 
 def jpeg_from_frame(frame: Frame, short_side: int) -> bytes:
-    """Return the JPEG file that the guide's extraction writes of an RGB frame."""
+    """Return the JPEG file that the guide's extraction writes for an RGB frame."""
     import cv2
 
     if short_side:
@@ -46,13 +46,13 @@ def frame_from_jpeg(data: npt.NDArray[np.uint8]) -> Frame:
     """Return the RGB frame that a JPEG file holds.
 
     Raises:
-        ValueError: it is not a picture.
+        ValueError: it is not an image.
     """
     import cv2
 
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if decoded is None:
-        raise ValueError("not a picture")
+        raise ValueError("not an image")
     return _as_frame(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
 
 
@@ -76,13 +76,13 @@ def crops_from_frames(frames: Sequence[Frame], protocol: InputProtocol) -> Crops
 
 
 def batch_rows(protocol: InputProtocol, batch: int) -> Iterator[Row]:
-    """Yield places for the tensors of samples, without end; those of a batch lie side by side.
+    """Yield places for sample tensors endlessly; those of a batch are adjacent in memory.
 
     Raises:
-        InputError: a batch has no place.
+        InputError: the batch size is below 1.
     """
     if batch < 1:
-        raise InputError(f"a batch of {batch} has no place for a sample; give 1 or more")
+        raise InputError(f"a batch cannot have {batch} samples; give 1 or more")
     side, crops = protocol.crop_size, protocol.crop_count
     is_joined = protocol.layout == "TCHW"
     outer = (crops * protocol.frame_count, 3) if is_joined else (crops, 3, protocol.frame_count)
@@ -95,12 +95,12 @@ def tensor_from_crops(crops: Crops, protocol: InputProtocol, place: Tensor | Non
     """Return the normalised float32 tensor of one sample, in the layout of the protocol.
 
     ``TCHW`` joins the frames of all crops; ``MCTHW`` keeps the crops apart. It is written to
-    ``place`` where one is given.
+    ``place`` if one is given.
     """
     import cv2
 
-    # For every byte these are the bits that mmcv.imnormalize gets by multiplying with the inverse in
-    # float64 and rounding to float32.
+    # Every byte value gives the same bits as in mmcv.imnormalize, which multiplies by the inverse in
+    # float64 and rounds to float32.
     mean, std = np.array([protocol.mean, protocol.std], np.float32)
     crop_count, frame_count, height, width = crops.shape[:4]
     is_joined = protocol.layout == "TCHW"
@@ -110,7 +110,7 @@ def tensor_from_crops(crops: Crops, protocol: InputProtocol, place: Tensor | Non
     for crop, frame in np.ndindex(crop_count, frame_count):
         for channel, pixels in enumerate(cv2.split(crops[crop, frame])):
             at = (crop, frame, channel) if is_joined else (crop, channel, frame)
-            # Plane by plane, each step in place: it stays in the processor's cache.
+            # Plane by plane, each step in place: the data stays in the processor's cache.
             plane = tensor[at]
             np.copyto(plane, pixels)
             np.subtract(plane, mean[channel], out=plane)
@@ -120,7 +120,7 @@ def tensor_from_crops(crops: Crops, protocol: InputProtocol, place: Tensor | Non
 
 def _short_side_size(frame: Frame, short_side: int) -> tuple[int, int]:
     height, width = frame.shape[:2]
-    # mmcv.rescale_size: rounds half up, and the short side too.
+    # mmcv.rescale_size: rounds half up, the short side too.
     factor = short_side / min(height, width)
     return int(width * factor + 0.5), int(height * factor + 0.5)
 
@@ -156,6 +156,6 @@ def _crop_corners(size: tuple[int, int], protocol: InputProtocol) -> list[tuple[
         )
     if protocol.crop_count == 1:
         return [((width - side) // 2, (height - side) // 2)]
-    # mmaction2's ThreeCrop: start, end, middle; with an odd slack the end stops a pixel short.
+    # mmaction2's ThreeCrop: start, end, middle; if the slack is odd, the end stops a pixel short.
     x_step, y_step = (width - side) // 2, (height - side) // 2
     return [(0, 0), (2 * x_step, 2 * y_step), (x_step, y_step)]

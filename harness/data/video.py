@@ -1,8 +1,8 @@
-"""Video files in, RGB frames out, as mmaction2 has them.
+"""Video files in, RGB frames out, the same as mmaction2's.
 
 ``decode_frames`` gives what DecordInit and DecordDecode give, ``decode_as_extracted`` what OpenCV
 reads in ``build_rawframes.py``: the two differ where a file names its colour matrix. Plain H.264
-takes a quicker way to the same frames; everything else goes through decord or OpenCV itself.
+takes a faster path to the same frames; everything else goes through decord or OpenCV itself.
 """
 
 import contextlib
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from harness.data.transforms import Frame
 
 Choose = Callable[[int], Sequence[int]]
-ADVICE = "fetch or encode the clip again, or take it off the list"
-# The times, source files and lines of a failed check.
+ADVICE = "fetch or encode the clip again, or remove it from the list"
+# The time, source file and line of a failed check.
 DECORD_PREFIX = re.compile(r"^(\[[\d:]+\] \S+:\d+: )+")
 
 
@@ -30,14 +30,14 @@ def decode_frames(path: Path, choose: Choose) -> "list[Frame]":
 
     Args:
         path: the video file.
-        choose: from the number of frames of the video to the indices wanted, in order; an index
-            may come more than once.
+        choose: takes the number of frames and returns the wanted indices, in order; an index
+            may occur more than once.
 
     Returns:
-        RGB frames, height by width by 3, turned upright when the file says how.
+        RGB frames, height by width by 3, turned upright if the file says how.
 
     Raises:
-        ClipError: the file is missing, empty, truncated or not a video; names the file.
+        ClipError: the file is missing, empty, truncated or not a video; the message names it.
     """
     with _named(path):
         data = _content(path)
@@ -64,7 +64,7 @@ def iterate_frames(path: Path) -> "Iterator[Frame]":
     """Yield all frames of a video as OpenCV reads them.
 
     Raises:
-        ClipError: the file cannot be read, or not to its end.
+        ClipError: the file cannot be read to its end.
     """
     import cv2
 
@@ -79,13 +79,13 @@ def iterate_frames(path: Path) -> "Iterator[Frame]":
             capture.release()
     if count != expected:
         raise ClipError(
-            f"cannot read clip {path}: OpenCV reads {count} of its {expected} frames; {ADVICE}"
+            f"cannot read clip {path}: OpenCV reads only {count} of its {expected} frames; {ADVICE}"
         )
 
 
 @contextlib.contextmanager
 def _named_in_utf8(path: Path) -> Iterator[str]:
-    """Give a file another name where its own is not UTF-8: OpenCV's reader would crash on that."""
+    """Give a file another name if its own is not UTF-8, which would crash OpenCV's reader."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -96,15 +96,15 @@ def _named_in_utf8(path: Path) -> Iterator[str]:
 
 
 def count_frames(path: Path, is_shown: bool = False) -> int:
-    """Return the number of frames of a video by its packets; nothing is decoded.
+    """Count the frames of a video from its packets, without decoding.
 
     Args:
         path: the video file.
-        is_shown: whether frames that an edit list hides are left out. OpenCV does so, decord and
+        is_shown: whether to leave out frames that an edit list hides. OpenCV does so; decord and
             mmaction2's pipeline on videos do not.
 
     Raises:
-        ClipError: the file is missing, empty, truncated or not a video; names the file.
+        ClipError: the file is missing, empty, truncated or not a video; the message names it.
     """
     import av
 
@@ -123,7 +123,7 @@ def count_frames(path: Path, is_shown: bool = False) -> int:
 
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Say which clip it was that cannot be read."""
+    """Name the clip that cannot be read."""
     import av
     import decord
 
@@ -150,7 +150,7 @@ def _content(path: Path) -> bytes:
 
 
 def _require_video(data: bytes) -> None:
-    # decord prints what it cannot open, byte for byte, on the terminal: look before it does.
+    # decord dumps a file that it cannot open onto the terminal, byte for byte: check first.
     import av
 
     try:
@@ -167,9 +167,9 @@ def _decoded_by_decord(data: bytes, choose: Choose) -> "list[Frame]":
 
     _require_video(data)
 
-    # FFmpeg would print each damaged macroblock; what matters comes back as an error.
+    # FFmpeg would report each damaged macroblock; what matters comes back as an error.
     decord.logging.set_level(decord.logging.QUIET)
-    # More threads, or a path instead of a stream, would not be mmaction2's reader.
+    # mmaction2 reads a stream, with one thread; a path or more threads would be a different reader.
     reader = decord.VideoReader(io.BytesIO(data), num_threads=1)
     return list(reader.get_batch(choose(len(reader))).asnumpy())
 

@@ -1,5 +1,5 @@
-"""Where models run: one file a device, found by its name.
+"""The devices that models run on: one file per device, found by its file name.
 
-Each file defines SPEC, which is known without the device's software, and ``device()``, which
+Each file defines SPEC, which works without the device's software, and ``device()``, which
 imports that software.
 """

@@ -1,10 +1,10 @@
-"""The host's processor, by ONNX Runtime: the default, on which everything works."""
+"""The host's processor, through ONNX Runtime: the default, on which everything works."""
 
 from harness.device import Device, DeviceSpec
 
 SPEC = DeviceSpec(
     name="cpu",
-    description="this host's CPU, by ONNX Runtime",
+    description="this host's CPU, through ONNX Runtime",
     runtime="ONNX Runtime",
     version_fact="onnxruntime",
     precision="fp32",

@@ -1,10 +1,10 @@
-"""An NVIDIA GPU, by ONNX Runtime's CUDA provider: the T4 column of the guides."""
+"""An NVIDIA GPU, through ONNX Runtime's CUDA provider: the T4 column of the guides."""
 
 from harness.device import Device, DeviceSpec
 
 SPEC = DeviceSpec(
     name="cuda",
-    description="an NVIDIA GPU, by ONNX Runtime's CUDA provider",
+    description="an NVIDIA GPU, through ONNX Runtime's CUDA provider",
     runtime="ONNX Runtime",
     version_fact="onnxruntime",
     precision="fp32",

@@ -1,1 +1,1 @@
-"""What is accepted: one file a model, each defining SPEC, found by file name."""
+"""The models to accept: one file per model, each defining SPEC and found by its file name."""

@@ -1,4 +1,4 @@
-"""The Nonlocal architecture, narrow and 64 x 64, trained on motion8 and shipped."""
+"""The Nonlocal architecture, narrow and 64 x 64, shipped with weights trained on motion8."""
 
 import dataclasses
 

@@ -1,1 +1,1 @@
-"""A session and samples to predictions: runs, journals, chips, shards, the PyTorch reference."""
+"""Sessions and samples to predictions: runs, journals, chips, shards, the PyTorch reference."""

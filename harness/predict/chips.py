@@ -1,4 +1,4 @@
-"""The clips of a cell over every free chip: a process a chip, shards by clip id, merged once."""
+"""Spread the clips of a cell over every free chip: a process per chip, shards by clip id, one merge."""
 
 import contextlib
 import dataclasses
@@ -19,7 +19,7 @@ from harness.predict.shards import merged, shard_of_clips
 from harness.spec import Cell, DeviceModel
 
 Shard = tuple[int, int]
-# The predictions of a shard, and what was noted about the chip.
+# The predictions of a shard, and the notes about its chip.
 Part = tuple[Predictions, tuple[str, ...]]
 
 
@@ -28,7 +28,7 @@ def chip_predictions(
 ) -> Part:
     """Run clips of a cell on every chip that is free; see ``plan_from_bench``.
 
-    There are as many shards as chips, free or not: the rerun of a killed run finds what that did,
+    There are as many shards as chips, free or not, so the rerun of a killed run finds its results,
     whichever chips are free by then.
 
     Returns:
@@ -76,7 +76,7 @@ def predict_shard(
 
 @contextlib.contextmanager
 def _watched(device: Device, notes: list[str]) -> Iterator[None]:
-    """Note the state of a chip before and after the block."""
+    """Record the state of a chip before and after the block."""
     notes += _look(device, "before")
     yield
     try:
@@ -98,7 +98,7 @@ class _StoppedError(Exception):
 
 @dataclasses.dataclass
 class _Crew:
-    """A thread and a process for each chip; they take shard after shard until none is left."""
+    """One thread and one process per chip; they take shard after shard until none is left."""
 
     plan: Plan
     model: DeviceModel
@@ -117,7 +117,7 @@ class _Crew:
         decoded = self._decoding()
         with contextlib.closing(decoded), ThreadPoolExecutor(len(chips)) as pool:
             try:
-                # Wait for the first clip: this process fills the store for all chips.
+                # Wait for the first clip: by then this process fills the store for all chips.
                 next(decoded, None)
                 futures = [pool.submit(self._on_chip, *chip) for chip in chips.items()]
                 for _ in decoded:
@@ -158,14 +158,14 @@ class _Crew:
 
 
 def _of_chip(unit_id: str, error: HarnessError) -> HarnessError:
-    """Name the chip: it has to be looked at, not the model."""
+    """Name the chip: the chip needs attention, not the model."""
     if isinstance(error, InvalidMeasurement):
         return InvalidMeasurement(f"on {unit_id}: {error}")
     return RunError(f"on {unit_id}: {error}; the other chips were stopped, and a rerun continues")
 
 
 def _gathered(futures: Sequence[Future[list[Part]]]) -> list[Part]:
-    """Return the parts of all chips; of several failures, the first that did not come from another chip's."""
+    """Return the parts of all chips, or raise the first failure that no other chip caused."""
     errors = [error for error in (future.exception() for future in futures) if error is not None]
     for error in errors:
         if not isinstance(error, _StoppedError):

@@ -1,4 +1,4 @@
-"""The predictions of a device for a clip set, or a shard of it: through the store, resumable."""
+"""A device's predictions for a clip set or a shard of it: through the store, resumable."""
 
 import contextlib
 import dataclasses
@@ -20,14 +20,14 @@ from harness.spec import Cell, DeviceModel, ModelSpec
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What the predictions of a cell are made from; it can be sent to another process.
+    """The inputs for a cell's predictions; it can be sent to another process.
 
     Attributes:
-        clip_set: the whole set, by which decoded clips are stored.
-        wanted: the set, or the subset of it, that is predicted.
-        cache: folder of what is decoded and of the journals.
-        key: everything else that shapes the predictions.
-        smallest: probability below which the device cannot tell two apart.
+        clip_set: the whole set; decoded clips are stored under its name.
+        wanted: the set or subset to predict.
+        cache: folder of decoded clips and journals.
+        key: everything else that affects the predictions.
+        smallest: below this, the device cannot tell two probabilities apart.
     """
 
     cell: Cell
@@ -46,13 +46,13 @@ class Plan:
 def plan_from_bench(
     cell: Cell, bench: Workbench, wanted: ClipSet | None = None, whole: ClipSet | None = None
 ) -> Plan:
-    """Return what the predictions of ``cell`` are made from; its device model is built.
+    """Return the inputs for the predictions of ``cell``, whose device model gets built.
 
     Args:
-        cell: what is run.
-        bench: finds what it is made from.
+        cell: the cell to run.
+        bench: finds its model, clips and device.
         wanted: clips to predict; by default the whole set.
-        whole: the set that they are from; by default the data set of the model.
+        whole: the set that they belong to; by default the model's data set.
     """
     spec, clip_set = bench.model(cell.model), whole or bench.clip_set(cell.model)
     key = {
@@ -72,7 +72,7 @@ def shard_predictions(
     shard: tuple[int, int],
     progress: Callable[[int], None] = lambda done: None,
 ) -> Predictions:
-    """Run the clips of one shard of a plan; what a killed run did is kept.
+    """Run the clips of one shard of a plan; results of a killed run are kept.
 
     Raises:
         RunError: the device failed.
@@ -88,10 +88,10 @@ def shard_predictions(
 
 @contextlib.contextmanager
 def open_session(cell: Cell, bench: Workbench) -> Iterator[Session]:
-    """Open the device model of a cell, alone on its chip.
+    """Open the device model of a cell, with exclusive use of its chip.
 
     Raises:
-        DeviceError: the device is not there or does not work.
+        DeviceError: the device is absent or does not work.
         RunError: the model cannot be loaded.
     """
     model = bench.device_model(cell)
@@ -110,5 +110,5 @@ def session_on(device: Device, model: DeviceModel) -> Iterator[Session]:
 
 
 def smallest_of(cell: Cell, bench: Workbench) -> float:
-    """Return the smallest probability that the precision of a device can hold."""
+    """Return the smallest probability that a device's precision can represent."""
     return smallest_normal(bench.device(cell.device).spec.precision)

@@ -1,8 +1,8 @@
 """Float64 scores of the parity inputs that ship with the suite, found by digest.
 
-Float64 takes two thirds of the time that PyTorch spends on the parity inputs, and comes out the same
-to 1e-12 on every machine. Where the weights and the inputs are, bit for bit, those that the shipped
-scores were made from, the scores are taken from the file; anything else is computed.
+Float64 takes two thirds of PyTorch's time on the parity inputs, and its scores agree
+to 1e-12 on every machine. If the weights and the inputs are, bit for bit, those that the shipped
+scores were made from, the scores come from the file; otherwise they are computed.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from harness.host.site import FIXTURES
 if TYPE_CHECKING:
     import torch
 
-# The rounding of float32 is below 1e-6 of the scores of every shipped model. Wrong scores would
+# Float32 rounding stays below 1e-6 of the scores of every shipped model. Wrong scores would
 # otherwise widen the float64 rule of parity instead of failing it.
 MAX_RELATIVE_L2 = 1e-5
 
@@ -30,18 +30,18 @@ def shipped_scores(
     fp32: npt.NDArray[np.float64],
     folder: Path = FIXTURES / "references",
 ) -> npt.NDArray[np.float64] | None:
-    """Return the float64 scores [input x crop, class] of a model, or None where none fit.
+    """Return the shipped float64 scores [input x crop, class] of a model, or None if none match.
 
     Args:
-        name: of the model.
-        weights_digest: of its state, as ``digest_from_state`` gives it.
-        inputs_digest: of the parity inputs.
-        fp32: the scores in float32, from which the float64 ones differ by rounding alone.
+        name: name of the model.
+        weights_digest: digest of its state, from ``digest_from_state``.
+        inputs_digest: digest of the parity inputs.
+        fp32: the scores in float32, which differ from float64 only by rounding.
         folder: holds ``<name>.npz`` with the two digests and the scores.
     """
     path = folder / f"{name}.npz"
     try:
-        # NumPy leaves a file open that is no archive; this does not.
+        # NumPy leaves a file open if it is not an archive; this closes it.
         zipfile.ZipFile(path).close()
         with np.load(path) as arrays:
             digests = str(arrays["weights"]), str(arrays["inputs"])

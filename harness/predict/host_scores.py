@@ -1,4 +1,4 @@
-"""What an ONNX file says on the host: a link of the parity chain, computed once and kept by digest."""
+"""Scores of an ONNX file on the host: a link of the parity chain, computed once, kept by digest."""
 
 import dataclasses
 from pathlib import Path
@@ -26,9 +26,9 @@ def onnx_scores(
     """Return the scores [input x crop, class] of an ONNX file, which all devices and nights share.
 
     Args:
-        model: exported or simplified; it is run as it is, without optimisation, so that each edge
-            of the chain shows what its own stage did.
-        inputs: what it is run on.
+        model: exported or simplified; it runs without optimisation, so that each edge
+            of the chain shows the effect of its own stage.
+        inputs: the parity inputs to run.
         workshop: keeps the scores.
 
     Raises:

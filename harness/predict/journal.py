@@ -1,8 +1,8 @@
-"""Predictions that survive a kill: all but the last half second of them is on disk.
+"""Predictions that survive a kill: all but the last half second of them are on disk.
 
 A journal holds a record of fixed size for each clip: its slot among the sorted ids, a checksum and
-its scores. A half-written or damaged record is not there. A journal is of one device model on one
-clip set, and is removed once the predictions are whole: the next night measures again.
+its scores. A half-written or damaged record does not count. A journal belongs to one device model
+and one clip set, and is removed once the predictions are complete: the next night measures again.
 """
 
 import contextlib
@@ -25,12 +25,12 @@ from harness.measure.scores import FLOAT32_SMALLEST_NORMAL
 from harness.predict.run import Stream, readable_samples, scored_batches
 from harness.spec import ModelSpec, digest_from_json
 
-# What a device said yesterday is not resumed: it may not be the same device any more.
+# Yesterday's scores are not resumed: the device may have changed since.
 MAX_AGE_S = 86400.0
 
 
 class Journal:
-    """The scores of the clips that are done."""
+    """The scores of the finished clips."""
 
     def __init__(self, path: Path, spec: ModelSpec, clips: Sequence[Clip]) -> None:
         self.path = path
@@ -48,7 +48,7 @@ class Journal:
         }
 
     def append(self, clip_ids: Sequence[str], scores: npt.NDArray[np.float32]) -> None:
-        """Add some clips; they survive this process when this returns."""
+        """Add some clips; once this returns, they survive the death of this process."""
         rows = np.zeros(len(clip_ids), self._record)
         rows["slot"] = [self._slots[clip_id] for clip_id in clip_ids]
         rows["scores"] = scores
@@ -58,18 +58,18 @@ class Journal:
                 file.write(rows.tobytes())
         except OSError as error:
             raise RunError(
-                f"cannot keep predictions in {self.path}: {error.strerror}; make room, or name "
+                f"cannot keep predictions in {self.path}: {error.strerror}; make room, or set "
                 "another cache as cache_dir in site.toml; what was predicted is kept"
             ) from error
 
     def count(self) -> int:
-        """Return how many records there are, whole or damaged: quick, for a look from outside."""
+        """Return the number of records, complete or damaged: a quick look from outside."""
         with contextlib.suppress(OSError):  # its owner may remove it at any moment
             return self.path.stat().st_size // self._record.itemsize
         return 0
 
     def cut(self) -> None:
-        """Cut the record that a killed process left half written; drop what is too old."""
+        """Cut the half-written record of a killed process; drop records that are too old."""
         if not self.path.exists():
             return
         status = self.path.stat()
@@ -86,7 +86,7 @@ class Journal:
 
 
 def journal_path(folder: Path, key: Mapping[str, object], clips: Sequence[Clip]) -> Path:
-    """Return where the journal of what ``key`` describes is kept."""
+    """Return the path of the journal for ``key``."""
     ids = sorted(clip.id for clip in clips)
     return folder / f"{digest_from_json({**key, 'ids': ids})}.scores"
 
@@ -95,10 +95,10 @@ def journal_path(folder: Path, key: Mapping[str, object], clips: Sequence[Clip])
 def journal_at(
     folder: Path, key: Mapping[str, object], spec: ModelSpec, clips: Sequence[Clip]
 ) -> Iterator[Journal]:
-    """Return the journal of what ``key`` describes, removed when the block ends well.
+    """Yield the journal for ``key``; it is removed when the block succeeds.
 
-    Where the folder cannot be written, or another process is at the same predictions, it is a
-    passing one.
+    If the folder is not writable, or another process works on the same predictions, the journal is
+    temporary.
     """
     path = journal_path(folder, key, clips)
     with contextlib.ExitStack() as stack:
@@ -118,7 +118,7 @@ def journal_at(
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """The clips, what turns some of them into samples, and the journal that gets their scores.
+    """The clips, the function that turns them into samples, and the journal for their scores.
 
     ``stop`` makes the samples end early.
     """
@@ -137,10 +137,10 @@ def predict_resumed(
     progress: Counter = lambda done: None,
     smallest: float = FLOAT32_SMALLEST_NORMAL,
 ) -> Predictions:
-    """Run every clip that the journal does not have, and return the scores of all.
+    """Run every clip that the journal lacks, and return the scores of all.
 
     Raises:
-        RunError: the device failed, or its output is not the declared one.
+        RunError: the device failed, or its output is not as declared.
     """
     known = work.journal.scores().keys()
     left = [clip for clip in work.clips if clip.id not in known]
@@ -148,7 +148,7 @@ def predict_resumed(
     unreadable: dict[str, str] = {}
     with contextlib.closing(work.samples(left)) as items:
         samples = readable_samples(items, unreadable)
-        # Closed before the items are: a thread may be at them.
+        # The run closes before the items do: a thread may be using them.
         scored = scored_batches(stream, spec, batch, samples, smallest, work.stop)
         with contextlib.closing(scored) as batches:
             for names, scores in batches:

@@ -1,4 +1,4 @@
-"""The inputs that parity is shown on: real clips first, then seeded noise and constants."""
+"""The inputs of the parity check: real clips first, then seeded noise and constants."""
 
 import contextlib
 import dataclasses
@@ -14,14 +14,14 @@ from harness.measure.parity import InputCounts
 from harness.spec import ModelSpec
 
 SEED = 400
-# One in sixteen inputs is noise and one a constant; there is always one of each.
+# One in sixteen inputs is noise and one a constant; there is always at least one of each.
 SHARE = 16
 CONSTANTS = (0.0, 1.0, -1.0, 2.5)
 
 
 @dataclasses.dataclass(frozen=True)
 class ParityInputs:
-    """Single-sample tensors with their names; ``digest`` is of all their bytes."""
+    """Single-sample tensors with their names; ``digest`` covers all their bytes."""
 
     ids: tuple[str, ...]
     counts: InputCounts
@@ -35,11 +35,11 @@ def parity_inputs(
     """Prepare ``count`` inputs of a model.
 
     Args:
-        spec: its protocol and input shape.
-        clip_set: of which the first clips are taken; of another data set where the model's own is
-            not at hand, since any real clip shows parity.
+        spec: gives the protocol and the input shape.
+        clip_set: the source of the first clips; another data set will do if the model's own is
+            not at hand, because any real clip can show parity.
         count: at least 3.
-        source: turns clips into samples; by default each is decoded.
+        source: turns clips into samples; by default, each clip is decoded.
 
     Raises:
         ClipError: a clip cannot be read, or there are too few.
@@ -55,8 +55,8 @@ def parity_inputs(
             tensors[item.clip_id] = item.tensor
     if len(tensors) + noise_count + constant_count < count:
         raise ClipError(
-            f"parity of {spec.name} wants {count} inputs, clip set {clip_set.name} has only "
-            f"{len(clip_set.clips)} clips: give a larger one or lower parity_inputs of the tier"
+            f"parity of {spec.name} needs {count} inputs, but clip set {clip_set.name} has only "
+            f"{len(clip_set.clips)} clips: use a larger set or lower the tier's parity_inputs"
         )
     shape = tensors[clips[0].id].shape if clips else spec.input.shape
     generator = np.random.default_rng(SEED)

@@ -1,4 +1,4 @@
-"""What PyTorch says: the reference of parity and accuracy, computed once and kept by digest."""
+"""PyTorch's scores: the reference for parity and accuracy, computed once and kept by digest."""
 
 import dataclasses
 import functools
@@ -49,7 +49,7 @@ def torch_scores(
 ) -> TorchScores:
     """Run PyTorch on the parity inputs, one at a time, in both precisions.
 
-    The float64 scores that ship with the suite are used where they fit.
+    The float64 scores that ship with the suite are used if they match.
     """
     artifact = workshop.store.get_or_build(
         "torch-scores",
@@ -73,17 +73,17 @@ def torch_predictions(
     workshop: Workshop,
     whole: ClipSet | None = None,
 ) -> Predictions:
-    """Run PyTorch in float32 on a clip set; what a killed run did is kept.
+    """Run PyTorch in float32 on a clip set; results of a killed run are kept.
 
-    A clip that could not be read then and can be now is predicted now: a disk that was not there
-    one night must not spoil the reference of all others.
+    A clip that was unreadable then but is readable now gets predicted now: a disk that was missing
+    one night must not spoil the reference for every later night.
 
     Args:
         spec: the model.
-        weights: of the model.
-        clip_set: what it is run on.
+        weights: the model's weights.
+        clip_set: the clips to predict.
         workshop: keeps the predictions.
-        whole: the set that ``clip_set`` is part of, by which decoded clips are kept.
+        whole: the set that ``clip_set`` is part of, decoded clips are kept under its name.
     """
     whole = whole or clip_set
     preds = _kept_predictions(spec, weights, (clip_set, whole), workshop)
@@ -135,9 +135,9 @@ def write_torch_scores(
     *,
     is_recomputed: bool = False,
 ) -> dict[str, Any]:
-    """Compute the scores of both precisions; runs in a process of its own.
+    """Compute the scores of both precisions; runs in its own process.
 
-    Float64 is always computed where ``is_recomputed``, for the file that ships.
+    ``is_recomputed`` forces the computation of float64, to make the file that ships.
     """
     keep_freed_memory()
     model = torch_model.torch_model_from_spec(spec, checkpoint)
@@ -164,15 +164,15 @@ def write_torch_predictions(
     kept: tuple[Path, Mapping[str, object], ClipSet],
     target: Path,
 ) -> dict[str, Any]:
-    """Compute the predictions; runs in a process of its own.
+    """Compute the predictions; runs in its own process.
 
     Args:
         spec: the model.
         checkpoint: its weights.
-        clip_set: what it is run on.
-        kept: the cache with what is decoded and predicted so far, what shapes the predictions, and
-            the set by which decoded clips are kept.
-        target: gets the predictions.
+        clip_set: the clips to predict.
+        kept: the cache of decoded clips and predictions, the key of the predictions, and
+            the set under whose name decoded clips are kept.
+        target: file that receives the predictions.
     """
     keep_freed_memory()
     model = torch_model.torch_model_from_spec(spec, checkpoint)
@@ -204,7 +204,7 @@ def _inputs(spec: ModelSpec, weights: WeightsFile) -> dict[str, object]:
 
 
 def _decoding_inputs() -> dict[str, object]:
-    """Return what shapes the way from a clip to a tensor."""
+    """Return everything that affects the path from clip to tensor."""
     return {
         "versions": package_versions("av", "decord", "opencv-contrib-python-headless"),
         "code": code_digest(loading, rawframes, sampling, skipping, transforms, video),

@@ -1,4 +1,4 @@
-"""Session x samples -> Predictions: clips in, scores by clip id out, decode ahead of the device."""
+"""Session x samples -> Predictions: clips in, scores by clip id out, decoded ahead of the device."""
 
 import contextlib
 import itertools
@@ -22,15 +22,15 @@ from harness.spec import Feed, ModelSpec
 Stream = Callable[[Iterable[Feed]], Iterable[Feed]]
 Item = TypeVar("Item")
 
-# Scores of quick batches are taken together: code that Python runs every twenty milliseconds is slow,
-# as the model drives it out of the processor's caches. A crash loses at most this much work.
+# Scores of quick batches are processed together: Python code that runs every 20 ms is slow,
+# because the model evicts it from the processor's caches. A crash loses at most this much work.
 GROUP_S = 0.5
-# Batches prepared in one go: waking a thread for each one costs the device more time.
+# Batches prepared at once: waking a thread for each would cost the device more time.
 AHEAD = 2
 
 
 def stream_from_runner(run: Callable[[Feed], Feed]) -> Stream:
-    """Return what runs batch after batch through ``run``."""
+    """Return a stream that passes batch after batch to ``run``."""
     return lambda feeds: map(run, feeds)
 
 
@@ -44,18 +44,18 @@ def predict(
 ) -> Predictions:
     """Run every sample and return its scores.
 
-    The last batch is filled up with copies of its first sample, whose results are dropped.
+    The last batch is padded with copies of its first sample, whose results are dropped.
 
     Args:
-        stream: batches in, as many batches out in the same order.
+        stream: takes batches and gives as many outputs in the same order.
         spec: names the tensors.
-        batch: samples a query.
-        items: in any order; unreadable clips are kept by id and reason.
-        progress: called with the number of clips done.
-        smallest: lowest probability that its precision can hold; below it everything is the same.
+        batch: samples per query.
+        items: in any order; unreadable clips are recorded by id and reason.
+        progress: called with the number of finished clips.
+        smallest: lowest probability that the device's precision can represent.
 
     Raises:
-        RunError: the device failed, or its output is not the declared one.
+        RunError: the device failed, or its output is not as declared.
     """
     clip_ids: list[str] = []
     rows: list[npt.NDArray[Any]] = []
@@ -77,19 +77,19 @@ def scored_batches(
     smallest: float = FLOAT32_SMALLEST_NORMAL,
     stop: Callable[[], None] = lambda: None,
 ) -> Generator[tuple[list[str], npt.NDArray[Any]], None, None]:
-    """Yield the clip ids and scores of batches: of those that come within ``GROUP_S`` together.
+    """Yield clip ids and scores of batches, grouping those that arrive within ``GROUP_S``.
 
-    A thread takes the samples. When the run ends early, ``stop`` makes them end, so that the run
-    does not wait for the clip in work.
+    A thread reads the samples. When the run ends early, ``stop`` ends them, so that the run
+    does not wait for the clip in progress.
 
     Raises:
-        RunError: the device failed, or its output is not the declared one.
+        RunError: the device failed, or its output is not as declared.
     """
     with contextlib.closing(_ahead(_batches(spec, batch, samples), stop)) as prepared:
         for group in _groups(_answers(stream, spec, batch, prepared)):
             clip_ids = [clip_id for names, _ in group for clip_id in names]
             outputs = np.concatenate([output for _, output in group])
-            # Only the last batch of all is ever filled up.
+            # Only the very last batch is ever padded.
             rows = outputs.reshape(-1, spec.crop_count, spec.class_count)[: len(clip_ids)]
             yield clip_ids, scores_from_output(rows, spec.softmax_in_graph, smallest)
 
@@ -97,7 +97,7 @@ def scored_batches(
 def _answers(
     stream: Stream, spec: ModelSpec, batch: int, prepared: Iterable[tuple[list[str], Feed]]
 ) -> Iterator[tuple[list[str], npt.NDArray[Any]]]:
-    """Give the device batch after batch; yield the clip ids and the output of each."""
+    """Pass batch after batch to the device; yield the clip ids and the output of each."""
     sent: deque[list[str]] = deque()
     done = 0
 
@@ -110,21 +110,21 @@ def _answers(
     for output in stream(given):
         if not sent:
             raise RunError(
-                "the device gave more answers than it got batches: their clips are unknown"
+                "the device gave more answers than it got batches, so their clips are unknown"
             )
         names = sent.popleft()
         yield names, declared_output(spec, batch, output)
         done += len(names)
     if sent:
-        raise RunError(f"the device left {len(sent)} of its batches without an answer")
+        raise RunError(f"the device did not answer {len(sent)} of its batches")
     if next(given, None) is not None:
         raise RunError(f"the device stopped after {done} clips and did not run the others")
 
 
 def _groups(items: Iterator[Item]) -> Iterator[list[Item]]:
-    """Yield the items of ``GROUP_S`` together, and those before an error ahead of it.
+    """Yield the items of each ``GROUP_S`` together; before an error, those that precede it.
 
-    The first is yielded at once, so that a person sees that it works.
+    The first is yielded immediately, so that a person sees progress.
     """
     group: list[Item] = []
     due_s = time.monotonic()
@@ -152,7 +152,7 @@ def _batches(
 
 
 def _ahead(items: Iterator[Item], stop: Callable[[], None]) -> Generator[Item, None, None]:
-    """Prepare the next ``AHEAD`` items in a thread while the device is at those before them."""
+    """Prepare the next ``AHEAD`` items in a thread while the device runs the previous ones."""
     # Plain queues: a future for each item costs three times as much.
     asked: SimpleQueue[bool] = SimpleQueue()
     ready: SimpleQueue[Item | None] = SimpleQueue()
@@ -166,7 +166,7 @@ def _ahead(items: Iterator[Item], stop: Callable[[], None]) -> Generator[Item, N
         try:
             asked.put(True)
             preparing = pool.submit(prepare)
-            # However it ends, it must not be waited for.
+            # However the thread ends, nothing may wait for it.
             preparing.add_done_callback(lambda _: ready.put(None))
             for taken in itertools.count(1):
                 item = ready.get()
@@ -195,7 +195,7 @@ def run_tensors(
     """Run single-sample tensors and return their scores [sample x crop, class] in float64.
 
     Raises:
-        RunError: the device failed, or its output is not the declared one.
+        RunError: the device failed, or its output is not as declared.
     """
     samples = (Sample(str(number), tensor) for number, tensor in enumerate(tensors))
     preds = predict(stream, spec, batch, samples, progress, smallest)
@@ -205,7 +205,7 @@ def run_tensors(
 def readable_samples(
     items: Iterable[Sample | Unreadable], unreadable: dict[str, str]
 ) -> Iterator[Sample]:
-    """Yield the samples; what cannot be read is noted by id."""
+    """Yield the samples; record unreadable clips by id."""
     for item in items:
         if isinstance(item, Unreadable):
             unreadable[item.clip_id] = item.reason
@@ -214,9 +214,9 @@ def readable_samples(
 
 
 def feed_from_samples(spec: ModelSpec, batch: int, samples: Sequence[Sample]) -> Feed:
-    """Join samples to one full batch, repeating the first where they are few.
+    """Join samples into one full batch, repeating the first if there are too few.
 
-    Where they are the rows of a batch already, in order, that is given, without a copy.
+    If they already are the rows of a batch, in order, that batch is returned without a copy.
     """
     whole = None if samples[0].row is None else samples[0].row.batch
     if (
@@ -234,25 +234,25 @@ def feed_from_samples(spec: ModelSpec, batch: int, samples: Sequence[Sample]) ->
 def feed_from_tensors(
     spec: ModelSpec, batch: int, tensors: Sequence[npt.NDArray[np.float32]]
 ) -> Feed:
-    """Stack single-sample tensors into one full batch, repeating the first where they are few."""
+    """Stack single-sample tensors into one full batch, repeating the first if there are too few."""
     full = [*tensors, *[tensors[0]] * (batch - len(tensors))]
     return {spec.input.name: np.concatenate([tensor.reshape(spec.input.shape) for tensor in full])}
 
 
 def declared_output(spec: ModelSpec, batch: int, outputs: Feed) -> npt.NDArray[Any]:
-    """Return the output of one batch, which must be there in the declared shape.
+    """Return the output of one batch, which must exist in the declared shape.
 
-    An array of another shape could be reshaped into the declared one, with the numbers of other
+    Reshaping an array of another shape into the declared one could mix up the numbers of different
     clips.
 
     Raises:
-        RunError: it is missing or has another shape.
+        RunError: it is missing or has a different shape.
     """
     name, shape = spec.output.name, spec.output.batched_shape(batch)
     if name not in outputs:
         given = ", ".join(sorted(outputs)) or "nothing"
         raise RunError(
-            f"the model has no output {name}, as {spec.name} declares it: it gave {given}"
+            f"the model has no output {name}, which {spec.name} declares: it gave {given}"
         )
     output = outputs[name]
     if output.shape != shape:

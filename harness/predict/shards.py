@@ -1,4 +1,4 @@
-"""Parts of a clip set by the hash of the clip ids: the same on every machine, and mergeable."""
+"""Shards of a clip set by the hash of the clip ids: the same on every machine, and mergeable."""
 
 import dataclasses
 import hashlib
@@ -18,7 +18,7 @@ def shard_of_clips(clips: Sequence[Clip], index: int, count: int) -> tuple[Clip,
 
 
 def shard_of_set(clip_set: ClipSet, index: int, count: int) -> ClipSet:
-    """Return the part of a clip set whose ids hash to ``index`` of ``count``."""
+    """Return the shard of a clip set whose ids hash to ``index`` of ``count``."""
     if count == 1:
         return clip_set
     clips = shard_of_clips(clip_set.clips, index, count)
@@ -26,7 +26,7 @@ def shard_of_set(clip_set: ClipSet, index: int, count: int) -> ClipSet:
 
 
 def subset_of_clips(clip_set: ClipSet, count: int | None) -> ClipSet:
-    """Return the ``count`` clips whose ids hash lowest, in their order; the whole set where None.
+    """Return the ``count`` clips whose ids hash lowest, in their order; the whole set if None.
 
     The same on every machine, and a smaller subset is part of a larger one.
     """
@@ -43,7 +43,7 @@ def subset_of_clips(clip_set: ClipSet, count: int | None) -> ClipSet:
 
 
 def shard_of_id(clip_id: str, count: int) -> int:
-    """Return the shard of a clip, by the sha256 of its id."""
+    """Return the shard number of a clip, by the sha256 of its id."""
     return int.from_bytes(_hash_of_id(clip_id)[:8], "big") % count
 
 
@@ -55,7 +55,7 @@ def merged(shards: Sequence[Predictions], clip_set: ClipSet) -> Predictions:
     """Join the predictions of shards, in the order of the clip set.
 
     Raises:
-        ClipError: together they are not the clip set: clips are missing, foreign or there twice.
+        ClipError: together they differ from the clip set: clips are missing, foreign or duplicated.
     """
     ids = [name for shard in shards for name in (*shard.clip_ids, *shard.unreadable)]
     wanted = {clip.id for clip in clip_set.clips}
@@ -70,7 +70,7 @@ def merged(shards: Sequence[Predictions], clip_set: ClipSet) -> Predictions:
     shapes = {shard.scores.shape[1:] for shard in shards}
     if len(shapes) > 1:
         listed = ", ".join(str(list(shape)) for shape in sorted(shapes))
-        raise ClipError(f"the shards have scores of {listed}: they are of different models")
+        raise ClipError(f"the shards have scores of {listed}: they come from different models")
     row = {name: row for row, name in enumerate(n for shard in shards for n in shard.clip_ids)}
     order = tuple(clip.id for clip in clip_set.clips if clip.id in row)
     scores = np.concatenate([shard.scores for shard in shards])

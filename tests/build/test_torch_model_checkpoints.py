@@ -170,7 +170,7 @@ def misfit(checkpoint, narrow_timesformer, timesformer_model):
 
 def test_missing_keys_are_named(misfit):
     message = misfit(lambda state: state.pop("backbone.time_embed"))
-    assert "missing keys: backbone.time_embed (1); is it of another" in message
+    assert "missing keys: backbone.time_embed (1); is it from another" in message
 
 
 def test_unexpected_keys_are_named(misfit, torch):

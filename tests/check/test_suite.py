@@ -593,7 +593,7 @@ def test_a_clip_set_that_is_smaller_than_the_contract(
 def test_too_few_clips_for_parity(clean, make_suite, cache, in_process, clip_set):
     fewer = dataclasses.replace(clip_set, clips=clip_set.clips[:3], digest="three")
     record = make_suite(cache, clips=fewer).check(CELL, "parity")
-    assert_red(record, Status.ERROR, "wants 8 inputs, clip set motion8 has only 3")
+    assert_red(record, Status.ERROR, "needs 8 inputs, but clip set motion8 has only 3")
 
 
 @pytest.fixture

@@ -133,9 +133,7 @@ def test_doctor_says_what_works_and_why_not_the_rest(capsys, monkeypatch):
     assert re.search(r"^  cpu +present ", shown, re.MULTILINE)
     assert re.search(r"^  ascend310p +absent +npu-smi is not on PATH", shown, re.MULTILINE)
     assert re.search(r"^  site file +none; all defaults", shown, re.MULTILINE)
-    assert re.search(
-        r"^  locks +.*: yours alone; runs of other users .* not seen", shown, re.MULTILINE
-    )
+    assert re.search(r"^  locks +.*: private; runs of other users .* not seen", shown, re.MULTILINE)
     assert re.search(r"^  timesformer  .*data set kinetics400 is not on", shown, re.MULTILINE)
     assert re.search(r"^  nonlocal_tiny .*480 clips of motion8; ", shown, re.MULTILINE)
 

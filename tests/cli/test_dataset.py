@@ -135,7 +135,7 @@ def test_an_output_without_a_folder_is_refused_before_the_work(bench, tmp_path, 
     path = tmp_path / "gone" / "p.npz"
     bench.device_model = None
     assert main(["dataset", "predict", CELL.model, "--output", str(path)]) == 2
-    assert f"make its folder {path.parent}" in capsys.readouterr().err
+    assert f"create {path.parent}" in capsys.readouterr().err
 
 
 def test_a_disk_that_does_not_take_the_predictions_is_said(tmp_path):
@@ -177,7 +177,7 @@ def test_the_guides_files_hold_the_tensors_of_the_clips(bench, disk, layout, tmp
     out = tmp_path / "out_bin"
     command = ["preprocess", CELL.model, str(out), "--batch-size", "5"]
     assert main([*command, "--manifest", str(disk / f"{layout}.manifest")]) == 0
-    assert "the last file ends with 4 samples of zeros" in capsys.readouterr().out
+    assert "the last file ends with 4 padding samples of zeros" in capsys.readouterr().out
     assert sorted(path.name for path in out.glob("*.bin")) == [f"{n}.bin" for n in range(4)]
     labels = [int(line.split()[1]) for line in (out / "k400.info").read_text().splitlines()]
     assert labels == [clip.label for clip in bench.clip_set(CELL.model).clips]
@@ -203,7 +203,7 @@ def test_unreadable_clips_are_told_by_the_commands(bench, tmp_path, capsys):
 def test_what_is_no_shard_is_refused(shard, capsys):
     with pytest.raises(SystemExit):
         main(["dataset", "predict", "nonlocal_tiny", "--output", "x", "--shard", shard])
-    assert "is no shard" in capsys.readouterr().err
+    assert "is not a shard" in capsys.readouterr().err
 
 
 def test_what_is_no_size_is_refused(capsys):
@@ -228,7 +228,7 @@ def test_shards_that_are_not_of_the_set_are_refused(clip_set):
     with pytest.raises(ClipError, match="not in the data set"):
         merged([preds(*ids, "other")], clip_set)
     of_another = Predictions(ids[1:], np.zeros((len(ids) - 1, 3, 8), np.float32), {})
-    with pytest.raises(ClipError, match=r"of different models"):
+    with pytest.raises(ClipError, match=r"from different models"):
         merged([preds(ids[0]), of_another], clip_set)
 
 

@@ -75,7 +75,7 @@ def test_a_list_of_kinetics_gets_the_names_of_its_classes(kinetics_site):
     [
         ("a/one.mp4 400\n", "label 400 is out of range; there are 400 classes"),
         ("a/one.mp4 1\na/one.mp4 1\n", "a/one is listed twice"),
-        ("\n", "names no clips"),
+        ("\n", "lists no clips"),
     ],
 )
 def test_a_list_that_cannot_be_used(kinetics_site, lines, said):

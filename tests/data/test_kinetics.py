@@ -131,7 +131,7 @@ def test_a_file_that_vanished_is_named(tmp_path):
 
 @pytest.mark.parametrize("lines", [(), ("", "  ")])
 def test_an_empty_list_is_refused(listed, lines):
-    with pytest.raises(ClipError, match=r"val\.txt names no clips"):
+    with pytest.raises(ClipError, match=r"val\.txt lists no clips"):
         clip_set_from_list(listed(*lines), NAMES)
 
 
@@ -145,12 +145,12 @@ def test_an_empty_list_is_refused(listed, lines):
         ("a.mp4 zumba", "line 2: label 'zumba' is not an integer"),
         ("a.mp4", "line 2: expected 'path label', got 'a.mp4'"),
         ("7", "line 2: expected 'path label', got '7'"),
-        ("gone.mp4 1", "line 2: there is no file"),
-        ("nul\0byte.mp4 1", "line 2: there is no file"),
-        (". 1", "line 2: there is no file"),
-        ("./first.mp4 1", "line 2: clip first is listed twice; first as"),
-        ("first.mkv 1", "line 2: clip first is listed twice; first as"),
-        ("x" * 300 + ".mp4 1", "line 2: cannot look at"),
+        ("gone.mp4 1", "line 2: no such file"),
+        ("nul\0byte.mp4 1", "line 2: no such file"),
+        (". 1", "line 2: no such file"),
+        ("./first.mp4 1", "line 2: clip first is listed twice, first as"),
+        ("first.mkv 1", "line 2: clip first is listed twice, first as"),
+        ("x" * 300 + ".mp4 1", "line 2: cannot access"),
     ],
 )
 def test_a_bad_line_is_refused_with_its_number(tmp_path, listed, line, reason):
@@ -158,7 +158,7 @@ def test_a_bad_line_is_refused_with_its_number(tmp_path, listed, line, reason):
         (tmp_path / name).touch()
     with pytest.raises(ClipError) as caught:
         clip_set_from_list(listed("first.mp4 0", line, make=False), NAMES)
-    assert "has 1 line that cannot be used" in str(caught.value)
+    assert "has 1 unusable line" in str(caught.value)
     assert reason in str(caught.value)
 
 
@@ -167,7 +167,7 @@ def test_all_bad_lines_are_counted_and_the_first_ten_shown(listed):
     with pytest.raises(ClipError) as caught:
         clip_set_from_list(listed("a.mp4 0", *lines), NAMES)
     message = str(caught.value)
-    assert "13 lines that cannot be used" in message
+    assert "13 unusable lines" in message
     assert "line 11:" in message
     assert "line 12:" not in message
     assert message.endswith("and 3 more")

@@ -113,7 +113,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path, clips):
 def test_clips_that_would_share_a_folder_are_refused(tmp_path, clips):
     with pytest.raises(ClipError, match="would share the folder 0"):
         list(extract([clips[0], Clip("other", clips[0].path, 0)], tmp_path / "out"))
-    with pytest.raises(ClipError, match="raw frames already"):
+    with pytest.raises(ClipError, match="is already a folder of raw frames"):
         list(extract([Clip("folder", tmp_path, 0)], tmp_path / "out"))
 
 
@@ -153,7 +153,7 @@ def test_a_missing_frame_is_named(tmp_path, clips, timesformer_protocol):
 
 def test_raw_frames_are_not_for_a_model_of_videos(tmp_path, clips, nonlocal_protocol):
     list(extract(clips[:1], tmp_path / "out"))
-    with pytest.raises(ClipError, match="name the videos"):
+    with pytest.raises(ClipError, match="give the videos"):
         crops_from_clip(Clip("a", tmp_path / "out/0", 0), nonlocal_protocol)
 
 

@@ -231,12 +231,14 @@ def test_the_same_bytes_twice_are_found_by_content(disk):
     root = disk("zumba/a.mp4", "zumba/b.mp4")
     assert "duplicate" not in scan(Source(root, NAMES)).problems
     found = scan(Source(root, NAMES, is_content=True))
-    assert found.problems["duplicate"] == ("zumba/b has the content of zumba/a",)
+    assert found.problems["duplicate"] == ("zumba/b has the same content as zumba/a",)
 
 
-@pytest.mark.parametrize("folder", [".", "none"])
-def test_nothing_to_scan_is_an_error(tmp_path, folder):
-    with pytest.raises(ClipError, match="there is no"):
+@pytest.mark.parametrize(
+    ("folder", "reason"), [(".", "holds no clip with a label"), ("none", "none does not exist")]
+)
+def test_nothing_to_scan_is_an_error(tmp_path, folder, reason):
+    with pytest.raises(ClipError, match=reason):
         scan(Source(tmp_path / folder, NAMES))
 
 
@@ -257,7 +259,9 @@ def test_clips_that_changed_since_the_scan_are_named(tmp_path, disk):
     manifest = scan(Source(root, NAMES))
     (root / "zumba/a.mp4").unlink()
     (root / "zumba/c/img_00002.jpg").touch()
-    with pytest.raises(ClipError, match=r"2 clips .*zumba/a is gone .*zumba/c has another size"):
+    with pytest.raises(
+        ClipError, match=r"2 clips .*zumba/a is gone .*zumba/c has a different size"
+    ):
         clip_set_from_manifest(manifest)
 
 
@@ -272,9 +276,9 @@ def test_a_manifest_may_say_that_its_clips_moved(tmp_path, disk):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda text: text.replace('"label": 2', '"label": 1'), "was changed or cut"),
-        (lambda text: text[: text.index("\n") + 1], "was changed or cut"),
-        (lambda text: text[:-9], "was changed or cut"),
+        (lambda text: text.replace('"label": 2', '"label": 1'), "was edited or cut"),
+        (lambda text: text[: text.index("\n") + 1], "was edited or cut"),
+        (lambda text: text[:-9], "was edited or cut"),
         (lambda text: text.replace('"version": 1', '"version": 2'), "not a clip manifest"),
         (lambda text: "a.mp4 3\n", "cannot read manifest"),
         (lambda text: "{}\n", "cannot read manifest"),
@@ -294,7 +298,7 @@ def test_an_empty_manifest_and_an_unwritable_one_are_refused(tmp_path, disk):
     with pytest.raises(ClipError, match="cannot write manifest"):
         write_manifest(manifest, tmp_path / "zumba/a.mp4/m")
     empty = type(manifest)("none", tmp_path, NAMES, ())
-    with pytest.raises(ClipError, match="names no clips"):
+    with pytest.raises(ClipError, match="lists no clips"):
         clip_set_from_manifest(empty)
 
 

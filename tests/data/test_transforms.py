@@ -162,5 +162,5 @@ def test_the_rows_of_a_batch_take_what_a_sample_alone_is(protocol_name, request)
 
 
 def test_a_batch_without_a_place(nonlocal_protocol):
-    with pytest.raises(InputError, match="a batch of 0 has no place"):
+    with pytest.raises(InputError, match="a batch cannot have 0 samples"):
         next(batch_rows(nonlocal_protocol, 0))

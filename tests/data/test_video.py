@@ -126,7 +126,7 @@ def test_an_empty_file_is_named(tmp_path):
 def test_what_is_not_a_video_is_named(tmp_path, capfd, content):
     path = tmp_path / "notes.mp4"
     path.write_bytes(content)
-    with pytest.raises(ClipError, match=r"notes\.mp4: not a video \(Invalid data.* off the list"):
+    with pytest.raises(ClipError, match=r"notes\.mp4: not a video \(Invalid data.* from the list"):
         decode_frames(path, all_of)
     assert capfd.readouterr().err == ""
 
@@ -223,5 +223,5 @@ def write_nothing():
 def test_opencv_that_stops_early_is_noticed(tmp_path, write_clip, monkeypatch):
     path = write_clip(tmp_path / "clip.avi", 5, codec="mpeg4")
     monkeypatch.setattr("harness.data.video.count_frames", lambda path, is_shown: 6)
-    with pytest.raises(ClipError, match="OpenCV reads 5 of its 6 frames"):
+    with pytest.raises(ClipError, match="OpenCV reads only 5 of its 6 frames"):
         list(iterate_frames(path))

@@ -1,4 +1,4 @@
-"""atc of the emulator: checks the command line as the real one does and writes an emulated .om."""
+"""The emulator's atc: checks the command line as the real one does and writes an emulated .om."""
 
 import os
 import signal

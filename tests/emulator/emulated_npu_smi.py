@@ -1,4 +1,4 @@
-"""npu-smi of the emulator: `info`, `info -m`, `info -t board -i N [-c M]`."""
+"""The emulator's npu-smi: `info`, `info -m`, `info -t board -i N [-c M]`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The emulated T4: the driver of the device `cuda` at work where there is no GPU."""
+"""The emulated T4: runs the device `cuda` where there is no GPU."""
 
 import json
 import os

@@ -125,12 +125,12 @@ def test_the_store_is_filled_for_all_chips_at_once(make_suite, clip_set, warm, t
 def test_a_decoder_that_dies_stops_the_chips(suite, monkeypatch):
     def dying(store, clips):
         yield None
-        raise DecodeError("a process that decodes clips died")
+        raise DecodeError("a decoding process died")
 
     monkeypatch.setattr("harness.predict.chips.stored_samples", dying)
     record = suite.check(CELL, "accuracy")
     assert record.verdict.status is Status.ERROR
-    assert "decode: a process that decodes clips died" in record.verdict.reason
+    assert "decode: a decoding process died" in record.verdict.reason
 
 
 def test_a_chip_that_is_not_healthy_afterwards_computed_nothing_that_counts(two_chips, monkeypatch):

@@ -49,5 +49,5 @@ def test_an_unreadable_clip_is_named(narrow_spec, clip_set, tmp_path):
 
 
 def test_too_few_clips_are_no_parity(narrow_spec, clip_set):
-    with pytest.raises(ClipError, match="wants 19 inputs, clip set motion8 has only 16"):
+    with pytest.raises(ClipError, match="needs 19 inputs, but clip set motion8 has only 16"):
         parity_inputs(narrow_spec, clip_set, 19)

@@ -184,7 +184,7 @@ def test_an_output_that_is_not_the_declared_one(logits_spec, output, said):
     [
         (lambda feeds: [ONES, *[ONES for _ in feeds]], "more answers than it got batches"),
         (lambda feeds: iter([ONES]), "more answers than it got batches"),
-        (lambda feeds: [ONES for _ in feeds][1:], "left 1 of its batches without"),
+        (lambda feeds: [ONES for _ in feeds][1:], "did not answer 1 of its batches"),
         (lambda feeds: [ONES for _ in itertools.islice(feeds, 2)], "stopped after 4 clips"),
         (lambda feeds: [], "stopped after 0 clips"),
     ],

@@ -1,4 +1,4 @@
-"""`python -m ais_bench` of the emulator."""
+"""The emulator's `python -m ais_bench`."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from emulated.device import import_failures
 def main():
     import_failures()
     args = arguments(sys.argv[1:])
-    # numpy is not loaded for --help and refused command lines.
+    # --help and refused command lines do not load numpy.
     from emulated.flow import run_all
 
     return run_all(args)

@@ -140,7 +140,7 @@ class Model:
         return outputs
 
     def _say_times(self, times):
-        """The lines of aclruntime while it runs: a loop counts, a debug session tells times."""
+        """aclruntime's output while it runs: a loop prints counts, a debug session times."""
         cost = "[DEBUG] model aclExec cost : {:.6f}\n" if self.debug else ""
         text = "\n" if len(times) > 1 and not is_new() else ""
         for index, time in enumerate(times):
@@ -154,7 +154,7 @@ class Model:
             import onnxruntime as ort
 
             options = ort.SessionOptions()
-            # A thread that spins costs more than a small model.
+            # A spinning thread costs more than a small model.
             options.intra_op_num_threads = 2 if len(self._onnx) > 10_000_000 else 1
             self._ort = ort.InferenceSession(self._onnx, options, ["CPUExecutionProvider"])
         return self._ort
@@ -164,7 +164,7 @@ class Model:
 
         base = float(os.environ.get("EMULATOR_LATENCY_MS", "5"))
         self.run_count += 1
-        # The first runs after loading are slow, as on the real chip; then a little noise.
+        # The first runs after loading are slow, as on the real chip; later ones vary slightly.
         cold = 3.0 if self.run_count <= COLD_RUNS else 1.0
         return float(np.float32(base * cold * (1.0 + 0.01 * (self.run_count * 7 % 5))))
 
@@ -177,10 +177,10 @@ class Model:
 
 
 def remembered(model_digest, feeds, compute):
-    """Return what ``compute`` gives, out of the folder EMULATOR_MEMORY where it once did.
+    """Return the result of ``compute``, from the folder EMULATOR_MEMORY if it is there.
 
-    The same model computes the same of the same input: a chip does it in no time, a processor
-    need not do it for each of a hundred queries.
+    A model always gives the same output for the same input. A chip computes it in no time, but a
+    processor should not repeat it for each of a hundred queries.
     """
     import numpy as np
 
@@ -213,6 +213,6 @@ def import_failures():
     """Fail as an interpreter without the wheels does."""
     if has_fault("bench_missing"):
         sys.exit(f"{sys.executable}: No module named ais_bench")
-    # ONNX Runtime is to the emulator what aclruntime is to the real one.
+    # ONNX Runtime is to the emulator what aclruntime is to the real tool.
     if importlib.util.find_spec("onnxruntime") is None:
         raise ModuleNotFoundError("No module named 'aclruntime'")

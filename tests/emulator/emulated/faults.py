@@ -1,4 +1,4 @@
-"""The failures that EMULATOR_FAULT switches on, by name."""
+"""The failures that EMULATOR_FAULT enables, by name."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ ATC = {
     "atc_oom": "killed by the kernel, rc 137, no final line",
     "atc_hang": "never ends",
     "atc_no_file": "prints success, writes nothing",
-    "atc_stale": "prints success, leaves the file that was there",
+    "atc_stale": "prints success, leaves the old file in place",
     "atc_empty_file": "prints success, the file is empty",
     "atc_suffix": "writes <output>_linux_x86_64.om",
     "atc_no_success_line": "rc 0, never prints success",
@@ -18,8 +18,8 @@ ATC = {
     "atc_EZ3002": "no kernel on this chip",
     "atc_EC0010": "a Python module is missing",
     "atc_int64": "an index operator got int64",
-    "atc_inner": "an inner error beside the telling one",
-    "atc_only_inner": "an inner error alone",
+    "atc_inner": "an internal error beside one that names the cause",
+    "atc_only_inner": "an internal error alone",
     "atc_host_env_os": "the environment of an IDE leaks",
     "atc_missing_hal": "libascend_hal.so is missing",
     "atc_missing_library": "another library is missing",
@@ -28,13 +28,13 @@ ATC = {
 }
 NPU_SMI = {
     "smi_8005": "dcmi cannot be initialised",
-    "smi_8020": "the device is used",
+    "smi_8020": "the device is in use",
     "smi_garbage": "prints no table",
     "smi_hang": "never ends",
     "smi_rc": "a table, and rc 1",
     "smi_alarm": "health Alarm",
     "smi_hot": "95 C",
-    "smi_busy": "a foreign process, AICore 80 %",
+    "smi_busy": "another process, AICore 80 %",
 }
 AIS_BENCH = {
     "bench_missing": "ais_bench is not installed",
@@ -43,22 +43,22 @@ AIS_BENCH = {
     "bench_device_busy": "ACL 507033",
     "bench_load_failed": "the model does not load, as on a small vNPU slice",
     "bench_soc": "EE1001: the model is for another chip",
-    "bench_opp": "E19999: the model is of another OPP",
+    "bench_opp": "E19999: the model is from another OPP",
     "bench_crash": "SIGSEGV after the first batch",
     "bench_hang": "hangs in the first batch",
     "bench_hang_late": "hangs after the first batch",
     "bench_device_error": "the device fails in the first batch",
     "bench_disk_full": "no space for the outputs",
-    "bench_missing_output": "rc 0, an output is not there",
-    "bench_short_output": "rc 0, an output is cut off",
+    "bench_missing_output": "rc 0, an output is missing",
+    "bench_short_output": "rc 0, an output is truncated",
     "bench_empty_output": "rc 0, an output is empty",
-    "bench_wrong_shape": "rc 0, an output has another shape",
+    "bench_wrong_shape": "rc 0, an output has the wrong shape",
     "bench_duplicate_output": "rc 0, two samples share an output",
     "bench_duplicate_entry": "rc 0, one sample is listed twice",
-    "bench_lost_sample": "rc 0, a sample is not in filesinfo",
+    "bench_lost_sample": "rc 0, a sample is missing from filesinfo",
     "bench_nan": "rc 0, outputs are NaN",
     "bench_summary_missing": "rc 0, no summary",
-    "bench_summary_truncated": "rc 0, the summary is cut off",
+    "bench_summary_truncated": "rc 0, the summary is truncated",
     "bench_extra_file": "an extra file in the folder of the outputs",
     "bench_times_lost": "rc 0, fewer times than executions",
     "bench_time_nan": "rc 0, a time is NaN",
@@ -77,7 +77,7 @@ def has_fault(name):
 
 
 def has_fault_on(name, number):
-    """Whether the chip ``number`` of the host has it; EMULATOR_FAULT_CHIP names a single one."""
+    """Whether chip ``number`` has the fault; EMULATOR_FAULT_CHIP limits faults to one chip."""
     return has_fault(name) and os.environ.get("EMULATOR_FAULT_CHIP", str(number)) == str(number)
 
 

@@ -50,12 +50,12 @@ def listed(folder):
 
 def array_from_file(path):
     array = np.load(path) if path.lower().endswith(".npy") else np.fromfile(path, np.uint8)
-    # The real one hands over the raw bytes, in whatever order they lie in memory.
+    # The real one passes the raw bytes, in their memory order.
     return np.frombuffer(array.tobytes("A"), np.uint8)
 
 
 def batches_of(lists, model):
-    """Return [input][file] for each execution; only the first file's size is looked at."""
+    """Return [input][file] for each execution; only the first file's size is checked."""
     size = array_from_file(lists[0][0]).nbytes
     tensor = model.inputs[0].realsize
     if size == 0 or tensor % size:
@@ -76,7 +76,7 @@ def array_of_batch(files):
 
 
 class Results:
-    """The folder of the outputs, and what the summary says of them."""
+    """The output folder, and the summary's entries for the outputs."""
 
     def __init__(self, args):
         self.args, self.filesinfo = args, {}
@@ -137,7 +137,7 @@ def write_array(path, array, kind):
 
 
 def spoil_outputs(filesinfo, folder):
-    """Do to the outputs what a fault asks for, after they were written."""
+    """Apply the enabled faults to the written outputs."""
     last = max(filesinfo, key=int)
     spoil_file(Path(filesinfo[last]["outfiles"][0]))
     if has_fault("bench_duplicate_output"):

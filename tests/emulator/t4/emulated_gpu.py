@@ -1,6 +1,6 @@
-"""ONNX Runtime's CUDA provider, with the CPU in its place.
+"""ONNX Runtime's CUDA provider, with the CPU standing in for it.
 
-What a session is asked for the first time is computed; asked for it again, it answers after
+A session computes an input the first time; for the same input again, it answers after
 EMULATOR_LATENCY_MS, as a chip would. Sessions of the CPU are the real ones.
 """
 
@@ -27,7 +27,7 @@ class InferenceSession(real.InferenceSession):
         self._latency_s = float(os.environ.get("EMULATOR_LATENCY_MS", "5")) / 1000
 
     def get_providers(self):
-        # The constructor asks too, before it is known what for.
+        # The constructor also asks, before its purpose is known.
         return getattr(self, "_asked", None) or super().get_providers()
 
     def run(self, names, feed, *others, **named):
@@ -58,7 +58,7 @@ class InferenceSession(real.InferenceSession):
 
 
 class Binding(real.IOBinding):
-    """Inputs and outputs that are on the CPU, whatever memory they are asked to be in."""
+    """Inputs and outputs that stay on the CPU, whatever memory is requested."""
 
     key, answer = b"", None
 

@@ -1,4 +1,4 @@
-"""InferSession of the emulator, in the generation that EMULATOR_GENERATION names."""
+"""The emulator's InferSession, in the generation that EMULATOR_GENERATION names."""
 
 from emulated.device import Model, has_fault, is_new
 

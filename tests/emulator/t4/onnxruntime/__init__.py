@@ -1,4 +1,4 @@
-"""The real ONNX Runtime, which stands behind this folder on the path, with an emulated GPU."""
+"""The real ONNX Runtime, which comes after this folder on the path, plus an emulated GPU."""
 
 import importlib.machinery
 import sys
