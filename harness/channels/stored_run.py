@@ -34,7 +34,7 @@ def stored_run(root: Path) -> StoredRun:
     """Read a run folder.
 
     Raises:
-        RecordError: it is not a run folder, or damaged.
+        RecordError: it is not a run folder, or is damaged.
         ThresholdsError: its thresholds are damaged.
     """
     run = RunDirectory(root)

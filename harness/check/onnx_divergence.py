@@ -55,8 +55,8 @@ def first_divergent_node(
     """Name the first node of ``target`` whose output differs from the same tensor of ``source``.
 
     The files hold the same model, ``target`` being simplified or optimised; its order of nodes
-    counts. Tensors that only one of them computes are left out. A tensor that only has another
-    shape is none that diverges: simplifiers move reshapes. None means that nothing diverges.
+    counts. Tensors that only one of them computes are left out. A tensor that only has a different
+    shape does not diverge: simplifiers move reshapes. None means that nothing diverges.
 
     Raises:
         RunError: ONNX Runtime could not run one of the files.
@@ -136,7 +136,7 @@ def nodes_from_onnx(path: Path) -> list[Node]:
     try:
         graph = onnx.load(path).graph
     except DecodeError as error:
-        raise RunError(f"{path} is no ONNX file: {error}; export it again") from error
+        raise RunError(f"{path} is not an ONNX file: {error}; export it again") from error
     return [
         Node(node.name, node.op_type, tuple(node.input), tuple(filter(None, node.output)))
         for node in graph.node

@@ -45,10 +45,10 @@ class TimedClips:
 
 @dataclasses.dataclass(frozen=True)
 class Expected:
-    """What the accuracy run said of clips, scores [crop, class] by id, and how near is the same.
+    """The accuracy run's answers by clip id, scores [crop, class], and how close is equal.
 
     A timed answer may be as far from it as ``limits`` let a stage of the chain be: ``relative_l2``
-    and ``max_abs_error``. ``smallest`` is the probability below which the device tells nothing.
+    and ``max_abs_error``. ``smallest`` is the least probability that the device can represent.
     """
 
     scores: Mapping[str, Scores]
@@ -69,7 +69,7 @@ class Expected:
 def expected_answers(
     preds: Predictions | None, clips: Sequence[Clip], limits: ParityLimits, smallest: float
 ) -> Expected | None:
-    """Return what the accuracy run said of clips; None where it has not run."""
+    """Return the accuracy run's answers for clips; None if it has not run."""
     if preds is None:
         return None
     rows = {name: row for row, name in enumerate(preds.clip_ids)}
@@ -114,7 +114,7 @@ def time_session(
         settings: how long each definition is timed.
         beside_pytorch: of a host, the checkpoint of PyTorch, which is timed in turns with it; None
             of a device with processors of its own.
-        expected: what the accuracy run said of the clips; None where it has not run.
+        expected: the accuracy run's answers for the clips; None if it has not run.
 
     Raises:
         RunError: the device failed.

@@ -101,7 +101,7 @@ def _sign(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     if not options.folder.is_dir():
-        raise RecordError(f"{options.folder} is no folder; name the one that was signed")
+        raise RecordError(f"{options.folder} is not a folder; give the folder that was signed")
     keys = [read_public_key(path) for path in options.key]
     found = verify(Bundle(options.folder), keys, options.at or _now().date())
     print("\n".join(_lines(found)))
@@ -111,7 +111,9 @@ def _verify(options: argparse.Namespace) -> int:
     as_of = f" as of {options.at}" if options.at else ""
     is_shipped = found.release is not None and found.release.decision == "SHIP"
     if options.require_ship and not is_shipped:
-        print(f"NOT TO BE SHIPPED: everything is as it was signed{as_of}, and the decision is no")
+        print(
+            f"NOT TO BE SHIPPED: nothing has changed since signing{as_of}, but the decision is no"
+        )
         return 1
     print(f"verified{as_of}")
     return 0

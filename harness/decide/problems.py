@@ -96,7 +96,7 @@ def _nothing_but_waivers(records: Sequence[Record], waived: Collection[str]) -> 
 def _repeated(records: Sequence[Record]) -> Iterator[Problem]:
     for name, count in Counter(record.id for record in records).items():
         if count > 1:
-            reason = f"was run {count} times; a check that is tried again until it passes is none"
+            reason = f"was run {count} times; re-running a check until it passes does not count"
             yield Problem(name, Status.ERROR, reason)
 
 

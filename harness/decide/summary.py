@@ -107,7 +107,7 @@ def problem_lines(found: Sequence[Problem]) -> list[str]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """List checks with their cell said once, such as ``a-cpu-bs1:export,parity``."""
+    """List checks with each cell written once, such as ``a-cpu-bs1:export,parity``."""
     cells: dict[str, list[str]] = {}
     for name in names:
         cell, _, check = name.partition(":")

@@ -69,7 +69,10 @@ def review(
             if reason is None:
                 waived[waiver.id] = waiver
         elif waiver.id in required and not (record is not None and record.is_emulated):
-            reason = "the waiver is unused, as the check did not run: it is no leave not to run"
+            reason = (
+                "the waiver is unused because the check did not run: a waiver does not excuse a check "
+                "from running"
+            )
         if reason is not None:
             found.append(Problem(waiver.id, Status.FAIL, f"{reason} ({said(waiver)})"))
     return WaiverReview(waived, found)
@@ -78,14 +81,14 @@ def review(
 def decide(
     records: Sequence[Record], facts: RunFacts, waivers: Sequence[Waiver], today: datetime.date
 ) -> Decision:
-    """Put what is not green together with what the waivers say of it."""
+    """Combine what is not green with the waivers for it."""
     reviewed = review(records, waivers, today, facts.must_pass)
     found = problems(records, facts.must_pass, facts.faults, reviewed.waived)
     return Decision(in_order([*found, *reviewed.problems]), reviewed.waived)
 
 
 def said(waiver: Waiver) -> str:
-    """Say who answers for a waiver, where and until when."""
+    """Return who answers for a waiver, where and until when."""
     stage = "" if waiver.stage is None else f"stage {waiver.stage}, "
     return f"{stage}{waiver.issue}, owner {waiver.owner}, until {waiver.expires}"
 

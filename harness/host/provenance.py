@@ -57,7 +57,7 @@ def request_from_inputs(kind: str, filename: str, inputs: Mapping[str, object]) 
     """Return the request with its key.
 
     Raises:
-        ArtifactError: a name is no plain file name, or the inputs change when stored as JSON.
+        ArtifactError: a name is not a plain file name, or the inputs change when stored as JSON.
     """
     for name in (kind, filename):
         if Path(name).name != name or name in {"", ".", "..", PROVENANCE, LAST_USED}:

@@ -1,6 +1,6 @@
 """site.toml -> Site: where this machine keeps weights, data sets, the cache and the Ascend tools.
 
-The file is the one that is asked for, else ``$ACCEPTANCE_SITE``, else ``./site.toml``, else there
+The file is the one requested, else ``$ACCEPTANCE_SITE``, else ``./site.toml``, else there
 is none and the defaults hold. ``site.example.toml`` explains each key. Relative paths count from
 the file.
 """

@@ -11,7 +11,7 @@ from harness.measure.statistics import median
 Times = tuple[float, ...]
 Positive = Annotated[float, pydantic.Field(gt=0.0)]
 
-# Below a nanosecond is no time at all.
+# A time below a nanosecond is not real.
 SHORTEST_MS = 1e-6
 
 

@@ -28,4 +28,4 @@ class Measurement(pydantic.BaseModel):
         try:
             return cls.model_validate_json(text)
         except pydantic.ValidationError as error:
-            raise RecordError(f"{source} is no {cls.__name__}: {error}") from error
+            raise RecordError(f"{source} is not a valid {cls.__name__}: {error}") from error

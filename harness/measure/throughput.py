@@ -48,12 +48,12 @@ class SessionTiming(Measurement):
         pytorch_ms: of PyTorch by the wall clock; in records from before processor time only.
         turns: processor times beside PyTorch; None of a device that is not the host.
         host_use: of the loop with all threads; None of a device that is not the host.
-        nonfinite_count: times that were no numbers and are left out; any makes the run invalid.
+        nonfinite_count: times that are not finite, left out of the rest; any makes the run invalid.
         is_output_same: whether the timed queries computed what the accuracy run computed; None if
             nobody looked.
         problems: why the times do not count: the device was hot, unhealthy or shared, or the clocks
             disagree.
-        notes: how the device was before and after, and what its tools said.
+        notes: the device's state before and after, and notes of its tools.
         clips_compared: whose timed answer was compared with the one of the accuracy run.
         differing_clips: those of them whose timed answer is another.
     """
@@ -168,7 +168,7 @@ def session_timing(
     turns: Turns | None = None,
     is_output_same: bool | None = None,
 ) -> SessionTiming:
-    """Keep the raw times of a session; what is no number is counted and makes the run invalid."""
+    """Keep the raw times of a session; any that are not finite make the run invalid."""
     series = (device_ms, device_io_ms, e2e_ms)
     finite = [tuple(float(time) for time in times if math.isfinite(time)) for times in series]
     return SessionTiming(
@@ -275,7 +275,7 @@ def _session_problems(session: SessionTiming, first: SessionTiming) -> list[str]
     """Name what is wrong with one session; ``first`` says which times there should be."""
     problems = [*session.problems]
     if session.nonfinite_count:
-        problems.append(f"{session.nonfinite_count} times are no numbers")
+        problems.append(f"{session.nonfinite_count} times are not finite")
     if session.differing_clips:
         count, names = len(session.differing_clips), ", ".join(session.differing_clips[:3])
         problems.append(

@@ -14,7 +14,7 @@ Clock = Callable[[], float]
 STABLE_RELATIVE = 0.05
 WARMUP_CAP = 10
 WARMUP_CAP_S = 3.0
-# A query that costs less than this is no inference; the cap ends a loop whose clock hardly moves.
+# A shorter query is not an inference; the cap ends a loop whose clock hardly moves.
 SHORTEST_QUERY_S = 1e-6
 
 

@@ -52,7 +52,7 @@ def _may_have_baseline(past: Past) -> bool:
 def missing_cells(
     series: Sequence[Series], run_id: str, run_ids: Sequence[str], baseline: Baseline | None
 ) -> list[Notice]:
-    """Name the checks that the nights before, or the baseline, had and this run has not.
+    """Name the checks that the nights before, or the baseline, had and this run lacks.
 
     Args:
         series: of the history.

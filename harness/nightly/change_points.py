@@ -72,7 +72,7 @@ def change_points(
         min_magnitude: smallest relative change of level.
 
     Raises:
-        InputError: a value is no finite number, or the window is under two nights.
+        InputError: a value is not finite, or the window is under two nights.
     """
     series = np.asarray(values, dtype=np.float64)
     if not np.isfinite(series).all():

@@ -240,7 +240,7 @@ def _utc(text: str) -> str:
     try:
         moment = datetime.datetime.fromisoformat(text)
     except ValueError as error:
-        raise HistoryError(f"the start of the run, {text!r}, is no ISO 8601 time") from error
+        raise HistoryError(f"the start of the run, {text!r}, is not an ISO 8601 time") from error
     if moment.tzinfo is None:
         raise HistoryError(f"the start of the run, {text!r}, has no time zone")
     return moment.astimezone(datetime.UTC).isoformat(timespec="seconds")

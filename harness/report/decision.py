@@ -1,4 +1,4 @@
-"""Everything that speaks against shipping, each said in words, what did not run first."""
+"""Every reason against shipping, as sentences; checks that did not run come first."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import get_args
@@ -124,8 +124,8 @@ def _of_commits(commits: Sequence[str]) -> Iterator[Reason]:
 def _of_repeated(repeated: Mapping[str, tuple[str, ...]]) -> Iterator[Reason]:
     for name, runs in repeated.items():
         text = (
-            f"run {len(runs)} times, in {', '.join(runs)}, the worst is shown: a check that is "
-            "tried again until it passes is none"
+            f"run {len(runs)} times, in {', '.join(runs)}, the worst is shown: re-running a "
+            "check until it passes does not count"
         )
         yield Reason(kind="repeated", text=text, ids=(name,))
 

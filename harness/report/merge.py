@@ -11,7 +11,7 @@ from harness.record.record import RECORDS, Record, RunDirectory, RunFacts
 from harness.report.values import RunLine
 from harness.spec import Status
 
-# Of two records of one check the worse is kept: a check that is tried until it passes is none.
+# Of two records of one check the worse is kept: re-running a check until it passes does not count.
 _WORST_FIRST = (
     Status.FAIL,
     Status.ERROR,

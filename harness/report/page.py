@@ -99,7 +99,7 @@ def _counted(kind: ReasonKind, count: int) -> str:
 
 
 def slug(name: str) -> str:
-    """Return a name as the fragment of an address; one that is no plain text gets a digest."""
+    """Return a name as the fragment of an address; one with other characters gets a digest."""
     plain = re.sub(r"[^A-Za-z0-9_.:-]+", "-", name)[:80]
     return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 

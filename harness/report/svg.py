@@ -1,6 +1,6 @@
 """Charts drawn as SVG when the page is made: text in them, a title for screen readers, no script.
 
-Colours come from the classes of the page's style sheet, and each is told by a shape or a label too.
+Colours come from the classes of the page's style sheet; a shape or a label repeats each of them.
 """
 
 import math

@@ -64,13 +64,13 @@ class Bundle:
         """Return the sha256 of each file by its path, without the signatures.
 
         Raises:
-            RecordError: something in it is no plain file, such as a link, or cannot be read.
+            RecordError: something in it is not a plain file, such as a link, or cannot be read.
         """
         found: dict[str, str] = {}
         for path in sorted(self.root.rglob("*")):
             name = path.relative_to(self.root).as_posix()
             if path.is_symlink() or not (path.is_file() or path.is_dir()):
-                raise RecordError(f"{path} is no plain file; only plain files can be signed")
+                raise RecordError(f"{path} is not a plain file; only plain files can be signed")
             if path.is_file() and name not in (_inside(TEST_RESULT), _inside(SUMMARY)):
                 found[name] = _sha256(path)
         return found
@@ -81,13 +81,13 @@ def with_runs(root: Path, runs: Sequence[Path]) -> Iterator[Bundle]:
     """Give the bundle of a folder with copies of ``runs``, which go again if the block fails.
 
     Raises:
-        RecordError: a run is none, stands in the folder already, or cannot be copied.
+        RecordError: a run is not a run folder, is in the folder already, or cannot be copied.
     """
     with contextlib.ExitStack() as undo:
         for run in runs:
             target = root / RUNS / run.resolve().name
             if not (run / FACTS).is_file():
-                raise RecordError(f"{run} is no run folder: there is no {FACTS} in it")
+                raise RecordError(f"{run} is not a run folder: it has no {FACTS} in it")
             if target.exists():
                 raise RecordError(f"{target} is there already; remove it, or leave {run} out")
             undo.callback(shutil.rmtree, target, ignore_errors=True)

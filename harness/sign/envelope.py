@@ -37,7 +37,7 @@ def opened_envelope(path: Path, keys: Sequence[PublicKey]) -> tuple[Mapping[str,
         envelope = Envelope.from_dict(json.loads(content))
         is_exact = _text(envelope.to_dict()) == content
     except Exception as error:
-        raise SignatureError(f"{path} is no DSSE envelope, or was edited: {error}") from error
+        raise SignatureError(f"{path} is not a DSSE envelope, or was edited: {error}") from error
     # Spare bytes are outside of the signature: there must be none.
     if not is_exact or envelope.payload_type != PAYLOAD_TYPE:
         raise SignatureError(f"{path} was edited: it is not as it was written")

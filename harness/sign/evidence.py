@@ -54,7 +54,7 @@ def _problems(record: Record, facts: RunFacts, thresholds: Thresholds) -> Iterat
     yield from _context_problems(record, facts, thresholds)
     if record.measurement is None:
         if record.verdict.status not in UNMEASURED:
-            yield f"{record.id}: it is said to {record.verdict.status}, but nothing was measured"
+            yield f"{record.id}: its verdict is {record.verdict.status}, but nothing was measured"
         return
     try:
         verdict = verdict_again(record, thresholds)

@@ -50,7 +50,7 @@ class PublicKey(Measurement):
         """Return the key as what checks signatures.
 
         Raises:
-            KeyFileError: it is no key, or not the one that its id says.
+            KeyFileError: it is not a key, or its id does not match.
         """
         from securesystemslib.signer import SSlibKey
 
@@ -89,7 +89,7 @@ def read_public_key(path: Path) -> PublicKey:
         raise KeyFileError(f"{path} cannot be read: {error.strerror}") from error
     except pydantic.ValidationError as error:
         raise KeyFileError(
-            f"{path} is no public key file, such as harness keygen writes: {error}"
+            f"{path} is not a public key file, such as harness keygen writes: {error}"
         ) from error
 
 
@@ -145,7 +145,7 @@ def signer_from_file(path: Path, password: bytes | None = None) -> tuple["Crypto
     except KeyMismatchError as error:
         raise KeyFileError(f"{path} does not belong to {public_path_of(path)}") from error
     except ValueError as error:
-        raise KeyFileError(f"{path} is no private key, or the password is wrong") from error
+        raise KeyFileError(f"{path} is not a private key, or the password is wrong") from error
 
 
 def public_path_of(path: Path) -> Path:

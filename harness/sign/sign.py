@@ -136,8 +136,10 @@ def _place(run_id: str, order: Sequence[str]) -> int:
 def _require_unchanged(
     bundle: Bundle, before: Mapping[str, str], signed: Mapping[str, str]
 ) -> None:
-    """Refuse to sign other bytes than those that were looked at."""
+    """Refuse to sign bytes other than those that were checked."""
     made = {name: digest for name, digest in signed.items() if name == SIGNOFF}
     changed = changed_files({**made, **before}, signed)
     if changed:
-        raise RecordError(refusal(f"{bundle.root} is not signed, as it is being written", changed))
+        raise RecordError(
+            refusal(f"{bundle.root} is not signed, because it is still being written", changed)
+        )

@@ -64,7 +64,8 @@ def verify(bundle: Bundle, keys: Sequence[PublicKey], day: datetime.date) -> Ver
         return Verification((str(error),), key)
     except (KeyError, TypeError) as error:
         return Verification(
-            (f"{bundle.test_result} is a test result of another kind: {error!r}",), key
+            (f"{bundle.test_result} is not a test result of this suite: {error!r}",),
+            key,
         )
     summary, summary_problems = _summary(bundle, keys, day)
     found, founding = _founding_problems(bundle, day)
@@ -91,7 +92,7 @@ def _opened(
     statement, key = opened_envelope(bundle.test_result, keys)
     key.require_valid_on(day)
     if statement.get("predicateType") != TEST_RESULT_TYPE:
-        raise SignatureError(f"{bundle.test_result} is no signed test result")
+        raise SignatureError(f"{bundle.test_result} is not a signed test result")
     return statement, key
 
 
@@ -103,7 +104,7 @@ def _summary(
         statement, key = opened_envelope(bundle.summary, keys)
         key.require_valid_on(day)
         if statement.get("predicateType") != SUMMARY_TYPE:
-            return {}, [f"{bundle.summary} is no signed verification summary"]
+            return {}, [f"{bundle.summary} is not a signed verification summary"]
         made = datetime.datetime.fromisoformat(statement["predicate"]["timeVerified"]).date()
     except SignatureError as error:
         return {}, [str(error)]

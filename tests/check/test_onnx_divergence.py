@@ -401,7 +401,7 @@ def test_what_onnx_runtime_refuses_is_a_run_error(tmp_path):
         first_divergent_node(good, good, {"x": np.zeros((9, 9), dtype=np.float32)}, LIMIT)
     with pytest.raises(RunError, match=r"cannot load .*b\.onnx"):
         divergent_node(good, unknown, X)
-    with pytest.raises(RunError, match=r"c\.onnx is no ONNX file"):
+    with pytest.raises(RunError, match=r"c\.onnx is not an ONNX file"):
         divergent_node(text, good, X)
 
 

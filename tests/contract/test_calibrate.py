@@ -141,7 +141,7 @@ def test_an_absolute_speed_is_of_its_own_definition():
         ([], "0 A/A runs of 0 sessions"),
         ([[session(2.0)] * 2, [session(2.0, is_output_same=False)] * 2], "does not count: session"),
         ([[session(0.0)] * 2] * 2, "times in pytorch_processor_ms are zero"),
-        ([[session(2.0, nonfinite_count=1)] * 2] * 2, "1 times are no numbers"),
+        ([[session(2.0, nonfinite_count=1)] * 2] * 2, "1 times are not finite"),
         ([[session(2.0, turns=None)] * 2] * 2, "no processor times"),
         ([[session(2.0, turns=HALF)] * 2] * 2, "PyTorch was not timed beside it"),
     ],

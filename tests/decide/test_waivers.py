@@ -137,11 +137,11 @@ def test_an_expired_waiver_is_red_from_the_day_after(day, is_red):
 
 
 @pytest.mark.parametrize("missing", [[], [record(status=Status.NOT_RUN)]])
-def test_a_waiver_is_no_leave_not_to_run(missing):
+def test_a_waiver_does_not_excuse_a_check_from_running(missing):
     records = [record("export", Status.PASS), *missing]
     decision = decided(records, waiver())
     assert {problem.status for problem in decision.problems} == {Status.NOT_RUN, Status.FAIL}
-    assert "unused, as the check did not run" in decision.problems[1].reason
+    assert "unused because the check did not run" in decision.problems[1].reason
     assert decision.waived == {}
 
 

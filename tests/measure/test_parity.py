@@ -264,7 +264,7 @@ def test_json_round_trip(exact):
 
 
 def test_another_schema_is_an_error_that_names_the_source():
-    with pytest.raises(RecordError, match=r"parity\.json is no ParityMeasurement"):
+    with pytest.raises(RecordError, match=r"parity\.json is not a valid ParityMeasurement"):
         ParityMeasurement.from_json('{"edges": []}', "parity.json")
     good = EdgeParity(name="torch_to_onnx", row_count=1, class_count=2)
     assert EdgeParity.from_json(good.model_dump_json()) == good

@@ -87,7 +87,7 @@ def test_percentiles_need_their_queries(count, p90, p99):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_times_that_are_no_numbers_make_it_invalid(bad):
     measured = measure([session_timing([10.0, bad, 10.0])], batch=1)
-    assert measured.invalid_reasons == ("session 1: 1 times are no numbers",)
+    assert measured.invalid_reasons == ("session 1: 1 times are not finite",)
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, 5e-324])

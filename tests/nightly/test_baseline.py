@@ -158,7 +158,7 @@ def test_an_edited_baseline_is_found(night, tmp_path):
         ("", "cannot be read as a baseline"),
         ("[]", "cannot be read as a baseline"),
         ('{"schema_version": 2}', "has schema version 2, this harness reads 1"),
-        ('{"schema_version": 1, "tier": "nightly"}', "is no Baseline"),
+        ('{"schema_version": 1, "tier": "nightly"}', "is not a valid Baseline"),
         (None, "cannot be read as a baseline: .*harness baseline freeze"),
     ],
 )

@@ -181,7 +181,7 @@ def test_a_clock_that_went_backwards_during_a_run_is_said(history, night):
 
 
 @pytest.mark.parametrize(
-    ("started", "words"), [("yesterday", "no ISO 8601"), ("2022-01-01", "no time zone")]
+    ("started", "words"), [("yesterday", "not an ISO 8601 time"), ("2022-01-01", "no time zone")]
 )
 def test_a_start_that_is_no_time_is_refused(history, night, started, words):
     with pytest.raises(HistoryError, match=words):

@@ -67,7 +67,7 @@ def test_a_damaged_line_of_latencies_is_refused(make_run, tmp_path):
     record = next(one for one in run.records() if one.check == "throughput")
     digest = run.keep(b'{"device_ms": ["fast"]}', ".jsonl")
     other = record.model_copy(update={"raw": {"latencies": digest}})
-    with pytest.raises(RecordError, match="raw latencies is no SessionTiming"):
+    with pytest.raises(RecordError, match="raw latencies is not a valid SessionTiming"):
         measurement_from_raw(other, run)
 
 

@@ -148,7 +148,7 @@ def test_another_schema_is_refused(run, version):
 def test_an_unknown_field_is_refused(run):
     line = {**json.loads(record().model_dump_json()), "colour": "green"}
     (run.root / "records.jsonl").write_text(json.dumps(line))
-    with pytest.raises(RecordError, match=r"line 1 is no Record(.|\n)*colour"):
+    with pytest.raises(RecordError, match=r"line 1 is not a valid Record(.|\n)*colour"):
         run.records()
 
 
@@ -234,7 +234,7 @@ def test_a_folder_without_a_run_is_named(tmp_path):
 
 def test_damaged_facts_are_named(run):
     (run.root / "run.json").write_text("{}")
-    with pytest.raises(RecordError, match=r"run\.json is no RunFacts"):
+    with pytest.raises(RecordError, match=r"run\.json is not a valid RunFacts"):
         run.facts()
 
 

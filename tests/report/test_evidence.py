@@ -42,7 +42,7 @@ def test_a_raw_file_that_is_none_is_refused(make_run, cell, strips_of):
         for record in run.records()
         if record.check == "accuracy"
     ]
-    with pytest.raises(RecordError, match="is no Strips"):
+    with pytest.raises(RecordError, match="is not a valid Strips"):
         evidence_from_records(records, [run])
 
 

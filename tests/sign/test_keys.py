@@ -104,7 +104,7 @@ def test_what_is_no_key_is_refused(tmp_path):
     path = tmp_path / "key"
     keygen(path)
     path.write_text("no key")
-    with pytest.raises(KeyFileError, match="is no private key"):
+    with pytest.raises(KeyFileError, match="is not a private key"):
         signer_from_file(path)
     path.unlink()
     with pytest.raises(KeyFileError, match="key cannot be read"):
@@ -114,9 +114,9 @@ def test_what_is_no_key_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"expires": "soon"}, "is no public key file"),
-        ({"more": "x"}, "is no public key file"),
-        ({"owner": None}, "is no public key file"),
+        ({"expires": "soon"}, "is not a public key file"),
+        ({"more": "x"}, "is not a public key file"),
+        ({"owner": None}, "is not a public key file"),
     ],
 )
 def test_a_damaged_public_key_file_is_refused(tmp_path, changes, reason):

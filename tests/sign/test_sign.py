@@ -102,7 +102,7 @@ def test_an_added_file_is_named(signed, keys, capsys):
 def test_a_link_is_refused(signed, keys, capsys):
     (signed / "link").symlink_to(signed / "run.json")
     assert verify(signed, keys) == 1
-    assert "link is no plain file" in capsys.readouterr().out
+    assert "link is not a plain file" in capsys.readouterr().out
 
 
 def test_a_key_that_did_not_sign_is_refused(signed, keys, capsys):
@@ -303,7 +303,7 @@ def test_a_fail_of_nothing_measured_is_not_signed(run_root, keys, capsys):
             record["signoff_blockers"] = ["the outcome is fail"]
 
     edit_records(run_root, spoil)
-    assert "said to fail, but nothing was measured" in refused(run_root, keys, capsys)
+    assert "its verdict is fail, but nothing was measured" in refused(run_root, keys, capsys)
 
 
 # What is signed
@@ -404,7 +404,7 @@ def test_a_report_is_signed_with_the_runs_it_rests_on(run_root, tmp_path, keys, 
     assert sign_now(report, keys) == 2
     assert "holds no run" in capsys.readouterr().err
     assert sign_now(report, keys, "--run", str(tmp_path)) == 2
-    assert "is no run folder" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err
     other = tmp_path / "other" / "run"
     shutil.copytree(run_root, other)
     flip(other / "records.jsonl")
@@ -422,7 +422,7 @@ def test_a_report_is_signed_with_the_runs_it_rests_on(run_root, tmp_path, keys, 
 
 def test_a_folder_that_is_none_is_refused(tmp_path, keys, capsys):
     assert verify(tmp_path / "nowhere", keys) == 2
-    assert "is no folder" in capsys.readouterr().err
+    assert "is not a folder" in capsys.readouterr().err
     assert verify(tmp_path, keys) == 1
     assert "was it signed (harness sign)?" in capsys.readouterr().out
 
@@ -444,7 +444,7 @@ def test_a_decision_by_thresholds_that_no_run_keeps_is_not_signed(signed, run_ro
     (run_root / "signoff.json").write_text(json.dumps({**stored, "made": "today"}))
     assert "signoff.json: made: Invalid isoformat" in refused(run_root, keys, capsys)
     (run_root / "signoff.json").write_text("{}")
-    assert "signoff.json is no Release" in refused(run_root, keys, capsys)
+    assert "signoff.json is not a valid Release" in refused(run_root, keys, capsys)
 
 
 def test_statements_that_were_swapped_are_refused(signed, keys, capsys):
@@ -453,11 +453,11 @@ def test_statements_that_were_swapped_are_refused(signed, keys, capsys):
     first, second = one.read_bytes(), other.read_bytes()
     one.write_bytes(second)
     assert verify(signed, keys) == 1
-    assert "is no signed test result" in capsys.readouterr().out
+    assert "is not a signed test result" in capsys.readouterr().out
     one.write_bytes(first)
     other.write_bytes(first)
     assert verify(signed, keys) == 1
-    assert "is no signed verification summary" in capsys.readouterr().out
+    assert "is not a signed verification summary" in capsys.readouterr().out
 
 
 def sign_statement(root, keys, name, change):
@@ -489,7 +489,7 @@ def sign_statement(root, keys, name, change):
         (
             "test-result.dsse.json",
             lambda one: one.update(subject=[{"uri": "urn:x"}]),
-            "is a test result of another kind: KeyError('name')",
+            "is not a test result of this suite: KeyError('name')",
         ),
         (
             "verification-summary.dsse.json",
@@ -550,7 +550,7 @@ def test_a_run_of_nothing_is_signed_as_failed(make_run, tmp_path, keys, capsys):
 def test_an_envelope_that_is_none_is_refused(signed, keys, capsys, content):
     (signed / "attestation" / "test-result.dsse.json").write_bytes(content)
     assert verify(signed, keys) == 1
-    assert "is no DSSE envelope, or was edited" in capsys.readouterr().out
+    assert "is not a DSSE envelope, or was edited" in capsys.readouterr().out
 
 
 WAIVER = """
@@ -586,7 +586,7 @@ def test_a_folder_that_is_still_written_to_is_not_signed(run_root, keys, capsys,
     test_result = signing.test_result
     monkeypatch.setattr(signing, "test_result", late)
     error = refused(run_root, keys, capsys)
-    assert "as it is being written" in error
+    assert "because it is still being written" in error
     assert "late.txt was added" in error
 
 
