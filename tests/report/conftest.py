@@ -258,9 +258,9 @@ class RunMaker:
         return Verdict(status=Status.ERROR, reason=f"{error.stage}: {error}"), error.stage
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def without_recomputing():
-    """Take measurements as they are recorded: what recomputing finds, tests/record/ shows."""
+    """Take measurements as recorded; tests/record/ tests recomputing. No other folder's tests may run under it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("harness.report.merge.founded_records", RunDirectory.records)
         yield
@@ -375,7 +375,7 @@ HOSTILE = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(tmp_path_factory, thresholds, release_cells, strips_of):
     """Write the report of one run with every outcome, a waiver and hostile names in it."""
     root = tmp_path_factory.mktemp("site")
