@@ -1,6 +1,7 @@
 """The pytest plugin: options, cells, fixtures and hooks; the work is done in other modules."""
 
 import argparse
+import itertools
 import math
 import os
 from collections.abc import Callable, Generator
@@ -126,10 +127,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "Cell
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run cell after cell, those of small models first, so that a verdict is seen early."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run cell after cell, the cheapest first, so that a verdict is seen early.
+
+    Under ``-n`` each worker starts with a cheap cell; then the most expensive ones come first, so that
+    no worker is left with one at the end.
+    """
     others = [item for item in items if not is_check(item)]
-    items[:] = [*others, *sorted(filter(is_check, items), key=_cost)]
+    checks = sorted(filter(is_check, items), key=_cost)
+    cells = [list(group) for _, group in itertools.groupby(checks, _cell)]
+    workers = getattr(config, "workerinput", {}).get("workercount", len(cells))
+    ordered = [*cells[:workers], *reversed(cells[workers:])]
+    items[:] = [*others, *itertools.chain.from_iterable(ordered)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -223,12 +232,17 @@ def _run_directory(config: pytest.Config) -> RunDirectory:
     return run
 
 
-def _cost(item: pytest.Item) -> tuple[int, int, str, int]:
-    """Order checks by the input size of the model and the batch size, then by cell and check."""
+def _cell(item: pytest.Item) -> Cell:
     cell: Cell = item.callspec.params["cell"]  # type: ignore[attr-defined]
+    return cell
+
+
+def _cost(item: pytest.Item) -> tuple[int, str, int]:
+    """Order checks by the size of a query, then by cell and check."""
+    cell = _cell(item)
     checks = [number for number, name in enumerate(CHECKS) if item.get_closest_marker(name)]
-    size = math.prod(registry.model_spec(cell.model).input.shape)
-    return size, cell.batch, cell.id, min(checks, default=len(CHECKS))
+    size = math.prod(registry.model_spec(cell.model).input.batched_shape(cell.batch))
+    return size, cell.id, min(checks, default=len(CHECKS))
 
 
 def _marks(names: tuple[str, ...]) -> list[pytest.MarkDecorator]:
