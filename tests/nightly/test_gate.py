@@ -91,6 +91,12 @@ def settled(nights, twenty_nights, tmp_path):
     return nights
 
 
+@pytest.fixture(autouse=True)
+def wide_contract(monkeypatch):
+    """Let the command judge by the contract that the nights are made with."""
+    monkeypatch.setattr("harness.cli.nightly.thresholds_from_file", lambda path: THRESHOLDS)
+
+
 def kinds(report):
     return [notice.kind for notice in report.notices]
 
