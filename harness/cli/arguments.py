@@ -6,8 +6,9 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from harness import registry
 from harness.errors import InputError
 from harness.host.progress import Progress
 from harness.host.site import FIXTURES, Site, load_site
@@ -19,9 +20,27 @@ if TYPE_CHECKING:
 THRESHOLDS = FIXTURES.parent / "thresholds.toml"
 
 
+def add_command(
+    commands: Any, name: str, function: object, text: str, listed: str | None = None
+) -> argparse.ArgumentParser:
+    """Add a command that ``function`` runs; ``listed`` is its text in the list of commands."""
+    added: argparse.ArgumentParser = commands.add_parser(
+        name, help=listed or text, description=text
+    )
+    added.set_defaults(function=function)
+    return added
+
+
 def add_thresholds(parser: argparse.ArgumentParser) -> None:
     """Add ``--thresholds``, by default the contract of this repository."""
     parser.add_argument("--thresholds", type=Path, default=THRESHOLDS, metavar="FILE")
+
+
+def add_cell(parser: argparse.ArgumentParser) -> None:
+    """Add what names a cell: ``model``, ``--device`` and ``--batch-size``."""
+    parser.add_argument("model", help="name, as `harness models` lists it")
+    parser.add_argument("--device", default="cpu", help=registry.device_help())
+    parser.add_argument("--batch-size", type=positive, default=1, metavar="N")
 
 
 def site_of(options: argparse.Namespace) -> Site:

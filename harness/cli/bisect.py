@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.build.workbench import Workbench
 from harness.check.checks import CHECK_FUNCTIONS, Context
-from harness.cli.arguments import add_thresholds, site_of
+from harness.cli.arguments import add_command, add_thresholds, site_of
 from harness.contract.thresholds import Thresholds, thresholds_from_file
 from harness.errors import RecordError
 from harness.judge import Verdict
@@ -30,8 +30,7 @@ def add_commands(commands: Any) -> None:
         "say which recorded inputs changed between a good and a bad run, and run the check again "
         "with each stage of the good run that the artifact store still has"
     )
-    added = commands.add_parser("bisect", help="find which input changed", description=text)
-    added.set_defaults(function=_bisect)
+    added = add_command(commands, "bisect", _bisect, text, "find which input changed")
     added.add_argument("good", type=Path, metavar="GOOD", help="folder of a run")
     added.add_argument("bad", type=Path, metavar="BAD", help="folder of a run")
     added.add_argument("--check", metavar="ID", help="such as nonlocal_r50-cpu-bs1:accuracy")

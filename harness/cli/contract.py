@@ -11,7 +11,7 @@ from string import ascii_lowercase
 from typing import Any
 
 from harness.check.checks import Context, timed_sessions
-from harness.cli.arguments import add_thresholds, workbench_of
+from harness.cli.arguments import add_command, add_thresholds, workbench_of
 from harness.contract.calibrate import (
     Calibration,
     calibrated_row,
@@ -42,25 +42,21 @@ def add_commands(commands: Any) -> None:
     added = commands.add_parser("thresholds", help="show, lint or migrate the contract")
     actions = added.add_subparsers(required=True, metavar="ACTION")
     text = "print what each cell must reach: floor, golden, guide, tolerance, unit and source"
-    show = actions.add_parser("show", help=text, description=text)
-    show.set_defaults(function=_show)
+    show = add_command(actions, "show", _show, text)
     show.add_argument("model", nargs="?", metavar="MODEL", help="default: all")
     add_thresholds(show)
     text = "read the contract and warn of floors within noise and of waivers that have expired"
-    lint = actions.add_parser("lint", help=text, description=text)
-    lint.set_defaults(function=_lint)
+    lint = add_command(actions, "lint", _lint, text)
     add_thresholds(lint)
     text = "write a contract of the old form (schema = 1) in today's; its comments are lost"
-    migrate = actions.add_parser("migrate", help=text, description=text)
-    migrate.set_defaults(function=_migrate)
+    migrate = add_command(actions, "migrate", _migrate, text)
     migrate.add_argument("old", type=Path, metavar="OLD")
     migrate.add_argument("--output", type=Path, metavar="NEW", help="a new file; default: print it")
     text = (
         "time the same build again and again and print the rows of the contract that follow: the "
         "golden, and the least tolerance without a false alarm; nothing is changed"
     )
-    added = commands.add_parser("calibrate", help="derive goldens and tolerances", description=text)
-    added.set_defaults(function=_calibrate)
+    added = add_command(commands, "calibrate", _calibrate, text, "derive goldens and tolerances")
     added.add_argument("cells", nargs="+", metavar="CELL", help="id or pattern, as '*-cpu-bs1'")
     added.add_argument("--runs", type=_several, default=10, metavar="N", help="default: 10")
     text = "of a run, at least the tier's sessions_min; default: its sessions_max"

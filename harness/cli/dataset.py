@@ -10,8 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness import registry
-from harness.cli.arguments import positive, site_of, workbench_of
+from harness.cli.arguments import add_cell, add_command, positive, site_of, workbench_of
 from harness.clips import Predictions
 from harness.data.bins import CLIPS, INFO, write_bins
 from harness.data.labels import KINETICS400, kinetics400_names, names_from_map
@@ -47,8 +46,9 @@ def add_commands(commands: Any) -> None:
     _add_rawframes(actions)
     _add_predict(actions)
     _add_merge(actions)
-    added = actions.add_parser("store", help="list the stores of decoded clips, or remove some")
-    added.set_defaults(function=_store)
+    added = add_command(
+        actions, "store", _store, "list the stores of decoded clips, or remove some"
+    )
     added.add_argument("--remove", metavar="KEY", help="first letters of the key, as listed")
     _add_preprocess(commands)
 
@@ -58,8 +58,7 @@ def _add_scan(actions: Any) -> None:
         "scan every clip and write a manifest: labels come from a list, from val.csv, or from the "
         "class folders; exit status 1 if something is wrong with the set"
     )
-    added = actions.add_parser("scan", help="write the manifest of a data set", description=text)
-    added.set_defaults(function=_scan)
+    added = add_command(actions, "scan", _scan, text, "write the manifest of a data set")
     added.add_argument("root", type=Path, help="folder of the clips: videos or raw frames")
     added.add_argument("--output", type=Path, required=True, metavar="MANIFEST")
     added.add_argument(
@@ -76,8 +75,7 @@ def _add_rawframes(actions: Any) -> None:
         "extract the frames of the videos of a manifest, as the guides do: one folder per clip, "
         "with img_00001.jpg and so on; an interrupted run resumes where it stopped"
     )
-    added = actions.add_parser("rawframes", help="extract frames to JPEG", description=text)
-    added.set_defaults(function=_rawframes)
+    added = add_command(actions, "rawframes", _rawframes, text, "extract frames to JPEG")
     added.add_argument("manifest", type=Path)
     added.add_argument("out", type=Path, help="folder of the raw frames")
     added.add_argument(
@@ -92,19 +90,15 @@ def _add_rawframes(actions: Any) -> None:
 
 def _add_predict(actions: Any) -> None:
     text = "run one shard of a model's data set on a device, clip by clip; a rerun resumes"
-    added = actions.add_parser("predict", help="predict a shard", description=text)
-    added.set_defaults(function=_predict)
-    added.add_argument("model", help="name, as `harness models` lists it")
-    added.add_argument("--device", default="cpu", help=registry.device_help())
-    added.add_argument("--batch-size", type=positive, default=1, metavar="N")
+    added = add_command(actions, "predict", _predict, text, "predict a shard")
+    add_cell(added)
     added.add_argument("--shard", type=_shard, default=(0, 1), metavar="I/N", help="1/N to N/N")
     added.add_argument("--output", type=Path, required=True, metavar="FILE", help="an .npz file")
 
 
 def _add_merge(actions: Any) -> None:
     text = "join the shards of a data set and count the correct answers; no clip may be missing"
-    added = actions.add_parser("merge", help="join shards", description=text)
-    added.set_defaults(function=_merge)
+    added = add_command(actions, "merge", _merge, text, "join shards")
     added.add_argument("model", help="name, as `harness models` lists it")
     added.add_argument("shards", type=Path, nargs="+", help="files written by `dataset predict`")
     added.add_argument("--output", type=Path, required=True, metavar="FILE", help="an .npz file")
@@ -112,8 +106,7 @@ def _add_merge(actions: Any) -> None:
 
 def _add_preprocess(commands: Any) -> None:
     text = "write a data set as the guides' files: <n>.bin for each batch, and k400.info"
-    parser = commands.add_parser("preprocess", help=text, description=text)
-    parser.set_defaults(function=_preprocess)
+    parser = add_command(commands, "preprocess", _preprocess, text)
     parser.add_argument("model", help="name, as `harness models` lists it")
     parser.add_argument("out", type=Path, help="new folder")
     parser.add_argument("--batch-size", type=positive, default=1, metavar="N")

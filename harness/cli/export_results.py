@@ -10,7 +10,7 @@ from harness.channels.markdown import append_job_summary
 from harness.channels.openmetrics import openmetrics_from_run
 from harness.channels.run_report import run_suites, run_summary
 from harness.channels.stored_run import stored_run
-from harness.cli.arguments import write_output
+from harness.cli.arguments import add_command, write_output
 from harness.errors import InputError
 
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
@@ -19,8 +19,7 @@ STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 def add_commands(commands: Any) -> None:
     """Add ``export-results`` to the subcommands of ``harness``."""
     text = "write a run as JUnit XML, as a GitHub job summary, as OpenMetrics text"
-    added = commands.add_parser("export-results", help=text, description=text)
-    added.set_defaults(function=_export)
+    added = add_command(commands, "export-results", _export, text)
     added.add_argument("run", type=Path, help="folder of the run")
     added.add_argument("--junit", type=Path, metavar="FILE", help="for GitHub, GitLab, Jenkins")
     added.add_argument(

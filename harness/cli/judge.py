@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from harness.cli.arguments import add_thresholds
+from harness.cli.arguments import add_command, add_thresholds
 from harness.contract.thresholds import stored_thresholds
 from harness.decide.blockers import UNBOUND
 from harness.decide.problems import exit_status, left_out
@@ -17,8 +17,7 @@ from harness.record.record import RunDirectory
 def add_commands(commands: Any) -> None:
     """Add ``judge`` to the subcommands of ``harness``."""
     text = "judge a stored run again, without running anything"
-    added = commands.add_parser("judge", help=text, description=text)
-    added.set_defaults(function=_judge)
+    added = add_command(commands, "judge", _judge, text)
     added.add_argument("run", type=Path, help="folder of the run")
     add_thresholds(added)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from harness import registry
 from harness.build.workbench import Workbench
-from harness.cli.arguments import not_negative, positive, site_of, workbench_of
+from harness.cli.arguments import add_cell, add_command, not_negative, site_of, workbench_of
 from harness.cli.dataset import print_unreadable, require_writable, write_predictions
 from harness.cli.doctor import doctor_lines
 from harness.clips import ClipSet
@@ -21,27 +21,21 @@ from harness.spec import Cell
 
 def add_commands(commands: Any) -> None:
     """Add the commands of models to the subcommands of ``harness``."""
-
-    def command(name: str, function: object, text: str) -> argparse.ArgumentParser:
-        added: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
-        added.set_defaults(function=function)
-        return added
-
-    command("doctor", _doctor, "say what this machine can run, and why not the rest")
-    command("models", _models, "list the models with their inputs, outputs and weights")
+    add_command(commands, "doctor", _doctor, "say what this machine can run, and why not the rest")
+    add_command(
+        commands, "models", _models, "list the models with their inputs, outputs and weights"
+    )
     for name, function, text in (
         ("export", _export, "export a model to ONNX and simplify it"),
         ("build", _build, "build the device model of a cell, with all that comes before it"),
         ("run", _run, "run a cell on clips and keep its predictions"),
     ):
-        added = command(name, function, text)
-        added.add_argument("model", help="name, as `harness models` lists it")
-        added.add_argument("--batch-size", type=positive, default=1, metavar="N")
-        added.add_argument("--device", default="cpu", help=registry.device_help())
+        added = add_command(commands, name, function, text)
+        add_cell(added)
         if name == "run":
             added.add_argument("--clips", type=Path, metavar="LIST", help="lines of: path label")
             added.add_argument("--output", type=Path, metavar="FILE", help="predictions as .npz")
-    cache = command("cache", _cache, "list or prune the artifact store")
+    cache = add_command(commands, "cache", _cache, "list or prune the artifact store")
     cache.add_argument("action", choices=("list", "prune"))
     cache.add_argument("--older-than-days", type=not_negative, metavar="N")
     cache.add_argument(

@@ -8,7 +8,7 @@ from typing import Any
 from harness.channels.gate_report import gate_lines, gate_suites, gate_summary
 from harness.channels.junit import junit_from_suites
 from harness.channels.markdown import append_job_summary
-from harness.cli.arguments import add_thresholds, site_of, write_output
+from harness.cli.arguments import add_command, add_thresholds, site_of, write_output
 from harness.contract.thresholds import thresholds_from_file
 from harness.errors import HistoryError
 from harness.nightly.baseline import freeze, read_baseline, write_baseline
@@ -31,12 +31,12 @@ def _add_history(commands: Any) -> None:
     text = "add runs to the nightly history, or show its series"
     parser = commands.add_parser("history", help=text, description=text)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    added = actions.add_parser("add", help="add stored runs; one that is there changes nothing")
-    added.set_defaults(function=_history_add)
+    added = add_command(
+        actions, "add", _history_add, "add stored runs; one that is there changes nothing"
+    )
     added.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     _add_history_option(added)
-    added = actions.add_parser("show", help="trends of the series, with change points")
-    added.set_defaults(function=_history_show)
+    added = add_command(actions, "show", _history_show, "trends of the series, with change points")
     added.add_argument("pattern", nargs="?", default="*", help="such as '*:throughput:*'")
     added.add_argument("--tier", help="only runs of this tier")
     added.add_argument("--nights", type=int, default=60, metavar="N", help="how many are drawn")
@@ -49,15 +49,13 @@ def _add_baseline(commands: Any) -> None:
     parser = commands.add_parser("baseline", help=text, description=text)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     text = "freeze green runs; never done by itself, and never in place of an older baseline"
-    added = actions.add_parser("freeze", help=text, description=text)
-    added.set_defaults(function=_baseline_freeze)
+    added = add_command(actions, "freeze", _baseline_freeze, text)
     added.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="ten are a good number")
     added.add_argument("--output", type=Path, required=True, metavar="FILE")
     added.add_argument("--reviewer", required=True, help="who answers for it")
     added.add_argument("--reason", required=True, help="why, such as the release")
     added.add_argument("--cells", default="*", metavar="PATTERN", help="only these cells")
-    added = actions.add_parser("show", help="say what a baseline holds")
-    added.set_defaults(function=_baseline_show)
+    added = add_command(actions, "show", _baseline_show, "say what a baseline holds")
     added.add_argument("baseline", type=Path, metavar="FILE")
 
 
@@ -67,8 +65,7 @@ def _add_gate(commands: Any) -> None:
         "points. Exit status 0 green, 1 red, 6 something is missing, 7 inconclusive, 2 unusable "
         "input"
     )
-    added = commands.add_parser("gate", help="judge a night", description=text)
-    added.set_defaults(function=_gate)
+    added = add_command(commands, "gate", _gate, text, "judge a night")
     added.add_argument("run", nargs="?", type=Path, help="default: the newest of the history")
     _add_history_option(added)
     choice = added.add_mutually_exclusive_group()

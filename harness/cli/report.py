@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness.cli.arguments import add_thresholds
+from harness.cli.arguments import add_command, add_thresholds
 from harness.contract.thresholds import stored_thresholds
 from harness.nightly.history import History
 from harness.record.record import RunDirectory
@@ -20,8 +20,7 @@ def add_commands(commands: Any) -> None:
         "merge runs into one sign-off page with its PDF, Markdown summary and signoff.json; exit "
         "status 0 for SHIP, 1 for DO NOT SHIP"
     )
-    added = commands.add_parser("report", help="merge runs into a sign-off page", description=text)
-    added.set_defaults(function=_report)
+    added = add_command(commands, "report", _report, text, "merge runs into a sign-off page")
     added.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run")
     added.add_argument("--output", type=Path, required=True, metavar="DIR")
     add_thresholds(added)

@@ -5,7 +5,7 @@ import datetime
 from pathlib import Path
 from typing import Any
 
-from harness.cli.arguments import day
+from harness.cli.arguments import add_command, day
 from harness.errors import KeyFileError, RecordError
 from harness.judge.verdict import listed
 from harness.report.release import RELEASE_TIER
@@ -28,8 +28,7 @@ def add_commands(commands: Any) -> None:
 
 def _add_keygen(commands: Any) -> None:
     text = "make a key that signs releases, and the public key file that verifies them"
-    added = commands.add_parser("keygen", help=text, description=text)
-    added.set_defaults(function=_keygen)
+    added = add_command(commands, "keygen", _keygen, text)
     added.add_argument("key", type=Path, help="file of the private key; never overwritten")
     added.add_argument("--owner", required=True, metavar="NAME", help="who signs with it")
     added.add_argument("--expires", type=day, metavar="DATE", help=f"default: in {KEY_DAYS} days")
@@ -38,8 +37,7 @@ def _add_keygen(commands: Any) -> None:
 
 def _add_sign(commands: Any) -> None:
     text = "sign a run, or a report with its runs; a DO NOT SHIP is signed as FAILED"
-    added = commands.add_parser("sign", help=text, description=text)
-    added.set_defaults(function=_sign)
+    added = add_command(commands, "sign", _sign, text)
     added.add_argument("folder", type=Path, help="a run folder, or the folder of a report")
     added.add_argument("--key", type=Path, required=True, metavar="FILE", help="private key")
     added.add_argument(
@@ -60,8 +58,7 @@ def _add_sign(commands: Any) -> None:
 
 def _add_verify(commands: Any) -> None:
     text = "verify a signed folder: signature, every file, and that the verdicts follow"
-    added = commands.add_parser("verify", help=text, description=text)
-    added.set_defaults(function=_verify)
+    added = add_command(commands, "verify", _verify, text)
     added.add_argument("folder", type=Path, help="the signed folder")
     added.add_argument(
         "--key",

@@ -4,6 +4,7 @@
 carries its own digest: an edited one is refused, and a new one is a new file in a reviewed commit.
 """
 
+import dataclasses
 import datetime
 import fnmatch
 import hashlib
@@ -119,7 +120,7 @@ def freeze(
         newest_started=max(fact.started for fact in facts),
         thresholds_digest=facts[0].thresholds_digest,
         series=tuple(
-            BaselineSeries.model_validate({**_fields(key), "values": tuple(values[key])})
+            BaselineSeries(**dataclasses.asdict(key), values=tuple(values[key]))
             for key in sorted(values)
         ),
     )
@@ -257,17 +258,6 @@ def _refuse_unfit(record: Record) -> None:
             f"{record.id} ran with {record.weights or 'unknown'} weights; a baseline is of a "
             "checkpoint: leave such cells out with --cells"
         )
-
-
-def _fields(key: SeriesKey) -> dict[str, object]:
-    return {
-        "model": key.model,
-        "device": key.device,
-        "batch": key.batch,
-        "check": key.check,
-        "metric": key.metric,
-        "host_class": key.host_class,
-    }
 
 
 def _digest(baseline: Baseline) -> str:

@@ -32,8 +32,6 @@ from harness.nightly.series import (
 from harness.record.record import Record, RunDirectory, RunFacts
 from harness.spec import Status
 
-__all__ = ["Appended", "History", "Night", "Point", "Series", "SeriesKey"]
-
 # "AVHN" in ASCII: tells this file from any other SQLite file.
 APPLICATION_ID = 0x4156484E
 SCHEMA_VERSION = 1

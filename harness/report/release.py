@@ -11,48 +11,32 @@ from collections.abc import Sequence
 from harness.contract.thresholds import Thresholds
 from harness.decide.waivers import review
 from harness.host.environment import UNKNOWN
-from harness.record.record import Record, RunDirectory
+from harness.record.record import Record
 from harness.record.reproduce import reproduce_cell
 from harness.report.decision import reasons_against
 from harness.report.guide import guide_tables
 from harness.report.lines import Asked, line_from_record, line_of_nothing
-from harness.report.merge import Merged, merged_runs
+from harness.report.merge import Merged
 from harness.report.values import (
     CellLine,
     CheckLine,
     Coverage,
-    Reason,
     Release,
-    RunLine,
     WaiverLine,
 )
 from harness.spec import CHECKS, Cell, Check
 
-__all__ = ["CellLine", "CheckLine", "Reason", "Release", "RunLine", "WaiverLine"]
-
 RELEASE_TIER = "release"
-
-
-def release_from_runs(
-    runs: Sequence[RunDirectory],
-    thresholds: Thresholds,
-    today: datetime.date,
-    tier: str = RELEASE_TIER,
-) -> Release:
-    """Merge runs and decide; whatever the tier of the runs, ``tier`` says what is required.
-
-    Raises:
-        RecordError: no run is given, one twice, or one cannot be read.
-        InputError: the thresholds have no such tier.
-    """
-    merged = merged_runs(runs)
-    return release_from_merged(merged, thresholds, today, tier)
 
 
 def release_from_merged(
     merged: Merged, thresholds: Thresholds, today: datetime.date, tier: str = RELEASE_TIER
 ) -> Release:
-    """Decide on runs that are read already."""
+    """Decide; whatever the tier of the runs, ``tier`` says what is required.
+
+    Raises:
+        InputError: the thresholds have no such tier.
+    """
     waivers = _waiver_lines(merged, thresholds, today, tier)
     waived = {name for line in waivers for name in line.covers}
     cells = _cell_lines(merged, thresholds, tier, waived)

@@ -40,7 +40,7 @@ from harness.report.evidence import evidence_from_records
 from harness.report.merge import merged_runs
 from harness.report.page import markdown_from_release, page_from_release
 from harness.report.pdf import browser_arguments
-from harness.report.release import release_from_merged, release_from_runs
+from harness.report.release import release_from_merged
 from harness.spec import CHECKS, Cell, Status
 from tests.made import MOTION8_DIGEST
 
@@ -288,7 +288,7 @@ def decide(thresholds):
     """Return the release of some runs, today."""
 
     def release(*runs, thresholds=thresholds, today=TODAY):
-        return release_from_runs(runs, thresholds, today)
+        return release_from_merged(merged_runs(runs), thresholds, today)
 
     return release
 
