@@ -1,7 +1,6 @@
 """The reference: PyTorch models built from mmaction2's own configurations."""
 
 import contextlib
-import hashlib
 import importlib
 import pickle
 import re
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import CheckpointError, first_line
+from harness.host.provenance import sha256_from_file
 from harness.spec import Feed, ModelSpec
 
 if TYPE_CHECKING:
@@ -188,8 +188,7 @@ def check_checkpoint_digest(path: Path) -> str:
         CheckpointError: the file is missing, or its digest differs.
     """
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256_from_file(path)
     except OSError as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}") from error
     suffix = path.stem.rsplit("-", 1)[-1]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.clips import Clip, ClipSet
 from harness.errors import ClipError
+from harness.host.provenance import sha256_from_file
 
 SHOWN_PROBLEMS = 10
 INTEGER = re.compile(r"[+-]?[0-9]+")
@@ -22,8 +23,7 @@ def size_fingerprint(path: Path) -> str:
 def content_fingerprint(path: Path) -> str:
     """Return the sha256 of a file: for sets small enough to read in full."""
     try:
-        with path.open("rb") as file:
-            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        return f"sha256:{sha256_from_file(path)}"
     except OSError as error:
         raise ClipError(f"cannot read clip {path}: {error.strerror}") from error
 

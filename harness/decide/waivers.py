@@ -8,10 +8,10 @@ a pass turns the run red, and so does one that has expired or was not needed.
 
 import dataclasses
 import datetime
-import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from harness.contract.tables import Waiver
+from harness.contract.toml import table_lines
 from harness.decide.problems import Problem, in_order, problems
 from harness.record.record import Record, RunFacts
 from harness.spec import Status
@@ -158,14 +158,5 @@ def _proposed(record: Record) -> str:
 
 
 def _table(values: Mapping[str, object]) -> str:
-    return "\n".join(["[[waivers]]", *_toml_lines(values)])
-
-
-def _toml_lines(values: Mapping[str, object]) -> Iterator[str]:
-    for name, value in values.items():
-        if isinstance(value, datetime.date):
-            yield f"{name} = {value.isoformat()}"
-        elif value is not None:
-            # A JSON string is a TOML one but for the one control character that JSON lets through.
-            text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-            yield f"{name} = {text}"
+    given = {name: value for name, value in values.items() if value is not None}
+    return "\n".join(["[[waivers]]", *table_lines(given)])

@@ -52,8 +52,7 @@ def exclusive(
     """
     waiter = on_wait or _wait_logger(name)
     with contextlib.ExitStack() as stack:
-        with _explained(name, root):
-            make_lock_folder(root)
+        with _in_folder(name, root):
             # The door keeps further users of ``shared`` out while those inside finish.
             for path in _paths(name, root):
                 stack.enter_context(hold(path, waiter, notice_s))
@@ -68,8 +67,7 @@ def try_exclusive(name: str, root: Path) -> Iterator[bool]:
         DeviceError: the lock cannot be used, or the folder is not safe.
     """
     with contextlib.ExitStack() as stack:
-        with _explained(name, root):
-            make_lock_folder(root)
+        with _in_folder(name, root):
             is_mine = all(stack.enter_context(try_hold(path)) for path in _paths(name, root))
         if not is_mine:
             stack.close()
@@ -87,12 +85,10 @@ def shared(name: str, root: Path, on_wait: OnWait | None = None) -> Iterator[Non
     """
     door, lock = _paths(name, root)
     with contextlib.ExitStack() as stack:
-        with _explained(name, root):
-            make_lock_folder(root)
-            with hold(door, on_wait or _wait_logger(name)):
-                file = stack.enter_context(_opened(lock))
-                # Only a look at whether the device is free can be in the way, for a moment.
-                fcntl.flock(file, fcntl.LOCK_SH)
+        with _in_folder(name, root), hold(door, on_wait or _wait_logger(name)):
+            file = stack.enter_context(_opened(lock))
+            # Only a look at whether the device is free can be in the way, for a moment.
+            fcntl.flock(file, fcntl.LOCK_SH)
         yield
 
 
@@ -103,11 +99,9 @@ def free_one(names: Sequence[str], root: Path) -> str:
         DeviceError: the lock cannot be used, or the folder is not safe.
     """
     for name in names:
-        with _explained(name, root):
-            make_lock_folder(root)
-            with try_hold(_paths(name, root)[1]) as is_free:
-                if is_free:
-                    return name
+        with _in_folder(name, root), try_hold(_paths(name, root)[1]) as is_free:
+            if is_free:
+                return name
     return names[0]
 
 
@@ -241,8 +235,10 @@ def _noted(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _explained(name: str, root: Path) -> Iterator[None]:
+def _in_folder(name: str, root: Path) -> Iterator[None]:
+    """Make the folder of the locks, and say what to do where it cannot be used."""
     try:
+        make_lock_folder(root)
         yield
     except OSError as error:
         raise DeviceError(

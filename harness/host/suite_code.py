@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import harness
+from harness.host.provenance import sha256_from_file
 
 UNKNOWN = "unknown"
 PACKAGE = Path(harness.__file__).parent
@@ -34,7 +35,7 @@ def suite_facts(package: Path = PACKAGE) -> Mapping[str, str]:
     if "__init__.py" not in recorded:
         return {"suite.commit": UNKNOWN, "suite.dirty": UNKNOWN}
     digest = hashlib.sha256(repr(sorted(recorded.items())).encode()).hexdigest()
-    is_clean = recorded == {name: _sha256(package / name) for name in _files(package)}
+    is_clean = recorded == {name: sha256_from_file(package / name) for name in _files(package)}
     return {"suite.commit": f"wheel-sha256:{digest}", "suite.dirty": "no" if is_clean else "yes"}
 
 
@@ -94,10 +95,6 @@ def _recorded(package: Path) -> dict[str, str]:
             digest = base64.urlsafe_b64decode(file.hash.value + "==").hex()
             found[path.relative_to(package).as_posix()] = digest
     return found
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

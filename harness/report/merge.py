@@ -1,11 +1,12 @@
 """Runs of several devices and hosts as one: every record once, and what does not fit together."""
 
 import dataclasses
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 
 from harness.errors import RecordError
 from harness.host.environment import UNKNOWN
+from harness.host.provenance import sha256_from_file
+from harness.record.facts import FACTS
 from harness.record.recompute import founded_records
 from harness.record.record import RECORDS, Record, RunDirectory, RunFacts
 from harness.report.values import RunLine
@@ -100,12 +101,8 @@ def _run_line(run: RunDirectory, facts: RunFacts, record_count: int) -> RunLine:
         is_bound=bool(facts.nonce),
         faults=facts.faults,
         record_count=record_count,
-        records_sha256=_sha256(run, RECORDS),
-        facts_sha256=_sha256(run, "run.json"),
+        records_sha256=sha256_from_file(run.root / RECORDS),
+        facts_sha256=sha256_from_file(run.root / FACTS),
         environment=environment,
         environment_after=facts.environment_after,
     )
-
-
-def _sha256(run: RunDirectory, name: str) -> str:
-    return hashlib.sha256((run.root / name).read_bytes()).hexdigest()

@@ -6,12 +6,12 @@ Everything in it is signed except ``attestation/``, which holds the signatures.
 
 import contextlib
 import dataclasses
-import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from harness.errors import RecordError
+from harness.host.provenance import sha256_from_file
 from harness.record.record import RunDirectory
 
 ATTESTATION = "attestation"
@@ -118,7 +118,6 @@ def _inside(name: str) -> str:
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_from_file(path)
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror}") from error
