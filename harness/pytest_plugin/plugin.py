@@ -126,7 +126,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "Cell
     return CellScheduling(config, log) if is_ours else None
 
 
-@pytest.hookimpl(tryfirst=True)
+# After -m has taken out the cells that do not run.
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run cell after cell, the cheapest first, so that a verdict is seen early.
 

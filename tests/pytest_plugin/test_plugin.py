@@ -887,9 +887,12 @@ def test_workers_give_the_same_verdicts_once_each(site):
     assert len(site.statuses) == 16
     assert site.statuses["timesformer-cpu-bs1:accuracy"] == "not run"
     assert site.the_run.facts().broken == {}
-    workers = {}
+    workers, firsts = {}, {}
     for record in site.the_run.records():
-        workers.setdefault(record.cell, set()).add(record.device_facts["process"])
+        worker = record.device_facts["process"]
+        workers.setdefault(record.cell, set()).add(worker)
+        firsts.setdefault(worker, record.model)
+    assert {*firsts.values()} == {"nonlocal_tiny", "timesformer_tiny"}, "not the cheapest first"
     assert {len(used) for used in workers.values()} == {1}, "a cell was spread over workers"
     assert len(set.union(*workers.values())) == 2
     site.outcomes()
