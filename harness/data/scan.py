@@ -17,7 +17,6 @@ from harness.data.manifest import UNREADABLE, ClipEntry, Manifest, fingerprint, 
 from harness.errors import ClipError
 
 PROBLEM_KINDS = ("missing", "unreadable", "duplicate", "unlabelled", "contradicted")
-SEGMENT = re.compile(r"_\d{6}_\d{6}$")
 RAWFRAME_LINE = re.compile(r"(.+?)\s+(\d+)\s+(-?\d+)")
 VIDEO_LINE = re.compile(r"(.+?)\s+(\S+)")
 NewCounter = Callable[[int], Callable[[int], None]]

@@ -1,7 +1,7 @@
 """Under ``-n``, the checks of a cell run in one worker, one after another.
 
-The timing of a cell compares its answers with those of the accuracy check, which the same process has
-kept. ``--dist loadgroup`` cannot be relied on: xdist 3.8 spreads the groups under pytest 9.2.
+The timing of a cell compares its answers with those of the accuracy check, which must have ended
+before. ``--dist loadgroup`` cannot be relied on: xdist 3.8 spreads the groups under pytest 9.2.
 """
 
 from typing import TYPE_CHECKING
