@@ -48,7 +48,9 @@ def read_owner(path: Path) -> Owner | None:
 def write_note(path: Path) -> None:
     """Write who this process is, in place of an older note; a full disk keeps nobody from a lock."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    command = shlex.join(sys.orig_argv)[:_MAX_COMMAND]
+    program, *arguments = sys.orig_argv
+    # The name of the program without its folder: a long path would leave no room for the arguments.
+    command = shlex.join([Path(program).name, *arguments])[:_MAX_COMMAND]
     owner = Owner(os.getpid(), socket.gethostname(), command, now)
     with contextlib.suppress(OSError):
         file, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
