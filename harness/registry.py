@@ -1,14 +1,17 @@
-"""The lists of models and devices: the files in models/ and devices/ are their only source."""
+"""The lists of models, devices and runtimes' tables: the files in their folders are the only source."""
 
 import importlib
+import importlib.util
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import harness.devices
 import harness.models
 from harness.device import Device, DeviceSpec
 from harness.errors import InputError
+from harness.host import site
 from harness.spec import ModelSpec
 
 
@@ -68,6 +71,25 @@ def device(name: str) -> Device:
     device_spec(name)
     found: Device = _definition(f"harness.devices.{name}", "device")()
     return found
+
+
+def load_site(path: Path | None, environ: Mapping[str, str]) -> site.Site:
+    """Return the site, with the tables of the runtimes that its file has.
+
+    Raises:
+        SiteError: as ``harness.host.site.load_site``.
+    """
+    return site.load_site(path, environ, site_tables)
+
+
+def site_tables() -> dict[str, type[site.SiteTable]]:
+    """Return what runtimes declare as their table of site.toml: ``Table`` in ``site.py`` of their folder."""
+    # Only a file that has such a table needs a runtime.
+    from harness import runtimes
+
+    modules = {name: f"{runtimes.__name__}.{name}.site" for name in _file_names(runtimes.__path__)}
+    found = {name: module for name, module in modules.items() if importlib.util.find_spec(module)}
+    return {name: _definition(module, "Table") for name, module in found.items()}
 
 
 def _file_names(path: Iterable[str]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness import registry
 from harness.errors import InputError
 from harness.host.progress import Progress
-from harness.host.site import FIXTURES, Site, load_site
+from harness.host.site import FIXTURES, Site
 from harness.record.raw import write_atomically
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def add_cell(parser: argparse.ArgumentParser) -> None:
 
 def site_of(options: argparse.Namespace) -> Site:
     """Return the site that ``--site`` or the environment names."""
-    return load_site(options.site, os.environ)
+    return registry.load_site(options.site, os.environ)
 
 
 def workbench_of(options: argparse.Namespace) -> "Workbench":

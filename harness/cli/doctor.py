@@ -15,14 +15,13 @@ from harness.host.site import Site
 if TYPE_CHECKING:
     from pathlib import Path
 
-DEFAULT_DEVICE = "cpu"
-SHIPPED = ("nonlocal_tiny", "timesformer_tiny")
+SHIPPED_DATASET = "motion8"
 
 
 def doctor_lines(site: Site) -> tuple[list[str], bool]:
     """Return the findings as text, and whether the embedded default can run.
 
-    The embedded default is the processor and the tiny models, with their shipped weights and clips.
+    The embedded default is the processor and the models whose weights and clips are shipped.
 
     Args:
         site: where this machine keeps its files.
@@ -41,8 +40,10 @@ def doctor_lines(site: Site) -> tuple[list[str], bool]:
     lines += ["", "models"]
     models = {name: _model_line(name, site) for name in registry.model_names()}
     lines += [*(line for line, _ in models.values()), *_toolchain_lines(devices)]
-    is_ready = states[DEFAULT_DEVICE].presence is Presence.PRESENT
-    return lines, is_ready and all(models[name][1] for name in SHIPPED)
+    hosts = [states[device.spec.name] for device in devices if device.spec.is_host]
+    is_ready = all(state.presence is Presence.PRESENT for state in hosts)
+    shipped = [n for n in models if registry.model_spec(n).dataset == SHIPPED_DATASET]
+    return lines, is_ready and all(models[name][1] for name in shipped)
 
 
 def _lock_text(site: Site) -> str:

@@ -1,14 +1,14 @@
-"""site.toml -> Site: where this machine keeps weights, data sets, the cache and the Ascend tools.
+"""site.toml -> Site: where this machine keeps weights, data sets, the cache and vendors' tools.
 
 The file is the one requested, else ``$ACCEPTANCE_SITE``, else ``./site.toml``, else there
 is none and the defaults hold. ``site.example.toml`` explains each key. Relative paths count from
-the file.
+the file. Each runtime declares the schema of its own table, such as ``[ascend]``.
 """
 
 import os
 import tempfile
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -112,26 +112,8 @@ class DatasetSite(SiteTable):
         return self
 
 
-class AscendSite(SiteTable):
-    """Where the Ascend tools are; None means: as found on PATH or in the environment.
-
-    Attributes:
-        set_env: the script that CANN asks to be sourced.
-        atc_python: interpreter for atc, which does not take every Python.
-        ais_bench_python: interpreter that has ais_bench.
-        npu_smi: the program npu-smi.
-        device_ids: the only devices that may be used; empty: all that are found.
-    """
-
-    set_env: File | None = None
-    atc_python: File | None = None
-    ais_bench_python: File | None = None
-    npu_smi: File | None = None
-    device_ids: DeviceIds = ()
-
-
 class SiteFile(SiteTable):
-    """What the file may say.
+    """What the file may say, beside the tables of the runtimes.
 
     Attributes:
         cache_dir: of the artifact store and the decoded clips.
@@ -142,7 +124,6 @@ class SiteFile(SiteTable):
         baseline: frozen release that `harness gate` compares with.
         checkpoints: folders in which weights are looked for, in this order.
         datasets: data sets by name.
-        ascend: the Ascend tools.
     """
 
     cache_dir: NewFolder
@@ -153,21 +134,29 @@ class SiteFile(SiteTable):
     baseline: File | None = None
     checkpoints: Folders = ()
     datasets: Mapping[str, DatasetSite] = {}
-    ascend: AscendSite = AscendSite()
 
 
 class Site(SiteFile):
-    """What is where on this machine; ``source`` is the file that says so, or None."""
+    """What is where on this machine; ``source`` is the file that says so, or None.
+
+    ``tables`` are those of the runtimes, by name.
+    """
 
     source: Path | None = None
+    tables: Mapping[str, Any] = {}
 
 
-def load_site(path: Path | None, environ: Mapping[str, str]) -> Site:
+def load_site(
+    path: Path | None,
+    environ: Mapping[str, str],
+    tables: Callable[[], Mapping[str, type[SiteTable]]] = dict,
+) -> Site:
     """Return the site.
 
     Args:
         path: what ``--site`` says, or None.
         environ: the environment variables.
+        tables: returns the schemas of the runtimes' tables by name; called where the file has one.
 
     Raises:
         SiteError: the file cannot be read, has an unknown key, a wrong type or a path that is not
@@ -178,12 +167,17 @@ def load_site(path: Path | None, environ: Mapping[str, str]) -> Site:
     overrides = _overrides(environ)
     table = _defaults(environ, written.keys() | overrides.keys()) | written | overrides
     base = Path.cwd() if source is None else source.absolute().parent
+    kinds = tables() if written.keys() - SiteFile.model_fields.keys() else {}
+    fields: dict[str, Any] = {name: (kind, kind()) for name, kind in kinds.items()}
+    schema = pydantic.create_model("SiteFile", __base__=SiteFile, **fields)
     try:
-        file = SiteFile.model_validate(table, context={"base": base})
+        file = schema.model_validate(table, context={"base": base})
     except pydantic.ValidationError as error:
-        raise SiteError("\n".join(_messages(error, source, overrides.keys()))) from error
+        lines = (_message(detail, source, overrides.keys(), schema) for detail in error.errors())
+        raise SiteError("\n".join(lines)) from error
     _refuse_foreign_locks(file, source)
-    return Site(**dict(file), source=source)
+    found = dict(file)
+    return Site(tables={name: found.pop(name) for name in kinds}, source=source, **found)
 
 
 def find_checkpoint(site: Site, filename: str, fixtures: Path | None = None) -> Path | None:
@@ -250,13 +244,9 @@ def _cache_home(environ: Mapping[str, str]) -> Path:
     return Path(home) / ".cache"
 
 
-def _messages(
-    error: pydantic.ValidationError, source: Path | None, overridden: Collection[str]
-) -> list[str]:
-    return [_message(detail, source, overridden) for detail in error.errors()]
-
-
-def _message(detail: Any, source: Path | None, overridden: Collection[str]) -> str:
+def _message(
+    detail: Any, source: Path | None, overridden: Collection[str], schema: type[SiteFile]
+) -> str:
     location: tuple[str | int, ...] = detail["loc"]
     key = ".".join(str(part) for part in location)
     origin = str(source)
@@ -264,20 +254,19 @@ def _message(detail: Any, source: Path | None, overridden: Collection[str]) -> s
         origin = CACHE_VARIABLE if location[0] == "cache_dir" else CHECKPOINTS_VARIABLE
     elif source is None:
         origin = "the default site"
-    return f"{origin}: {key}: {_complaint(detail, location)}"
+    return f"{origin}: {key}: {_complaint(detail, schema)}"
 
 
-def _complaint(detail: Any, location: tuple[str | int, ...]) -> str:
+def _complaint(detail: Any, schema: type[SiteFile]) -> str:
     if detail["type"] == "extra_forbidden":
-        return f"unknown key; known are {', '.join(_known_keys(location))}"
+        return f"unknown key; known are {', '.join(_known_keys(detail['loc'], schema))}"
     message: str = _TOML_WORDS.get(detail["type"], detail["msg"])
     return message.removeprefix("Value error, ").removeprefix("Input ")
 
 
-def _known_keys(location: tuple[str | int, ...]) -> list[str]:
-    tables: dict[str | int, type[SiteTable]] = {"ascend": AscendSite, "datasets": DatasetSite}
-    table = SiteFile if len(location) == 1 else tables[location[0]]
-    return sorted(table.model_fields)
+def _known_keys(location: tuple[str, ...], schema: type[SiteFile]) -> list[str]:
+    table: Any = schema if len(location) == 1 else schema.model_fields[location[0]].annotation
+    return sorted((DatasetSite if location[0] == "datasets" else table).model_fields)
 
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"

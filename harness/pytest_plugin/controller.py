@@ -21,7 +21,7 @@ from harness.decide.waivers import Decision, decide
 from harness.device import Presence
 from harness.errors import HarnessError, first_line
 from harness.host.environment import environment_facts
-from harness.host.site import Site, load_site
+from harness.host.site import Site
 from harness.nightly.history import History
 from harness.record.benchmark_json import write_benchmark_json
 from harness.record.facts import RunFacts, new_nonce
@@ -51,7 +51,7 @@ class Controller:
         self.site_history: Path | None = None
         if not _only_lists(config):
             with usage_errors():
-                site = load_site(config.getoption("--site"), os.environ)
+                site = registry.load_site(config.getoption("--site"), os.environ)
             self.root, self.site_history = _run_folder(config, site), site.history
         self.run: RunDirectory | None = None
         self.records: list[Record] = []

@@ -16,7 +16,6 @@ from harness.check.suite import Suite
 from harness.contract.thresholds import tier_names
 from harness.decide.waivers import WaiverReview, review
 from harness.host.progress import INTERVAL_S
-from harness.host.site import load_site
 from harness.pytest_plugin.controller import (
     WORKER_RUN,
     Controller,
@@ -159,7 +158,7 @@ def acceptance_suite(request: pytest.FixtureRequest) -> Suite:
     config = request.config
     scope, run = scope_from_config(config), _run_directory(config)
     bench = Workbench(
-        load_site(config.getoption("--site"), os.environ),
+        registry.load_site(config.getoption("--site"), os.environ),
         run.root / "logs",
         progress_from_config(config),
     )

@@ -55,7 +55,6 @@ def _version_rows(records: Iterable[Record], runs: Mapping[str, RunLine]) -> Ite
             chip=environment.get("cpu.model", UNKNOWN) if is_host else _fact("chip", facts, spec),
             driver=_fact("driver", facts, spec),
             firmware=_fact("firmware", facts, spec),
-            cann=_fact("cann", facts, spec),
             runtime=_runtime(facts, spec),
             python=environment.get("python", UNKNOWN),
             torch=environment.get("package.torch", UNKNOWN),

@@ -18,7 +18,6 @@ class VersionRow(Measurement):
     chip: str
     driver: str
     firmware: str
-    cann: str
     runtime: str
     python: str
     torch: str

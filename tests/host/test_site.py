@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import SiteError
-from harness.host.site import AscendSite, Site, SiteFile, find_checkpoint, load_site
+from harness.host.site import Site, SiteFile, find_checkpoint
+from harness.registry import load_site, site_tables
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,10 +60,14 @@ def test_every_key_is_read_relative_to_the_file(write, folder, monkeypatch):
     assert site.checkpoints == (folder / "weights", folder / "more")
     assert site.datasets["kinetics400"].list == folder / "k400/val.txt"
     assert site.datasets["kinetics400"].root == folder / "k400/val"
-    assert site.ascend.set_env == folder / "set_env.sh"
-    assert site.ascend.atc_python == site.ascend.ais_bench_python == folder / "python3"
-    assert site.ascend.npu_smi == folder / "npu-smi"
-    assert site.ascend.device_ids == (0, 3)
+    assert site.tables["ascend"].set_env == folder / "set_env.sh"
+    assert (
+        site.tables["ascend"].atc_python
+        == site.tables["ascend"].ais_bench_python
+        == folder / "python3"
+    )
+    assert site.tables["ascend"].npu_smi == folder / "npu-smi"
+    assert site.tables["ascend"].device_ids == (0, 3)
 
 
 def test_defaults_hold_without_a_file(folder):
@@ -71,7 +76,7 @@ def test_defaults_hold_without_a_file(folder):
     assert site.run_root == folder / "runs"
     assert site.lock_dir.name == f"acceptance-suite-locks-{os.geteuid()}"
     assert (site.checkpoints, dict(site.datasets), site.source) == ((), {}, None)
-    assert site.ascend.set_env is None
+    assert site.tables == {}
 
 
 @pytest.mark.parametrize(
@@ -214,8 +219,9 @@ def test_example_changes_nothing_and_explains_every_key(folder):
     lines = [line.removeprefix("# ") for line in text.splitlines()]
     keys = [line for line in lines if line.startswith("[") or " = " in line]
     example = tomllib.loads("\n".join(keys))
-    assert example.keys() == SiteFile.model_fields.keys()
-    assert example["ascend"].keys() == AscendSite.model_fields.keys()
+    tables = site_tables()
+    assert example.keys() == SiteFile.model_fields.keys() | tables.keys()
+    assert all(example[name].keys() == tables[name].model_fields.keys() for name in tables)
 
 
 @pytest.mark.parametrize(

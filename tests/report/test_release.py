@@ -286,7 +286,11 @@ class TestGuideTables:
     def test_versions(self, tables):
         by_device = {row.device: row for row in tables.versions}
         ascend, cpu = by_device["ascend310p"], by_device["cpu"]
-        assert (ascend.chip, ascend.driver, ascend.cann) == ("310P3", "24.1.rc2", "8.0.RC2")
+        assert (ascend.chip, ascend.driver, ascend.runtime) == (
+            "310P3",
+            "24.1.rc2",
+            "CANN 8.0.RC2",
+        )
         assert (cpu.driver, cpu.runtime) == ("none", "ONNX Runtime 1.32.0")
 
     def test_accuracy_beside_the_guide(self, tables):

@@ -2,13 +2,31 @@
 
 from pathlib import Path
 
-from harness.host.site import Site
+from harness.host.site import DeviceIds, File, Site, SiteTable
 from harness.runtimes.ascend.environment import CannTools
+
+
+class Table(SiteTable):
+    """Table ``[ascend]``: where the tools are; None means: as found on PATH or in the environment.
+
+    Attributes:
+        set_env: the script that CANN asks to be sourced.
+        atc_python: interpreter for atc, which does not take every Python.
+        ais_bench_python: interpreter that has ais_bench.
+        npu_smi: the program npu-smi.
+        device_ids: the only devices that may be used; empty: all that are found.
+    """
+
+    set_env: File | None = None
+    atc_python: File | None = None
+    ais_bench_python: File | None = None
+    npu_smi: File | None = None
+    device_ids: DeviceIds = ()
 
 
 def tools_from_site(site: Site) -> CannTools:
     """Return the Ascend tools that site.toml sets; the others come from PATH and CANN's script."""
-    ascend = site.ascend
+    ascend: Table = site.tables.get("ascend") or Table()
     return CannTools(
         npu_smi=_text(ascend.npu_smi) or "npu-smi",
         python=_text(ascend.ais_bench_python),

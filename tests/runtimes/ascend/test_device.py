@@ -10,8 +10,7 @@ import pytest
 
 from harness.device import Presence
 from harness.errors import DeviceAbsent, DeviceBroken, RunError
-from harness.host.site import load_site
-from harness.registry import device
+from harness.registry import device, load_site
 from harness.runtimes.ascend.device import build_fact
 from harness.runtimes.ascend.site import tools_from_site
 
