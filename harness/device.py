@@ -181,7 +181,10 @@ class Device(Protocol):
 
     @property
     def model_suffix(self) -> str:
-        """Ending of the file that ``build`` writes."""
+        """Ending of the file that ``build`` writes.
+
+        Where it is an ONNX file, the search for the first divergent node goes on inside it.
+        """
         return ".onnx"
 
     def takes(self, op_type: str) -> bool:
@@ -210,13 +213,6 @@ class Device(Protocol):
             DeviceError: the unit cannot be used.
         """
         return ""
-
-    def onnx_inside(self, model: DeviceModel) -> Path | None:
-        """Return the ONNX file whose nodes the device runs one by one, if it runs such a file.
-
-        The search for the first divergent node then goes on inside the built model.
-        """
-        return None
 
     def toolchain(self) -> tuple[ToolState, ...]:
         """Return the tools that the device needs, for ``harness doctor``; never raises."""

@@ -188,10 +188,6 @@ class FaultyDevice(Device):
         """Return the state of the unit."""
         return self.device.look()
 
-    def onnx_inside(self, model: DeviceModel) -> Path | None:
-        """Return the ONNX file that the device runs."""
-        return self.device.onnx_inside(model)
-
     def open(self, model: DeviceModel, threads: int | None = None) -> FaultySession:
         """Open a session with its fault."""
         return FaultySession(self.device.open(model, threads), self.make_fault())

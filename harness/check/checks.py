@@ -270,5 +270,7 @@ def _divergent_node(context: Context, tensor: npt.NDArray[np.float32]) -> str | 
     weights = bench.weights(cell.model).path
     node = first_divergent_module(context.spec, weights, exported, feed, allowed)
     node = node or first_divergent_node(exported, simplified, feed, allowed)
-    built = None if node else bench.device(cell.device).onnx_inside(bench.device_model(cell))
-    return node if built is None else first_divergent_node(simplified, built, feed, allowed)
+    if node or bench.device(cell.device).model_suffix != simplified.suffix:
+        return node
+    built = bench.device_model(cell).artifact.path
+    return first_divergent_node(simplified, built, feed, allowed)

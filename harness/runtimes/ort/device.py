@@ -20,13 +20,17 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class OrtDevice(Device):
-    """A device that ONNX Runtime drives through one execution provider."""
+    """A device that ONNX Runtime drives through one execution provider.
+
+    ``level`` is how far its build optimises the graph, which then runs as it is.
+    """
 
     spec: DeviceSpec
     provider: str
     memory: Literal["cpu", "cuda"] = "cpu"
     install_hint: str = "install onnxruntime"
     hardware: Callable[[], Mapping[str, str]] = dict
+    level: Level = "all"
 
     def probe(self) -> DeviceState:
         """Ask ONNX Runtime for the provider, and make one that needs hardware load a graph."""
@@ -77,28 +81,24 @@ class OrtDevice(Device):
         return op_type in OPSET11_OPS
 
     def shaped_by(self, onnx: OnnxModel) -> Mapping[str, object]:
-        """Return what determines the optimised graph: our code."""
-        return {"code": code_digest(sys.modules[__name__], loaded)}
+        """Return what determines the optimised graph: how far it is optimised, and our code."""
+        return {"level": self.level, "code": code_digest(sys.modules[__name__], loaded)}
 
     def build(self, onnx: OnnxModel, target: Path) -> Mapping[str, Any]:
         """Save the graph as ONNX Runtime optimises it for this machine."""
-        self._session(onnx.artifact.path, BuildError, optimized=target)
+        self._session(onnx.artifact.path, BuildError, self.level, target)
         return {"provider": self.provider}
 
     def open(self, model: DeviceModel, threads: int | None = None) -> "OrtSession":
         """Load an optimised graph as it is."""
-        session = self._session(model.artifact.path, RunError, level="none", threads=threads)
+        session = self._session(model.artifact.path, RunError, threads=threads)
         return OrtSession(session, self.memory)
-
-    def onnx_inside(self, model: DeviceModel) -> Path:
-        """Return the optimised graph."""
-        return model.artifact.path
 
     def _session(
         self,
         path: Path,
         failure: type[BuildError | RunError],
-        level: Level = "all",
+        level: Level = "none",
         optimized: Path | None = None,
         threads: int | None = None,
     ) -> "onnxruntime.InferenceSession":

@@ -13,7 +13,13 @@ from harness.spec import Feed
 if TYPE_CHECKING:
     import onnxruntime
 
-Level = Literal["none", "all"]
+Level = Literal["none", "basic", "extended", "all"]
+LEVELS = {
+    "none": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
 ERRORS_ONLY = 3
 CPU_PROVIDER = "CPUExecutionProvider"
 
@@ -43,11 +49,8 @@ def ort_session(
     options.log_severity_level = ERRORS_ONLY
     # Its threads would keep spinning after a query and slow down whatever is timed in turn with it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.graph_optimization_level = (
-        onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        if level == "all"
-        else onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    )
+    known = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = getattr(known, LEVELS[level])
     if threads is not None:
         options.intra_op_num_threads = options.inter_op_num_threads = threads
     if optimized is not None:
