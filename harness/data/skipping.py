@@ -4,7 +4,7 @@ A picture whose NAL units all say ``nal_ref_idc == 0`` is a reference for no oth
 is decoded only if it is wanted; with B-frames this skips half of a clip. Pictures after
 the last wanted frame of a group that starts with an IDR picture, and groups without a wanted frame,
 are not decoded either. Anything unusual (interlaced, rotated, another codec, an open group,
-missing or repeated timestamps, any damage) is left to decord by returning ``None``.
+missing or repeated timestamps, any damage) is left to others by returning ``None``.
 """
 
 import functools
@@ -52,7 +52,7 @@ class Coded(NamedTuple):
 
 
 class NotPlain(Exception):
-    """Decord must decode this video."""
+    """The whole video has to be decoded."""
 
 
 def decode_needed(data: bytes, choose: Choose, is_tagged: bool = True) -> "list[Frame] | None":
@@ -175,7 +175,7 @@ def nal_headers(data: bytes, length_bytes: int) -> bytes:
 
 def _decoded(stream: Any, coded: Coded, wanted: set[int], is_tagged: bool) -> "dict[int, Frame]":
     found: dict[int, Frame] = {}
-    convert = _converter(is_tagged)
+    convert = converter(is_tagged)
     context = stream.codec_context
     # The context's own size follows a stream that changes in the middle.
     size = (context.width, context.height)
@@ -202,7 +202,8 @@ def _require_plain(picture: Any, size: tuple[int, int]) -> None:
         raise NotPlain
 
 
-def _converter(is_tagged: bool) -> "Callable[[Any], Frame]":
+def converter(is_tagged: bool) -> "Callable[[Any], Frame]":
+    """Return what turns a decoded picture into RGB; ``is_tagged`` as for ``decode_needed``."""
     from av.video.reformatter import Colorspace, VideoReformatter
 
     reformatter = VideoReformatter()

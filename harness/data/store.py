@@ -9,7 +9,6 @@ record that does not match its checksum is decoded again. Normalisation happens 
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import json
 import math
 import os
@@ -21,17 +20,16 @@ from pathlib import Path
 import numpy as np
 
 from harness.clips import Clip, ClipSet
-from harness.data import sampling, skipping, transforms, video
+from harness.data import sampling, skipping, transforms, video, whole
 from harness.data.transforms import Crops
 from harness.errors import ArtifactError
 from harness.host.locks import try_hold
-from harness.host.provenance import sha256_from_file
+from harness.host.provenance import code_digest, package_versions
 from harness.spec import InputProtocol, digest_from_json
 
 FORMAT = 1
 SHARD_BYTES = 256 << 20
 JOURNAL = "journal.jsonl"
-DECODERS = ("av", "decord", "opencv-contrib-python-headless", "numpy")
 # What determines the bytes of a crop; normalisation comes later.
 CROP_FIELDS = (
     *("sampling", "frame_count", "frame_interval", "short_side", "crop_size", "crop_count"),
@@ -190,17 +188,15 @@ def record_shape(protocol: InputProtocol) -> tuple[int, ...]:
 def about(protocol: InputProtocol, clip_set: ClipSet) -> Mapping[str, object]:
     """Return everything that determines the bytes of a store."""
     fields = dataclasses.asdict(protocol)
-    modules = (sampling, skipping, transforms, video)
+    modules = (sampling, skipping, transforms, video, whole)
     return {
         "format": FORMAT,
         "clips": clip_set.digest,
         # A subset may carry the digest of the whole set, but its records lie elsewhere.
         "ids": digest_from_json(sorted(clip.id for clip in clip_set.clips)),
         "protocol": {name: fields[name] for name in CROP_FIELDS},
-        "decoders": {package: importlib.metadata.version(package) for package in DECODERS},
-        "code": {
-            module.__name__: sha256_from_file(Path(str(module.__file__))) for module in modules
-        },
+        "decoders": package_versions(*video.decoders()),
+        "code": code_digest(*modules),
     }
 
 

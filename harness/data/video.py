@@ -2,24 +2,25 @@
 
 ``decode_frames`` gives what DecordInit and DecordDecode give, ``decode_as_extracted`` what OpenCV
 reads in ``build_rawframes.py``: the two differ where a file names its colour matrix. Plain H.264
-takes a faster path to the same frames; everything else goes through decord or OpenCV itself.
+takes a faster path to the same frames; everything else goes through decord or OpenCV itself, and
+where decord is not installed through PyAV, which gives decord's frames or refuses the clip.
 """
 
 import contextlib
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.data.containers import missing_bytes
-from harness.data.skipping import decode_needed
+from harness.data.skipping import Choose, decode_needed
+from harness.data.whole import decode_whole
 from harness.errors import ClipError
 
 if TYPE_CHECKING:
     from harness.data.transforms import Frame
 
-Choose = Callable[[int], Sequence[int]]
 ADVICE = "fetch or encode the clip again, or remove it from the list"
 # The time, source file and line of a failed check.
 DECORD_PREFIX = re.compile(r"^(\[[\d:]+\] \S+:\d+: )+")
@@ -41,7 +42,7 @@ def decode_frames(path: Path, choose: Choose) -> "list[Frame]":
     """
     with _named(path):
         data = _content(path)
-        return decode_needed(data, choose) or _decoded_by_decord(data, choose)
+        return decode_needed(data, choose) or _decoded_whole(data, choose)
 
 
 def decode_as_extracted(path: Path, choose: Choose) -> "list[Frame]":
@@ -125,13 +126,11 @@ def count_frames(path: Path, is_shown: bool = False) -> int:
 def _named(path: Path) -> Iterator[None]:
     """Name the clip that cannot be read."""
     import av
-    import decord
 
     try:
         yield
-    except (av.FFmpegError, decord.DECORDError, RuntimeError, AssertionError) as error:
-        reason = f"it does not decode ({_first_line(error)}); {ADVICE}"
-        raise ClipError(f"cannot read clip {path}: {reason}") from error
+    except av.FFmpegError as error:
+        raise ClipError(f"cannot read clip {path}: {_undecodable(error)}") from error
     except ClipError as error:
         raise ClipError(f"cannot read clip {path}: {error}") from error
 
@@ -162,18 +161,41 @@ def _require_video(data: bytes) -> None:
         raise ClipError(f"it has no video stream; {ADVICE}")
 
 
+def decoders() -> tuple[str, ...]:
+    """Return the packages that decode clips on this machine."""
+    decord = () if _decord() is None else ("decord",)
+    return ("av", *decord, "opencv-contrib-python-headless", "numpy")
+
+
+def _decord() -> Any:
+    """Return the module decord, or None where it is not installed: it has no wheel for aarch64."""
+    try:
+        import decord
+    except ImportError:
+        return None
+    return decord
+
+
+def _decoded_whole(data: bytes, choose: Choose) -> "list[Frame]":
+    _require_video(data)
+    if _decord() is None:
+        return decode_whole(data, choose)
+    return _decoded_by_decord(data, choose)
+
+
 def _decoded_by_decord(data: bytes, choose: Choose) -> "list[Frame]":
     import decord
 
-    _require_video(data)
-
     # FFmpeg would report each damaged macroblock; what matters comes back as an error.
     decord.logging.set_level(decord.logging.QUIET)
-    # mmaction2 reads a stream, with one thread; a path or more threads would be a different reader.
-    reader = decord.VideoReader(io.BytesIO(data), num_threads=1)
-    return list(reader.get_batch(choose(len(reader))).asnumpy())
+    try:
+        # mmaction2 reads a stream, with one thread; a path or more threads would be a different reader.
+        reader = decord.VideoReader(io.BytesIO(data), num_threads=1)
+        return list(reader.get_batch(choose(len(reader))).asnumpy())
+    except (decord.DECORDError, RuntimeError, AssertionError) as error:
+        raise ClipError(_undecodable(error)) from error
 
 
-def _first_line(error: BaseException) -> str:
+def _undecodable(error: BaseException) -> str:
     line = next(iter(str(error).splitlines()), type(error).__name__)
-    return DECORD_PREFIX.sub("", line).strip()
+    return f"it does not decode ({DECORD_PREFIX.sub('', line).strip()}); {ADVICE}"

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from harness.build import narrow_tsm, torch_model
 from harness.build.build import WeightsFile, Workshop
 from harness.clips import Clip, ClipSet, Predictions, Sample
-from harness.data import loading, rawframes, sampling, skipping, transforms, video
+from harness.data import loading, rawframes, sampling, skipping, transforms, video, whole
 from harness.data.loading import sample_from_clip
 from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
@@ -206,6 +206,6 @@ def _inputs(spec: ModelSpec, weights: WeightsFile) -> dict[str, object]:
 def _decoding_inputs() -> dict[str, object]:
     """Return everything that affects the path from clip to tensor."""
     return {
-        "versions": package_versions("av", "decord", "opencv-contrib-python-headless"),
-        "code": code_digest(loading, rawframes, sampling, skipping, transforms, video),
+        "versions": package_versions(*video.decoders()),
+        "code": code_digest(loading, rawframes, sampling, skipping, transforms, video, whole),
     }

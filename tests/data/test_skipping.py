@@ -38,7 +38,7 @@ def anyhow(frame_count):
     return tuple(np.random.default_rng(frame_count).integers(0, frame_count, 8).tolist())
 
 
-def test_frames_are_decords(clip_path, subtests):
+def test_frames_are_decords(clip_path, decord, subtests):
     data = clip_path.read_bytes()
     for choose in (spread, middle, last_first, as_nonlocal, anyhow):
         with subtests.test(choose.__name__):
@@ -241,7 +241,7 @@ def test_a_stream_that_starts_in_the_middle_is_not_plain(tmp_path, write_clip, m
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 def test_a_stream_that_does_not_say_how_far_it_is_reordered_loses_no_frame(
-    tmp_path, write_clip, name
+    tmp_path, write_clip, decord, name
 ):
     path = write_clip(tmp_path / name, 90, bf="3", **{"x264-params": "b-adapt=0:scenecut=0"})
     with av.open(str(path)) as container:

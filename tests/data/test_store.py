@@ -118,14 +118,17 @@ def test_an_unreadable_clip_is_kept_with_its_reason(tmp_path, protocol, clip_set
     assert again.read(clip_set.clips[0]) is None
 
 
-def test_the_key_is_what_decides_about_the_bytes(tmp_path, protocol, clip_set):
+def test_the_key_is_what_decides_about_the_bytes(tmp_path, protocol, clip_set, monkeypatch):
     def folder(protocol=protocol, clip_set=clip_set):
         return CropStore(tmp_path, protocol, clip_set).folder
 
     assert folder() == folder(dataclasses.replace(protocol, mean=(0, 0, 0), layout="MCTHW"))
     assert folder() != folder(dataclasses.replace(protocol, crop_size=15))
     assert folder() != folder(clip_set=dataclasses.replace(clip_set, digest="e" * 64))
-    assert {"av", "decord"} <= set(about(protocol, clip_set)["decoders"])
+    before = folder()
+    monkeypatch.setattr("harness.data.video.decoders", lambda: ("av", "numpy"))
+    assert folder() != before
+    assert set(about(protocol, clip_set)["decoders"]) == {"av", "numpy"}
 
 
 def test_the_store_says_what_it_is_of(tmp_path, protocol, clip_set):

@@ -15,7 +15,7 @@ def all_of(frame_count):
     return tuple(range(frame_count))
 
 
-def test_frames_are_those_of_mmaction2(clip_path, mmaction):
+def test_frames_are_those_of_mmaction2(clip_path, mmaction, decord):
     pipelines = mmaction.datasets.pipelines
     opened = pipelines.DecordInit(num_threads=1)({"filename": str(clip_path)})
     wanted = np.arange(opened["total_frames"])
@@ -35,22 +35,12 @@ def test_frames_are_those_that_opencv_extracts(clip_path):
 
 
 def test_frames_that_an_edit_list_hides_are_there_for_decord_and_not_for_opencv(
-    tmp_path, write_clip, mmaction
+    hidden_frames_clip, mmaction, decord
 ):
-    whole, cut = write_clip(tmp_path / "whole.mp4", 30, bf="0", g="12"), tmp_path / "cut.mp4"
-    with av.open(str(whole)) as source, av.open(str(cut), "w") as target:
-        stream = source.streams.video[0]
-        copied = target.add_stream_from_template(stream)
-        for packet in source.demux(stream):
-            if packet.size:
-                # As a stream copy that starts between two key frames.
-                packet.pts -= 5 * packet.duration
-                packet.dts -= 5 * packet.duration
-                packet.stream = copied
-                target.mux(packet)
-    test_frames_are_those_of_mmaction2(cut, mmaction)
-    test_frames_are_those_that_opencv_extracts(cut)
-    assert (count_frames(cut), count_frames(cut, is_shown=True)) == (30, 25)
+    test_frames_are_those_of_mmaction2(hidden_frames_clip, mmaction, decord)
+    test_frames_are_those_that_opencv_extracts(hidden_frames_clip)
+    counts = count_frames(hidden_frames_clip), count_frames(hidden_frames_clip, is_shown=True)
+    assert counts == (30, 25)
 
 
 @pytest.mark.parametrize("codec", ["h264", "mpeg4"])
@@ -63,7 +53,7 @@ def test_a_name_that_is_not_utf8_is_read(tmp_path, write_clip, codec):
     np.testing.assert_array_equal(np.stack(decode_as_extracted(odd, all_of)), expected)
 
 
-def test_a_rotated_clip_is_turned_upright_as_opencv_does(rotated_clip):
+def test_a_rotated_clip_is_turned_upright_as_opencv_does(rotated_clip, decord):
     expected = cv2.VideoCapture(str(rotated_clip)).read()[1][..., ::-1]
     actual = decode_frames(rotated_clip, lambda count: (0,))[0]
     assert actual.shape == (128, 96, 3)
@@ -156,7 +146,9 @@ def test_a_hole_in_the_stream_is_named(tmp_path, write_clip, capfd):
     middle = len(data) // 2
     data[middle // 2 : middle] = bytes(middle - middle // 2)
     path.write_bytes(data)
-    with pytest.raises(ClipError, match=r"hole\.mp4: it does not decode \(Check failed"):
+    with pytest.raises(
+        ClipError, match=r"hole\.mp4: it does not decode \((Check failed|.*Invalid data)"
+    ):
         decode_frames(path, all_of)
     assert capfd.readouterr().err == ""
 
@@ -181,7 +173,7 @@ def test_a_clip_that_the_chooser_refuses_is_named(tmp_path, write_clip):
         decode_frames(path, refuse)
 
 
-def test_a_reader_without_frames_is_named(tmp_path, write_clip, monkeypatch):
+def test_a_reader_without_frames_is_named(tmp_path, write_clip, decord, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError
 

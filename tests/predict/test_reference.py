@@ -168,7 +168,7 @@ def keys(monkeypatch, workshop, narrow_spec, inputs, clip_set):
         ("inputs", [True, False]),
         ("clips", [False, True]),
         ("torch", [True, True]),
-        ("decord", [False, True]),
+        ("av", [False, True]),
         ("opencv-contrib-python-headless", [False, True]),
         ("harness.build.torch_model", [True, True]),
         ("harness.build.narrow_tsm", [True, True]),
@@ -176,6 +176,7 @@ def keys(monkeypatch, workshop, narrow_spec, inputs, clip_set):
         ("harness.data.transforms", [False, True]),
         ("harness.data.sampling", [False, True]),
         ("harness.data.video", [False, True]),
+        ("harness.data.whole", [False, True]),
         ("processor", [True, True]),
     ],
 )
