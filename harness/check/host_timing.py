@@ -7,7 +7,7 @@ from pathlib import Path
 from harness.build import torch_model
 from harness.device import Device, LoopSettings, Session
 from harness.host.clocks import ReadClocks, Reading, clock_problems, involuntary_switches
-from harness.host.environment import cpu_note, cpu_state, is_host_quiet
+from harness.host.environment import cpu_note, cpu_state, is_host_quiet, processor_name
 from harness.measure.host_turns import HostUse, Turns
 from harness.measure.timing import in_turns
 from harness.spec import DeviceModel, Feed, ModelSpec
@@ -38,7 +38,9 @@ class HostWatch:
         switches = involuntary_switches() - self._switches
         used = loop.processor_s / loop.thread_s if loop.thread_s > 0.0 else 0.0
         is_quiet = is_host_quiet(self._cpus, cpu_state(), self._passed(), switches)
-        return HostUse(usable=self.usable, used=used, is_quiet=is_quiet)
+        return HostUse(
+            usable=self.usable, used=used, is_quiet=is_quiet, processor=processor_name()
+        )
 
     def _passed(self) -> Reading:
         return self._read().since(self._start)

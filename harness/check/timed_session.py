@@ -212,7 +212,7 @@ def _all_known(looks: Sequence[bool | None]) -> bool | None:
 def _fewer(settings: LoopSettings, warmup_queries: int) -> LoopSettings:
     return LoopSettings(
         warmup_queries=warmup_queries,
-        min_queries=max(2, settings.min_queries // SHARE),
+        min_queries=max(1, settings.min_queries // SHARE),
         min_seconds=settings.min_seconds / SHARE,
     )
 

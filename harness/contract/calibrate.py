@@ -41,6 +41,7 @@ class Calibration:
         spread: standard deviation of the sessions' speeds, relative.
         speedup: of every thread over one by the wall clock, in the quiet sessions; None where there
             is none.
+        processor: of the host, as its sessions name it; None of another device.
     """
 
     golden: float
@@ -49,6 +50,7 @@ class Calibration:
     session_count: int
     spread: float
     speedup: float | None
+    processor: str | None = None
 
 
 def calibration_from_runs(
@@ -73,7 +75,8 @@ def calibration_from_runs(
     speeds = [speed for run in runs for speed in _speeds(run, batch, reference)]
     golden, spread = _rounded(median(speeds)), _spread(speeds)
     known = {"spread": _rounded(max(spread, SPREAD_MIN))} if reference.is_beside_pytorch else {}
-    trial = reference.model_copy(update={"golden": golden, "speedup_min": None, **known})
+    here = {"processor": None, "tolerance_elsewhere": None, "speedup_min": None}
+    trial = reference.model_copy(update={"golden": golden, **here, **known})
     prefixes = [_prefixes(run, batch) for run in runs]
     looks = [look for run in prefixes if (look := run[-1].host) is not None]
     speedups = [look.speedup for look in looks if look.speedup is not None]
@@ -84,6 +87,7 @@ def calibration_from_runs(
         session_count=len(speeds),
         spread=spread,
         speedup=median(speedups) if speedups else None,
+        processor=looks[0].processor if looks else None,
     )
 
 
@@ -144,6 +148,8 @@ def _of_a_host(reference: ThroughputReference, found: Calibration) -> dict[str, 
     keys: dict[str, object] = {"spread": _rounded(max(found.spread, SPREAD_MIN))}
     if found.speedup is not None:
         keys["speedup_min"] = round(SPEEDUP_SHARE * found.speedup, 2)
+    if reference.on_processor(found.processor) is not reference:
+        keys["processor"] = found.processor
     return keys
 
 

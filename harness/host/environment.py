@@ -265,3 +265,8 @@ def rounding_facts() -> dict[str, str]:
     """Return the facts of this machine that change the rounding of sums."""
     facts = environment_facts(None)
     return {name: facts[name] for name in ("cpu.model", "cpu.isa")}
+
+
+def processor_name() -> str:
+    """Return the model of this host's processor and the instruction sets that programs choose by."""
+    return ": ".join(rounding_facts().values())

@@ -94,7 +94,8 @@ class ThroughputReference(Table):
     or the ratio to PyTorch in the same session; that ratio is one of processor times, on one thread
     each. ``spread`` is its standard deviation over sessions, relative, as A/A runs showed it.
     ``speedup_min`` is the least speed with every thread over that with one, by the wall clock; it
-    is judged where nothing else ran.
+    is judged where nothing else ran. ``processor`` is the one that a golden of a host was taken on;
+    on another one ``tolerance_elsewhere`` holds, as the ratio of two programs depends on it.
     ``guide`` is the number in clips/s that a guide prints, shown beside the result; ``guide_scope``
     is what that is of, where it is not the scope of the golden.
     """
@@ -110,6 +111,8 @@ class ThroughputReference(Table):
     implausible: Annotated[float, pydantic.Field(gt=1.0)] = 3.0
     spread: Annotated[float, pydantic.Field(gt=0.0, lt=1.0)] | None = None
     speedup_min: Positive | None = None
+    processor: Filled | None = None
+    tolerance_elsewhere: Annotated[float, pydantic.Field(ge=0.0, lt=1.0)] | None = None
     guide: Positive | None = None
     guide_scope: Literal["chip", "card", "host"] | None = None
     source: Filled
@@ -127,6 +130,12 @@ class ThroughputReference(Table):
         return self
 
     @pydantic.model_validator(mode="after")
+    def _processor_has_a_tolerance_elsewhere(self) -> Self:
+        if (self.processor is None) != (self.tolerance_elsewhere is None):
+            raise ValueError("processor and tolerance_elsewhere go together: give both or neither")
+        return self
+
+    @pydantic.model_validator(mode="after")
     def _processor_time_is_beside_pytorch(self) -> Self:
         is_of_a_host = self.is_beside_pytorch and self.scope == "host"
         if self.definition == "processor" and not is_of_a_host:
@@ -140,6 +149,12 @@ class ThroughputReference(Table):
     def is_beside_pytorch(self) -> bool:
         """Whether it is of a host that is judged by its processor time beside PyTorch's."""
         return self.against == "pytorch"
+
+    def on_processor(self, processor: str | None) -> Self:
+        """Return what holds on a host with ``processor``; None if the measurement does not tell."""
+        if self.tolerance_elsewhere is None or processor in (None, self.processor):
+            return self
+        return self.model_copy(update={"tolerance": self.tolerance_elsewhere})
 
     @property
     def floor(self) -> float:

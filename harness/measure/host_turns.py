@@ -59,11 +59,13 @@ class HostUse(Measurement):
         usable: processors that the process may use.
         used: processor time of all its threads over that of the calling thread.
         is_quiet: whether nothing else took processors meanwhile; None where that is not known.
+        processor: model and instruction sets; None in records of earlier editions.
     """
 
     usable: Annotated[int, pydantic.Field(ge=1)]
     used: float
     is_quiet: bool | None = None
+    processor: str | None = None
 
 
 class HostLook(Measurement):
@@ -77,6 +79,7 @@ class HostLook(Measurement):
         speedup: wall time on one thread over that with every thread, of the quiet sessions; None
             where there is none.
         quiet_sessions: how many sessions had the host for themselves.
+        processor: model and instruction sets, where they are known.
     """
 
     waiting_ms: float | None
@@ -85,6 +88,7 @@ class HostLook(Measurement):
     used: float
     speedup: float | None
     quiet_sessions: int
+    processor: str | None = None
 
 
 def host_look(looks: Sequence[tuple[Turns, HostUse, Times]]) -> HostLook | None:
@@ -110,6 +114,7 @@ def host_look(looks: Sequence[tuple[Turns, HostUse, Times]]) -> HostLook | None:
         used=median([use.used for _, use, _ in looks]),
         speedup=median(speedups) if speedups else None,
         quiet_sessions=len(speedups),
+        processor=looks[0][1].processor,
     )
 
 

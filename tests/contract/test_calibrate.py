@@ -128,6 +128,14 @@ def test_quiet_sessions_say_what_every_thread_must_be_worth():
     assert "speedup_min = 1.4" in calibrated_row({}, found, REFERENCE, "today")
 
 
+def test_a_golden_of_another_processor_is_replaced_by_one_of_this():
+    use = HostUse(usable=2, used=1.9, is_quiet=False, processor="this one")
+    elsewhere = {"processor": "the golden's", "tolerance_elsewhere": 0.5}
+    found = calibration_from_runs([[session(2.0, host_use=use)] * 2] * 2, 1, REFERENCE, 2)
+    row = calibrated_row({}, found, REFERENCE.model_copy(update=elsewhere), "today")
+    assert 'processor = "this one"' in row
+
+
 def test_an_absolute_speed_is_of_its_own_definition():
     runs = runs_of([2.0, 2.0], [2.0, 2.0])
     assert calibration_from_runs(runs, 4, ABSOLUTE, 2).golden == pytest.approx(444.4)

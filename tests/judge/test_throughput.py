@@ -217,6 +217,26 @@ def test_processor_time_is_beside_pytorch(more):
         reference(**{**HOST, **more})
 
 
+OF_ANOTHER = {**HOST, "processor": "the golden's", "tolerance_elsewhere": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("processor", "status"),
+    [("the golden's", Status.FAIL), (None, Status.FAIL), ("this one", Status.PASS)],
+)
+def test_a_golden_of_another_processor_holds_with_the_tolerance_for_that(processor, status):
+    use = QUIET.model_copy(update={"processor": processor})
+    verdict = judge_throughput(host(1.4, 1.4, use=use), reference(**OF_ANOTHER), 2)
+    assert verdict.status is status
+    is_said = "taken on another processor, the golden's, so a tolerance of 0.5" in verdict.reason
+    assert is_said == (status is Status.PASS)
+
+
+def test_a_processor_needs_a_tolerance_for_others():
+    with pytest.raises(ValueError, match="processor and tolerance_elsewhere go together"):
+        reference(**HOST, processor="the golden's")
+
+
 def test_values_for_other_sessions_are_invalid():
     measured = speeds(100.0, 100.0).model_copy(update={"session_count": 3})
     assert judge_throughput(measured, reference()).status is Status.INVALID
