@@ -130,15 +130,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "Cell
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run cell after cell, the cheapest first, so that a verdict is seen early.
 
-    Under ``-n`` each worker starts with a cheap cell; then the most expensive ones come first, so that
-    no worker is left with one at the end.
+    Under ``-n`` one worker starts with the cheapest and the others with the most expensive, so that no
+    worker is left with one of those at the end.
     """
     others = [item for item in items if not is_check(item)]
     checks = sorted(filter(is_check, items), key=_cost)
     cells = [list(group) for _, group in itertools.groupby(checks, _cell)]
-    workers = getattr(config, "workerinput", {}).get("workercount", len(cells))
-    ordered = [*cells[:workers], *reversed(cells[workers:])]
-    items[:] = [*others, *itertools.chain.from_iterable(ordered)]
+    if hasattr(config, "workerinput"):
+        cells[1:] = reversed(cells[1:])
+    items[:] = [*others, *itertools.chain.from_iterable(cells)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
