@@ -224,8 +224,8 @@ def test_beside_pytorch_the_untimed_query_of_the_turns_is_what_counts(
     session = Session(clock, dataclasses.replace(LOOP, output=output))
     times = run(session, beside=(None,), settings=LoopSettings(1, 1, 0.0))
     assert times.is_output_same is is_same
-    # Two from the clip, one untimed, and the two of a turn.
-    assert session.queries == 5
+    # One from the clip, one untimed, and the two of a turn.
+    assert session.queries == 4
 
 
 LIMITS = ParityLimits(
