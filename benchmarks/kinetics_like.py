@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.build.torch_model import _quiet_mmaction
+from harness.build.torch_model import quiet_mmaction
 from harness.spec import ModelSpec
 
 SIZE = (340, 256)
@@ -66,7 +66,7 @@ def encode(path: Path, frames: Iterator[np.ndarray], options: dict[str, str]) ->
 def guide_pipeline(spec: ModelSpec) -> Callable[[Path], np.ndarray]:
     """Return mmaction2's test pipeline of a model, on videos."""
     vars(np)["int"] = int  # mmaction2 0.24.1 still uses what NumPy 1.24 removed
-    with warnings.catch_warnings(), _quiet_mmaction():
+    with warnings.catch_warnings(), quiet_mmaction():
         warnings.simplefilter("ignore")
         import mmaction
         from mmaction.datasets.pipelines import Compose

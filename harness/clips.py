@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from harness.spec import Averaging
+
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
@@ -57,11 +59,13 @@ class Predictions:
 
     Attributes:
         clip_ids: in the order of the rows.
-        scores: float32 [clip, crop, class]; logits, or log-probabilities if the graph ends in a
+        scores: float32 [clip, view, class]; logits, or log-probabilities if the graph ends in a
             softmax.
+        averaging: how the views of a clip become one answer.
         unreadable: the clips that could not be decoded, with reasons.
     """
 
     clip_ids: tuple[str, ...]
     scores: npt.NDArray[np.float32]
     unreadable: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    averaging: Averaging = "prob"

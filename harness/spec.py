@@ -15,6 +15,11 @@ Feed = Mapping[str, npt.NDArray[Any]]
 
 ITEM_BYTES = {"float32": 4, "float16": 2, "int64": 8, "int32": 4, "uint8": 1}
 
+# Marks a field that digests leave out at its default: what was made before it keeps its digest.
+LATER = {"later": True}
+
+Placement = Literal["segments", "twice", "dense"]
+Averaging = Literal["prob", "score", "none"]
 Check = Literal["export", "parity", "accuracy", "throughput"]
 CHECKS: tuple[Check, ...] = get_args(Check)
 Weights = Literal["checkpoint", "seeded"]
@@ -55,13 +60,27 @@ class TensorSpec:
 
 @dataclasses.dataclass(frozen=True)
 class InputProtocol:
-    """How a clip becomes the input of a model.
+    """How a video becomes the input of a model: mmaction2's test pipelines of RGB frames.
 
-    ``uniform`` takes the middle frame of ``frame_count`` equal segments; ``strided`` takes
-    ``frame_count`` frames ``frame_interval`` apart from the middle of the clip. Both are mmaction2's
-    SampleFrames in test mode. A ``rawframes`` source passes every frame through the JPEG file that
-    the guide's extraction writes, with its short side resized to ``rawframe_short_side`` first
-    (0: not resized). One sample has ``crop_count`` crops (1: centre; 3: along the long side).
+    A sample has ``crop_count`` crops of each of ``clips_per_crop`` clips of ``frame_count`` frames.
+
+    Attributes:
+        sampling: ``uniform`` clips take a frame of each of ``frame_count`` equal segments; the
+            frames of ``strided`` clips are ``frame_interval`` apart.
+        frame_count: frames of a clip.
+        short_side: to which frames are resized; 0 keeps their size.
+        crop_count: 1: centre; 3: along the long side; 10: corners and centre, each also mirrored.
+        mean, std: of red, green and blue, from 0 to 255; 0 and 1 leave the pixels as they are.
+        layout: ``TCHW`` joins the frames of all crops and clips; ``MCTHW`` keeps them apart, the
+            clips of the first crop first.
+        source: ``rawframes`` passes every frame through the JPEG file that the guide's extraction
+            writes, with its short side resized to ``rawframe_short_side`` first (0: not resized).
+        clip_count: strided clips spread over the video.
+        placement: ``segments`` takes the middle of each segment; ``twice`` also its start, as
+            mmaction2's ``twice_sample``; ``dense`` takes ``clip_count`` clips, or one uniform one,
+            within ``dense_range`` frames from each of ``dense_positions`` starts.
+        long_side: if not 0, resized frames also fit within it.
+        averaging: over the rows of a sample: class probabilities, scores, or none of a single row.
     """
 
     sampling: Literal["uniform", "strided"]
@@ -69,12 +88,37 @@ class InputProtocol:
     frame_interval: int
     short_side: int
     crop_size: int
-    crop_count: Literal[1, 3]
+    crop_count: Literal[1, 3, 10]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     layout: Literal["TCHW", "MCTHW"]
     source: Literal["video", "rawframes"] = "video"
     rawframe_short_side: int = 0
+    clip_count: int = dataclasses.field(default=1, metadata=LATER)
+    placement: Placement = dataclasses.field(default="segments", metadata=LATER)
+    dense_range: int = dataclasses.field(default=64, metadata=LATER)
+    dense_positions: int = dataclasses.field(default=10, metadata=LATER)
+    long_side: int = dataclasses.field(default=0, metadata=LATER)
+    averaging: Averaging = dataclasses.field(default="prob", metadata=LATER)
+
+    @property
+    def clips_per_crop(self) -> int:
+        """Clips that are taken of a video."""
+        times = {"segments": 1, "twice": 2, "dense": self.dense_positions}
+        return self.clip_count * times[self.placement]
+
+    @property
+    def frames_per_crop(self) -> int:
+        """Frames of all clips of a crop."""
+        return self.clips_per_crop * self.frame_count
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of the tensor of one sample, without the batch."""
+        frame = (self.crop_size, self.crop_size)
+        if self.layout == "TCHW":
+            return (self.crop_count * self.frames_per_crop, 3, *frame)
+        return (self.crop_count * self.clips_per_crop, 3, self.frame_count, *frame)
 
 
 ATC = (
@@ -89,25 +133,26 @@ class ModelSpec:
 
     Attributes:
         name: the name of the file that defines it.
-        config: path of the mmaction2 configuration below ``mmaction/.mim/configs``.
+        config: path of the mmaction2 configuration, absolute or below ``mmaction/.mim/configs``.
         overrides: entries merged into the ``model`` of that configuration.
         checkpoint: file name of the weights, ending in ``-<first hex digits of their sha256>.pth``.
-        dataset: ``kinetics400`` or ``motion8``.
+        dataset: name of the data set, as site.toml and the clip sets of the contract have it.
         class_count: number of classes.
         input: the input of one sample.
-        output: the output of one sample; its rows are the crops.
+        output: the output of one sample; its rows are the views, or one row sums them up.
         softmax_in_graph: whether the graph ends in a softmax, so that its output is probabilities.
         protocol: how a clip becomes the input.
         frozen_batch: the only batch size that the guide supports, or None.
         atc: the words of the guide's atc command line, in order, with placeholders for ``model``,
             ``output``, ``input_shape`` and ``soc_version``.
+        calibrated: whether seeded weights get batch norm statistics of their own activations.
     """
 
     name: str
     config: str
     overrides: Mapping[str, Any]
     checkpoint: str
-    dataset: Literal["kinetics400", "motion8"]
+    dataset: str
     class_count: int
     input: TensorSpec
     output: TensorSpec
@@ -116,11 +161,17 @@ class ModelSpec:
     opset: int = 11
     frozen_batch: int | None = None
     atc: tuple[str, ...] = ATC
+    calibrated: bool = dataclasses.field(default=False, metadata=LATER)
 
     @property
     def crop_count(self) -> int:
         """Number of output rows per sample."""
         return self.output.shape[0]
+
+    @property
+    def clips_per_crop(self) -> int:
+        """Number of output rows per crop of a sample: one, or one for each of its clips."""
+        return max(1, self.crop_count // self.protocol.crop_count)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,9 +238,24 @@ def digest_from_json(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def plain_fields(value: Any) -> dict[str, Any]:
+    """Return a dataclass as JSON-like values, without later fields that are at their default."""
+    return {
+        field.name: _plain_value(getattr(value, field.name))
+        for field in dataclasses.fields(value)
+        if "later" not in field.metadata or getattr(value, field.name) != field.default
+    }
+
+
+def _plain_value(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return plain_fields(value)
+    return [_plain_value(one) for one in value] if isinstance(value, tuple) else value
+
+
 def _plain(value: object) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
+        return plain_fields(value)
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Mapping):

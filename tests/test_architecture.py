@@ -35,6 +35,7 @@ judge
 measure
 host
 models
+zoo
 errors spec device clips testing
 """
 FLOORS = {name: floor for floor, line in enumerate(LAYERS.split("\n")) for name in line.split()}

@@ -5,8 +5,6 @@ opset, package versions, the code of the stage, and for a device model the machi
 """
 
 import dataclasses
-import importlib.metadata
-import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,15 @@ from harness.host.child_process import run_in_child
 from harness.host.progress import Heartbeat, Progress
 from harness.host.provenance import code_digest, package_versions, sha256_from_file
 from harness.host.site import FIXTURES, Site, find_checkpoint
-from harness.spec import DeviceModel, ModelSpec, OnnxModel, Weights
+from harness.spec import (
+    DeviceModel,
+    ModelSpec,
+    OnnxModel,
+    Weights,
+    digest_from_json,
+    plain_fields,
+)
+from harness.zoo.config import config_from_file, config_path, mmaction2_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +88,7 @@ def onnx_from_torch(
         ArtifactError: the store cannot be written.
     """
     inputs = {
-        "model": dataclasses.asdict(spec),
+        "model": plain_fields(spec),
         "config": _config_digest(spec),
         "batch": batch,
         "weights": weights.digest,
@@ -167,8 +173,8 @@ def device_model_from_onnx(
 
 
 def _config_digest(spec: ModelSpec) -> str:
-    """Digest the configuration without importing mmaction2; its version covers its base files."""
-    found = importlib.util.find_spec("mmaction")
-    if found is None or found.origin is None:
-        raise ExportError("mmaction2 is not installed; run the README's set-up command")
-    return sha256_from_file(Path(found.origin).parent / ".mim" / "configs" / spec.config)
+    """Digest the configuration; mmaction2's version covers its own base files."""
+    path = config_path(spec.config)
+    if path.is_relative_to(mmaction2_folder()):
+        return sha256_from_file(path)
+    return digest_from_json([sha256_from_file(file) for file in config_from_file(path).files])

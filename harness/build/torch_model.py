@@ -15,6 +15,7 @@ import numpy as np
 from harness.errors import CheckpointError, first_line
 from harness.host.provenance import sha256_from_file
 from harness.spec import Feed, ModelSpec
+from harness.zoo.config import config_path
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +50,7 @@ def recognizer_from_spec(spec: ModelSpec) -> Any:
     """Build mmaction2's recognizer from its configuration and its initialisers, seeded."""
     import torch
 
-    with _quiet_mmaction():
+    with quiet_mmaction():
         from mmaction.models import build_model
 
         from harness.build.narrow_tsm import register_narrow_tsm
@@ -74,11 +75,9 @@ def run_torch(model: "torch.nn.Module", spec: ModelSpec, feed: Feed) -> Feed:
 
 
 def _model_config(spec: ModelSpec) -> Any:
-    import mmaction
     import mmcv
 
-    path = Path(mmaction.__file__).parent / ".mim" / "configs" / spec.config
-    config = mmcv.Config.fromfile(str(path))
+    config = mmcv.Config.fromfile(str(config_path(spec.config)))
     config.merge_from_dict({"model": dict(spec.overrides)})
     return config.model
 
@@ -201,7 +200,7 @@ def check_checkpoint_digest(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _quiet_mmaction() -> Iterator[None]:
+def quiet_mmaction() -> Iterator[None]:
     """Let mmcv and mmaction2 import and build without deprecation warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -119,7 +119,8 @@ def check_parity(context: Context) -> Found:
         simplified=np.maximum(onnx_scores(bench.simplified(cell), inputs, bench.workshop), floor),
         device=_device_scores(context, inputs),
     )
-    measurement = parity_measurement(scores, inputs.ids, inputs.counts)
+    clips = spec.clips_per_crop
+    measurement = parity_measurement(scores, inputs.ids, inputs.counts, clip_count=clips)
     verdict = _judge_parity(context, measurement)
     if verdict.status is Status.FAIL:
         node = _divergence(context, scores, inputs)

@@ -24,7 +24,7 @@ from harness.measure.scores import crop_mean, scores_from_output
 from harness.measure.throughput import SessionTiming, session_timing
 from harness.measure.timing import measure_session
 from harness.predict.run import declared_output, feed_from_samples
-from harness.spec import DeviceModel, Feed, InputProtocol, ModelSpec
+from harness.spec import Averaging, DeviceModel, Feed, InputProtocol, ModelSpec
 
 Scores = npt.NDArray[Any]
 
@@ -135,7 +135,8 @@ def time_session(
         start = read_clocks()
         loop = session.loop(feed, wall)
         used = read_clocks().since(start)
-        e2e_ms = measure_session(_e2e_query(session, answers, batches), _fewer(settings, 0))
+        query = _e2e_query(session, answers, batches, model.onnx.spec.protocol.averaging)
+        e2e_ms = measure_session(query, _fewer(settings, 0))
     finally:
         session.close()
     turns, host_use, last = None, None, loop.output
@@ -179,11 +180,14 @@ def _batches(
 
 
 def _e2e_query(
-    session: Session, answers: _Answers, batches: Iterator[tuple[tuple[str, ...], Feed]]
+    session: Session,
+    answers: _Answers,
+    batches: Iterator[tuple[tuple[str, ...], Feed]],
+    averaging: Averaging,
 ) -> Callable[[], object]:
     def query() -> object:
         ids, feed = next(batches)
-        return crop_mean(answers.add(ids, session.run(feed))).argmax(axis=1)
+        return crop_mean(answers.add(ids, session.run(feed)), averaging).argmax(axis=1)
 
     return query
 

@@ -89,7 +89,7 @@ def _run(options: argparse.Namespace) -> int:
     with bench.beside_others():
         preds, _ = chip_predictions(cell, bench, clips, clips)
     labels = {clip.id: clip.label for clip in clips.clips}
-    classes = best_classes(crop_mean(preds.scores))
+    classes = best_classes(crop_mean(preds.scores, preds.averaging))
     right = sum(
         int(labels[name] == best) for name, best in zip(preds.clip_ids, classes, strict=True)
     )

@@ -25,7 +25,7 @@ from harness.data.transforms import Crops
 from harness.errors import ArtifactError
 from harness.host.locks import try_hold
 from harness.host.provenance import code_digest, package_versions
-from harness.spec import InputProtocol, digest_from_json
+from harness.spec import InputProtocol, digest_from_json, plain_fields
 
 FORMAT = 1
 SHARD_BYTES = 256 << 20
@@ -34,6 +34,7 @@ JOURNAL = "journal.jsonl"
 CROP_FIELDS = (
     *("sampling", "frame_count", "frame_interval", "short_side", "crop_size", "crop_count"),
     *("source", "rawframe_short_side"),
+    *("clip_count", "placement", "dense_range", "dense_positions", "long_side"),
 )
 
 
@@ -182,19 +183,19 @@ class CropStore:
 def record_shape(protocol: InputProtocol) -> tuple[int, ...]:
     """Return the shape of the crops of one clip: crop, frame, height, width, channel."""
     side = protocol.crop_size
-    return (protocol.crop_count, protocol.frame_count, side, side, 3)
+    return (protocol.crop_count, protocol.frames_per_crop, side, side, 3)
 
 
 def about(protocol: InputProtocol, clip_set: ClipSet) -> Mapping[str, object]:
     """Return everything that determines the bytes of a store."""
-    fields = dataclasses.asdict(protocol)
+    fields = plain_fields(protocol)
     modules = (sampling, skipping, transforms, video, whole)
     return {
         "format": FORMAT,
         "clips": clip_set.digest,
         # A subset may carry the digest of the whole set, but its records lie elsewhere.
         "ids": digest_from_json(sorted(clip.id for clip in clip_set.clips)),
-        "protocol": {name: fields[name] for name in CROP_FIELDS},
+        "protocol": {name: fields[name] for name in CROP_FIELDS if name in fields},
         "decoders": package_versions(*video.decoders()),
         "code": code_digest(*modules),
     }

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from harness.clips import Clip, ClipSet, Predictions
 from harness.data.loading import crops_from_clip
+from harness.data.transforms import Crops
 from harness.errors import ClipError
 from harness.measure.accuracy import ClassFlip, PairedComparison
 from harness.measure.scores import crop_mean
@@ -17,6 +18,7 @@ from harness.measure.strips import Strip, Strips
 from harness.spec import InputProtocol
 
 STRIPS_MAX = 24
+FRAMES_MAX = 16
 FRAME_HEIGHT = 72
 _QUALITY = 60
 
@@ -68,15 +70,22 @@ def _strip(
         crops = crops_from_clip(clip, protocol)
     except ClipError as error:
         return strip.model_copy(update={"missing": str(error)})
-    jpeg = base64.b64encode(_jpeg(crops[len(crops) // 2])).decode()
+    jpeg = base64.b64encode(_jpeg(_middle_clip(crops, protocol))).decode()
     return strip.model_copy(update={"jpeg": jpeg})
+
+
+def _middle_clip(crops: Crops, protocol: InputProtocol) -> Crops:
+    """Return at most ``FRAMES_MAX`` frames of the middle clip of the middle crop."""
+    middle = crops[len(crops) // 2].reshape(-1, protocol.frame_count, *crops.shape[2:])
+    clip: Crops = middle[len(middle) // 2]
+    return clip[:: -(-len(clip) // FRAMES_MAX)]
 
 
 def _margin(preds: Predictions, clip_id: str) -> float | None:
     if clip_id not in preds.clip_ids or preds.scores.shape[2] < 2:
         return None
     row = preds.clip_ids.index(clip_id)
-    second, best = np.sort(crop_mean(preds.scores[row : row + 1])[0])[-2:]
+    second, best = np.sort(crop_mean(preds.scores[row : row + 1], preds.averaging)[0])[-2:]
     margin = float(best - second)
     return margin if np.isfinite(margin) else None
 

@@ -60,18 +60,24 @@ def crops_from_frames(frames: Sequence[Frame], protocol: InputProtocol) -> Crops
     """Return the uint8 crops [crop, frame, height, width, RGB] of the sampled frames.
 
     Raises:
-        ClipError: there are more or fewer frames than the protocol asks for.
+        ClipError: there are more or fewer frames than the protocol asks for, or the crops do not
+            fit them.
         InputError: the protocol asks for crops that do not fit its short side.
     """
-    if len(frames) != protocol.frame_count:
-        raise ClipError(f"the model takes {protocol.frame_count} frames, got {len(frames)}")
-    size = _short_side_size(frames[0], protocol.short_side)
+    if len(frames) != protocol.frames_per_crop:
+        raise ClipError(f"the model takes {protocol.frames_per_crop} frames, got {len(frames)}")
+    size = _resized_size(frames[0], protocol)
+    _require_fit(size, protocol)
     side, corners = protocol.crop_size, _crop_corners(size, protocol)
-    crops = np.empty((len(corners), len(frames), side, side, 3), np.uint8)
+    crops = np.empty((protocol.crop_count, len(frames), side, side, 3), np.uint8)
+    # mmaction2's TenCrop mirrors each of its five crops.
+    views = crops[::2] if protocol.crop_count == 10 else crops
     for number, frame in enumerate(frames):
         resized = _resized(frame, size)
         for corner, (x, y) in enumerate(corners):
-            crops[corner, number] = resized[y : y + side, x : x + side]
+            views[corner, number] = resized[y : y + side, x : x + side]
+    if protocol.crop_count == 10:
+        crops[1::2] = views[:, :, :, ::-1]
     return crops
 
 
@@ -83,45 +89,46 @@ def batch_rows(protocol: InputProtocol, batch: int) -> Iterator[Row]:
     """
     if batch < 1:
         raise InputError(f"a batch cannot have {batch} samples; give 1 or more")
-    side, crops = protocol.crop_size, protocol.crop_count
-    is_joined = protocol.layout == "TCHW"
-    outer = (crops * protocol.frame_count, 3) if is_joined else (crops, 3, protocol.frame_count)
     while True:
-        whole = np.empty((batch, *outer, side, side), np.float32)
+        whole = np.empty((batch, *protocol.sample_shape), np.float32)
         yield from (Row(whole, index) for index in range(batch))
 
 
 def tensor_from_crops(crops: Crops, protocol: InputProtocol, place: Tensor | None = None) -> Tensor:
     """Return the normalised float32 tensor of one sample, in the layout of the protocol.
 
-    ``TCHW`` joins the frames of all crops; ``MCTHW`` keeps the crops apart. It is written to
-    ``place`` if one is given.
+    It is written to ``place`` if one is given.
     """
     import cv2
 
     # Every byte value gives the same bits as in mmcv.imnormalize, which multiplies by the inverse in
     # float64 and rounds to float32.
     mean, std = np.array([protocol.mean, protocol.std], np.float32)
-    crop_count, frame_count, height, width = crops.shape[:4]
+    # Joined, each frame is a clip of its own.
     is_joined = protocol.layout == "TCHW"
-    inner = (frame_count, 3) if is_joined else (3, frame_count)
-    shape = (crop_count, *inner, height, width)
+    clips = crops.reshape(-1, 1 if is_joined else protocol.frame_count, *crops.shape[2:])
+    count, length, height, width = clips.shape[:4]
+    shape = (count, 3, length, height, width)
     tensor = np.empty(shape, np.float32) if place is None else place.reshape(shape)
-    for crop, frame in np.ndindex(crop_count, frame_count):
-        for channel, pixels in enumerate(cv2.split(crops[crop, frame])):
-            at = (crop, frame, channel) if is_joined else (crop, channel, frame)
+    for clip, frame in np.ndindex(count, length):
+        for channel, pixels in enumerate(cv2.split(clips[clip, frame])):
             # Plane by plane, each step in place: the data stays in the processor's cache.
-            plane = tensor[at]
+            plane = tensor[clip, channel, frame]
             np.copyto(plane, pixels)
             np.subtract(plane, mean[channel], out=plane)
             np.divide(plane, std[channel], out=plane)
-    return tensor.reshape(-1, *tensor.shape[2:]) if is_joined else tensor
+    return tensor[:, :, 0] if is_joined else tensor
 
 
-def _short_side_size(frame: Frame, short_side: int) -> tuple[int, int]:
+def _resized_size(frame: Frame, protocol: InputProtocol) -> tuple[int, int]:
+    """Return the width and height to which mmaction2's Resize brings a frame."""
     height, width = frame.shape[:2]
+    if not protocol.short_side:
+        return width, height
     # mmcv.rescale_size: rounds half up, the short side too.
-    factor = short_side / min(height, width)
+    factor = protocol.short_side / min(height, width)
+    if protocol.long_side:
+        factor = min(factor, protocol.long_side / max(height, width))
     return int(width * factor + 0.5), int(height * factor + 0.5)
 
 
@@ -146,16 +153,27 @@ def _as_frame(image: npt.NDArray[np.generic]) -> Frame:
     return np.asarray(image, dtype=np.uint8)
 
 
+def _require_fit(size: tuple[int, int], protocol: InputProtocol) -> None:
+    side, count, short_side = protocol.crop_size, protocol.crop_count, protocol.short_side
+    is_fixed = bool(short_side) and not protocol.long_side
+    shortest = short_side if is_fixed else min(size)
+    if side <= shortest and (count != 3 or side == shortest):
+        return
+    told = f"{count} crops of {side} do not fit frames with a short side of {shortest}"
+    if is_fixed:
+        raise InputError(f"{told}; correct crop_size or short_side in the model's protocol")
+    raise ClipError(f"{told}; give the model clips of the size that it was trained for")
+
+
 def _crop_corners(size: tuple[int, int], protocol: InputProtocol) -> list[tuple[int, int]]:
+    """Return the left upper corners of the crops; those of ten crops are each used twice."""
     width, height = size
     side = protocol.crop_size
-    if side > protocol.short_side or (protocol.crop_count == 3 and side != protocol.short_side):
-        raise InputError(
-            f"{protocol.crop_count} crops of {side} do not fit frames with a short side of "
-            f"{protocol.short_side}; correct crop_size or short_side in the model's protocol"
-        )
     if protocol.crop_count == 1:
         return [((width - side) // 2, (height - side) // 2)]
+    if protocol.crop_count == 10:
+        x, y = (width - side) // 4, (height - side) // 4
+        return [(0, 0), (4 * x, 0), (0, 4 * y), (4 * x, 4 * y), (2 * x, 2 * y)]
     # mmaction2's ThreeCrop: start, end, middle; if the slack is odd, the end stops a pixel short.
     x_step, y_step = (width - side) // 2, (height - side) // 2
     return [(0, 0), (2 * x_step, 2 * y_step), (x_step, y_step)]

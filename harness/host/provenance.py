@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ArtifactError
-from harness.spec import Artifact, digest_from_json
+from harness.spec import Artifact, digest_from_json, plain_fields
 
 PROVENANCE = "provenance.json"
 LAST_USED = "last_used"
@@ -173,7 +173,7 @@ def _stored(value: Mapping[str, object]) -> dict[str, Any]:
 def _plain(value: object) -> object:
     # Facts come back after hours of work: an odd type becomes text rather than an error.
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
+        return plain_fields(value)
     return dict(value) if isinstance(value, Mapping) else str(value)
 
 

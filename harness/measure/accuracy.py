@@ -190,7 +190,7 @@ def _answers(preds: Predictions, clip_set: ClipSet) -> _Answers:
         return _Answers(rows_of_all, ranks, best, join)
     rows = [row_of[clip_set.clips[place].id] for place in places]
     rows_of_all[places] = rows
-    means = crop_mean(preds.scores[rows])
+    means = crop_mean(preds.scores[rows], preds.averaging)
     ranks[places] = label_ranks(means, [clip_set.clips[place].label for place in places])
     best[places] = best_classes(means)
     is_broken = ~np.isfinite(means).all(axis=1)

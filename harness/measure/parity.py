@@ -6,9 +6,10 @@ to 0.01. Everything is computed in float64.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import numpy as np
+import pydantic
 
 from harness.measure.measurement import Measurement
 from harness.measure.scores import SAME_ROW_RELATIVE, is_constant, nonfinite_count
@@ -91,13 +92,17 @@ class InputCounts(Measurement):
 
 
 class ParityMeasurement(Measurement):
-    """The whole chain on the same inputs, edges in the order of ``CHAIN``."""
+    """The whole chain on the same inputs, edges in the order of ``CHAIN``.
+
+    ``clip_count`` is the number of rows that each crop of an input has, one for each clip.
+    """
 
     kind: Literal["parity"] = "parity"
     input_ids: tuple[str, ...]
     input_counts: InputCounts
     edges: tuple[EdgeParity, ...]
     first_divergent_node: str | None = None
+    clip_count: Annotated[int, pydantic.Field(ge=1)] = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,11 +116,23 @@ class ChainScores:
     device: "Array"
 
 
-def row_ids_from_inputs(input_ids: Sequence[str], crop_count: int) -> tuple[str, ...]:
-    """Name the rows of an output: the id of the input, with the crop where there are several."""
-    if crop_count == 1:
-        return tuple(input_ids)
-    return tuple(f"{name}#crop{crop}" for name in input_ids for crop in range(crop_count))
+def row_ids_from_inputs(
+    input_ids: Sequence[str], row_count: int, clip_count: int = 1
+) -> tuple[str, ...]:
+    """Name the rows of an output: the id of the input, with clip and crop where there are several.
+
+    Args:
+        input_ids: names of the inputs.
+        row_count: rows of one input, those of its first crop first.
+        clip_count: rows of one crop.
+    """
+    if row_count % clip_count:
+        clip_count = 1
+    clips = [f"#clip{clip}" if clip_count > 1 else "" for clip in range(clip_count)]
+    crops = [f"#crop{crop}" for crop in range(row_count // clip_count)]
+    if len(crops) == 1:
+        crops = [""]
+    return tuple(f"{name}{clip}{crop}" for name in input_ids for crop in crops for clip in clips)
 
 
 def edge_parity(
@@ -164,6 +181,7 @@ def parity_measurement(
     input_ids: Sequence[str],
     input_counts: InputCounts,
     first_divergent_node: str | None = None,
+    clip_count: int = 1,
 ) -> ParityMeasurement:
     """Compare every stage with the one before it, and the device with PyTorch end to end."""
     pairs = (
@@ -172,7 +190,8 @@ def parity_measurement(
         (scores.device, scores.simplified),
         (scores.device, scores.torch),
     )
-    rows = row_ids_from_inputs(input_ids, max(1, len(scores.exact) // max(1, len(input_ids))))
+    per_input = max(1, len(scores.exact) // max(1, len(input_ids)))
+    rows = row_ids_from_inputs(input_ids, per_input, clip_count)
     edges = tuple(
         edge_parity(actual, expected, scores.exact, name, reference=scores.torch, row_ids=rows)
         for name, (actual, expected) in zip(CHAIN, pairs, strict=True)
@@ -182,6 +201,7 @@ def parity_measurement(
         input_counts=input_counts,
         edges=edges,
         first_divergent_node=first_divergent_node,
+        clip_count=clip_count,
     )
 
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.spec import Averaging
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -72,13 +74,17 @@ def nonfinite_count(scores: "Array") -> int:
     return int(scores.size - np.count_nonzero(np.isfinite(scores)))
 
 
-def crop_mean(scores: "Array") -> "npt.NDArray[np.float64]":
-    """Return the logarithm of the mean class probability over the crops, [clip, class].
+def crop_mean(scores: "Array", averaging: Averaging = "prob") -> "npt.NDArray[np.float64]":
+    """Return the logarithm of the mean class probability over the views, [clip, class].
 
-    Softmax of each crop, then the mean: mmaction2's ``average_clips='prob'``. The softmax of
+    Softmax of each view, then the mean: mmaction2's ``average_clips='prob'``. The softmax of
     log-probabilities is the probabilities, so both kinds of scores take this way. In the logarithm,
-    classes far below the best keep their order, which probabilities lose to underflow.
+    classes far below the best keep their order, which probabilities lose to underflow. With
+    ``score`` it is the mean of the scores, which log-probabilities order alike.
     """
+    if averaging == "score":
+        means: npt.NDArray[np.float64] = np.asarray(scores, dtype=np.float64).mean(axis=1)
+        return means
     chunks = [
         _crop_mean_of_chunk(np.asarray(scores[start : start + CHUNK_CLIPS], dtype=np.float64))
         for start in range(0, max(1, len(scores)), CHUNK_CLIPS)

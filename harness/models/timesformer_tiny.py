@@ -1,16 +1,14 @@
 """The TimeSformer architecture, narrow and 64 x 64, shipped with weights trained on motion8."""
 
-import dataclasses
-
 from harness.models.timesformer import SPEC as FULL
-from harness.spec import TensorSpec
+from harness.zoo.model import model_spec_from_config
 
-SPEC = dataclasses.replace(
-    FULL,
+SPEC = model_spec_from_config(
+    FULL.config,
+    "timesformer_tiny_motion8-811e392d.pth",
     name="timesformer_tiny",
     overrides={
         "backbone": {
-            "pretrained": None,
             "img_size": 64,
             "patch_size": 16,
             "embed_dims": 96,
@@ -19,18 +17,8 @@ SPEC = dataclasses.replace(
         },
         "cls_head": {"num_classes": 8, "in_channels": 96},
     },
-    checkpoint="timesformer_tiny_motion8-811e392d.pth",
     dataset="motion8",
-    class_count=8,
-    input=TensorSpec("imgs", (1, 3, 3, 8, 64, 64)),
-    output=TensorSpec("result", (3, 8)),
-    protocol=dataclasses.replace(
-        FULL.protocol,
-        frame_interval=4,
-        short_side=64,
-        crop_size=64,
-        source="video",
-        rawframe_short_side=0,
-    ),
-    frozen_batch=None,
+    output="result",
+    protocol={"frame_interval": 4, "short_side": 64, "crop_size": 64, "source": "video"},
+    atc=FULL.atc,
 )

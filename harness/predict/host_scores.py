@@ -1,6 +1,5 @@
 """Scores of an ONNX file on the host: a link of the parity chain, computed once, kept by digest."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from harness.predict.run import run_tensors
 from harness.record.npz import npz_from_arrays
 from harness.runtimes.ort import session as loaded
 from harness.runtimes.ort.session import OrtSession, ort_errors, ort_session
-from harness.spec import OnnxModel
+from harness.spec import OnnxModel, plain_fields
 
 
 def onnx_scores(
@@ -50,7 +49,7 @@ def onnx_scores(
     shaped_by = {
         "model": model.artifact.sha256,
         "batch": model.batch,
-        "spec": dataclasses.asdict(spec),
+        "spec": plain_fields(spec),
         "tensors": inputs.digest,
         "versions": package_versions("onnxruntime", "numpy"),
         "code": code_digest(loaded, run, scores),

@@ -164,7 +164,7 @@ def _predictions(work: Work, unreadable: dict[str, str], spec: ModelSpec) -> Pre
     table = np.empty((len(ids), spec.crop_count, spec.class_count), np.float32)
     for row, clip_id in enumerate(ids):
         table[row] = scores[clip_id]
-    return Predictions(ids, table, unreadable)
+    return Predictions(ids, table, unreadable, spec.protocol.averaging)
 
 
 def _crc(scores: npt.NDArray[np.float32]) -> int:

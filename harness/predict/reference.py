@@ -28,7 +28,7 @@ from harness.predict.parity_inputs import ParityInputs
 from harness.predict.run import run_tensors, stream_from_runner
 from harness.predict.shards import merged
 from harness.record.npz import npz_from_predictions, predictions_from_npz
-from harness.spec import ModelSpec, digest_from_json
+from harness.spec import ModelSpec, digest_from_json, plain_fields
 
 if TYPE_CHECKING:
     import torch
@@ -194,7 +194,7 @@ def _reads(clip: Clip, spec: ModelSpec) -> bool:
 
 def _inputs(spec: ModelSpec, weights: WeightsFile) -> dict[str, object]:
     return {
-        "model": dataclasses.asdict(spec),
+        "model": plain_fields(spec),
         "weights": weights.digest,
         "versions": package_versions("torch", "mmaction2", "mmcv-full", "numpy"),
         "code": code_digest(torch_model, narrow_tsm, scores),

@@ -66,7 +66,8 @@ def predict(
         rows.append(scores)
         progress(len(clip_ids) + len(unreadable))
     empty = np.empty((0, spec.crop_count, spec.class_count), np.float32)
-    return Predictions(tuple(clip_ids), np.concatenate([empty, *rows]), unreadable)
+    scores = np.concatenate([empty, *rows])
+    return Predictions(tuple(clip_ids), scores, unreadable, spec.protocol.averaging)
 
 
 def scored_batches(

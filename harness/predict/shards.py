@@ -75,4 +75,5 @@ def merged(shards: Sequence[Predictions], clip_set: ClipSet) -> Predictions:
     order = tuple(clip.id for clip in clip_set.clips if clip.id in row)
     scores = np.concatenate([shard.scores for shard in shards])
     unreadable = {name: why for shard in shards for name, why in shard.unreadable.items()}
-    return Predictions(order, scores[np.array([row[name] for name in order], int)], unreadable)
+    rows = scores[np.array([row[name] for name in order], int)]
+    return Predictions(order, rows, unreadable, shards[0].averaging)

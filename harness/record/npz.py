@@ -19,7 +19,10 @@ def npz_from_arrays(**arrays: npt.NDArray[Any]) -> bytes:
 
 def npz_from_predictions(preds: Predictions) -> bytes:
     """Return predictions as one compressed file."""
+    # Files of the usual averaging keep the bytes that they always had.
+    averaging = {} if preds.averaging == "prob" else {"averaging": np.array(preds.averaging)}
     return npz_from_arrays(
+        **averaging,
         clip_ids=np.array(preds.clip_ids, dtype=str),
         scores=preds.scores,
         unreadable_ids=np.array(list(preds.unreadable), dtype=str),
@@ -58,4 +61,6 @@ def predictions_from_npz(source: Path | io.BytesIO) -> Predictions:
         unreadable = zip(
             arrays["unreadable_ids"].tolist(), arrays["unreadable_reasons"].tolist(), strict=True
         )
-        return Predictions(tuple(arrays["clip_ids"].tolist()), arrays["scores"], dict(unreadable))
+        averaging: Any = str(arrays["averaging"]) if "averaging" in arrays else "prob"
+        ids = tuple(arrays["clip_ids"].tolist())
+        return Predictions(ids, arrays["scores"], dict(unreadable), averaging)

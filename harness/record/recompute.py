@@ -112,7 +112,11 @@ def _parity(record: Record, run: RunDirectory, measured: ParityMeasurement) -> P
             "record"
         )
     return parity_measurement(
-        scores, measured.input_ids, measured.input_counts, measured.first_divergent_node
+        scores,
+        measured.input_ids,
+        measured.input_counts,
+        measured.first_divergent_node,
+        measured.clip_count,
     )
 
 

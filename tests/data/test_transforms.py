@@ -101,6 +101,16 @@ def test_tchw_joins_the_frames_of_all_crops(nonlocal_protocol):
     np.testing.assert_array_equal(tensor[8:16], tensor_from_crops(crops[1:2], nonlocal_protocol))
 
 
+def test_clips_of_a_crop_are_kept_apart(timesformer_protocol):
+    """Two crops of three clips of eight frames: rows of the first crop first."""
+    protocol = dataclasses.replace(timesformer_protocol, clip_count=3)
+    crops = np.random.default_rng(0).integers(0, 256, (2, 24, 2, 2, 3), dtype=np.uint8)
+    tensor = tensor_from_crops(crops, protocol)
+    assert tensor.shape == (6, 3, 8, 2, 2)
+    expected = tensor_from_crops(crops[1:2, 16:], timesformer_protocol)
+    np.testing.assert_array_equal(tensor[5:], expected)
+
+
 def test_normalising_leaves_the_stored_crops_alone(nonlocal_protocol, make_frames):
     crops = np.stack(make_frames(8, 16, 16))[None]
     before = crops.copy()

@@ -254,6 +254,10 @@ def test_flipped_rows_name_clip_and_crop(exact):
 def test_rows_of_one_crop_are_named_by_their_input():
     assert row_ids_from_inputs(["a", "b"], 1) == ("a", "b")
     assert row_ids_from_inputs(["a"], 2) == ("a#crop0", "a#crop1")
+    assert row_ids_from_inputs(["a"], 2, 2) == ("a#clip0", "a#clip1")
+    both = row_ids_from_inputs(["a"], 6, 3)
+    assert both[2:4] == ("a#clip2#crop0", "a#clip0#crop1")
+    assert row_ids_from_inputs(["a"], 2, 3) == ("a#crop0", "a#crop1")
 
 
 def test_json_round_trip(exact):

@@ -56,6 +56,12 @@ def test_crops_are_averaged_as_probabilities():
     assert np.exp(crop_mean(np.log(shares))) == pytest.approx(shares.mean(axis=1))
 
 
+def test_scores_are_averaged_before_the_softmax_where_the_model_asks_for_it():
+    logits = np.array([[[30.0, 0.0], [-1.5, 0.0], [-1.5, 0.0]]])
+    assert crop_mean(logits, "score")[0] == pytest.approx([9.0, 0.0])
+    assert crop_mean(logits).argmax() == 1
+
+
 def test_crop_mean_of_many_clips_is_done_in_parts():
     logits = np.random.default_rng(8).normal(size=(2500, 2, 3))
     assert crop_mean(logits).shape == (2500, 3)

@@ -1,9 +1,12 @@
+import io
 import json
 
 import numpy as np
 import pytest
 
+from harness.clips import Predictions
 from harness.errors import RecordError
+from harness.record.npz import npz_from_predictions, predictions_from_npz
 from harness.record.recompute import differences, founded_records, measurement_from_raw
 from harness.spec import Status
 
@@ -92,3 +95,10 @@ def test_a_long_difference_is_cut():
     (text,) = differences("x" * 1000, "y" * 1000, "v")
     assert len(text) < 500
     assert json.dumps("y" * 1000)[:100] in text
+
+
+@pytest.mark.parametrize("averaging", ["prob", "score"])
+def test_predictions_keep_how_their_views_are_averaged(averaging):
+    preds = Predictions(("a",), np.zeros((1, 2, 3), np.float32), {"b": "gone"}, averaging)
+    again = predictions_from_npz(io.BytesIO(npz_from_predictions(preds)))
+    assert (again.averaging, again.clip_ids, again.unreadable) == (averaging, ("a",), {"b": "gone"})

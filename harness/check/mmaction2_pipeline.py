@@ -1,0 +1,149 @@
+"""An input protocol beside mmaction2's own test pipeline, on frames that are made here."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.build.torch_model import quiet_mmaction
+from harness.data.sampling import frame_indices
+from harness.data.transforms import Frame, crops_from_frames, tensor_from_crops
+from harness.errors import HarnessError
+from harness.spec import InputProtocol
+from harness.zoo.config import Config
+from harness.zoo.protocol import CROPS, HOOK, SAMPLERS
+
+PIXEL_STEPS = ("Resize", *CROPS, "Normalize", "FormatShape")
+# Shorter and longer than any protocol, and lengths at which rounding shows.
+FRAME_COUNTS = (1, 2, 5, 13, 37, 64, 100, 129, 250, 299, 300, 1791)
+TENSOR_FRAMES = 13
+SIZES = ((340, 256), (455, 256), (256, 341))
+
+
+def protocol_problems(
+    config: Config, protocol: InputProtocol, sizes: Sequence[tuple[int, int]] = SIZES[:1]
+) -> list[str]:
+    """Return where a protocol gives other frames or other pixels than mmaction2; empty if nowhere.
+
+    Args:
+        config: the configuration whose test pipeline is the oracle.
+        protocol: of the model; the decoding of its clips is not looked at.
+        sizes: width and height of the frames.
+    """
+    with _mmaction2_pipelines() as compose:
+        problems = list(_index_problems(compose, config, protocol))
+        for size in sizes:
+            problems += _pixel_problems(compose, config, protocol, size)
+    return problems
+
+
+def shrunk(config: Config, factor: int) -> Config:
+    """Return a configuration whose pipeline works at a fraction of the size, for quick tests."""
+    test = config.part("data", "test")
+    pipeline = [_shrunk_step(step, factor) for step in test["pipeline"]]
+    data = {**config.part("data"), "test": {**test, "pipeline": pipeline}}
+    return dataclasses.replace(config, content={**config.content, "data": data})
+
+
+def _shrunk_step(step: Mapping[str, Any], factor: int) -> Mapping[str, Any]:
+    sizes = {key: step[key] for key in ("scale", "crop_size") if key in step}
+    return {**step, **{key: _divided(size, factor) for key, size in sizes.items()}}
+
+
+def _divided(size: Any, factor: int) -> Any:
+    if isinstance(size, int):
+        return max(1, size // factor)
+    return tuple(one if one < 0 else max(1, one // factor) for one in size)
+
+
+@contextlib.contextmanager
+def _mmaction2_pipelines() -> Iterator[Any]:
+    with numpy_int(), quiet_mmaction():
+        from mmaction.datasets.pipelines import Compose
+
+        yield Compose
+
+
+@contextlib.contextmanager
+def numpy_int() -> Iterator[None]:
+    """Give NumPy back ``np.int``, which mmaction2 0.24.1 still says."""
+    lacks = "int" not in vars(np)
+    if lacks:
+        vars(np)["int"] = int
+    try:
+        yield
+    finally:
+        if lacks:
+            del vars(np)["int"]
+
+
+def _steps(config: Config, names: Sequence[str]) -> list[dict[str, Any]]:
+    steps = config.part("data", "test", "pipeline")
+    return [dict(step) for step in steps if step["type"] in names]
+
+
+def _index_problems(compose: Any, config: Config, protocol: InputProtocol) -> Iterator[str]:
+    sample = compose(_steps(config, SAMPLERS))
+    for count in FRAME_COUNTS:
+        given = sample({"total_frames": count, "start_index": 0})["frame_inds"]
+        # mmaction2 takes each clip once where a video is too short for ``twice``.
+        expected = tuple(np.resize(given, protocol.frames_per_crop).tolist())
+        if frame_indices(protocol, count) != expected or protocol.frames_per_crop % len(given):
+            yield f"of {count} frames, mmaction2 samples {_shown(expected)}, this suite others"
+
+
+def _pixel_problems(
+    compose: Any, config: Config, protocol: InputProtocol, size: tuple[int, int]
+) -> Iterator[str]:
+    frames = _made_frames(TENSOR_FRAMES, size)
+    sample = compose(_steps(config, SAMPLERS))({"total_frames": len(frames), "start_index": 0})
+    shape = size[::-1]
+    given = {
+        "imgs": [frames[index] for index in sample["frame_inds"]],
+        "img_shape": shape,
+        "original_shape": shape,
+        "modality": "RGB",
+        "num_clips": sample["num_clips"],
+        "clip_len": sample["clip_len"],
+    }
+    try:
+        ours = _own_tensor(frames, protocol)
+    except HarnessError as error:
+        yield f"frames of {size[0]} x {size[1]} are refused: {error}"
+        return
+    expected = _hooked(config, compose(_steps(config, PIXEL_STEPS))(given)["imgs"])
+    if ours.shape != expected.shape:
+        yield f"mmaction2 gives {expected.shape}, this suite {ours.shape}"
+    elif not np.array_equal(ours, expected):
+        worst = float(np.abs(ours - expected).max())
+        yield f"pixels of {size[0]} x {size[1]} differ from mmaction2's by up to {worst:.3g}"
+
+
+def _own_tensor(frames: Sequence[Frame], protocol: InputProtocol) -> npt.NDArray[np.float32]:
+    chosen = [frames[index] for index in frame_indices(protocol, len(frames))]
+    return tensor_from_crops(crops_from_frames(chosen, protocol), protocol)
+
+
+def _hooked(config: Config, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Return images as the model sees them, normalised where mmaction2 leaves that to a hook."""
+    plain = images.astype(np.float32)
+    for hook in config.content.get("module_hooks", []):
+        if hook["type"] == HOOK:
+            shape = (3, 1, 1) if hook["input_format"] == "NCHW" else (3, 1, 1, 1)
+            mean, std = np.array([hook["mean"], hook["std"]], np.float32).reshape(2, *shape)
+            plain = (plain - mean) / std
+    return plain
+
+
+def _made_frames(count: int, size: tuple[int, int]) -> list[Frame]:
+    """Return frames of a texture that moves."""
+    width, height = size
+    scene = np.random.default_rng(0).integers(0, 256, (height, width + count, 3), dtype=np.uint8)
+    return [np.ascontiguousarray(scene[:, step : step + width]) for step in range(count)]
+
+
+def _shown(indices: Sequence[int]) -> str:
+    return f"{', '.join(map(str, indices[:8]))}{', …' if len(indices) > 8 else ''}"

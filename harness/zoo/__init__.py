@@ -1,0 +1,1 @@
+"""mmaction2's model zoo as declarations: its files are read, and no model software is imported."""

@@ -1,0 +1,127 @@
+"""A configuration of mmaction2 and what differs from it -> ModelSpec."""
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InputError
+from harness.spec import InputProtocol, ModelSpec, TensorSpec
+from harness.zoo.config import Config, config_from_file, config_path, merge
+from harness.zoo.protocol import protocol_from_config
+
+RECOGNIZERS = ("Recognizer2D", "Recognizer3D")
+# Heads that sum up every frame of a sample, so that it has one row of scores.
+ONE_ROW_HEADS = ("TSNHead",)
+INPUT, OUTPUT = "imgs", "cls_score"
+
+
+def model_spec_from_config(
+    config: str,
+    checkpoint: str,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    protocol: Mapping[str, Any] | None = None,
+    **differences: Any,
+) -> ModelSpec:
+    """Return the declaration of a model: its configuration, its weights and what differs.
+
+    Args:
+        config: path of the configuration, absolute or below ``mmaction/.mim/configs``.
+        checkpoint: file name of the weights.
+        overrides: entries merged into the ``model`` of the configuration.
+        protocol: fields of the input protocol that differ.
+        differences: fields of the spec that differ; ``input`` and ``output`` may be only names.
+
+    Raises:
+        InputError: the configuration is not that of an RGB recognizer, or cannot be read.
+    """
+    read = config_from_file(config_path(config))
+    merged = overrides_of(read, overrides or {})
+    model = merge(read.part("model"), merged)
+    _require_recognizer(read, model)
+    way = dataclasses.replace(protocol_from_config(read), **(protocol or {}))
+    classes, rows = model["cls_head"]["num_classes"], row_count(read, model, way)
+    fields: dict[str, Any] = {
+        "name": name_from_config(config),
+        "dataset": dataset_of(read),
+        "softmax_in_graph": False,
+        **differences,
+        "input": _tensor(differences.get("input", INPUT), (1, *way.sample_shape)),
+        "output": _tensor(differences.get("output", OUTPUT), (rows, classes)),
+    }
+    return ModelSpec(
+        config=config,
+        checkpoint=checkpoint,
+        overrides=merged,
+        class_count=classes,
+        protocol=way,
+        **fields,
+    )
+
+
+def overrides_of(config: Config, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return overrides after which a model fetches no weights to start from."""
+    merged: dict[str, Any] = {}
+    for keys in _pretrained(config.part("model")):
+        place = merged
+        for key in keys[:-1]:
+            place = place.setdefault(key, {})
+        place[keys[-1]] = None
+    return merge(merged, overrides)
+
+
+def name_from_config(config: str) -> str:
+    """Return the name of a configuration as the name of a Python module."""
+    return re.sub(r"\W", "_", Path(config).stem).lower()
+
+
+def dataset_of(config: Config) -> str:
+    """Return the folder of a configuration's data set below ``data/``."""
+    listed = Path(str(config.part("data", "test").get("ann_file") or "data/unknown/list.txt")).parts
+    return listed[listed.index("data") + 1] if "data" in listed[:-2] else Path(*listed[:-1]).name
+
+
+def row_count(config: Config, model: Mapping[str, Any], protocol: InputProtocol) -> int:
+    """Return how many rows of scores a sample has.
+
+    Raises:
+        InputError: the frames of a sample do not make whole clips of the model.
+    """
+    clips = protocol.crop_count * protocol.clips_per_crop
+    if model["type"] == "Recognizer3D":
+        return clips
+    head, frames = model["cls_head"], protocol.sample_shape[0]
+    if head["type"] in ONE_ROW_HEADS:
+        return 1
+    segments = head.get("num_segments") or model["backbone"].get("num_segments") or 8
+    if frames % segments:
+        raise InputError(
+            f"{config.path}: a sample of {frames} frames does not make whole clips of {segments}; "
+            "correct num_clips or num_segments"
+        )
+    return int(frames // segments)
+
+
+def _require_recognizer(config: Config, model: Mapping[str, Any]) -> None:
+    kind, head = model.get("type"), model.get("cls_head")
+    if kind not in RECOGNIZERS:
+        raise InputError(
+            f"{config.path} describes a {kind}; this suite takes recognizers of RGB clips: "
+            f"{', '.join(RECOGNIZERS)}"
+        )
+    if not head:
+        raise InputError(f"{config.path} has no classification head, so it cannot name a class")
+
+
+def _pretrained(model: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key, value in model.items():
+        if key == "pretrained" and value:
+            yield (*above, key)
+        elif isinstance(value, Mapping):
+            yield from _pretrained(value, (*above, key))
+
+
+def _tensor(given: str | TensorSpec, shape: tuple[int, ...]) -> TensorSpec:
+    return TensorSpec(given, shape) if isinstance(given, str) else given
