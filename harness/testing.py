@@ -1,5 +1,6 @@
 """Test doubles that ship with the suite: each implements one seam."""
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -13,6 +14,7 @@ from harness.device import (
     Device,
     DeviceSpec,
     DeviceState,
+    Inside,
     LoopSettings,
     LoopTimes,
     Presence,
@@ -187,6 +189,12 @@ class FaultyDevice(Device):
     def look(self) -> str:
         """Return the state of the unit."""
         return self.device.look()
+
+    def inside(
+        self, model: DeviceModel, feed: Feed
+    ) -> contextlib.AbstractContextManager[Inside | None]:
+        """Show the values inside the device's own model, which has no fault."""
+        return self.device.inside(model, feed)
 
     def open(self, model: DeviceModel, threads: int | None = None) -> FaultySession:
         """Open a session with its fault."""

@@ -12,7 +12,11 @@ import numpy.typing as npt
 
 from harness.build.onnx_check import measure_export
 from harness.build.workbench import Workbench
-from harness.check.onnx_divergence import first_divergent_node
+from harness.check.onnx_divergence import (
+    Allowed,
+    first_divergent_node,
+    first_divergent_operator,
+)
 from harness.check.timed_session import TimedClips, expected_answers, time_session
 from harness.check.torch_divergence import first_divergent_module
 from harness.clips import ClipSet, Predictions
@@ -271,7 +275,12 @@ def _divergent_node(context: Context, tensor: npt.NDArray[np.float32]) -> str | 
     weights = bench.weights(cell.model).path
     node = first_divergent_module(context.spec, weights, exported, feed, allowed)
     node = node or first_divergent_node(exported, simplified, feed, allowed)
-    if node or bench.device(cell.device).model_suffix != simplified.suffix:
+    if node is not None:
         return node
-    built = bench.device_model(cell).artifact.path
-    return first_divergent_node(simplified, built, feed, allowed)
+    within = Allowed(context.limits.parity.relative_l2, context.limits.parity.fp64_factor)
+    with (
+        bench.chip(cell.device) as device,
+        device.inside(bench.device_model(cell), feed) as inside,
+    ):
+        found = inside and first_divergent_operator(simplified, inside, feed, within)
+    return found.text if found else None

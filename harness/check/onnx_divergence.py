@@ -1,52 +1,86 @@
-"""Where two ONNX files of one model part: the first node whose output diverges."""
+"""Where a built model parts from the ONNX file that it was built from: the first wrong operator."""
 
-import collections
 import dataclasses
 import math
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from harness.errors import RunError
-from harness.runtimes.ort.session import ort_session
+from harness.check.exact_graph import ExactGraph, InexactError
+from harness.device import InnerValue, Inside, Operator
+from harness.runtimes.ort.open_graph import onnx_inside, open_graph
 from harness.spec import Feed
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import onnxruntime
 
     Array = npt.NDArray[Any]
 
 MAX_CHUNK_BYTES = 256 * 2**20
-# What ONNX Runtime cannot infer is taken for; only the size of a chunk rests on it.
-UNKNOWN_DIM = 1024
 
 
-@dataclasses.dataclass(frozen=True)
-class Node:
-    """A node of an ONNX graph."""
+class Values(Protocol):
+    """Where tensors come from."""
 
-    name: str
-    op_type: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
+    def nbytes(self, keys: Sequence[str]) -> Mapping[str, int]:
+        """Return how large they are, at least roughly."""
+        ...
+
+    def values(self, keys: Sequence[str]) -> Feed:
+        """Return them by key."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Tap:
     """A tensor of the target: what computes it, and the keys of the tensors that it may equal.
 
-    Where that is a guess, another shape only means that the guess was wrong.
+    Where that is a guess, another shape only means that the guess was wrong. A defect says why the
+    tensor is lost.
     """
 
     label: str
     tensor: str
     expected: tuple[str, ...]
     is_guess: bool = False
+    defect: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Gap:
+    """A tensor that diverges: from which one, how far, and how many before it agree."""
+
+    tap: Tap
+    reason: str
+    agreed: int
+    expected: str = ""
+    actual: "Array | None" = None
+
+    @property
+    def before(self) -> str:
+        """What comes before it, in words."""
+        return f"all {self.agreed} tensors before it agree" if self.agreed else "it is the first"
+
+
+@dataclasses.dataclass(frozen=True)
+class Allowed:
+    """How far a tensor may be off: relative L2, or so many times as float32 is from float64.
+
+    Without a factor nothing is computed in float64.
+    """
+
+    relative_l2: float
+    fp64_factor: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Divergence:
+    """The first operator of a built model whose output is wrong; ``text`` says how."""
+
+    operator: Operator
+    text: str
 
 
 def first_divergent_node(
@@ -54,142 +88,125 @@ def first_divergent_node(
 ) -> str | None:
     """Name the first node of ``target`` whose output differs from the same tensor of ``source``.
 
-    The files hold the same model, ``target`` being simplified or optimised; its order of nodes
-    counts. Tensors that only one of them computes are left out. A tensor that only has a different
-    shape does not diverge: simplifiers move reshapes. None means that nothing diverges.
+    The files hold the same model, ``target`` being simplified or optimised.
 
     Raises:
         RunError: ONNX Runtime could not run one of the files.
     """
-    wanted, nodes = nodes_from_onnx(source), nodes_from_onnx(target)
-    names = [name for node in nodes for name in node.outputs]
-    computed = {name for node in wanted for name in node.outputs}
-    absorbed = _absorbed_tensors(wanted, set(names))
-    taps = [
-        Tap(f"{node.name} ({node.op_type})", name, (name, *absorbed.get(name, ())))
-        for node in nodes
-        for name in node.outputs
-        if name in computed
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        expected = OpenGraph(source, Path(folder) / "source.onnx")
-        actual = OpenGraph(target, Path(folder) / "target.onnx")
-        found = first_gap(
-            taps, actual, feed, lambda keys: expected.run(keys, feed), relative_l2_max
-        )
-    return found and f"{found} ({len(taps)} of {len(names)} can be compared)"
+    with onnx_inside(source, target, feed) as inside:
+        found = first_divergent_operator(source, inside, feed, Allowed(relative_l2_max))
+    return found.text if found else None
 
 
-class OpenGraph:
-    """A copy of an ONNX file that gives any of its tensors.
+def first_divergent_operator(
+    source: Path, inside: Inside, feed: Feed, allowed: Allowed
+) -> Divergence | None:
+    """Return the first operator whose output differs from the same tensor of an ONNX file.
 
-    Serialized protobuf messages merge when they are concatenated, so the wanted outputs are a short
-    tail on the copy and the weights never pass through Python.
+    A value that is lost, NaN where the file has none, and another size differ, too. What the file
+    does not compute is left out. A tensor that only has a different shape does not diverge:
+    simplifiers move reshapes. None means that nothing diverges.
+
+    Raises:
+        RunError: one side could not be run.
     """
+    with open_graph(source, feed) as graph:
+        return _Search(inside, graph, ExactGraph(source, feed), allowed).first()
 
-    def __init__(self, path: Path, copy: Path) -> None:
-        self._path, self._copy = path, copy
-        shutil.copyfile(path, copy)
-        self._byte_count = copy.stat().st_size
-        self._own: frozenset[str] = frozenset()
-        self._own = frozenset(value.name for value in self._session(()).get_outputs())
 
-    def nbytes(self, names: Sequence[str]) -> dict[str, int]:
-        """Estimate sizes from the shapes that ONNX Runtime infers, at 4 bytes an element."""
-        return {
-            value.name: 4 * math.prod(d if isinstance(d, int) else UNKNOWN_DIM for d in value.shape)
-            for value in self._session(names).get_outputs()
+@dataclasses.dataclass(frozen=True)
+class _Search:
+    inside: Inside
+    source: Values
+    exact: ExactGraph
+    allowed: Allowed
+
+    def first(self) -> Divergence | None:
+        outputs = [(op, value) for op in self.inside.operators for value in op.outputs]
+        compared = {
+            value.key: (op, value) for op, value in outputs if value.tensors or value.defect
         }
+        excused: list[str] = []
+        for gap in self._gaps([_tap(op.label, value) for op, value in compared.values()]):
+            op, value = compared[gap.tap.tensor]
+            is_excused, anchor = self._anchor(gap)
+            if is_excused:
+                excused.append(op.name)
+                continue
+            tensor = value.tensors[0] if value.tensors else value.key
+            parts = [f"{op.label}, output {tensor}, {gap.reason}{anchor}"]
+            parts += [self._origin(op), gap.before]
+            if excused:
+                parts.append(f"float32 is as far off in {', '.join(excused)}")
+            count = f"{len(compared)} of {len(outputs)} can be compared"
+            notes = ", ".join(filter(None, (count, self.inside.note)))
+            return Divergence(op, f"{'; '.join(parts)} ({notes})")
+        return None
 
-    def run(self, names: Sequence[str], feed: Feed) -> Feed:
-        """Run one batch and return the named tensors."""
-        from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+    def _gaps(self, taps: Sequence[Tap]) -> Iterator[Gap]:
+        return gaps(taps, self.inside, self.source.values, self.allowed.relative_l2)
 
-        unique = list(dict.fromkeys(names))
-        session = self._session(unique)
+    def _anchor(self, gap: Gap) -> tuple[bool, str]:
+        """Whether float32 itself is about as far from float64, and a note on it."""
+        if not self.allowed.fp64_factor or gap.actual is None:
+            return False, ""
         try:
-            return dict(zip(unique, session.run(unique, dict(feed)), strict=True))
-        except (ort_errors.Fail, ort_errors.InvalidArgument, ort_errors.RuntimeException) as error:
-            raise RunError(f"ONNX Runtime could not run {self._path}: {error}") from error
+            exact = self.exact.value(gap.expected)
+        except InexactError as error:
+            return False, f" (not compared with float64: {error})"
+        single = _gap(self.source.values([gap.expected])[gap.expected], exact)[0]
+        note = f" (float32 itself is {single:.1e} from float64)"
+        return _gap(gap.actual, exact)[0] <= self.allowed.fp64_factor * single, note
 
-    def _session(self, names: Sequence[str]) -> "onnxruntime.InferenceSession":
-        import onnx
-        from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
-
-        outputs = [onnx.ValueInfoProto(name=name) for name in names if name not in self._own]
-        tail = onnx.ModelProto(graph=onnx.GraphProto(output=outputs))
-        with self._copy.open("r+b") as file:
-            file.truncate(self._byte_count)
-            file.seek(self._byte_count)
-            file.write(tail.SerializeToString())
-        try:
-            return ort_session(self._copy, level="none")
-        except (ort_errors.Fail, ort_errors.InvalidGraph, ort_errors.InvalidProtobuf) as error:
-            raise RunError(f"ONNX Runtime cannot load {self._path}: {error}") from error
-
-
-def nodes_from_onnx(path: Path) -> list[Node]:
-    """Read the nodes that compute something, and forget the weights."""
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        graph = onnx.load(path).graph
-    except DecodeError as error:
-        raise RunError(f"{path} is not an ONNX file: {error}; export it again") from error
-    return [
-        Node(node.name, node.op_type, tuple(node.input), tuple(filter(None, node.output)))
-        for node in graph.node
-        if node.op_type != "Constant"
-    ]
+    def _origin(self, op: Operator) -> str:
+        """Say whether a wrong output was made here or came in with the inputs."""
+        seen = [value for value in op.inputs if value.tensors or value.defect]
+        bad = next(self._gaps([_tap(value.maker, value) for value in seen]), None)
+        if bad is not None:
+            return f"inherited: its input from {bad.tap.label} is off already, {bad.reason}"
+        unseen = ", ".join(dict.fromkeys(v.maker for v in op.inputs if v not in seen))
+        if unseen:
+            return f"made here or in {unseen}, which cannot be compared"
+        return "made here: its inputs are good"
 
 
-def _absorbed_tensors(source: Sequence[Node], kept: set[str]) -> dict[str, tuple[str, ...]]:
-    """Map a tensor to the one that its only consumer makes of it, where the target lacks that.
-
-    A simplifier that folds a batch normalisation into the convolution before it keeps the name of
-    the convolution's output for what the normalisation used to compute.
-    """
-    consumers: dict[str, list[Node]] = collections.defaultdict(list)
-    for node in source:
-        for name in set(node.inputs):
-            consumers[name].append(node)
-    return {
-        name: nodes[0].outputs
-        for name, nodes in consumers.items()
-        if name in kept and len(nodes) == 1 and not kept.intersection(nodes[0].outputs)
-    }
+def _tap(label: str, value: InnerValue) -> Tap:
+    return Tap(label, value.key, value.tensors, value.is_guess, value.defect)
 
 
-def first_gap(
+def gaps(
     taps: Sequence[Tap],
-    graph: OpenGraph,
-    feed: Feed,
+    target: Values,
     expected_from_keys: Callable[[Sequence[str]], Feed],
     relative_l2_max: float,
-) -> str | None:
-    """Compare the tensors in order, some at a time, and describe the first that differs."""
+) -> Iterator[Gap]:
+    """Compare tensors in order, some at a time, and yield those that differ."""
     agreed = 0
-    for chunk in _chunks(taps, graph.nbytes([tap.tensor for tap in taps])):
-        expected = expected_from_keys([key for tap in chunk for key in tap.expected])
-        actual = graph.run([tap.tensor for tap in chunk], feed)
+    for chunk in _chunks(taps, target.nbytes([tap.tensor for tap in taps if not tap.defect])):
+        whole = [tap for tap in chunk if not tap.defect]
+        expected = expected_from_keys([key for tap in whole for key in tap.expected])
+        actual = target.values([tap.tensor for tap in whole])
         for tap in chunk:
-            value, wanted = actual[tap.tensor], [expected[key] for key in tap.expected]
-            if tap.is_guess and value.shape != wanted[0].shape:
+            if tap.defect:
+                yield Gap(tap, tap.defect, agreed)
                 continue
-            relative_l2, reason = min(_gap(value, other) for other in wanted)
-            if not relative_l2 <= relative_l2_max:
-                before = f"all {agreed} tensors before it agree" if agreed else "it is the first"
-                return f"{tap.label}, output {tap.tensor}, {reason}; {before}"
-            agreed += 1
-    return None
+            value, wanted = actual[tap.tensor], {key: expected[key] for key in tap.expected}
+            if tap.is_guess and value.shape != wanted[tap.expected[0]].shape:
+                continue
+            (relative_l2, reason), key = min(
+                (_gap(value, other), key) for key, other in wanted.items()
+            )
+            if relative_l2 <= relative_l2_max:
+                agreed += 1
+            else:
+                yield Gap(tap, reason, agreed, key, value)
 
 
-def _chunks(taps: Iterable[Tap], nbytes: dict[str, int]) -> Iterator[list[Tap]]:
+def _chunks(taps: Iterable[Tap], nbytes: Mapping[str, int]) -> Iterator[list[Tap]]:
     chunk: list[Tap] = []
     total = 0
     for tap in taps:
-        size = nbytes[tap.tensor] * len(tap.expected)
+        size = nbytes.get(tap.tensor, 0) * len(tap.expected)
         if chunk and total + size > MAX_CHUNK_BYTES:
             yield chunk
             chunk, total = [], 0
@@ -200,7 +217,7 @@ def _chunks(taps: Iterable[Tap], nbytes: dict[str, int]) -> Iterator[list[Tap]]:
 
 
 def _gap(actual: "Array", expected: "Array") -> tuple[float, str]:
-    """Return how far two tensors are apart, relative and in words."""
+    """Return how far two tensors are apart, relative and in words; NaN never agrees."""
     if actual.size != expected.size:
         return math.inf, f"shape {list(actual.shape)} instead of {list(expected.shape)}"
     first, second = (np.asarray(values, dtype=np.float64).ravel() for values in (actual, expected))
@@ -208,7 +225,8 @@ def _gap(actual: "Array", expected: "Array") -> tuple[float, str]:
     if not np.array_equal(first[is_odd], second[is_odd], equal_nan=True):
         odd, odd_expected = (np.count_nonzero(~np.isfinite(values)) for values in (first, second))
         return math.inf, f"{odd} values of NaN or Inf instead of {odd_expected}"
-    error = float(np.linalg.norm((first - second)[~is_odd]))
-    norm = float(np.linalg.norm(second[~is_odd]))
-    relative_l2 = error / norm if norm > 0.0 else math.inf if error > 0.0 else 0.0
-    return relative_l2, f"relative L2 {relative_l2:.1e}"
+    error = (first - second)[~is_odd]
+    size, norm = float(np.linalg.norm(error)), float(np.linalg.norm(second[~is_odd]))
+    relative_l2 = size / norm if norm > 0.0 else math.inf if size > 0.0 else 0.0
+    largest = float(np.abs(error).max(initial=0.0))
+    return relative_l2, f"relative L2 {relative_l2:.1e}, largest error {largest:.1e}"

@@ -3,13 +3,13 @@
 import collections
 import dataclasses
 import itertools
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.build.torch_model import run_torch, torch_model_from_spec
-from harness.check.onnx_divergence import Node, OpenGraph, Tap, first_gap, nodes_from_onnx
+from harness.check.onnx_divergence import Tap, gaps
+from harness.runtimes.ort.open_graph import Node, nodes_from_onnx, open_graph
 from harness.spec import Feed, ModelSpec
 
 if TYPE_CHECKING:
@@ -50,10 +50,12 @@ def first_divergent_module(
     def expected(keys: Sequence[str]) -> Feed:
         return _run_modules(model, spec, feed, keys)[1]
 
-    with tempfile.TemporaryDirectory() as folder:
-        actual = OpenGraph(exported, Path(folder) / "exported.onnx")
-        found = first_gap(taps, actual, feed, expected, relative_l2_max)
-    return found and f"{found} ({len(taps)} of {len(calls)} calls of modules have a node)"
+    with open_graph(exported, feed) as actual:
+        gap = next(gaps(taps, actual, expected, relative_l2_max), None)
+    if gap is None:
+        return None
+    count = f"{len(taps)} of {len(calls)} calls of modules have a node"
+    return f"{gap.tap.label}, output {gap.tap.tensor}, {gap.reason}; {gap.before} ({count})"
 
 
 def _run_modules(

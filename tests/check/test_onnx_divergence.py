@@ -13,6 +13,7 @@ from harness.check.onnx_divergence import first_divergent_node
 from harness.check.torch_divergence import first_divergent_module
 from harness.errors import RunError
 from harness.models import nonlocal_r50, timesformer
+from harness.runtimes.ort import open_graph
 from harness.runtimes.ort.session import ort_session
 from harness.spec import Feed, ModelSpec, TensorSpec
 
@@ -169,14 +170,14 @@ FAULTS = [
     pytest.param(
         "nonlocal",
         scaled(CONV2_WEIGHT, 1.1),
-        f"{CONV2} (Conv), output {CONV2}_output_0, relative L2 1.0e-01; all ",
+        f"{CONV2} (Conv), output {CONV2}_output_0, relative L2 1.0e-01, largest error ",
         f"recognizer.backbone.layer2.0.block.conv2.conv (Conv2d), node {CONV2}, ",
         id="conv-weight",
     ),
     pytest.param(
         "nonlocal",
         scaled(CONV2_WEIGHT, np.nan),
-        f"{CONV2} (Conv), output {CONV2}_output_0, 16384 values of NaN or Inf instead of 0; all ",
+        f"{CONV2} (Conv), output {CONV2}_output_0, 16384 values of NaN or Inf instead of 0; made here: its inputs are good; all ",
         f"recognizer.backbone.layer2.0.block.conv2.conv (Conv2d), node {CONV2}, ",
         id="nan-weight",
     ),
@@ -200,7 +201,7 @@ FAULTS = [
     pytest.param(
         "timesformer",
         scaled(GAMMA, 1.1),
-        f"{FFN}/norm/Mul (Mul), output {FFN}/norm/Mul_output_0, relative L2 1.0e-01; all ",
+        f"{FFN}/norm/Mul (Mul), output {FFN}/norm/Mul_output_0, relative L2 1.0e-01, largest error ",
         "recognizer.backbone.transformer_layers.layers.1.ffns.0.norm (LayerNorm), ",
         id="layer-norm",
     ),
@@ -251,7 +252,7 @@ def test_pytorch_and_its_export_do_not_diverge(files):
 def test_every_module_that_computes_has_a_node(files):
     model = cached_model(files.spec, None)
     calls, _ = torch_divergence._run_modules(model, files.spec, files.feed, ())
-    taps = torch_divergence._module_taps(calls, onnx_divergence.nodes_from_onnx(files.exported))
+    taps = torch_divergence._module_taps(calls, open_graph.nodes_from_onnx(files.exported))
     matched = {tap.label.split(",")[0] for tap in taps}
     unmatched = {call.label.split()[1] for call in calls if call.label not in matched}
     assert unmatched <= {"(Dropout)", "(DropPath)"}
@@ -348,7 +349,7 @@ X = {"x": np.array([[-1.0, 0.5, 2.0], [3.0, -4.0, 5.0]], dtype=np.float32)}
         (
             ("Neg", "Abs"),
             ("Abs", "Abs"),
-            "n0 (Abs), output t0, relative L2 1.7e+00; it is the first",
+            "n0 (Abs), output t0, relative L2 1.7e+00, largest error 1.0e+01; made here: ",
         ),
         (("Sign", "Abs"), ("Sign", "Ceil"), "n1 (Ceil), output t1, relative L2 "),
     ],
@@ -364,20 +365,21 @@ def test_anything_is_far_from_zero(tmp_path):
     negative = {"x": np.full((2, 3), -1.0, dtype=np.float32)}
     found = divergent_node(first, second, negative)
     assert found == (
-        "n0 (Neg), output t0, relative L2 inf; it is the first (1 of 1 can be compared)"
+        "n0 (Neg), output t0, relative L2 inf, largest error 1.0e+00; made here: its inputs are good; "
+        "it is the first (1 of 1 can be compared)"
     )
     assert first_divergent_node(first, first, negative, 0.0) is None
 
 
 def test_tensors_are_asked_for_within_the_limit(tmp_path, monkeypatch):
     asked = []
-    run = onnx_divergence.OpenGraph.run
+    run = open_graph.OpenGraph.run
 
     def spy(graph, names, feed):
         asked.append(list(names))
         return run(graph, names, feed)
 
-    monkeypatch.setattr(onnx_divergence.OpenGraph, "run", spy)
+    monkeypatch.setattr(open_graph.OpenGraph, "run", spy)
     monkeypatch.setattr(onnx_divergence, "MAX_CHUNK_BYTES", 2 * 4 * 6)
     path = chain(tmp_path / "a.onnx", "Neg", "Abs", "Relu")
     assert first_divergent_node(path, path, X, 0.0) is None

@@ -210,7 +210,7 @@ def test_a_device_that_computes_something_else(
     clean, make_suite, cache, in_process, monkeypatch, name
 ):
     # Looking for a node takes seconds, and a faulty device has none.
-    for search in ("first_divergent_module", "first_divergent_node"):
+    for search in ("first_divergent_module", "first_divergent_node", "first_divergent_operator"):
         monkeypatch.setattr(f"harness.check.checks.{search}", lambda *_: None)
     make_fault, *outcomes = OUTPUT_FAULTS[name]
     suite = make_suite(cache, {"cpu": FaultyDevice(device("cpu"), make_fault)})
@@ -659,10 +659,11 @@ def test_the_search_begins_with_the_input_that_is_off_most(
 ):
     feeds = []
     monkeypatch.setattr("harness.check.checks.first_divergent_module", lambda *_: None)
-    monkeypatch.setattr(
-        "harness.check.checks.first_divergent_node",
-        lambda source, target, feed, _: feeds.append(feed),
-    )
+    for search in ("first_divergent_node", "first_divergent_operator"):
+        monkeypatch.setattr(
+            f"harness.check.checks.{search}",
+            lambda source, target, feed, _: feeds.append(feed),
+        )
 
     class WrongOnceInTheSecondBatch:
         def __init__(self):

@@ -1,5 +1,6 @@
 """ONNX Runtime as a device: one execution provider, and the graphs that it optimises."""
 
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping
@@ -10,9 +11,10 @@ from harness.device import HOST, Device, DeviceSpec, DeviceState, Presence
 from harness.errors import BuildError, RunError, first_line
 from harness.host.provenance import code_digest
 from harness.runtimes.ort import session as loaded
+from harness.runtimes.ort.open_graph import OnnxInside, onnx_inside
 from harness.runtimes.ort.operators import OPSET11_OPS
 from harness.runtimes.ort.session import CPU_PROVIDER, Level, OrtSession, ort_errors, ort_session
-from harness.spec import DeviceModel, OnnxModel
+from harness.spec import DeviceModel, Feed, OnnxModel
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -93,6 +95,12 @@ class OrtDevice(Device):
         """Load an optimised graph as it is."""
         session = self._session(model.artifact.path, RunError, threads=threads)
         return OrtSession(session, self.memory)
+
+    def inside(
+        self, model: DeviceModel, feed: Feed
+    ) -> contextlib.AbstractContextManager[OnnxInside]:
+        """Show the tensors that the optimised graph still has, computed by the processor."""
+        return onnx_inside(model.onnx.artifact.path, model.artifact.path, feed)
 
     def _session(
         self,
