@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from emulated.faults import hang, has_fault
-from emulated.om import write_om
+from emulated.om import read_om, write_om
 from emulated.output import say
 
 START = "ATC start working now, please wait for a moment."
@@ -15,7 +15,7 @@ FAILED = "ATC run failed, Please check the detail log, Try 'atc --help' for more
 OPTIONS = """
 model framework output input_format input_shape soc_version log op_select_implmode
 optypelist_for_implmode precision_mode precision_mode_v2 output_type op_precision_mode
-insert_op_conf dynamic_batch_size debug_dir op_compiler_cache_mode op_compiler_cache_dir
+insert_op_conf dynamic_batch_size debug_dir mode om json op_compiler_cache_mode op_compiler_cache_dir
 out_nodes auto_tune_mode check_report keep_dtype
 """
 SOC_VERSIONS = """
@@ -161,11 +161,23 @@ def compile_model(options):
     model, data = model_from_file(options["model"])
     inputs, outputs = heads(model, shapes_from_text(options.get("input_shape", "")))
     head = {"soc_version": options["soc_version"], "inputs": inputs, "outputs": outputs}
+    head["precision"] = {"mode": "fp16", "keep": []}
     path = om_path(options["output"])
     if has_fault("atc_empty_file"):
         path.touch()
     elif not has_fault("atc_no_file") and not has_fault("atc_stale"):
         write_om(path, head, data)
+
+
+def write_json(options):
+    """Mode 1: the graph of an offline model, as JSON."""
+    import onnx
+    from emulated.compiled import compiled, json_of
+
+    head, data = read_om(options["om"])
+    ops = compiled(onnx.load_model_from_string(data), head["precision"])
+    text = json_of(ops, Path(options["om"]).stem, head["soc_version"])
+    Path(options["json"]).write_text(text)
 
 
 def fatal_faults():
@@ -191,8 +203,11 @@ def main(words):
         if has_fault("atc_unknown"):
             raise RefusalError("something went wrong")
         options = options_from_words(words)
-        check_options(options)
-        compile_model(options)
+        if options.get("mode") == "1":
+            write_json(options)
+        else:
+            check_options(options)
+            compile_model(options)
     except RefusalError as refusal:
         say(f"{FAILED}\n{refusal}\n        Solution: see the manual.\n        TraceBack:")
         return 255

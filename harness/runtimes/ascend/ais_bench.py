@@ -84,6 +84,14 @@ def accuracy_command(
     return (*_start(bench, om, run, device_number), "--input", str(inputs))
 
 
+def dump_command(
+    bench: AisBench, om: Path, inputs: Path, run: BenchRun, device_number: int, config: Path
+) -> tuple[str, ...]:
+    """Return the command line that runs one batch once, since every execution dumps."""
+    once = ("--warmup_count", "0", "--acl_json_path", str(config))
+    return (*accuracy_command(bench, om, inputs, run, device_number), *once)
+
+
 def loop_command(
     bench: AisBench, om: Path, run: BenchRun, device_number: int, loop: int, warmup: int
 ) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ def outputs_through_files(
 
     with bench_run(om.parent, tools, "accuracy") as run:
         inputs = run.folder / "in"
-        stems = _write_samples(onnx, batches, inputs)
+        stems = write_samples(onnx, batches, inputs)
         command = accuracy_command(bench, om, inputs, run, device_number)
         summary, result = summary_of_run(bench, command, run, tools)
         rows = arrays_from_summary(summary, stems, onnx.spec.output)
@@ -88,7 +88,7 @@ def outputs_through_files(
     return outputs, warnings_from_output(result.output)
 
 
-def _write_samples(onnx: OnnxModel, batches: "Sequence[Array]", folder: Path) -> list[str]:
+def write_samples(onnx: OnnxModel, batches: "Sequence[Array]", folder: Path) -> list[str]:
     """Write one file per sample, so that ais_bench forms the batches, and return the stems."""
     folder.mkdir(mode=0o750)
     size = onnx.spec.input.shape[0]

@@ -1,10 +1,11 @@
 """CANN as a device: probe with npu-smi, build with atc, run with ais_bench."""
 
+import contextlib
 import dataclasses
 import logging
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from harness.runtimes.ascend.atc import built_om
 from harness.runtimes.ascend.build_slots import Say
 from harness.runtimes.ascend.doctor import tool_states
 from harness.runtimes.ascend.environment import CannTools, cann_environment, versions_on_disk
+from harness.runtimes.ascend.om_inside import OmInside, dumped
 from harness.runtimes.ascend.operators import ATC_OPS
 from harness.runtimes.ascend.probe import Unit, probe, unit_from_id
-from harness.runtimes.ascend.session import CannSession
+from harness.runtimes.ascend.session import CannSession, private_copy
 from harness.runtimes.ascend.site import tools_from_site
-from harness.spec import DeviceModel, OnnxModel
+from harness.spec import DeviceModel, Feed, OnnxModel
 
 _LOG = logging.getLogger(__name__)
 
@@ -101,6 +103,20 @@ class CannDevice(Device):
         _check_cann(model, versions_on_disk(self.tools, env).cann)
         bench = found_ais_bench(self.tools, env)
         return CannSession(model, unit, bench, self.tools, lambda: self.unit(unit.id))
+
+    @contextlib.contextmanager
+    def inside(self, model: DeviceModel, feed: Feed) -> Iterator[OmInside]:
+        """Run the offline model once and show what each of its operators computed.
+
+        Raises:
+            RunError: the run failed or wrote no dumps.
+            DeviceError: there is no chip to run it on.
+        """
+        unit, env = self.unit(), cann_environment(self.tools)
+        bench = found_ais_bench(self.tools, env)
+        with private_copy(model.artifact.path, self.tools.scratch) as om:
+            batch, number = feed[model.onnx.input.name], unit.device_number
+            yield dumped(model.onnx, om, batch, bench, number, self.tools)
 
     def unit(self, unit_id: str | None = None) -> Unit:
         """Look up one chip: the one named, the one bound, or the least busy one.

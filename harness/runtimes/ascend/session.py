@@ -58,7 +58,8 @@ class CannSession(Session):
         self._onnx, self._bench, self._tools, self._look = model.onnx, bench, tools, look
         self._stream: InferStream | None = None
         self._is_streaming = tools.streaming
-        self._om = _private_copy(model.artifact.path, tools.scratch)
+        self._files = contextlib.ExitStack()
+        self._om = self._files.enter_context(private_copy(model.artifact.path, tools.scratch))
         try:
             self._open_stream()
         except BaseException:
@@ -117,7 +118,7 @@ class CannSession(Session):
     def close(self) -> None:
         """Free the device and the files; safe to call twice."""
         self._close_stream()
-        shutil.rmtree(self._om.parent, ignore_errors=True)
+        self._files.close()
 
     def _batch(self, feed: "Feed") -> "Array":
         import numpy as np
@@ -220,21 +221,25 @@ class CannSession(Session):
         self._notes += [text for text in texts if text not in self._notes]
 
 
-def _private_copy(om: Path, scratch: Path) -> Path:
-    """Copy the model to a path of plain characters that nobody else can write to."""
-    folder: Path | None = None
-    try:
-        scratch.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="cann-", dir=scratch.resolve()))
-        copy = folder / "model.om"
-        shutil.copyfile(om, copy)
-        copy.chmod(0o640)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            if folder is not None:
-                shutil.rmtree(folder)
-        raise RunError(
-            f"cannot copy {om} below {scratch}: {error}; free space there, or set another scratch"
-            " folder in site.toml"
-        ) from error
-    return copy
+@contextlib.contextmanager
+def private_copy(om: Path, scratch: Path) -> Iterator[Path]:
+    """Copy the model to a path of plain characters that nobody else can write to, for the block.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be used.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            scratch.mkdir(parents=True, exist_ok=True)
+            made = tempfile.TemporaryDirectory(
+                prefix="cann-", dir=scratch.resolve(), ignore_cleanup_errors=True
+            )
+            copy = Path(stack.enter_context(made)) / "model.om"
+            shutil.copyfile(om, copy)
+            copy.chmod(0o640)
+        except OSError as error:
+            raise RunError(
+                f"cannot copy {om} below {scratch}: {error}; free space there, or set another"
+                " scratch folder in site.toml"
+            ) from error
+        yield copy

@@ -123,6 +123,7 @@ def parser():
     made.add_argument("--run_mode", default="array", choices=["array", "files", "tensor", "full"])
     made.add_argument("--display_all_summary", type=boolean, default=False)
     made.add_argument("--warmup_count", type=whole("warmup_count", 0), default=1)
+    made.add_argument("--acl_json_path")
     if is_new():
         made.add_argument("--pipeline", type=boolean, default=False)
         made.add_argument("--threads", type=whole("threads", 1), default=1)

@@ -11,10 +11,12 @@ import stat
 import sys
 from pathlib import Path
 
+from emulated.dumps import Dumper
 from emulated.faults import hang, has_fault, has_fault_on
 from emulated.host import visible_chips
 from emulated.om import read_om
 from emulated.output import say
+from emulated.wrong import planted
 
 COLD_RUNS = 5
 BUSY = """EL003: The argument is invalid.
@@ -62,7 +64,8 @@ class Tensor:
 class Model:
     """A loaded model; ``times_ms`` are those of the executions since the last reset."""
 
-    def __init__(self, path, device):
+    def __init__(self, path, device, acl_json=None):
+        self._dumper = dumper_for(acl_json, path, device) if acl_json else None
         self.device, self.times_ms, self.run_count, self.debug = device, [], 0, False
         self._ort = None
         self._open_device(device)
@@ -85,7 +88,9 @@ class Model:
     def _load(self, path):
         chip, self.number = visible_chips()[self.device]
         try:
-            head, self._onnx = read_om(path)
+            head, self._right = read_om(path)
+            self._precision = head.get("precision", {"mode": "fp16", "keep": []})
+            self._onnx, self._aliases = planted(self._right, self._precision)
             self._digest = hashlib.blake2b(self._onnx)
         except (OSError, ValueError):
             raise self._load_failed(path, 1, "ACL: invalid parameter") from None
@@ -132,6 +137,9 @@ class Model:
             feeds[tensor.name] = data.view(np.uint8).reshape(-1).view(tensor.datatype)
             feeds[tensor.name] = feeds[tensor.name].reshape(tensor.shape)
         outputs = remembered(self._digest, feeds, lambda: self._session().run(None, feeds))
+        if self._dumper is not None:
+            faulty = self._onnx, self._right, self._precision, self._aliases
+            self._dumper.write(*faulty, feeds)
         times = [self._time_ms() for _ in range(loop)]
         self._say_times(times)
         self.times_ms += times
@@ -174,6 +182,14 @@ class Model:
             info("end to destroy context")
         info(f"end to reset device {'' if is_new() else 'is '}{self.device}")
         info("end to finalize acl")
+
+
+def dumper_for(acl_json, path, device):
+    """What writes the dumps; None where the acl.json names another model."""
+    made = Dumper(acl_json, path, device)
+    if is_new() and not made.is_named:
+        raise ValueError("dump failed, 'model_name' is not set or set incorrectly")
+    return made if made.is_named else None
 
 
 def remembered(model_digest, feeds, compute):

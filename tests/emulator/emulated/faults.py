@@ -62,6 +62,8 @@ AIS_BENCH = {
     "bench_extra_file": "an extra file in the folder of the outputs",
     "bench_times_lost": "rc 0, fewer times than executions",
     "bench_time_nan": "rc 0, a time is NaN",
+    "bench_no_dump": "rc 0, no dump is written, as in a container",
+    "bench_dump_truncated": "rc 0, the last dump is half a file",
     "bench_save_out": "the outputs cannot be split",
 }
 KNOWN = {**ATC, **NPU_SMI, **AIS_BENCH}

@@ -101,7 +101,7 @@ def run_all(args):
         args.run_mode = "tensor"
     if not is_new() and args.output:
         os.umask(0o022)
-    model = Model(args.model, args.device)
+    model = Model(args.model, args.device, args.acl_json_path)
     if args.dymBatch:
         info("the dynamic_batch_size parameter is not specified for model conversion", "ERROR")
         raise RuntimeError("[1][ACL: invalid parameter] ")

@@ -460,7 +460,7 @@ def test_a_full_disk_under_the_inputs_is_said(bench, make, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("harness.runtimes.ascend.ais_bench_files._write_samples", full)
+    monkeypatch.setattr("harness.runtimes.ascend.ais_bench_files.write_samples", full)
     with pytest.raises(RunError, match=r"cannot write below .*No space left on device.*free space"):
         session.run(make.random_feed(onnx))
     session.close()

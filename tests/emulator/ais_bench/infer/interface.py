@@ -19,7 +19,7 @@ class Summary:
 class InferSessionBoth:
     def __init__(self, device_id, model_path, acl_json_path=None, debug=False, loop=1):
         self.loop = loop
-        self._model = Model(model_path, device_id)
+        self._model = Model(model_path, device_id, acl_json_path)
 
     def get_inputs(self):
         return self._model.inputs

@@ -1,0 +1,147 @@
+"""The operators of an offline model, from the JSON that ``atc --mode=1`` makes of it."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import RunError
+from harness.host.command import Command
+from harness.runtimes.ascend.environment import CannTools, atc_environment
+
+# They leave no value behind, or one that was there before.
+SILENT = frozenset(
+    ["Data", "Const", "Constant", "NetOutput", "Send", "Recv", "StreamActive", "AtomicAddrClean"]
+)
+# What the compiler puts in changes no value.
+CARRIERS = ("Cast", "TransData")
+DTYPES = {"DT_FLOAT": "float32", "DT_FLOAT16": "float16", "DT_BF16": "bfloat16"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """The output of an ONNX node."""
+
+    node: str
+    index: int
+    is_guess: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class OmOperator:
+    """One operator of an offline model.
+
+    Attributes:
+        nodes: the ONNX nodes that it computes; none for an operator that the compiler made.
+        inputs: name and output number of what computes each input.
+        origins: the ONNX output that each output is, where there is one.
+        nbytes: of its inputs and outputs, weights among them.
+    """
+
+    name: str
+    type: str
+    nodes: tuple[str, ...]
+    passes: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    inputs: tuple[tuple[str, int], ...]
+    origins: tuple[Origin | None, ...]
+    nbytes: int
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of its first output."""
+        return self.dtypes[0] if self.dtypes else ""
+
+
+def operators_of_om(
+    om: Path, folder: Path, tools: CannTools, env: Mapping[str, str]
+) -> tuple[OmOperator, ...]:
+    """Return the operators of an offline model, in the order in which it runs them.
+
+    Raises:
+        RunError: atc cannot convert the model, or its JSON is not as expected.
+    """
+    target = folder / "om.json"
+    argv = (tools.atc, "--mode=1", f"--om={om}", f"--json={target}")
+    log = tools.logs / f"atc-json-{om.parent.name}.log"
+    command = Command(argv, tools.run_timeout_s, folder, atc_environment(tools, env), log)
+    try:
+        result = tools.run(command)
+        text = target.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise RunError(
+            f"`atc --mode=1` did not write the graph of {om.name}: {error}; log in {log}"
+        ) from error
+    if result.rc or result.timed_out:
+        raise RunError(f"`atc --mode=1` failed on {om.name}: {result.last_lines}; log in {log}")
+    return operators_from_json(text)
+
+
+def operators_from_json(text: str) -> tuple[OmOperator, ...]:
+    """Read the operators from the JSON of an offline model.
+
+    Raises:
+        RunError: it is malformed.
+    """
+    try:
+        model = json.loads(text)
+        found = [op for graph in model["graph"] for op in graph["op"]]
+        # The order of the file is topological, too, where an operator has no number.
+        return tuple(_operator(op) for op in sorted(found, key=lambda op: int(op.get("id", 0))))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"the JSON of the offline model is not as expected ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _operator(op: Mapping[str, Any]) -> OmOperator:
+    attrs, outputs = _attrs(op), op.get("output_desc") or []
+    names = _texts(attrs, "_datadump_original_op_names")
+    nodes = (op["name"],) if names is None else names
+    return OmOperator(
+        *(op["name"], op["type"]),
+        nodes=nodes if op["type"] not in SILENT else (),
+        passes=_texts(attrs, "pass_name") or (),
+        dtypes=tuple(DTYPES.get(one.get("dtype"), one.get("dtype", "")) for one in outputs),
+        inputs=tuple(_source(text) for text in op.get("input") or () if _source(text)[1] >= 0),
+        origins=tuple(_origin(attrs, nodes, index, one) for index, one in enumerate(outputs)),
+        nbytes=sum(map(_nbytes, [*(op.get("input_desc") or ()), *outputs])),
+    )
+
+
+def _nbytes(desc: Mapping[str, Any]) -> int:
+    size = 2 if desc.get("dtype") in ("DT_FLOAT16", "DT_BF16") else 4
+    return size * math.prod(map(int, (desc.get("shape") or {}).get("dim") or ()))
+
+
+def _origin(
+    attrs: Mapping[str, Any], nodes: Sequence[str], index: int, desc: Mapping[str, Any]
+) -> Origin | None:
+    own = _attrs(desc)
+    name = own.get("_datadump_origin_name", {}).get("s")
+    if name:
+        return Origin(name, int(own.get("_datadump_origin_output_index", {}).get("i", index)))
+    if not nodes or attrs.get("_datadump_is_multiop", {}).get("b"):
+        return None
+    is_guess = _texts(attrs, "_datadump_original_op_names") is not None
+    return Origin(nodes[-1], index, is_guess)
+
+
+def _attrs(holder: Mapping[str, Any]) -> dict[str, Any]:
+    return {pair["key"]: pair["value"] for pair in holder.get("attr") or ()}
+
+
+def _texts(attrs: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
+    """Return a list of texts; None where there is no such attribute."""
+    if key not in attrs:
+        return None
+    value = attrs[key]
+    return tuple(value["list"].get("s") or ()) if "list" in value else (value.get("s", ""),)
+
+
+def _source(text: str) -> tuple[str, int]:
+    """Split ``producer:output``; -1 is a control edge."""
+    name, _, index = text.rpartition(":")
+    return name, int(index or -1)
