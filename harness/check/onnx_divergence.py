@@ -77,10 +77,14 @@ class Allowed:
 
 @dataclasses.dataclass(frozen=True)
 class Divergence:
-    """The first operator of a built model whose output is wrong; ``text`` says how."""
+    """The first operator of a built model whose output is wrong; ``text`` says how.
+
+    ``suspect`` is the operator that made it so: itself, or where its inputs come from.
+    """
 
     operator: Operator
     text: str
+    suspect: str
 
 
 def first_divergent_node(
@@ -135,12 +139,13 @@ class _Search:
                 continue
             tensor = value.tensors[0] if value.tensors else value.key
             parts = [f"{op.label}, output {tensor}, {gap.reason}{anchor}"]
-            parts += [self._origin(op), gap.before]
+            suspect, origin = self._origin(op)
+            parts += [origin, gap.before]
             if excused:
                 parts.append(f"float32 is as far off in {', '.join(excused)}")
             count = f"{len(compared)} of {len(outputs)} can be compared"
             notes = ", ".join(filter(None, (count, self.inside.note)))
-            return Divergence(op, f"{'; '.join(parts)} ({notes})")
+            return Divergence(op, f"{'; '.join(parts)} ({notes})", suspect)
         return None
 
     def _gaps(self, taps: Sequence[Tap]) -> Iterator[Gap]:
@@ -158,16 +163,17 @@ class _Search:
         note = f" (float32 itself is {single:.1e} from float64)"
         return _gap(gap.actual, exact)[0] <= self.allowed.fp64_factor * single, note
 
-    def _origin(self, op: Operator) -> str:
-        """Say whether a wrong output was made here or came in with the inputs."""
+    def _origin(self, op: Operator) -> tuple[str, str]:
+        """Return who made a wrong output, and whether that was here or its inputs are wrong."""
         seen = [value for value in op.inputs if value.tensors or value.defect]
         bad = next(self._gaps([_tap(value.maker, value) for value in seen]), None)
         if bad is not None:
-            return f"inherited: its input from {bad.tap.label} is off already, {bad.reason}"
+            maker = bad.tap.label
+            return maker, f"inherited: its input from {maker} is off already, {bad.reason}"
         unseen = ", ".join(dict.fromkeys(v.maker for v in op.inputs if v not in seen))
         if unseen:
-            return f"made here or in {unseen}, which cannot be compared"
-        return "made here: its inputs are good"
+            return op.name, f"made here or in {unseen}, which cannot be compared"
+        return op.name, "made here: its inputs are good"
 
 
 def _tap(label: str, value: InnerValue) -> Tap:

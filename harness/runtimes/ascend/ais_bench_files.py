@@ -73,7 +73,7 @@ def outputs_through_files(
     """Run full batches through files; return the output of each, and ais_bench's warnings.
 
     Raises:
-        RunError: the run failed, or an output is missing, short, shared or not finite.
+        RunError: the run failed, or an output is missing, short or shared.
     """
     import numpy as np
 

@@ -59,7 +59,7 @@ def arrays_from_summary(
     """Return the output of each sample, in the order of ``stems``.
 
     Raises:
-        RunError: an output is missing, unexpected, shared by samples, the wrong size or not finite.
+        RunError: an output is missing, unexpected, shared by samples or the wrong size.
     """
     _check_mapping(summary, stems)
     return [_array(summary.outputs[stem][0], stem, output) for stem in stems]
@@ -125,20 +125,12 @@ def _array(path: Path, stem: str, output: TensorSpec) -> "npt.NDArray[Any]":
 
 
 def check_array(array: "npt.NDArray[np.generic]", output: TensorSpec, what: str) -> None:
-    """Check dtype, shape and finiteness of an output.
+    """Check dtype and shape of an output; NaN is for the judge, who then says where it comes from.
 
     Raises:
         RunError: it differs from what the model declares.
     """
-    import numpy as np
-
     if (str(array.dtype), array.shape) != (output.dtype, output.shape):
         raise RunError(
             f"{what} is {array.dtype} {array.shape}, expected {output.dtype} {output.shape}"
-        )
-    if not np.isfinite(array).all():
-        count = int((~np.isfinite(array)).sum())
-        raise RunError(
-            f"{what} has {count} values that are NaN or infinite: fp16 overflows (atc's default"
-            " precision), or the device is faulty; try --precision_mode=must_keep_origin_dtype"
         )

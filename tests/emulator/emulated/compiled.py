@@ -6,6 +6,7 @@ compiler, so that a reader of dumps has to find its way back.
 
 import dataclasses
 import json
+from typing import Any
 
 CONV_BN, CONV_RELU = "ConvBatchnormFusionPass", "TbeConvCommonRules2FusionPass"
 LAYER_NORM = "LayerNormONNXFusionPass"
@@ -35,11 +36,11 @@ class Op:
 
     name: str
     type: str
-    nodes: list = dataclasses.field(default_factory=list)
-    passes: list = dataclasses.field(default_factory=list)
-    inputs: list = dataclasses.field(default_factory=list)
-    tensors: list = dataclasses.field(default_factory=list)
-    shapes: list = dataclasses.field(default_factory=list)
+    nodes: list[Any] = dataclasses.field(default_factory=list)
+    passes: list[str] = dataclasses.field(default_factory=list)
+    inputs: list[tuple[str, int]] = dataclasses.field(default_factory=list)
+    tensors: list[str] = dataclasses.field(default_factory=list)
+    shapes: list[list[int]] = dataclasses.field(default_factory=list)
     dtype: str = "float32"
     layout: str = "ND"
 

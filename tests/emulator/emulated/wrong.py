@@ -25,8 +25,8 @@ def planted(data, precision):
     ops = compiled(model, precision)
     op = next((op for op in ops if op.name == name), None)
     if op is None or kind not in ("", *KINDS):
-        known = ", ".join(op.name for op in ops)
-        sys.exit(f"emulator: EMULATOR_WRONG={asked} names no operator; there are: {known}")
+        known = ", ".join(op.name for op in ops[:20])
+        sys.exit(f"emulator: EMULATOR_WRONG={asked} names no operator; there are: {known}, ...")
     if kind == "overflow" and op.dtype != "float16":
         return data, {}
     tensor = spoil(model.graph, ops, op, kind or "scale")
@@ -67,7 +67,7 @@ def wrong_nodes(graph, source, target, kind):
     from onnx import TensorProto, helper, numpy_helper
 
     def constant(value):
-        name = f"{target}__{value}"
+        name = f"{target}__factor_{value}"
         graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
         return name
 
