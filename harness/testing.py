@@ -14,13 +14,13 @@ from harness.device import (
     Device,
     DeviceSpec,
     DeviceState,
-    Inside,
     LoopSettings,
     LoopTimes,
     Presence,
     Session,
 )
 from harness.errors import RunError
+from harness.inside import Inside
 from harness.spec import DeviceModel, Feed, OnnxModel
 
 

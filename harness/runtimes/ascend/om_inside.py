@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.device import InnerValue, Inside, Operator
 from harness.errors import RunError
+from harness.inside import InnerValue, Inside, Operator
 from harness.runtimes.ascend.ais_bench import AisBench, dump_command, summary_of_run
 from harness.runtimes.ascend.ais_bench_files import bench_run, write_samples
 from harness.runtimes.ascend.build_slots import GIB

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.device import InnerValue, Inside, Operator
 from harness.errors import RunError
+from harness.inside import InnerValue, Inside, Operator
 from harness.runtimes.ort.session import ort_session
 from harness.spec import Feed
 
