@@ -1,13 +1,16 @@
 """The command line: ``harness`` or ``python -m harness``."""
 
 import argparse
+import contextlib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, printable_lines
 
 USAGE_ERROR = 2
 # Modules of harness/cli with the commands that each adds, in the order of the help. One command
@@ -33,10 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser(arguments).parse_args(arguments)
     try:
-        status: int = options.function(options)
+        with contextlib.redirect_stdout(_Escaping(sys.stdout)):
+            status: int = options.function(options)
         sys.stdout.flush()
     except HarnessError as error:
-        print(f"harness {options.command}: {error}", file=sys.stderr)
+        print(f"harness {options.command}: {printable_lines(str(error))}", file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt:
         print(f"harness {options.command}: stopped; what was finished is kept", file=sys.stderr)
@@ -47,6 +51,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"harness {options.command}: nobody reads its output any more", file=sys.stderr)
         return 141
     return status
+
+
+class _Escaping(io.TextIOBase):
+    """Standard output, in which nothing that a command has read moves the cursor or hides a line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write text with its control characters escaped, but for tabs and line ends."""
+        return self._stream.write(printable_lines(text))
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Whether the stream is a terminal."""
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        """Return the descriptor of the stream."""
+        return self._stream.fileno()
 
 
 def _parser(arguments: Sequence[str] | None) -> argparse.ArgumentParser:

@@ -1,12 +1,13 @@
 """Clips, samples and predictions."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from harness.errors import ClipError, is_plain_name
 from harness.spec import Averaging
 
 
@@ -18,6 +19,9 @@ class Clip:
     path: Path
     label: int
 
+    def __post_init__(self) -> None:
+        _require_plain("clip", [self.id])
+
 
 @dataclasses.dataclass(frozen=True)
 class ClipSet:
@@ -28,6 +32,10 @@ class ClipSet:
     class_names: tuple[str, ...]
     digest: str
     is_whole: bool = True
+
+    def __post_init__(self) -> None:
+        _require_plain("data set", [self.name])
+        _require_plain("class", self.class_names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,3 +77,10 @@ class Predictions:
     scores: npt.NDArray[np.float32]
     unreadable: Mapping[str, str] = dataclasses.field(default_factory=dict)
     averaging: Averaging = "prob"
+
+
+def _require_plain(kind: str, names: Iterable[str]) -> None:
+    """Keep names out that would be two lines of a list, or write over another line of a page."""
+    for name in names:
+        if not is_plain_name(name):
+            raise ClipError(f"the {kind} {name!r} has a control character in its name; rename it")

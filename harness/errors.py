@@ -28,6 +28,13 @@ Foreign errors are mapped at the edge, with the cause kept. Every message says w
 happened and what to do.
 """
 
+import re
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# Control characters but for tab and line end; separators of lines, marks that turn the direction of
+# text, and bytes that no encoding writes.
+_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
 
 class HarnessError(Exception):
     """Root of every error that the suite raises on purpose."""
@@ -139,12 +146,22 @@ def first_line(error: BaseException) -> str:
     return next(filter(None, lines), type(error).__name__)
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether a name has no control character, which could split a list or move a cursor."""
+    return not _CONTROL.search(name)
+
+
 def printable(text: str) -> str:
     """Return foreign text as one line safe for a terminal: control characters are escaped."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
         for letter in text
     )
+
+
+def printable_lines(text: str) -> str:
+    """Return foreign text of several lines, with tabs, as what is safe for a terminal."""
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def refusal(title: str, problems: list[str], shown: int = 20) -> str:

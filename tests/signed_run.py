@@ -150,27 +150,28 @@ def facts_of(run, thresholds, nonce=None):
 FOUND = {"export": export, "parity": parity, "accuracy": accuracy, "throughput": throughput}
 
 
-@pytest.fixture(scope="session")
-def make_run():
-    """Return what makes a run folder.
+def write_run(root, found=(), contract="", nonce=None, **more):
+    """Make a run folder.
 
     ``found`` replaces what a check found, ``contract`` is added to the thresholds, ``more`` are
     fields of the records. The nonce is made of the name, unless one is given.
     """
+    run = new_run_directory(root)
+    path = run.root / "thresholds.toml"
+    path.write_text(contract_with(TIER + contract))
+    thresholds = thresholds_from_file(path)
+    run.write_facts(facts_of(run, thresholds, nonce))
+    for check, one in ({name: make() for name, make in FOUND.items()} | dict(found)).items():
+        run.append(record_from(run, thresholds, check, one, **more))
+    (run.root / "junit.xml").write_text("<testsuites/>")
+    (run.root / "report.html").write_text("<!doctype html>")
+    return run
 
-    def make(root, found=(), contract="", nonce=None, **more):
-        run = new_run_directory(root)
-        path = run.root / "thresholds.toml"
-        path.write_text(contract_with(TIER + contract))
-        thresholds = thresholds_from_file(path)
-        run.write_facts(facts_of(run, thresholds, nonce))
-        for check, one in ({name: make() for name, make in FOUND.items()} | dict(found)).items():
-            run.append(record_from(run, thresholds, check, one, **more))
-        (run.root / "junit.xml").write_text("<testsuites/>")
-        (run.root / "report.html").write_text("<!doctype html>")
-        return run
 
-    return make
+@pytest.fixture(scope="session")
+def make_run():
+    """Return what makes a run folder."""
+    return write_run
 
 
 @pytest.fixture(scope="session")

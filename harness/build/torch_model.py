@@ -6,6 +6,7 @@ import pickle
 import re
 import sys
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,11 +22,10 @@ if TYPE_CHECKING:
     import torch
 
 SEED = 20200724
+CHECKPOINT_BYTES = 8 << 30
 # The spread of a parameter that its initialiser leaves constant, so that no branch of a seeded
 # model is dead: non-local blocks and time embeddings start at zero and would hide any error there.
 SEEDED_SPREAD = 0.05
-# What torch.load raises for damaged files, which can break its unpickler anywhere.
-_DAMAGE = (RuntimeError, EOFError, OSError, ValueError, LookupError, AssertionError, TypeError)
 
 
 def torch_model_from_spec(spec: ModelSpec, checkpoint: Path | None) -> "torch.nn.Module":
@@ -112,20 +112,9 @@ def _spread_constant_parameters(model: Any) -> None:
 
 def _load_checkpoint(model: Any, path: Path) -> None:
     expected, actual = model.state_dict(), state_dict_from_checkpoint(path)
-    missing = sorted(expected.keys() - actual.keys())
-    unexpected = sorted(actual.keys() - expected.keys())
-    shapes = [
-        f"{name} {tuple(actual[name].shape)} instead of {tuple(expected[name].shape)}"
-        for name in sorted(expected.keys() & actual.keys())
-        if actual[name].shape != expected[name].shape
-    ]
     problems = [
         f"{title}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''} ({len(names)})"
-        for title, names in (
-            ("missing keys", missing),
-            ("unexpected keys", unexpected),
-            ("wrong shapes", shapes),
-        )
+        for title, names in _misfits(expected, actual).items()
         if names
     ]
     if problems:
@@ -134,6 +123,31 @@ def _load_checkpoint(model: Any, path: Path) -> None:
             "is it from another configuration?"
         )
     model.load_state_dict(actual)
+    broken = [name for name, value in model.state_dict().items() if not value.isfinite().all()]
+    if broken:
+        raise CheckpointError(
+            f"checkpoint {path} has NaN or infinite values in {', '.join(broken[:5])} "
+            f"({len(broken)}); its training broke, or the file is damaged: fetch it again"
+        )
+
+
+def _misfits(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Name what does not fit by kind; nothing is computed, as a few bytes can claim any size."""
+    both = sorted(expected.keys() & actual.keys())
+    return {
+        "missing keys": sorted(expected.keys() - actual.keys()),
+        "unexpected keys": sorted(actual.keys() - expected.keys()),
+        "wrong shapes": [
+            f"{name} {tuple(actual[name].shape)} instead of {tuple(expected[name].shape)}"
+            for name in both
+            if actual[name].shape != expected[name].shape
+        ],
+        "wrong types": [
+            f"{name} {actual[name].dtype} instead of {expected[name].dtype}"
+            for name in both
+            if actual[name].is_floating_point() != expected[name].is_floating_point()
+        ],
+    }
 
 
 def state_dict_from_checkpoint(path: Path) -> Mapping[str, Any]:
@@ -146,6 +160,7 @@ def state_dict_from_checkpoint(path: Path) -> Mapping[str, Any]:
     import torch
 
     check_checkpoint_digest(path)
+    _refuse_packed(path)
     try:
         with warnings.catch_warnings():
             # Ignore the warning about the pickle protocol; the load shows if the file is readable.
@@ -153,7 +168,8 @@ def state_dict_from_checkpoint(path: Path) -> Mapping[str, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"checkpoint {path} was refused: {_refusal(error)}") from error
-    except _DAMAGE as error:
+    # A damaged file can break its unpickler anywhere.
+    except Exception as error:
         raise CheckpointError(
             f"checkpoint {path} cannot be read: {first_line(error)}; fetch it again"
         ) from error
@@ -164,7 +180,40 @@ def state_dict_from_checkpoint(path: Path) -> Mapping[str, Any]:
         or not all(isinstance(value, torch.Tensor) for value in weights.values())
     ):
         raise CheckpointError(f"checkpoint {path} holds no state dict of tensors")
+    odd = {name: kind for name, value in weights.items() if (kind := _odd_kind(value))}
+    if odd:
+        name, kind = next(iter(odd.items()))
+        raise CheckpointError(
+            f"checkpoint {path} holds {len(odd)} tensors that are not plain numbers, such as {name}, "
+            f"which is {kind}; ask its author for a plain state dict"
+        )
     return {str(name): value for name, value in weights.items()}
+
+
+def _odd_kind(tensor: Any) -> str:
+    """Return what keeps a tensor from being copied as it is; empty for plain ones."""
+    import torch
+
+    kinds = {
+        "sparse": tensor.layout != torch.strided,
+        "quantised": tensor.is_quantized,
+        "complex": tensor.is_complex(),
+        "nested": tensor.is_nested,
+        "without values": tensor.is_meta,
+    }
+    return next((kind for kind, is_it in kinds.items() if is_it), "")
+
+
+def _refuse_packed(path: Path) -> None:
+    """Refuse an archive that unpacks to more than its file holds; PyTorch does not compress."""
+    with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile):
+        with zipfile.ZipFile(path) as archive:
+            unpacked_bytes = sum(member.file_size for member in archive.infolist())
+        if unpacked_bytes > path.stat().st_size:
+            raise CheckpointError(
+                f"checkpoint {path} is refused: it unpacks to {unpacked_bytes} bytes, more than the "
+                "file has; torch.save does not compress"
+            )
 
 
 def _refusal(error: pickle.UnpicklingError) -> str:
@@ -187,7 +236,7 @@ def check_checkpoint_digest(path: Path) -> str:
         CheckpointError: the file is missing, or its digest differs.
     """
     try:
-        digest = sha256_from_file(path)
+        digest = sha256_from_file(path, CHECKPOINT_BYTES)
     except OSError as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}") from error
     suffix = path.stem.rsplit("-", 1)[-1]

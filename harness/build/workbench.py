@@ -42,7 +42,7 @@ class Workbench:
     ) -> None:
         self.site = site
         self.progress = progress
-        self.workshop = Workshop(ArtifactStore(site.cache_dir), log_dir, progress)
+        self.workshop = Workshop(ArtifactStore(site.cache_dir, site.trust_cache), log_dir, progress)
         self.model = find_model
         self._find_device = find_device
         self.state = functools.cache(self._state)

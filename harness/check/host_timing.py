@@ -38,9 +38,7 @@ class HostWatch:
         switches = involuntary_switches() - self._switches
         used = loop.processor_s / loop.thread_s if loop.thread_s > 0.0 else 0.0
         is_quiet = is_host_quiet(self._cpus, cpu_state(), self._passed(), switches)
-        return HostUse(
-            usable=self.usable, used=used, is_quiet=is_quiet, processor=processor_name()
-        )
+        return HostUse(usable=self.usable, used=used, is_quiet=is_quiet, processor=processor_name())
 
     def _passed(self) -> Reading:
         return self._read().since(self._start)

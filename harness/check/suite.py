@@ -20,6 +20,7 @@ from harness.errors import (
     RecordError,
     StageError,
 )
+from harness.host.reading import bytes_from_file
 from harness.judge import Verdict
 from harness.judge.limits import weights_problem
 from harness.record.npz import predictions_from_npz
@@ -78,7 +79,7 @@ class Suite:
 
     def _accuracy_predictions(self, cell: Cell) -> Predictions | None:
         """Return what the accuracy check of this run has kept; None if it has not run yet."""
-        for line in (self.run.root / RECORDS).read_bytes().splitlines():
+        for line in bytes_from_file(self.run.root / RECORDS).splitlines():
             # Another process may be writing the last line.
             with contextlib.suppress(RecordError):
                 record = Record.from_json(line, RECORDS)

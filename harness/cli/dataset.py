@@ -5,7 +5,6 @@ import contextlib
 import hashlib
 import os
 import sys
-import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -255,7 +254,7 @@ def write_predictions(path: Path, preds: Predictions) -> None:
 def _predictions_of(path: Path) -> Predictions:
     try:
         return predictions_from_npz(path)
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise ClipError(
             f"cannot read predictions {path}: {first_line(error)}; give files that `harness "
             "dataset predict` wrote"

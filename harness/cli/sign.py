@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cli.arguments import add_command, day
-from harness.errors import KeyFileError, RecordError
+from harness.errors import KeyFileError, RecordError, printable
 from harness.judge.verdict import listed
 from harness.report.release import RELEASE_TIER
 from harness.report.values import Reason, Release
@@ -92,7 +92,7 @@ def _sign(options: argparse.Namespace) -> int:
     with with_runs(options.folder, options.run) as bundle:
         release = sign(bundle, options.key, _password(options), options.tier, _now())
     print(f"signed    {bundle.test_result}\n          {bundle.summary}")
-    print("\n".join(_decision_lines(release)))
+    print("\n".join(map(printable, _decision_lines(release))))
     return 0
 
 
@@ -101,7 +101,7 @@ def _verify(options: argparse.Namespace) -> int:
         raise RecordError(f"{options.folder} is not a folder; give the folder that was signed")
     keys = [read_public_key(path) for path in options.key]
     found = verify(Bundle(options.folder), keys, options.at or _now().date())
-    print("\n".join(_lines(found)))
+    print("\n".join(map(printable, _lines(found))))
     if found.problems:
         print(f"NOT VERIFIED: {len(found.problems)} problem(s)")
         return 1

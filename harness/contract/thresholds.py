@@ -36,6 +36,7 @@ from harness.contract.migrate import file_of_schema_1, toml_of_schema_2
 from harness.contract.tables import ThresholdsFile, Tier
 from harness.contract.written import file_from_tables
 from harness.errors import InputError, ThresholdsError
+from harness.host.reading import TOML_BYTES, bytes_from_file, toml_from_text
 from harness.judge.limits import AccuracyLimits, Limits, ThroughputReference
 from harness.spec import Cell
 
@@ -150,16 +151,16 @@ def tables_from_toml(path: Path) -> tuple[bytes, dict[str, Any]]:
         ThresholdsError: it cannot be read, or it is not TOML.
     """
     try:
-        content = path.read_bytes()
+        content = bytes_from_file(path, TOML_BYTES)
         text = content.decode()
-        return content, tomllib.loads(text)
+        return content, toml_from_text(text)
     except OSError as error:
         raise ThresholdsError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ThresholdsError(f"{path} is not UTF-8: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise ThresholdsError(f"{path} is not TOML: {error}{_quoted_line(text, error)}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         # An integer of thousands of digits, brackets in thousands of brackets.
         raise ThresholdsError(f"{path} is not TOML: {error}") from error
 
@@ -170,8 +171,8 @@ def tier_names(path: Path) -> tuple[str, ...]:
     ``thresholds_from_file`` says what is wrong with the file, once somebody needs it.
     """
     try:
-        tiers = tomllib.loads(path.read_text(encoding="utf-8")).get("tiers")
-    except (OSError, ValueError, RecursionError):
+        tiers = tables_from_toml(path)[1].get("tiers")
+    except ThresholdsError:
         return ()
     return tuple(tiers) if isinstance(tiers, dict) else ()
 

@@ -4,12 +4,18 @@ A decoder silently plays the rest of a truncated Matroska or AVI file; the sizes
 container declares give it away.
 """
 
+import struct
 from collections.abc import Iterator
 
 RIFF_HEADER_BYTES = 8
 RIFF_UNKNOWN = 0xFFFFFFFF
 EBML_ID = b"\x1a\x45\xdf\xa3"
 SEGMENT_ID = b"\x18\x53\x80\x67"
+# A 4K frame, either way up; eight of them take a quarter of a gigabyte.
+FRAME_PIXELS_MAX = 4096 * 2304
+JPEG_START = b"\xff\xd8"
+# Huffman and arithmetic tables and a reserved one lie between the frames' headers.
+JPEG_FRAMES = {bytes([code]) for code in range(0xC0, 0xD0) if code not in (0xC4, 0xC8, 0xCC)}
 MP4_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 
 
@@ -18,6 +24,21 @@ def container_format(data: bytes) -> str | None:
     if data[:4] == EBML_ID:
         return "matroska"
     return "mp4" if data[4:8] in MP4_FIRST_BOXES else None
+
+
+def jpeg_size(data: bytes) -> tuple[int, int]:
+    """Return width and height of a JPEG file from its header; 0, 0 if it has none."""
+    position = 2
+    while data[:2] == JPEG_START and data[position : position + 1] == b"\xff":
+        marker = data[position + 1 : position + 2]
+        if marker == b"\xff":
+            position += 1
+        elif marker in JPEG_FRAMES:
+            height, width = struct.unpack_from(">HH", data.ljust(position + 9, b"\0"), position + 5)
+            return width, height
+        else:
+            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return 0, 0
 
 
 def missing_bytes(data: bytes) -> int:

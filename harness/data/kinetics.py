@@ -8,9 +8,10 @@ from pathlib import Path
 from harness.clips import Clip, ClipSet
 from harness.errors import ClipError
 from harness.host.provenance import sha256_from_file
+from harness.host.reading import CLIP_BYTES, text_from_file
 
 SHOWN_PROBLEMS = 10
-INTEGER = re.compile(r"[+-]?[0-9]+")
+INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 Fingerprint = Callable[[Path], str]
 
@@ -23,7 +24,7 @@ def size_fingerprint(path: Path) -> str:
 def content_fingerprint(path: Path) -> str:
     """Return the sha256 of a file: for sets small enough to read in full."""
     try:
-        return f"sha256:{sha256_from_file(path)}"
+        return f"sha256:{sha256_from_file(path, CLIP_BYTES)}"
     except OSError as error:
         raise ClipError(f"cannot read clip {path}: {error.strerror}") from error
 
@@ -81,7 +82,7 @@ def digest_from_lines(lines: Iterable[str]) -> str:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = text_from_file(path, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ClipError(f"cannot read clip list {path}: {error}") from error
     # Not splitlines(): a file name may hold other separators, such as U+2028.

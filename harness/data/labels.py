@@ -4,11 +4,11 @@ import ast
 import functools
 import hashlib
 import importlib.util
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import ClipError
+from harness.host.reading import json_from_text, text_from_file
 
 KINETICS400 = "kinetics400"
 KINETICS400_COUNT = 400
@@ -47,7 +47,7 @@ def names_from_map(path: Path) -> tuple[str, ...]:
         ClipError: it cannot be read, lists a class twice or leaves out an id.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = text_from_file(path, encoding="utf-8-sig")
         names = _from_json(text) if text.lstrip().startswith("{") else _from_lines(text)
     except (OSError, ValueError, TypeError) as error:
         raise ClipError(f"cannot read label map {path}: {error}") from error
@@ -93,7 +93,7 @@ def _from_lines(text: str) -> tuple[str, ...]:
 
 
 def _from_json(text: str) -> tuple[str, ...]:
-    ids = json.loads(text)
+    ids = json_from_text(text)
     if sorted(ids.values()) != list(range(len(ids))):
         raise ValueError(f"its ids are not 0 to {len(ids) - 1}, each once")
     return tuple(name.replace('"', "") for name, _ in sorted(ids.items(), key=lambda pair: pair[1]))

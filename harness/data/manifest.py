@@ -26,6 +26,7 @@ from typing import Any
 from harness.clips import Clip, ClipSet
 from harness.data.kinetics import content_fingerprint, digest_from_lines, size_fingerprint
 from harness.errors import ClipError
+from harness.host.reading import json_from_text, text_from_file
 
 # Stands for the bytes of a clip that was unreachable during the scan.
 UNREADABLE = "unreadable"
@@ -99,9 +100,7 @@ def read_manifest(path: Path, root: Path | None = None) -> Manifest:
         ClipError: it cannot be read, is not a manifest, or was changed by hand.
     """
     try:
-        head, *rows = (
-            json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]
-        )
+        head, *rows = map(json_from_text, text_from_file(path).split("\n")[:-1])
         if (head["manifest"], head["version"]) != ("clips", VERSION):
             raise ClipError(f"{path} is not a clip manifest of version {VERSION}")
         manifest = Manifest(

@@ -7,6 +7,7 @@ is reused if it has as many frames as its video, in the requested size.
 """
 
 import dataclasses
+import math
 import os
 import re
 import shutil
@@ -19,10 +20,12 @@ import numpy as np
 
 from harness.clips import Clip
 from harness.data.clip_files import frame_count
+from harness.data.containers import FRAME_PIXELS_MAX, jpeg_size
 from harness.data.sampling import frame_indices
 from harness.data.transforms import Frame, frame_from_jpeg, jpeg_from_frame
 from harness.data.video import count_frames, iterate_frames
 from harness.errors import ArtifactError, ClipError
+from harness.host.reading import bytes_from_file
 from harness.spec import InputProtocol
 
 SHORT_SIDE = 320
@@ -184,7 +187,10 @@ def _extracted(video: Path, folder: Path, short_side: int) -> int:
 
 def _frame(path: Path) -> Frame:
     try:
-        return frame_from_jpeg(np.frombuffer(path.read_bytes(), np.uint8))
+        data = bytes_from_file(path)
+        if math.prod(jpeg_size(data)) > FRAME_PIXELS_MAX:
+            raise ValueError("larger than 4K (4096 x 2304)")
+        return frame_from_jpeg(np.frombuffer(data, np.uint8))
     except OSError as error:
         raise ClipError(f"cannot read raw frame {path}: {error.strerror}") from error
     except ValueError as error:

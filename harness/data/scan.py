@@ -7,6 +7,7 @@ Clips may be called ``<id>_000010_000020`` or ``<id>``. Whatever does not match 
 
 import csv
 import dataclasses
+import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,9 +15,10 @@ from pathlib import Path
 from harness.data.clip_files import clip_id, clip_paths, frame_count
 from harness.data.labels import KINETICS400, canonical, ids_by_name, name_notes
 from harness.data.manifest import UNREADABLE, ClipEntry, Manifest, fingerprint, size_of_clip
-from harness.errors import ClipError
+from harness.errors import ClipError, is_plain_name, printable
+from harness.host.reading import bytes_from_file, text_from_file
 
-PROBLEM_KINDS = ("missing", "unreadable", "duplicate", "unlabelled", "contradicted")
+PROBLEM_KINDS = ("missing", "unreadable", "duplicate", "unlabelled", "contradicted", "misnamed")
 RAWFRAME_LINE = re.compile(r"(.+?)\s+(\d+)\s+(-?\d+)")
 VIDEO_LINE = re.compile(r"(.+?)\s+(\S+)")
 NewCounter = Callable[[int], Callable[[int], None]]
@@ -57,7 +59,9 @@ class _Findings:
     def add(self, path: Path, label: int) -> None:
         """Add a clip, unless it is already there or its label is not a class."""
         name = clip_id(path, self.source.root)
-        if name in self.labels:
+        if not is_plain_name(name):
+            self.tell("misnamed", f"{name}: it has a control character")
+        elif name in self.labels:
             self.tell("duplicate", f"{name}: {path} beside {self.paths[name]}")
         elif not 0 <= label < len(self.source.class_names):
             self.tell("unlabelled", f"{name}: label {label} of {len(self.source.class_names)}")
@@ -66,7 +70,7 @@ class _Findings:
 
     def tell(self, kind: str, text: str) -> None:
         """Record a problem."""
-        self.problems[kind].append(text)
+        self.problems[kind].append(printable(text))
 
 
 def source_from_folder(source: Source) -> Source:
@@ -204,11 +208,11 @@ def _take_annotated_clip(
 
 def _rows(annotations: Path) -> Iterator[dict[str, str]]:
     try:
-        with annotations.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            if not set(COLUMNS) <= set(reader.fieldnames or ()):
-                raise ClipError(f"{annotations} needs the columns {', '.join(COLUMNS)}")
-            yield from reader
+        text = text_from_file(annotations, encoding="utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        if not set(COLUMNS) <= set(reader.fieldnames or ()):
+            raise ClipError(f"{annotations} needs the columns {', '.join(COLUMNS)}")
+        yield from reader
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ClipError(f"cannot read annotations {annotations}: {error}") from error
 
@@ -216,13 +220,13 @@ def _rows(annotations: Path) -> Iterator[dict[str, str]]:
 def _segment(row: dict[str, str], annotations: Path) -> str:
     try:
         return "_".join(f"{int(float(row[key])):06d}" for key in ("time_start", "time_end"))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ClipError(f"{annotations}: {row['youtube_id']} has no times: {error}") from error
 
 
 def _take_listed(listing: Path, findings: _Findings) -> None:
     try:
-        text = listing.read_text(encoding="utf-8-sig", errors="surrogateescape")
+        text = bytes_from_file(listing).decode("utf-8-sig", "surrogateescape")
     except OSError as error:
         raise ClipError(f"cannot read clip list {listing}: {error}") from error
     for number, line in enumerate(text.split("\n"), start=1):

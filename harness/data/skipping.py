@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from harness.data.containers import container_format
+from harness.data.containers import FRAME_PIXELS_MAX, container_format
 
 if TYPE_CHECKING:
     from harness.data.transforms import Frame
@@ -134,7 +134,11 @@ def _plain_stream(container: Any) -> Any:
     context.thread_count = 1
     # If a stream does not say how far its frames are reordered, the decoder guesses, and
     # drops frames until it knows; a strict decoder assumes the maximum.
-    context.options = {"err_detect": "explode", "strict": "strict"}
+    context.options = {
+        "err_detect": "explode",
+        "strict": "strict",
+        "max_pixels": str(FRAME_PIXELS_MAX),
+    }
     return stream
 
 

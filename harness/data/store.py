@@ -24,7 +24,9 @@ from harness.data import sampling, skipping, transforms, video, whole
 from harness.data.transforms import Crops
 from harness.errors import ArtifactError
 from harness.host.locks import try_hold
+from harness.host.ownership import make_private
 from harness.host.provenance import code_digest, package_versions
+from harness.host.reading import TEXT_BYTES, json_from_text, open_file
 from harness.spec import InputProtocol, digest_from_json, plain_fields
 
 FORMAT = 1
@@ -105,6 +107,7 @@ class CropStore:
         Raises:
             OSError: the folder is not writable.
         """
+        make_private(self.folder.parent.parent)
         self.folder.mkdir(parents=True, exist_ok=True)
         with try_hold(self.folder / "lock") as is_mine:
             if is_mine:
@@ -152,16 +155,29 @@ class CropStore:
         return None
 
     def refresh(self) -> None:
-        """Read the lines added to the journal since; an incomplete last line waits."""
+        """Read the lines added to the journal since; an incomplete last line waits.
+
+        Raises:
+            ArtifactError: the journal is there but cannot be read.
+        """
         with self._guard, contextlib.suppress(FileNotFoundError):
-            with (self.folder / JOURNAL).open("rb") as file:
-                file.seek(self._position)
-                added = file.read()
+            added = self._added()
             whole = added[: added.rfind(b"\n") + 1]
             self._position += len(whole)
-            for line in whole.splitlines():
-                entry = Entry(**json.loads(line))
-                self._entries[entry.slot] = entry
+            self._entries |= {entry.slot: entry for entry in journal_entries(whole)}
+
+    def _added(self) -> bytes:
+        try:
+            with open_file(self.folder / JOURNAL, TEXT_BYTES) as file:
+                file.seek(self._position)
+                return file.read()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise ArtifactError(
+                f"cannot read {self.folder / JOURNAL}: {error.strerror}; remove its folder: the clips "
+                "are decoded again"
+            ) from error
 
     def nbytes(self) -> int:
         """Return the size on disk in bytes."""
@@ -178,6 +194,15 @@ class CropStore:
             temp = target.with_name(f".about.{os.getpid()}")
             temp.write_text(json.dumps(self.about, indent=1), encoding="utf-8")
             temp.replace(target)
+
+
+def journal_entries(lines: bytes) -> Iterator[Entry]:
+    """Yield what whole lines of a journal say; the clip of a damaged line is decoded again."""
+    for line in lines.splitlines():
+        with contextlib.suppress(ValueError, TypeError):
+            entry = Entry(**json_from_text(line))
+            if type(entry.slot) is int:
+                yield entry
 
 
 def record_shape(protocol: InputProtocol) -> tuple[int, ...]:

@@ -1,14 +1,14 @@
 """List and remove the tensor stores of this machine."""
 
 import dataclasses
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.data.store import JOURNAL
+from harness.data.store import JOURNAL, journal_entries
 from harness.errors import ArtifactError
 from harness.host.locks import try_hold
+from harness.host.reading import bytes_from_file, json_from_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,10 +39,21 @@ def kept_stores(root: Path) -> Iterator[KeptStore]:
     """Yield the stores below a folder."""
     for about in sorted(root.glob("*/about.json")):
         folder = about.parent
-        journal = folder / JOURNAL
         # A clip that could not be read has one line per attempt.
-        lines = journal.read_bytes().split(b"\n")[:-1] if journal.exists() else []
-        done = len({json.loads(line)["slot"] for line in lines})
+        done = len({entry.slot for entry in journal_entries(_content(folder / JOURNAL))})
         nbytes = sum(path.stat().st_blocks * 512 for path in folder.iterdir())
-        clips = json.loads(about.read_text(encoding="utf-8"))["clips"]
-        yield KeptStore(folder, clips, done, nbytes)
+        yield KeptStore(folder, _clips(_content(about)), done, nbytes)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return bytes_from_file(path)
+    except OSError:
+        return b""
+
+
+def _clips(about: bytes) -> str:
+    try:
+        return str(json_from_text(about)["clips"])
+    except (ValueError, LookupError, TypeError):
+        return "unknown"

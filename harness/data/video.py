@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.data.containers import missing_bytes
+from harness.data.containers import FRAME_PIXELS_MAX, missing_bytes
 from harness.data.skipping import Choose, decode_needed
 from harness.data.whole import decode_whole
 from harness.errors import ClipError
+from harness.host.reading import CLIP_BYTES, bytes_from_file
 
 if TYPE_CHECKING:
     from harness.data.transforms import Frame
@@ -137,7 +138,7 @@ def _named(path: Path) -> Iterator[None]:
 
 def _content(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        data = bytes_from_file(path, CLIP_BYTES)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ClipError(f"{reason}; check the list and its root") from error
@@ -154,11 +155,16 @@ def _require_video(data: bytes) -> None:
 
     try:
         with av.open(io.BytesIO(data), metadata_errors="replace") as container:
-            has_video = bool(container.streams.video)
+            sizes = [(stream.width, stream.height) for stream in container.streams.video]
     except av.FFmpegError as error:
         raise ClipError(f"not a video ({error.strerror}); {ADVICE}") from error
-    if not has_video:
+    if not sizes:
         raise ClipError(f"it has no video stream; {ADVICE}")
+    for width, height in sizes:
+        if width * height > FRAME_PIXELS_MAX:
+            raise ClipError(
+                f"its frames of {width} x {height} are larger than 4K (4096 x 2304); encode it smaller"
+            )
 
 
 def decoders() -> tuple[str, ...]:

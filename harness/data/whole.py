@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from harness.data.containers import FRAME_PIXELS_MAX
 from harness.data.skipping import Choose, NotPlain, converter, nal_headers, picture_kind
 from harness.errors import ClipError
 
@@ -62,7 +63,7 @@ def _stream(container: Any) -> Any:
     if context.name not in CODECS:
         raise _refusal(f"its codec is {context.name}")
     context.thread_count = 1
-    context.options = {"err_detect": "explode"}
+    context.options = {"err_detect": "explode", "max_pixels": str(FRAME_PIXELS_MAX)}
     return stream
 
 

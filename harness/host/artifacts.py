@@ -21,8 +21,10 @@ from typing import Any
 
 from harness.errors import ArtifactError, HarnessError
 from harness.host.locks import hold, try_hold, wait_notice
+from harness.host.ownership import foreign_writer_below, make_private
 from harness.host.provenance import (
     LAST_USED,
+    PROVENANCE,
     Entry,
     Reading,
     Request,
@@ -56,10 +58,14 @@ class StoreEvent:
 
 
 class ArtifactStore:
-    """The store below one folder; ``events`` lists the hits and misses of this process."""
+    """The store below one folder; ``events`` lists the hits and misses of this process.
 
-    def __init__(self, root: Path) -> None:
+    Unless it ``is_trusted``, what other users can write to is not taken from it.
+    """
+
+    def __init__(self, root: Path, is_trusted: bool = False) -> None:
         self.root = root
+        self._is_trusted = is_trusted
         self.events: list[StoreEvent] = []
 
     def get_or_build(
@@ -75,11 +81,13 @@ class ArtifactStore:
                 provenance. It leaves no other files beside it.
 
         Raises:
-            ArtifactError: the store cannot be written, or the build left no payload.
+            ArtifactError: the store cannot be written, others can write to the entry, or the build
+                left no payload.
         """
         start_s = time.perf_counter()
         request = request_from_inputs(kind, filename, inputs)
         folder = self._folder(request)
+        self._refuse_foreign(request, folder)
         artifact = read_entry(folder, request).artifact
         is_hit = artifact is not None
         if artifact is None:
@@ -131,12 +139,23 @@ class ArtifactStore:
     def _folder(self, request: Request) -> Path:
         return self.root / request.kind / request.key[:2] / request.key
 
+    def _refuse_foreign(self, request: Request, folder: Path) -> None:
+        if self._is_trusted:
+            return
+        for name in (request.filename, PROVENANCE):
+            if writer := foreign_writer_below(self.root, folder / name):
+                raise ArtifactError(
+                    f"{request} in the cache is refused: {writer}, and so choose what is run; take "
+                    f"that right away (chmod -R go-w {self.root}), and set umask 022"
+                )
+
     def _folders(self) -> Iterator[Path]:
         return (path for path in self.root.glob("*/??/*") if path.is_dir())
 
     def _build_once(self, folder: Path, request: Request, build: Build) -> tuple[Artifact, bool]:
         with contextlib.ExitStack() as stack:
             with _explained(request, folder):
+                make_private(self.root)
                 stack.enter_context(
                     hold(_lock_path(folder), wait_notice(str(request), _LOG.warning))
                 )

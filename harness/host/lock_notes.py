@@ -10,13 +10,13 @@ import json
 import os
 import shlex
 import socket
-import stat
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from harness.errors import printable
+from harness.host.reading import bytes_from_file, json_from_text
 
 _MAX_BYTES = 4096
 _MAX_COMMAND = 120
@@ -39,8 +39,9 @@ class Owner:
 def read_owner(path: Path) -> Owner | None:
     """Return who holds ``path``; None when the note is absent, unreadable or stale."""
     try:
-        owner = _owner_from_json(json.loads(_small_file(_note(path))))
-    except (OSError, ValueError, TypeError, RecursionError):
+        content = bytes_from_file(_note(path), _MAX_BYTES, follow=False)
+        owner = _owner_from_json(json_from_text(content))
+    except (OSError, ValueError, TypeError):
         return None
     return owner if _may_be_alive(owner) else None
 
@@ -72,14 +73,6 @@ def remove_note(path: Path) -> None:
 
 def _note(path: Path) -> Path:
     return path.with_name(path.name + ".owner")
-
-
-def _small_file(path: Path) -> bytes:
-    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(file, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            raise OSError(f"{path} is not a plain file")
-        return stream.read(_MAX_BYTES)
 
 
 def _owner_from_json(table: Any) -> Owner:

@@ -22,12 +22,12 @@ from pathlib import Path
 
 from harness.errors import DeviceError
 from harness.host.lock_notes import Owner, read_owner, remove_note, write_note
+from harness.host.ownership import OTHERS_WRITE
 
 _LOG = logging.getLogger(__name__)
 _POLL_S = 0.1
 NOTICE_S = 3.0
 REPEAT_S = 30.0
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _HELD: set[tuple[int, Path]] = set()
 
 OnWait = Callable[[Owner | None, float], None]
@@ -178,7 +178,7 @@ def make_lock_folder(root: Path) -> None:
 def is_shared(root: Path) -> bool:
     """Whether other users may write to the folder of the locks, and so see the runs of this one."""
     try:
-        return bool(root.lstat().st_mode & _OTHERS_WRITE)
+        return bool(root.lstat().st_mode & OTHERS_WRITE)
     except OSError:
         return False
 

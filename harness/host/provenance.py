@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ArtifactError
+from harness.host.reading import bytes_from_file, json_from_text, open_file
 from harness.spec import Artifact, digest_from_json, plain_fields
 
 PROVENANCE = "provenance.json"
@@ -99,7 +100,7 @@ def read_entry(folder: Path, request: Request) -> Reading:
     try:
         if not folder.is_dir():
             return Reading()
-        provenance = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+        provenance = json_from_text(bytes_from_file(folder / PROVENANCE))
         damage = _damage(folder, request, provenance)
     except (OSError, ValueError) as error:
         return Reading(damage=f"{PROVENANCE} or {request.filename} cannot be read: {error}")
@@ -126,9 +127,13 @@ def bytes_below(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*"))
 
 
-def sha256_from_file(path: Path) -> str:
-    """Return the sha256 of a file."""
-    with path.open("rb") as file:
+def sha256_from_file(path: Path, limit: int | None = None) -> str:
+    """Return the sha256 of a plain file.
+
+    Raises:
+        OSError: it cannot be read, is something else, or has more than ``limit`` bytes.
+    """
+    with open_file(path, limit) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -155,7 +160,7 @@ def _sha256_once(path: Path, _size: int, _mtime_ns: int, _inode: int) -> str:
 
 def _created(folder: Path) -> datetime.datetime:
     try:
-        text = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))["created"]
+        text = json_from_text(bytes_from_file(folder / PROVENANCE))["created"]
         return datetime.datetime.fromisoformat(text).astimezone(datetime.UTC)
     except (OSError, ValueError, KeyError, TypeError):
         return _modified(folder)

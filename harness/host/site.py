@@ -7,7 +7,6 @@ the file. Each runtime declares the schema of its own table, such as ``[ascend]`
 
 import os
 import tempfile
-import tomllib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +15,8 @@ import pydantic
 
 from harness.errors import SiteError
 from harness.host.locks import is_shared
+from harness.host.ownership import foreign_writer
+from harness.host.reading import TOML_BYTES, text_from_file, toml_from_text
 
 SITE_VARIABLE = "ACCEPTANCE_SITE"
 CACHE_VARIABLE = "ACCEPTANCE_CACHE_DIR"
@@ -120,6 +121,7 @@ class SiteFile(SiteTable):
         run_root: folder that gets a folder for each run.
         lock_dir: locks of the devices; runs that name different folders do not see each other.
         share_locks_as_root: whether root may use a lock_dir that other users can write to.
+        trust_cache: whether a cache_dir may be used that other users can write to.
         history: file that every run is added to at its end; None: no history is kept.
         baseline: frozen release that `harness gate` compares with.
         checkpoints: folders in which weights are looked for, in this order.
@@ -130,6 +132,7 @@ class SiteFile(SiteTable):
     run_root: NewFolder
     lock_dir: NewFolder
     share_locks_as_root: bool = False
+    trust_cache: bool = False
     history: NewFile | None = None
     baseline: File | None = None
     checkpoints: Folders = ()
@@ -176,6 +179,7 @@ def load_site(
         lines = (_message(detail, source, overrides.keys(), schema) for detail in error.errors())
         raise SiteError("\n".join(lines)) from error
     _refuse_foreign_locks(file, source)
+    _refuse_foreign_cache(file, source)
     found = dict(file)
     return Site(tables={name: found.pop(name) for name in kinds}, source=source, **found)
 
@@ -194,6 +198,17 @@ def _refuse_foreign_locks(file: SiteFile, source: Path | None) -> None:
         )
 
 
+def _refuse_foreign_cache(file: SiteFile, source: Path | None) -> None:
+    # What is in the cache is run, and its digests lie beside it: who can write there chooses both.
+    writer = foreign_writer(file.cache_dir)
+    if writer and not file.trust_cache:
+        raise SiteError(
+            f"{source or 'the default site'}: cache_dir: {writer}, and so choose what is run; take that "
+            "right away (chmod -R go-w), name another folder, or set trust_cache = true if you trust "
+            "them"
+        )
+
+
 def _source(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     if path is not None:
         return path
@@ -204,7 +219,7 @@ def _source(path: Path | None, environ: Mapping[str, str]) -> Path | None:
 
 def _table_from_file(source: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(source.read_text(encoding="utf-8"))
+        return toml_from_text(text_from_file(source, TOML_BYTES))
     except OSError as error:
         raise SiteError(
             f"cannot read the site file {source}: {error.strerror}; it comes from --site, "

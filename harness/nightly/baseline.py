@@ -8,7 +8,6 @@ import dataclasses
 import datetime
 import fnmatch
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,6 +16,7 @@ import pydantic
 
 from harness.decide.problems import problems
 from harness.errors import BaselineError, RecordError
+from harness.host.reading import bytes_from_file, json_from_text
 from harness.measure.measurement import Measurement
 from harness.nightly.change_points import change_points
 from harness.nightly.series import MIN_CHANGE, SeriesKey, host_class, values_from_record
@@ -152,8 +152,8 @@ def read_baseline(path: Path) -> Baseline:
         BaselineError: it is missing, damaged, of another schema or edited.
     """
     try:
-        text = path.read_bytes()
-        version = json.loads(text).get("schema_version")
+        text = bytes_from_file(path)
+        version = json_from_text(text).get("schema_version")
     except (OSError, ValueError, AttributeError) as error:
         raise BaselineError(
             f"{path} cannot be read as a baseline: {error}; `harness baseline freeze` makes one"

@@ -7,7 +7,6 @@ swapped inside one installation; they are named.
 """
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from harness.errors import HarnessError, RecordError
 from harness.host.artifacts import ArtifactStore
 from harness.host.progress import Progress
 from harness.host.provenance import PROVENANCE, sha256_from_file
+from harness.host.reading import bytes_from_file, json_from_text
 from harness.host.site import Site
 from harness.judge import Verdict
 from harness.measure.measurement import Measurement
@@ -129,11 +129,11 @@ def trials(
 
 def find_artifact(site: Site, kind: str, digest: str) -> Artifact | None:
     """Return the artifact of a kind that has this sha256, unchanged; None if the store has none."""
-    for entry in ArtifactStore(site.cache_dir).entries():
+    for entry in ArtifactStore(site.cache_dir, site.trust_cache).entries():
         if entry.kind != kind:
             continue
         try:
-            provenance = json.loads((entry.path / PROVENANCE).read_text(encoding="utf-8"))
+            provenance = json_from_text(bytes_from_file(entry.path / PROVENANCE))
             payload = entry.path / str(provenance["filename"])
             if provenance["sha256"] == digest == sha256_from_file(payload):
                 return Artifact(kind, payload, digest, provenance)

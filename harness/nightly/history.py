@@ -18,7 +18,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HistoryError
+from harness.errors import HistoryError, first_line
+from harness.host.reading import json_from_text
+from harness.nightly.schema import recognise
 from harness.nightly.seen import refuse_seen, stored_digest
 from harness.nightly.series import (
     Point,
@@ -32,33 +34,10 @@ from harness.nightly.series import (
 from harness.record.record import Record, RunDirectory, RunFacts
 from harness.spec import Status
 
-# "AVHN" in ASCII: tells this file from any other SQLite file.
-APPLICATION_ID = 0x4156484E
-SCHEMA_VERSION = 1
 BUSY_S = 60.0
 STATUSES = {str(status): status for status in Status}
 # Clocks of hosts that share a history differ by less.
 CLOCK_SLACK = datetime.timedelta(minutes=10)
-
-SCHEMA = """
-CREATE TABLE runs (
-  run_id TEXT PRIMARY KEY, digest TEXT NOT NULL, tier TEXT NOT NULL, started TEXT NOT NULL,
-  appended TEXT NOT NULL, host TEXT NOT NULL, note TEXT NOT NULL
-) STRICT;
-CREATE TABLE facts (id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, json TEXT NOT NULL) STRICT;
-CREATE TABLE checks (
-  id INTEGER PRIMARY KEY, run_id TEXT NOT NULL REFERENCES runs, model TEXT NOT NULL,
-  device TEXT NOT NULL, batch INTEGER NOT NULL CHECK (batch > 0), check_name TEXT NOT NULL,
-  host_class TEXT NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL, weights TEXT,
-  is_emulated INTEGER NOT NULL, facts_id INTEGER NOT NULL REFERENCES facts,
-  UNIQUE (run_id, model, device, batch, check_name)
-) STRICT;
-CREATE TABLE metrics (
-  check_id INTEGER NOT NULL REFERENCES checks, metric TEXT NOT NULL,
-  value REAL NOT NULL CHECK (abs(value) < 9e999), low REAL, high REAL,
-  PRIMARY KEY (check_id, metric)
-) STRICT, WITHOUT ROWID;
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,10 +112,9 @@ class History:
         """
         # By the bare columns: there are many rows.
         found: dict[tuple[Any, ...], list[Point]] = {}
-        with self._open() as file:
+        with self._open() as file, self._damage_is_named():
             facts = {
-                number: json.loads(text)
-                for number, text in file.execute("SELECT id, json FROM facts")
+                number: _facts(text) for number, text in file.execute("SELECT id, json FROM facts")
             }
             rows = file.execute(
                 "SELECT model, device, batch, check_name, metric, host_class, runs.run_id, started,"
@@ -187,15 +165,26 @@ class History:
             )
 
     @contextlib.contextmanager
+    def _damage_is_named(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, KeyError) as error:
+            raise HistoryError(
+                f"the history {self.path} is damaged: {first_line(error)}"
+            ) from error
+
+    @contextlib.contextmanager
     def _open(self, *, to_write: bool = False) -> Iterator[sqlite3.Connection]:
         """Open the file, in one transaction that ends with the block."""
-        if not to_write and not self.path.is_file():
+        if not self.path.is_file() and not to_write:
             raise HistoryError(f"there is no history {self.path}; `harness history add` makes one")
+        if self.path.exists() and not self.path.is_file():
+            raise HistoryError(f"{self.path} is not a plain file; name another one")
         try:
             file = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
             with contextlib.closing(file):
                 file.execute("BEGIN IMMEDIATE" if to_write else "BEGIN")
-                self._recognise(file, to_write)
+                recognise(file, self.path, to_write)
                 yield file
                 file.execute("COMMIT")
         except sqlite3.Error as error:
@@ -204,30 +193,12 @@ class History:
                 "copy, or move it away and add the stored runs again: harness history add RUN..."
             ) from error
 
-    def _recognise(self, file: sqlite3.Connection, to_write: bool) -> None:
-        """Make sure that this is a history of this schema; an empty file becomes one."""
-        (application,) = file.execute("PRAGMA application_id").fetchone()
-        (version,) = file.execute("PRAGMA user_version").fetchone()
-        (tables,) = file.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if (application, version, tables) == (0, 0, 0) and to_write:
-            for statement in SCHEMA.split(";\n"):
-                file.execute(statement)
-            file.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            file.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            return
-        if application != APPLICATION_ID:
-            raise HistoryError(
-                f"{self.path} is a database of something else, or empty; nothing was changed: "
-                "name another file"
-            )
-        if version != SCHEMA_VERSION:
-            raise HistoryError(
-                f"{self.path} has schema version {version}, this harness reads {SCHEMA_VERSION}: "
-                "use the harness that wrote it, or add the stored runs to a new file"
-            )
-        (state,) = file.execute("PRAGMA quick_check(1)").fetchone()
-        if state != "ok":
-            raise sqlite3.DatabaseError(state)
+
+def _facts(text: str) -> dict[str, Any]:
+    found = json_from_text(text)
+    if not isinstance(found, dict):
+        raise ValueError(f"the facts {text[:40]!r} are not an object")  # noqa: TRY004
+    return found
 
 
 def _fits(name: str, pattern: str) -> bool:

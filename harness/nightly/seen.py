@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import HistoryError
+from harness.host.reading import bytes_from_file
 from harness.record.facts import FACTS
 from harness.record.record import RECORDS, Record, RunDirectory
 from harness.spec import digest_from_json
@@ -17,7 +18,7 @@ _NAMES = {"run_id", "started", "binding", "raw"}
 
 def stored_digest(run: RunDirectory) -> str:
     """Return the sha256 of what is judged: raw files are named in the records by theirs."""
-    parts = [(run.root / name).read_bytes() for name in (FACTS, RECORDS)]
+    parts = [bytes_from_file(run.root / name) for name in (FACTS, RECORDS)]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 

@@ -6,13 +6,13 @@ scores were made from, the scores come from the file; otherwise they are compute
 """
 
 import hashlib
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from harness.host.reading import arrays_from_npz
 from harness.host.site import FIXTURES
 
 if TYPE_CHECKING:
@@ -41,12 +41,10 @@ def shipped_scores(
     """
     path = folder / f"{name}.npz"
     try:
-        # NumPy leaves a file open if it is not an archive; this closes it.
-        zipfile.ZipFile(path).close()
-        with np.load(path) as arrays:
-            digests = str(arrays["weights"]), str(arrays["inputs"])
-            exact: npt.NDArray[np.float64] = arrays["fp64"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        arrays = arrays_from_npz(path)
+        digests = str(arrays["weights"]), str(arrays["inputs"])
+        exact: npt.NDArray[np.float64] = arrays["fp64"]
+    except (OSError, ValueError, KeyError):
         return None
     if digests != (weights_digest, inputs_digest) or exact.shape != fp32.shape:
         return None

@@ -9,6 +9,7 @@ from harness.build.build import Workshop
 from harness.errors import RunError, first_line
 from harness.host.environment import rounding_facts
 from harness.host.provenance import code_digest, package_versions
+from harness.host.reading import arrays_from_npz
 from harness.measure import scores
 from harness.predict import run
 from harness.predict.parity_inputs import ParityInputs
@@ -58,5 +59,4 @@ def onnx_scores(
     artifact = workshop.store.get_or_build(
         f"{model.artifact.kind}-scores", f"{spec.name}.npz", shaped_by, build
     )
-    with np.load(artifact.path) as arrays:
-        return np.asarray(arrays["scores"], np.float64)
+    return np.asarray(arrays_from_npz(artifact.path)["scores"], np.float64)

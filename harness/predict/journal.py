@@ -21,6 +21,7 @@ from harness.data.loading import Source
 from harness.errors import RunError
 from harness.host.locks import try_hold
 from harness.host.progress import Counter
+from harness.host.reading import ARRAY_BYTES, bytes_from_file
 from harness.measure.scores import FLOAT32_SMALLEST_NORMAL
 from harness.predict.run import Stream, readable_samples, scored_batches
 from harness.spec import ModelSpec, digest_from_json
@@ -81,7 +82,10 @@ class Journal:
     def _rows(self) -> npt.NDArray[np.void]:
         if not self.path.exists():
             return np.zeros(0, self._record)
-        data = self.path.read_bytes()
+        try:
+            data = bytes_from_file(self.path, ARRAY_BYTES)
+        except OSError as error:
+            raise RunError(f"cannot read {self.path}: {error.strerror}; remove it") from error
         return np.frombuffer(data, self._record, count=len(data) // self._record.itemsize)
 
 

@@ -21,6 +21,7 @@ from harness.errors import RunError
 from harness.host.child_process import keep_freed_memory
 from harness.host.environment import rounding_facts
 from harness.host.provenance import code_digest, package_versions
+from harness.host.reading import arrays_from_npz
 from harness.measure import scores
 from harness.predict.exact_scores import digest_from_state, shipped_scores
 from harness.predict.journal import Journal, Work, journal_at, journal_path, predict_resumed
@@ -62,8 +63,8 @@ def torch_scores(
             *(spec, weights.path, inputs, target),
         ),
     )
-    with np.load(artifact.path) as arrays:
-        return TorchScores(arrays["fp32"], arrays["fp64"])
+    arrays = arrays_from_npz(artifact.path)
+    return TorchScores(arrays["fp32"], arrays["fp64"])
 
 
 def torch_predictions(

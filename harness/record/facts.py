@@ -3,8 +3,11 @@
 import datetime
 import secrets
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
+import pydantic
+
+from harness.errors import RecordError
 from harness.measure.measurement import Measurement
 
 FACTS = "run.json"
@@ -47,12 +50,22 @@ class RunFacts(Measurement):
     excused: tuple[str, ...] = ()
     broken: Mapping[str, str] = {}
     is_over: bool = False
-    nonce: str = ""
+    nonce: Annotated[str, pydantic.Field(pattern="^([0-9a-f]{2})*$")] = ""
 
     @property
     def started_on(self) -> datetime.date:
-        """The day in UTC on which it was started, by which its waivers are reviewed."""
-        return datetime.datetime.fromisoformat(self.started).date()
+        """The day in UTC on which it was started, by which its waivers are reviewed.
+
+        Raises:
+            RecordError: ``started`` is not a time.
+        """
+        try:
+            return datetime.datetime.fromisoformat(self.started).date()
+        except ValueError as error:
+            raise RecordError(
+                f"{FACTS} of {self.run_id} says that it started at {self.started!r}, which is not an "
+                "ISO 8601 time"
+            ) from error
 
     @property
     def faults(self) -> Mapping[str, str]:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.clips import Clip, ClipSet, Predictions
+from harness.host.reading import arrays_from_npz
 
 
 def npz_from_arrays(**arrays: npt.NDArray[Any]) -> bytes:
@@ -44,23 +45,21 @@ def npz_from_labels(clip_set: ClipSet) -> bytes:
 
 def labels_from_npz(source: Path | io.BytesIO) -> ClipSet:
     """Read what ``npz_from_labels`` wrote; the clips have no files, their paths are their ids."""
-    with np.load(source) as arrays:
-        pairs = zip(arrays["clip_ids"].tolist(), arrays["labels"].tolist(), strict=True)
-        return ClipSet(
-            name=str(arrays["name"]),
-            clips=tuple(Clip(name, Path(name), label) for name, label in pairs),
-            class_names=tuple(arrays["class_names"].tolist()),
-            digest=str(arrays["digest"]),
-            is_whole=bool(arrays["is_whole"]),
-        )
+    arrays = arrays_from_npz(source)
+    pairs = zip(arrays["clip_ids"].tolist(), arrays["labels"].tolist(), strict=True)
+    return ClipSet(
+        name=str(arrays["name"]),
+        clips=tuple(Clip(name, Path(name), label) for name, label in pairs),
+        class_names=tuple(arrays["class_names"].tolist()),
+        digest=str(arrays["digest"]),
+        is_whole=bool(arrays["is_whole"]),
+    )
 
 
 def predictions_from_npz(source: Path | io.BytesIO) -> Predictions:
     """Read what ``npz_from_predictions`` wrote."""
-    with np.load(source) as arrays:
-        unreadable = zip(
-            arrays["unreadable_ids"].tolist(), arrays["unreadable_reasons"].tolist(), strict=True
-        )
-        averaging: Any = str(arrays["averaging"]) if "averaging" in arrays else "prob"
-        ids = tuple(arrays["clip_ids"].tolist())
-        return Predictions(ids, arrays["scores"], dict(unreadable), averaging)
+    arrays = arrays_from_npz(source)
+    names, reasons = (arrays[f"unreadable_{what}"].tolist() for what in ("ids", "reasons"))
+    averaging: Any = str(arrays["averaging"]) if "averaging" in arrays else "prob"
+    ids, unreadable = tuple(arrays["clip_ids"].tolist()), dict(zip(names, reasons, strict=True))
+    return Predictions(ids, arrays["scores"], unreadable, averaging)

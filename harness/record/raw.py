@@ -7,9 +7,13 @@ fit. Runs of suites that had no nonce have an empty one: there it is the sha256 
 import dataclasses
 import hashlib
 import os
+import re
 from pathlib import Path
 
 from harness.errors import RecordError
+from harness.host.reading import ARRAY_BYTES, bytes_from_file
+
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +36,12 @@ class RawFiles:
         Raises:
             RecordError: it is missing, cannot be read, was changed, or is of another run.
         """
-        found = sorted(self.folder.glob(f"{digest}.*"))
+        # What a record names is another's word: it may be a pattern, or lead out of the folder.
+        found = sorted(self.folder.glob(f"{digest}.*")) if _DIGEST.fullmatch(digest) else []
         if not found:
             raise RecordError(f"raw file {digest} is missing in {self.folder}")
         try:
-            content = found[0].read_bytes()
+            content = bytes_from_file(found[0], ARRAY_BYTES)
         except OSError as error:
             raise RecordError(f"{found[0]} cannot be read: {error.strerror}") from error
         if self.digest(content) != digest:

@@ -9,7 +9,6 @@ import io
 import itertools
 import json
 import math
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -19,6 +18,7 @@ import pydantic
 
 from harness.errors import HarnessError, RecordError, first_line, refusal
 from harness.host.environment import UNKNOWN
+from harness.host.reading import arrays_from_npz
 from harness.measure.accuracy import AccuracyMeasurement, accuracy_measurement
 from harness.measure.export import ExportMeasurement
 from harness.measure.measurement import Measurement
@@ -136,8 +136,7 @@ def _accuracy(
 
 
 def _scores(source: io.BytesIO) -> ChainScores:
-    with np.load(source) as arrays:
-        return ChainScores(**dict(arrays))
+    return ChainScores(**arrays_from_npz(source))
 
 
 def _arrays(reader: Reader[T], record: Record, run: RunDirectory, what: str) -> T:
@@ -146,14 +145,11 @@ def _arrays(reader: Reader[T], record: Record, run: RunDirectory, what: str) -> 
     read = _read if what == "predictions" else _read_once
     try:
         return read(reader, content)
-    # What NumPy, and the zip archive below it, say of a file that is not theirs.
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise RecordError(f"{record.id}: raw {what} cannot be used: {first_line(error)}") from error
 
 
 def _read(reader: Reader[T], content: bytes) -> T:
-    # NumPy takes other formats for a pickle, and says so at length; this does not.
-    zipfile.ZipFile(io.BytesIO(content)).close()
     return reader(io.BytesIO(content))
 
 

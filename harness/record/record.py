@@ -20,7 +20,8 @@ from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
-from harness.errors import RecordError
+from harness.errors import RecordError, is_plain_name
+from harness.host.reading import bytes_from_file, json_from_text
 from harness.judge import Verdict
 from harness.measure.accuracy import AccuracyMeasurement
 from harness.measure.export import ExportMeasurement
@@ -101,6 +102,13 @@ class Record(Measurement):
     seconds: float
     binding: str = ""
 
+    @pydantic.field_validator("run_id", "tier", "model", "device")
+    @classmethod
+    def _is_plain(cls, name: str) -> str:
+        if not is_plain_name(name):
+            raise ValueError(f"{name!r} has a control character")
+        return name
+
     @pydantic.model_validator(mode="after")
     def _has_seen_its_pass(self) -> Self:
         if self.measurement is not None and self.measurement.kind != self.check:
@@ -150,7 +158,7 @@ class RunDirectory:
 
     def line(self, record: Record) -> str:
         """Return the line of a record that is bound to this run."""
-        values, facts = json.loads(record.model_dump_json()), self._facts_json()
+        values, facts = json_from_text(record.model_dump_json()), self._facts_json()
         if facts.get("nonce"):
             values["binding"] = binding_of(facts, values)
         return json.dumps(values, ensure_ascii=False, separators=(",", ":")) + "\n"
@@ -216,7 +224,7 @@ class RunDirectory:
         return list(found.values())
 
     def _facts_json(self) -> dict[str, Any]:
-        values: dict[str, Any] = json.loads(_read(self.root / FACTS))
+        values: dict[str, Any] = json_from_text(_read(self.root / FACTS))
         return values
 
 
@@ -256,7 +264,7 @@ def new_run_directory(root: Path) -> RunDirectory:
 
 def _values_from_line(line: bytes, where: str) -> dict[str, Any]:
     try:
-        values: dict[str, Any] = json.loads(line)
+        values: dict[str, Any] = json_from_text(line)
         version = values.get("schema_version")
     except (ValueError, AttributeError) as error:
         raise RecordError(
@@ -282,7 +290,7 @@ def _tagged(line: bytes, values: Mapping[str, Any]) -> bytes:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return bytes_from_file(path)
     except OSError as error:
         raise RecordError(
             f"{path} cannot be read: {error.strerror}; is it a run folder?"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.errors import RecordError
 from harness.host.provenance import sha256_from_file
+from harness.host.reading import ARRAY_BYTES
 from harness.record.record import RunDirectory
 
 ATTESTATION = "attestation"
@@ -118,6 +119,6 @@ def _inside(name: str) -> str:
 
 def _sha256(path: Path) -> str:
     try:
-        return sha256_from_file(path)
+        return sha256_from_file(path, ARRAY_BYTES)
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror}") from error

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import SignatureError
+from harness.host.reading import bytes_from_file, json_from_text
 from harness.sign.keys import PublicKey
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def opened_envelope(path: Path, keys: Sequence[PublicKey]) -> tuple[Mapping[str,
 
     content = _read(path)
     try:
-        envelope = Envelope.from_dict(json.loads(content))
+        envelope = Envelope.from_dict(json_from_text(content))
         is_exact = _text(envelope.to_dict()) == content
     except Exception as error:
         raise SignatureError(f"{path} is not a DSSE envelope, or was edited: {error}") from error
@@ -45,7 +46,7 @@ def opened_envelope(path: Path, keys: Sequence[PublicKey]) -> tuple[Mapping[str,
         accepted = envelope.verify([key.key() for key in keys], 1)
     except VerificationError as error:
         raise SignatureError(_refusal(path, list(envelope.signatures), keys)) from error
-    statement: Mapping[str, Any] = json.loads(envelope.payload)
+    statement: Mapping[str, Any] = json_from_text(envelope.payload)
     return statement, next(key for key in keys if key.keyid in accepted)
 
 
@@ -59,7 +60,7 @@ def _refusal(path: Path, signers: Sequence[str], keys: Sequence[PublicKey]) -> s
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return bytes_from_file(path)
     except OSError as error:
         raise SignatureError(
             f"{path} cannot be read: {error.strerror}; was it signed (harness sign)?"

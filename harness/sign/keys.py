@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pydantic
 
 from harness.errors import KeyFileError
+from harness.host.reading import bytes_from_file
 from harness.measure.measurement import Measurement
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 PUBLIC_SUFFIX = ".pub.json"
 PRIVATE_MODE = 0o600
+KEY_BYTES = 64 << 10
 
 
 class PublicKey(Measurement):
@@ -39,6 +41,13 @@ class PublicKey(Measurement):
     @classmethod
     def _is_a_day(cls, text: str) -> str:
         datetime.date.fromisoformat(text)
+        return text
+
+    @pydantic.field_validator("owner")
+    @classmethod
+    def _is_one_line(cls, text: str) -> str:
+        if not text.isprintable():
+            raise ValueError(f"{text!r} is not a line of printable text")
         return text
 
     @property
@@ -84,7 +93,7 @@ def read_public_key(path: Path) -> PublicKey:
         KeyFileError: it is missing, damaged or none.
     """
     try:
-        return PublicKey.model_validate_json(path.read_bytes())
+        return PublicKey.model_validate_json(bytes_from_file(path, KEY_BYTES))
     except OSError as error:
         raise KeyFileError(f"{path} cannot be read: {error.strerror}") from error
     except pydantic.ValidationError as error:
@@ -102,10 +111,13 @@ def write_key_pair(
         The path of the public key file.
 
     Raises:
-        KeyFileError: either file is there already, or cannot be written.
+        KeyFileError: either file is there already, or cannot be written, or the owner is not a line
+            of printable text.
     """
     from securesystemslib.signer import CryptoSigner
 
+    if not owner.isprintable():
+        raise KeyFileError(f"the owner {owner!r} is not a line of printable text; give a name")
     signer = CryptoSigner.generate_ed25519()
     public = signer.public_key
     described = PublicKey(
@@ -155,7 +167,7 @@ def public_path_of(path: Path) -> Path:
 
 def _private_bytes(path: Path) -> bytes:
     try:
-        content, mode = path.read_bytes(), path.stat().st_mode
+        content, mode = bytes_from_file(path, KEY_BYTES), path.stat().st_mode
     except OSError as error:
         raise KeyFileError(f"{path} cannot be read: {error.strerror}") from error
     if mode & 0o077:

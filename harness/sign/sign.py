@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.contract.thresholds import Thresholds
 from harness.errors import RecordError, refusal
+from harness.host.reading import bytes_from_file
 from harness.record.recompute import differences, plain
 from harness.record.record import Record
 from harness.report.merge import merged_runs
@@ -70,7 +71,7 @@ def signed_release(bundle: Bundle) -> Release:
         RecordError: it is missing or damaged.
     """
     try:
-        content = bundle.signoff.read_bytes()
+        content = bytes_from_file(bundle.signoff)
     except OSError as error:
         raise RecordError(f"{bundle.signoff} cannot be read: {error.strerror}") from error
     return Release.from_json(content, bundle.signoff)

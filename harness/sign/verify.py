@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.errors import HarnessError, RecordError, SignatureError
+from harness.host.reading import bytes_from_file
 from harness.report.values import Release
 from harness.sign.bundle import Bundle, changed_files
 from harness.sign.envelope import opened_envelope
@@ -139,7 +140,7 @@ def _statement_problems(
     if artifacts_of(signed) != artifacts_of(expected):
         yield "test result: its artifacts are not those of the records"
     if summary:
-        content, now = bundle.test_result.read_bytes(), datetime.datetime.now(datetime.UTC)
+        content, now = bytes_from_file(bundle.test_result), datetime.datetime.now(datetime.UTC)
         again = verification_summary(found.release, found.records, content, now)
         yield from _said_otherwise("verification summary", summary, again)
 

@@ -3,6 +3,7 @@ import hashlib
 import io
 import os
 import pickle
+import warnings
 import zipfile
 
 import pytest
@@ -189,3 +190,52 @@ def test_all_that_does_not_fit_is_named(misfit):
 
     message = misfit(rename)
     assert "missing keys: cls_head.fc_cls.bias (1); unexpected keys: fc.bias (1)" in message
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        ("sparse", lambda torch: torch.eye(3).to_sparse()),
+        ("quantised", lambda torch: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)),
+        ("complex", lambda torch: torch.ones(3, dtype=torch.complex64) * 1j),
+        ("without values", lambda torch: torch.ones(3, device="meta")),
+    ],
+)
+def test_tensors_that_are_not_plain_numbers_are_refused(checkpoint, torch, kind, make):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = checkpoint(saved({"fine": torch.ones(2), "odd": make(torch)}))
+        message = refusal(path)
+    assert f"holds 1 tensors that are not plain numbers, such as odd, which is {kind}" in message
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e300])
+def test_weights_that_are_not_finite_are_refused(
+    checkpoint, narrow_timesformer, timesformer_model, torch, bad
+):
+    state = dict(timesformer_model.recognizer.state_dict())
+    state["cls_head.fc_cls.bias"] = torch.tensor([0.0, bad, 0.0, 0.0, 0.0], dtype=torch.float64)
+    with pytest.raises(CheckpointError, match=r"NaN or infinite values in cls_head\.fc_cls\.bias"):
+        torch_model_from_spec(narrow_timesformer, checkpoint(saved(state)))
+
+
+def test_whole_numbers_are_not_weights(misfit, torch):
+    message = misfit(lambda state: state.update({"cls_head.fc_cls.bias": torch.ones(5).int()}))
+    assert "wrong types: cls_head.fc_cls.bias torch.int32 instead of torch.float32 (1)" in message
+
+
+def test_a_tensor_that_claims_more_than_the_memory_is_refused_by_its_shape(misfit, torch):
+    claim = torch.ones(1).expand(1 << 50)
+    message = misfit(lambda state: state.update({"cls_head.fc_cls.bias": claim}))
+    assert "wrong shapes: cls_head.fc_cls.bias (1125899906842624,)" in message
+
+
+def test_an_archive_that_unpacks_to_more_than_it_holds_is_refused(checkpoint, torch):
+    source, target = io.BytesIO(saved({"w": torch.zeros(1 << 20)})), io.BytesIO()
+    with (
+        zipfile.ZipFile(source) as old,
+        zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    assert "it unpacks to 419" in refusal(checkpoint(target.getvalue()))

@@ -187,3 +187,23 @@ def test_a_store_that_cannot_be_removed_is_said(tmp_path, protocol, clip_set, mo
     monkeypatch.setattr(shutil, "rmtree", refuse)
     with pytest.raises(ArtifactError, match="cannot remove"):
         kept.remove()
+
+
+def test_a_flipped_bit_in_the_journal_costs_the_clips_of_its_line(tmp_path, protocol, clip_set):
+    store = CropStore(tmp_path / "s", protocol, clip_set)
+    fill(store, protocol, clip_set.clips[:3])
+    journal = store.folder / "journal.jsonl"
+    content = journal.read_bytes()
+    for place in range(len(content)):
+        flipped = bytes([content[place] ^ 1 << place % 8])
+        journal.write_bytes(content[:place] + flipped + content[place + 1 :])
+        again = CropStore(tmp_path / "s", protocol, clip_set)
+        found = [again.read(clip) for clip in clip_set.clips[:3]]
+        # A flipped line end joins two lines.
+        assert sum(crops is None for crops in found) <= 2
+        for clip, crops in zip(clip_set.clips, found, strict=False):
+            assert crops is None or (crops == crops_of(protocol, clip)).all()
+    fill(again, protocol, clip_set.clips[:3])
+    whole = CropStore(tmp_path / "s", protocol, clip_set)
+    assert all(whole.read(clip) is not None for clip in clip_set.clips[:3])
+    assert [kept.done for kept in kept_stores(tmp_path / "s")] == [3]

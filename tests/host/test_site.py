@@ -257,3 +257,28 @@ def test_root_shares_a_lock_folder_only_if_the_site_says_so(folder, monkeypatch)
     path.write_text('cache_dir = "cache"\nlock_dir = "shared"\n')
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
     assert load_site(path, {}).lock_dir == folder / "shared"
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777])
+def test_a_cache_that_others_can_write_to_is_refused_unless_the_site_trusts_them(folder, mode):
+    (folder / "cache").mkdir()
+    (folder / "cache").chmod(mode)
+    path = folder / "mine.toml"
+    path.write_text('cache_dir = "cache"\n')
+    with pytest.raises(
+        SiteError, match=r"mine\.toml: cache_dir: other users may write.*chmod -R go-w"
+    ):
+        load_site(path, {})
+    path.write_text('cache_dir = "cache"\ntrust_cache = true\n')
+    assert load_site(path, {}).cache_dir == folder / "cache"
+    (folder / "cache").chmod(0o755)
+    path.write_text('cache_dir = "cache"\n')
+    assert load_site(path, {}).cache_dir == folder / "cache"
+
+
+def test_a_cache_of_another_user_is_refused(folder, monkeypatch):
+    (folder / "cache").mkdir()
+    os.chown(folder / "cache", 4712, -1)
+    (folder / "mine.toml").write_text('cache_dir = "cache"\n')
+    with pytest.raises(SiteError, match="belongs to user 4712"):
+        load_site(folder / "mine.toml", {})

@@ -14,7 +14,8 @@ from benchmarks.simulated import ENVIRONMENT, SimulatedNight, simulated_run
 from harness.contract.thresholds import thresholds_from_file
 from harness.errors import HistoryError, RecordError
 from harness.nightly import history as history_module
-from harness.nightly.history import APPLICATION_ID, SCHEMA_VERSION, History
+from harness.nightly.history import History
+from harness.nightly.schema import APPLICATION_ID, SCHEMA_VERSION
 from harness.nightly.series import SeriesKey, Value, changed_facts
 from harness.record.record import RunDirectory
 from harness.spec import Cell, Status

@@ -892,7 +892,9 @@ def test_workers_give_the_same_verdicts_once_each(site):
         worker = record.device_facts["process"]
         workers.setdefault(record.cell, set()).add(worker)
         firsts.setdefault(worker, record.model)
-    assert {*firsts.values()} == {"nonlocal_tiny", "timesformer"}, "not the cheapest and the dearest"
+    assert {*firsts.values()} == {"nonlocal_tiny", "timesformer"}, (
+        "not the cheapest and the dearest"
+    )
     assert {len(used) for used in workers.values()} == {1}, "a cell was spread over workers"
     assert len(set.union(*workers.values())) == 2
     site.outcomes()

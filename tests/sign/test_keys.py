@@ -142,3 +142,23 @@ def test_a_public_key_under_the_id_of_another_is_refused(signed, keys, tmp_path,
 def test_a_public_key_file_that_is_not_there_is_told(signed, tmp_path, capsys):
     assert main(["verify", str(signed), "--key", str(tmp_path / "nowhere")]) == 2
     assert "nowhere cannot be read" in capsys.readouterr().err
+
+
+FORGED = "R.\nverified"
+
+
+def test_an_owner_is_a_line_of_printable_text(tmp_path, capsys):
+    assert main(["keygen", str(tmp_path / "key"), "--owner", FORGED]) == 2
+    assert "'R.\\nverified' is not a line of printable text" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "owner", [FORGED, "R.\x1b[2K\rverified", "R.\u2028verified", "\u202everified"]
+)
+def test_a_key_file_whose_owner_writes_a_line_of_its_own_is_refused(tmp_path, owner):
+    keygen(tmp_path / "key")
+    edit_public(tmp_path / "key", owner=owner)
+    with pytest.raises(KeyFileError, match="not a line of printable text") as caught:
+        read_public_key(tmp_path / "key.pub.json")
+    assert not any(line.startswith("verified") for line in str(caught.value).splitlines())

@@ -1,12 +1,17 @@
 """Read ais_bench's results: first its summary, then the outputs that the summary lists."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import RunError
+from harness.host.reading import (
+    ARRAY_BYTES,
+    array_from_npy,
+    bytes_from_file,
+    json_from_text,
+)
 from harness.spec import TensorSpec
 
 if TYPE_CHECKING:
@@ -38,7 +43,7 @@ def summary_from_file(path: Path, log: Path) -> BenchSummary:
         RunError: the file is truncated or not an ais_bench summary.
     """
     try:
-        raw = json.loads(path.read_text())
+        raw = json_from_text(bytes_from_file(path))
         return BenchSummary(
             path,
             _outputs_by_stem(raw["filesinfo"], path),
@@ -46,7 +51,7 @@ def summary_from_file(path: Path, log: Path) -> BenchSummary:
             float(raw["H2D_latency"]["mean"]),
             float(raw["D2H_latency"]["mean"]),
         )
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise RunError(
             f"ais_bench's summary {path.name} is truncated or not a summary"
             f" ({type(error).__name__}: {error}): check whether the disk is full; log in {log}"
@@ -110,15 +115,13 @@ def _check_mapping(summary: BenchSummary, stems: Sequence[str]) -> None:
 
 
 def _array(path: Path, stem: str, output: TensorSpec) -> "npt.NDArray[Any]":
-    import numpy as np
-
     try:
-        array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+        array = array_from_npy(bytes_from_file(path, ARRAY_BYTES))
     except FileNotFoundError as error:
         raise RunError(
             f"ais_bench exited with status 0, but the output of {stem}, {path}, is missing"
         ) from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError) as error:
         raise RunError(f"the output of {stem}, {path}, is truncated or damaged: {error}") from error
     check_array(array, output, f"the output of {stem}, {path.name},")
     return array

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import RunError
+from harness.host.reading import TEXT_BYTES, open_file
 from harness.runtimes.ascend.layouts import FORMATS, logical_array
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class DumpTensor:
         bits = "uint16" if self.dtype == "bfloat16" else self.dtype
         try:
             count = math.prod(self.shape)
+            if count * np.dtype(bits).itemsize > self.nbytes:
+                raise ValueError(f"{self.nbytes} bytes do not hold the shape {self.shape}")
             raw = np.fromfile(self.path, bits, count, offset=self.offset)
             whole = _wide(raw) if self.dtype == "bfloat16" else raw
             return logical_array(whole.reshape(self.shape), self.format, self.original_shape)
@@ -87,9 +90,9 @@ def dump_from_file(path: Path) -> Dump:
         RunError: the file is truncated, damaged or not a dump.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             (count,) = struct.unpack("<Q", file.read(8))
-            header = file.read(count)
+            header = file.read(min(count, TEXT_BYTES))
         if len(header) < count:
             raise ValueError(f"its header has {len(header)} of {count} bytes")
         return _dump(path, dict(_grouped(header)), 8 + count)

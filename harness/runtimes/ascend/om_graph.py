@@ -1,7 +1,6 @@
 """The operators of an offline model, from the JSON that ``atc --mode=1`` makes of it."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from harness.errors import RunError
 from harness.host.command import Command
+from harness.host.reading import ARRAY_BYTES, json_from_text, text_from_file
 from harness.runtimes.ascend.environment import CannTools, atc_environment
 
 # They leave no value behind, or one that was there before.
@@ -69,8 +69,8 @@ def operators_of_om(
     command = Command(argv, tools.run_timeout_s, folder, atc_environment(tools, env), log)
     try:
         result = tools.run(command)
-        text = target.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
+        text = text_from_file(target, ARRAY_BYTES)
+    except (OSError, ValueError) as error:
         raise RunError(
             f"`atc --mode=1` did not write the graph of {om.name}: {error}; log in {log}"
         ) from error
@@ -86,7 +86,7 @@ def operators_from_json(text: str) -> tuple[OmOperator, ...]:
         RunError: it is malformed.
     """
     try:
-        model = json.loads(text)
+        model = json_from_text(text)
         found = [op for graph in model["graph"] for op in graph["op"]]
         # The order of the file is topological, too, where an operator has no number.
         return tuple(_operator(op) for op in sorted(found, key=lambda op: int(op.get("id", 0))))

@@ -1,0 +1,66 @@
+"""The tables of the history file, and what tells it from any other SQLite file."""
+
+import sqlite3
+from pathlib import Path
+
+from harness.errors import HistoryError
+from harness.nightly.seen import TABLE
+
+# "AVHN" in ASCII: tells this file from any other SQLite file.
+APPLICATION_ID = 0x4156484E
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE runs (
+  run_id TEXT PRIMARY KEY, digest TEXT NOT NULL, tier TEXT NOT NULL, started TEXT NOT NULL,
+  appended TEXT NOT NULL, host TEXT NOT NULL, note TEXT NOT NULL
+) STRICT;
+CREATE TABLE facts (id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, json TEXT NOT NULL) STRICT;
+CREATE TABLE checks (
+  id INTEGER PRIMARY KEY, run_id TEXT NOT NULL REFERENCES runs, model TEXT NOT NULL,
+  device TEXT NOT NULL, batch INTEGER NOT NULL CHECK (batch > 0), check_name TEXT NOT NULL,
+  host_class TEXT NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL, weights TEXT,
+  is_emulated INTEGER NOT NULL, facts_id INTEGER NOT NULL REFERENCES facts,
+  UNIQUE (run_id, model, device, batch, check_name)
+) STRICT;
+CREATE TABLE metrics (
+  check_id INTEGER NOT NULL REFERENCES checks, metric TEXT NOT NULL,
+  value REAL NOT NULL CHECK (abs(value) < 9e999), low REAL, high REAL,
+  PRIMARY KEY (check_id, metric)
+) STRICT, WITHOUT ROWID;
+"""
+STATEMENTS = {*map(str.strip, SCHEMA.split(";\n")), TABLE.replace("IF NOT EXISTS ", "")}
+
+
+def recognise(file: sqlite3.Connection, path: Path, to_write: bool) -> None:
+    """Make sure that this is a history of this schema; an empty file becomes one.
+
+    Raises:
+        HistoryError: it is something else, or of another schema.
+        sqlite3.Error: it is damaged.
+    """
+    (application,) = file.execute("PRAGMA application_id").fetchone()
+    (version,) = file.execute("PRAGMA user_version").fetchone()
+    (tables,) = file.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if (application, version, tables) == (0, 0, 0) and to_write:
+        for statement in SCHEMA.split(";\n"):
+            file.execute(statement)
+        file.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        file.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        return
+    if application != APPLICATION_ID:
+        raise HistoryError(
+            f"{path} is a database of something else, or empty; nothing was changed: "
+            "name another file"
+        )
+    if version != SCHEMA_VERSION:
+        raise HistoryError(
+            f"{path} has schema version {version}, this harness reads {SCHEMA_VERSION}: "
+            "use the harness that wrote it, or add the stored runs to a new file"
+        )
+    # A view or a trigger in a file of another's making would run as part of our queries.
+    found = file.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
+    if not {sql for (sql,) in found} <= STATEMENTS:
+        raise HistoryError(f"{path} has tables that no harness writes; restore a copy")
+    (state,) = file.execute("PRAGMA quick_check(1)").fetchone()
+    if state != "ok":
+        raise sqlite3.DatabaseError(state)

@@ -1,0 +1,60 @@
+"""Run something in a process of its own that may take little memory and little time."""
+
+import multiprocessing
+import os
+import resource
+from pathlib import Path
+
+GIB = 1 << 30
+
+
+class Harmed(AssertionError):
+    """The process took too long, took too much memory, or died."""
+
+
+def limited(function, *arguments, more_bytes=GIB, seconds=20):
+    """Return what a function returns, or raise what it raises, within bounds.
+
+    Args:
+        function: what to run, in a copy of this process.
+        arguments: for it.
+        more_bytes: address space that it may use beyond what this process has.
+        seconds: how long it may take, by the clock.
+    """
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    child = os.fork()
+    if not child:
+        _run(sender, more_bytes, function, arguments)
+    sender.close()
+    try:
+        if not receiver.poll(seconds):
+            raise Harmed(f"took more than {seconds} s")
+        is_fine, found = receiver.recv()
+    except EOFError as error:
+        raise Harmed("died without a word") from error
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+        receiver.close()
+    if is_fine:
+        return found
+    raise found
+
+
+def _run(sender, more_bytes, function, arguments):
+    used_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used_bytes + more_bytes,) * 2)
+    try:
+        sender.send((True, function(*arguments)))
+    except BaseException as error:
+        _send_error(sender, error)
+    finally:
+        os._exit(0)
+
+
+def _send_error(sender, error):
+    """Send an error, as text of its type where it does not survive the way."""
+    try:
+        sender.send((False, error))
+    except Exception:
+        sender.send((False, Harmed(f"{type(error).__name__}: {error}")))
