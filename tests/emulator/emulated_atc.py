@@ -1,5 +1,6 @@
 """The emulator's atc: checks the command line as the real one does and writes an emulated .om."""
 
+import configparser
 import os
 import signal
 import sys
@@ -78,8 +79,23 @@ def check_options(options):
     if "auto_tune_mode" in options:
         reason = "The Auto Tune function has been deprecated. Please use the AOE tool for tuning."
         raise invalid("auto_tune_mode", options["auto_tune_mode"], reason)
+    check_precision_file(options)
     if "optypelist_for_implmode" in options and "op_select_implmode" not in options:
         raise invalid("op_select_implmode", "", "required with optypelist_for_implmode")
+
+
+def check_precision_file(options):
+    path = options.get("op_precision_mode")
+    if path is None:
+        return
+    made = configparser.ConfigParser()
+    made.optionxform = str
+    if not made.read(path):
+        raise invalid("--op_precision_mode", path, "the file does not exist")
+    odd = set(made.sections()) - {"ByOpType", "ByNodeName"}
+    values = {value for name in made.sections() for value in made[name].values()}
+    if odd or values - {"high_precision", "high_performance", "keep_fp16"}:
+        raise invalid("--op_precision_mode", path, "the file is malformed")
 
 
 def shapes_from_text(text):

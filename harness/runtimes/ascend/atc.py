@@ -18,6 +18,7 @@ from harness.host.command import (
     executable,
 )
 from harness.runtimes.ascend.atc_errors import PYTHON, SUCCESS_LINE, reason_from_output
+from harness.runtimes.ascend.atc_options import words_for_cann
 from harness.runtimes.ascend.build_slots import GIB, Say, build_slot
 from harness.runtimes.ascend.environment import (
     CannTools,
@@ -35,12 +36,13 @@ WARNING = re.compile(r"^\s*(W\d{5}): ?(.*)$", re.MULTILINE)
 
 @dataclasses.dataclass(frozen=True)
 class AtcRun:
-    """One run of atc: its model, chip and folder, and how it ended."""
+    """One run of atc: its model, its chip, and its folder with the ``files`` that the command names."""
 
     onnx: OnnxModel
     soc_version: str
     folder: Path
     command: Command
+    files: Mapping[str, str]
 
     @property
     def stem(self) -> str:
@@ -120,13 +122,18 @@ def _atc_run(
         onnx, artifact=dataclasses.replace(onnx.artifact, path=onnx.artifact.path.resolve())
     )
     # The output path is relative: newer versions add a suffix at the first ".om" of the whole path.
-    argv = atc_command(resolved, soc_version, stem_of(onnx), tools.atc)
+    cann = versions_on_disk(tools, env).cann
+    words, files = words_for_cann(
+        atc_command(resolved, soc_version, stem_of(onnx), tools.atc), cann
+    )
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
     log = tools.logs / f"atc-{stem_of(onnx)}-{soc_version}-{os.getpid()}.log"
     child_env = atc_environment(tools, env)
     command = Command(
-        argv, tools.build_timeout_s, folder, child_env, log, heartbeat, tools.heartbeat_s
+        words, tools.build_timeout_s, folder, child_env, log, heartbeat, tools.heartbeat_s
     )
-    return AtcRun(onnx, soc_version, folder, command)
+    return AtcRun(onnx, soc_version, folder, command, files)
 
 
 def _heartbeat(onnx: OnnxModel, say: Say) -> CommandHeartbeat:
@@ -207,6 +214,7 @@ def _facts(
         "soc_version": run.soc_version,
         "cann": versions.cann or "unknown",
         "command": list(argv),
+        **({"files": dict(run.files)} if run.files else {}),
         "seconds": round(result.seconds, 1),
         "om_name": om.name,
         "warnings": [f"{code} {text}".strip() for code, text in WARNING.findall(result.output)],

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import logging
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,9 +12,10 @@ from harness.device import Device, DeviceSpec, DeviceState, ToolState
 from harness.errors import RunError
 from harness.host.provenance import code_digest
 from harness.host.site import Site
-from harness.runtimes.ascend import atc
+from harness.runtimes.ascend import atc, atc_options
 from harness.runtimes.ascend.ais_bench import found_ais_bench
 from harness.runtimes.ascend.atc import built_om
+from harness.runtimes.ascend.atc_options import version_from_text
 from harness.runtimes.ascend.build_slots import Say
 from harness.runtimes.ascend.doctor import tool_states
 from harness.runtimes.ascend.environment import CannTools, cann_environment, versions_on_disk
@@ -79,7 +79,10 @@ class CannDevice(Device):
 
     def shaped_by(self, onnx: OnnxModel) -> Mapping[str, object]:
         """Return atc's options and the code that calls it."""
-        return {"options": list(onnx.spec.atc), "code": code_digest(sys.modules[__name__], atc)}
+        return {
+            "options": list(onnx.spec.atc),
+            "code": code_digest(sys.modules[__name__], atc, atc_options),
+        }
 
     def build(self, onnx: OnnxModel, target: Path) -> Mapping[str, Any]:
         """Compile ``onnx`` into the file ``target`` and return facts for its provenance.
@@ -146,13 +149,9 @@ def _check_built_for(model: DeviceModel, unit: Unit) -> None:
 
 def _check_cann(model: DeviceModel, installed: str | None) -> None:
     built_with = build_fact(model, "cann")
-    if _numbers(installed) and _numbers(built_with) > _numbers(installed):
+    here = version_from_text(installed)
+    if here and version_from_text(built_with) > here:
         raise RunError(
             f"{model.artifact.path.name} was built with CANN {built_with}, and this host runs CANN"
             f" {installed}: rebuild it here, or update CANN, driver and firmware"
         )
-
-
-def _numbers(version: object) -> tuple[int, ...]:
-    found = re.match(r"(\d+)\.(\d+)", version) if isinstance(version, str) else None
-    return tuple(int(number) for number in found.groups()) if found else ()

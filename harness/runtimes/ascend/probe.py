@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from harness.device import DeviceSpec, DeviceState, Presence
 from harness.errors import DeviceAbsent, DeviceBroken, DeviceError
 from harness.host.command import emulator_stamps, executable
+from harness.runtimes.ascend.atc_options import version_from_text
 from harness.runtimes.ascend.environment import (
     CannTools,
     Versions,
@@ -19,6 +20,8 @@ from harness.runtimes.ascend.npu_smi_table import Chip, NpuProcess, NpuSmiReport
 
 USABLE_HEALTHS = ("OK", "Warning")
 IDLE_AICORE_PERCENT = 5.0
+# The last CANN that drives a chip, which its documents name until then.
+LAST_CANN = {"310": (8, 2)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +80,7 @@ def units_of(spec: DeviceSpec, tools: CannTools) -> tuple[Unit, ...]:
             f"no {spec.name} on this host: `{tools.npu_smi} info` lists {names}; looked for"
             f" {', '.join(spec.chip_names)}"
         )
+    _check_cann(chips[0], versions_on_disk(tools, env).cann)
     usable = [chip for chip in chips if chip.health in USABLE_HEALTHS]
     if not usable:
         found = ", ".join(f"{chip.unit_id} {chip.health}" for chip in chips)
@@ -148,6 +152,16 @@ def chip_problems(before: Unit, after: Unit, temperature_limit_c: float = 85.0) 
 def is_quiet(unit: Unit) -> bool:
     """Whether the chip has no visible process."""
     return not unit.processes and (unit.chip.aicore_percent or 0.0) <= IDLE_AICORE_PERCENT
+
+
+def _check_cann(chip: Chip, cann: str | None) -> None:
+    last = LAST_CANN.get(chip.name)
+    if last is not None and version_from_text(cann) > last:
+        number = ".".join(map(str, last))
+        raise DeviceBroken(
+            f"CANN {cann} no longer drives the Ascend {chip.name}; {number} is the last that does:"
+            f" install CANN {number} or older, and set its set_env.sh in site.toml"
+        )
 
 
 def _troubles(unit: Unit) -> list[str]:

@@ -15,6 +15,7 @@ from harness.host.command import CommandResult
 from harness.registry import model_spec
 from harness.runtimes.ascend.atc import atc_command, built_om
 from harness.runtimes.ascend.atc_errors import SENTENCES, codes_in, reason_from_output
+from harness.runtimes.ascend.atc_options import words_for_cann
 from harness.spec import Artifact, OnnxModel
 
 GUIDES = Path(__file__).with_name("guides")
@@ -42,6 +43,39 @@ def test_the_command_line_is_that_of_the_timesformer_guide():
     onnx = onnx_of_guide(model_spec("timesformer"), "tsf_sim.onnx")
     command = atc_command(onnx, "Ascend310P3", "tsf")
     assert list(command) == guide_words("timesformer")
+
+
+@pytest.mark.parametrize(
+    ("cann", "is_replaced"),
+    [
+        *(("5.1.RC2", False), ("8.5.0", False), (None, False), ("unknown", False)),
+        *(("9.0.0-beta.1", True), ("10.0.RC1", True)),
+    ],
+)
+def test_words_that_a_newer_cann_drops_become_a_file(cann, is_replaced):
+    words = guide_words("timesformer")
+    found, files = words_for_cann(words, cann)
+    if is_replaced:
+        assert list(found) == [*words[:-2], "--op_precision_mode=op_precision_mode.ini"]
+        assert files == {"op_precision_mode.ini": "[ByOpType]\nGelu=high_performance\n"}
+    else:
+        assert (list(found), files) == (words, {})
+
+
+@pytest.mark.parametrize("mode", ["high_precision", "high_precision_for_all"])
+def test_words_that_no_file_replaces_stay(mode):
+    words = ("atc", f"--op_select_implmode={mode}")
+    assert words_for_cann(words, "9.0.0") == (words, {})
+
+
+def test_atc_of_a_newer_cann_gets_the_file(bench, make):
+    spec = dataclasses.replace(make.tiny_spec(), atc=model_spec("timesformer").atc)
+    info = bench.tools.ascend_root / "cann" / "opp" / "version.info"
+    info.parent.mkdir(parents=True)
+    info.write_text("Version=9.0.0\n")
+    facts = bench.built(make.tiny_onnx(bench.folder, spec)).artifact.provenance
+    assert facts["command"][-1] == "--op_precision_mode=op_precision_mode.ini"
+    assert facts["files"] == {"op_precision_mode.ini": "[ByOpType]\nGelu=high_performance\n"}
 
 
 def test_a_build_states_its_facts(bench, make):

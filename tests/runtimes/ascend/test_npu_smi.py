@@ -223,6 +223,17 @@ def test_another_chip_is_absent_and_named(tmp_path):
     assert "lists 310P3; looked for 310" in state.detail
 
 
+@pytest.mark.parametrize(("cann", "is_refused"), [("8.2.RC1", False), ("8.3.RC1", True)])
+def test_a_310_needs_a_cann_that_knows_it(tmp_path, cann, is_refused):
+    host = tools(tmp_path, sample("310_21.0.3.1_two_chips"))
+    info = host.ascend_root / "cann" / "opp" / "version.info"
+    info.parent.mkdir(parents=True)
+    info.write_text(f"Version={cann}\n")
+    state = probe(ASCEND310, host)
+    assert (state.presence is Presence.BROKEN) == is_refused
+    assert ("CANN 8.3.RC1 no longer drives the Ascend 310; 8.2 is" in state.detail) == is_refused
+
+
 def test_present_states_the_facts(tmp_path):
     state = probe(ASCEND310P, tools(tmp_path, sample("310P3_duo_25.5.1")))
     assert state.presence is Presence.PRESENT
