@@ -19,9 +19,10 @@ SHIPPED_DATASET = "motion8"
 
 
 def doctor_lines(site: Site) -> tuple[list[str], bool]:
-    """Return the findings as text, and whether the embedded default can run.
+    """Return the findings as text, and whether all that is here works, and the embedded default.
 
-    The embedded default is the processor and the models whose weights and clips are shipped.
+    The embedded default is the processor and the models whose weights and clips are shipped. A
+    device that is absent may be missing; one that is there and cannot be used is a fault.
 
     Args:
         site: where this machine keeps its files.
@@ -42,6 +43,7 @@ def doctor_lines(site: Site) -> tuple[list[str], bool]:
     lines += [*(line for line, _ in models.values()), *_toolchain_lines(devices)]
     hosts = [states[device.spec.name] for device in devices if device.spec.is_host]
     is_ready = all(state.presence is Presence.PRESENT for state in hosts)
+    is_ready &= all(state.presence is not Presence.BROKEN for state in states.values())
     shipped = [n for n in models if registry.model_spec(n).dataset == SHIPPED_DATASET]
     return lines, is_ready and all(models[name][1] for name in shipped)
 

@@ -48,11 +48,11 @@ class Controller:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.root: Path | None = None
-        self.site_history: Path | None = None
+        self.site: Site | None = None
         if not _only_lists(config):
             with usage_errors():
-                site = registry.load_site(config.getoption("--site"), os.environ)
-            self.root, self.site_history = _run_folder(config, site), site.history
+                self.site = registry.load_site(config.getoption("--site"), os.environ)
+            self.root = _run_folder(config, self.site)
         self.run: RunDirectory | None = None
         self.records: list[Record] = []
         self.broken: dict[str, str] = {}
@@ -190,7 +190,8 @@ class Controller:
 
     def _remember(self, run: RunDirectory) -> bool:
         """Add the run to the history, where one is kept; False if it cannot be added."""
-        path = self.config.getoption("--history") or self.site_history
+        kept = None if self.site is None else self.site.history
+        path = self.config.getoption("--history") or kept
         if path is None:
             return True
         try:
@@ -209,9 +210,8 @@ class Controller:
         scope = scope_from_config(self.config)
         present = {record.device for record in self.records if record.is_device_present}
         devices = {cell.device for cell in scope.cells} - present - scope.named_devices
-        absent = {
-            name for name in devices if registry.device(name).probe().presence is Presence.ABSENT
-        }
+        states = {name: registry.device(name).at(self.site).probe() for name in devices}
+        absent = {name for name, state in states.items() if state.presence is Presence.ABSENT}
         excused = tuple(name for name in required if scope.is_excusable(name, absent))
         return excused if len(excused) < len(required) else ()
 

@@ -163,6 +163,24 @@ def test_doctor_without_a_working_processor_says_no(capsys, monkeypatch):
     assert "onnxruntime cannot be imported" in capsys.readouterr().out
 
 
+def test_doctor_says_no_when_a_device_that_is_there_cannot_be_used(capsys, monkeypatch):
+    state = DeviceState(Presence.BROKEN, "dcmi ... ret is -8005")
+    monkeypatch.setattr(type(registry.device("ascend310p")), "probe", lambda self: state)
+    assert main(["doctor"]) == 1
+    assert "ascend310p  broken" in capsys.readouterr().out
+
+
+def test_doctor_probes_with_the_tools_of_the_site(capsys, monkeypatch, tmp_path):
+    smi, site = tmp_path / "my-smi", tmp_path / "site.toml"
+    smi.write_text("#!/bin/sh\necho 'dcmi module initialize failed. ret is -8005'\n")
+    smi.chmod(0o755)
+    site.write_text(f'[ascend]\nnpu_smi = "{smi}"\n')
+    assert main(["--site", str(site), "doctor"]) == 1
+    shown = capsys.readouterr().out
+    assert re.search(r"^  ascend310p +broken .*-8005", shown, re.MULTILINE)
+    assert re.search(r"^  npu-smi .*no answer", shown, re.MULTILINE)
+
+
 def test_models_are_listed_with_what_they_take_and_give(capsys, tmp_path):
     assert main(["models"]) == 0
     shown = capsys.readouterr().out

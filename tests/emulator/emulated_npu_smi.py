@@ -38,11 +38,20 @@ def chip_rows(name, npu, chip, device):
     return [first, second]
 
 
+def empty_rows(npu, chip, device):
+    """Lines of a chip whose queries fail: npu-smi prints the record that it had cleared."""
+    first = f"| {npu:<7} {'':<21} | {'OK':<15} | {'NA':<12} {0:<17} {'0     / 0':<21} |"
+    return [first, f"| {chip:<7} {device:<21} | 0000:00:00.0    | {0:<12} {'0    / 0':<39} |"]
+
+
 def table(names):
     lines = list(HEAD)
     spots = places(names)
     for device, (npu, chip) in enumerate(spots):
-        lines += chip_rows(names[device], npu, chip, device)
+        rows = chip_rows(names[device], npu, chip, device)
+        if device == 0 and has_fault("smi_empty_record"):
+            rows = empty_rows(npu, chip, device)
+        lines += rows[:1] if device == 0 and has_fault("smi_lost_line") else rows
         is_last_of_card = device + 1 == len(spots) or spots[device + 1][0] != npu
         lines.append(BOLD if is_last_of_card else LINE)
     lines += PROCESS_HEAD

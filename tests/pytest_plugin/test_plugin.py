@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 import textwrap
+import types
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -268,6 +269,12 @@ def test_a_broken_device_is_not_excused(site, monkeypatch):
     result = site.run("acceptance")
     assert result.ret == 6
     assert "the driver does not answer" in summary(result)
+
+
+def test_the_tools_of_the_site_decide_whether_a_device_is_excused(site, monkeypatch):
+    found = DeviceState(Presence.BROKEN, "the npu-smi of site.toml says so")
+    monkeypatch.setattr(CANN, "at", lambda self, _: types.SimpleNamespace(probe=lambda: found))
+    assert site.run("acceptance").ret == 6
 
 
 def test_absent_devices_alone_are_not_green(site):

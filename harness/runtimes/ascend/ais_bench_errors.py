@@ -28,6 +28,8 @@ REASONS = {
     r"is group writable|permission should not be": "ais_bench of 2024 and later refuses folders and"
     " files that others can write: use chmod 750 and umask 027",
     r"is a soft link": "ais_bench of 2024 and later refuses symbolic links",
+    r"device:\d+ is invalid": "ais_bench takes device numbers from 0 to 255: check device_ids in"
+    " site.toml, and the Device column of `npu-smi info`",
     r"(path|args):?\S* is illegal|illegal\. Please check": "ais_bench refuses a path: it must exist,"
     " belong to this user, and contain only letters, digits, '_', '/', '.' and '-'",
     r"dynamic_batch_size parameter is not specified": "the offline model has a fixed batch size",
@@ -37,13 +39,22 @@ REASONS = {
     r"libascend_hal\.so": "libascend_hal.so is missing: the driver is not installed or not mounted",
     r"out of memory|507899|207001": "the device ran out of memory",
 }
-TELLING = re.compile(r"^(\[ERROR\].*|E[A-Z0-9]\d{4}.*|\w*Error: .*)$", re.MULTILINE)
-LOWER_VERSION = re.compile(r"^\[WARNING\] (aclruntime version:\S+ is lower .*)$", re.MULTILINE)
+# A message may follow a progress bar on its line.
+TELLING = re.compile(
+    r"(\[ERROR\][^\r\n]*|^E[A-Z0-9]\d{4}.*|^\w*Error: .*|^\S+\.py: error: .*)$", re.MULTILINE
+)
+RUN_MODE = re.compile(
+    r"\[WARNING\] (aclruntime version:\S+ is lower .*|aclruntime\S+ version is lower.*"
+    r"|can't find aclruntime.*)$",
+    re.MULTILINE,
+)
 
 
 def reason_from_result(result: CommandResult) -> str:
     """Say why a run of ais_bench failed."""
-    said = TELLING.findall(result.output)
+    lines = TELLING.findall(result.output)
+    # The line of a known failure says more than the first one.
+    said = sorted(lines, key=lambda line: sentence_from_text(line) is None)
     quote = f"; it said '{said[0].strip()[:300]}'" if said else f"; last lines: {result.last_lines}"
     return f"{_sentence(result)} (status {result.rc}){quote}"
 
@@ -51,9 +62,9 @@ def reason_from_result(result: CommandResult) -> str:
 def warnings_from_output(output: str) -> tuple[str, ...]:
     """Return the warnings of a successful run."""
     return tuple(
-        f"{text}: ais_bench silently falls back to --run_mode tensor; install matching wheels, and"
-        " setuptools below 81 in that interpreter"
-        for text in LOWER_VERSION.findall(output)
+        f"{text.strip()}: ais_bench silently falls back to --run_mode tensor; install the aclruntime"
+        " wheel of the same source as ais_bench, and setuptools below 81, in that interpreter"
+        for text in RUN_MODE.findall(output)
     )
 
 

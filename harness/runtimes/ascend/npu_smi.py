@@ -55,7 +55,7 @@ class NpuSmi:
             report = report_from_text(result.output)
         except TableError as error:
             raise DeviceBroken(self._garbage(result, error)) from error
-        if not report.chips:
+        if not report.chips and not report.lost:
             raise DeviceAbsent(
                 f"{self.name} info answers (driver {report.driver_version}) but lists no chip: "
                 "check that the card is seated, powered and passed to this container"

@@ -8,7 +8,9 @@ import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-PAIR = re.compile(r"(\d+)\s*/\s*(\d+)")
+PAIR = re.compile(r"(\d+|NA)\s*/\s*(\d+)")
+# What the second cell of a chip's second line holds; without PCIe there is no bus.
+BUS_ID = re.compile(r"[0-9A-F]{4,8}:[0-9A-F]{2}:[0-9A-F]{2}\.[0-9A-F]+|NA|N/A", re.IGNORECASE)
 VERSIONS = re.compile(r"^\|\s*npu-smi\s+(\S+)\s+Version:\s*(\S+)", re.MULTILINE)
 LOGIC_ROW = re.compile(r"^\s*(\d+)\s+(\d+)\s+(\d+)\s+\S", re.MULTILINE)
 NO_PROCESS = re.compile(r"^\|\s*No running processes found", re.IGNORECASE)
@@ -21,13 +23,13 @@ class TableError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class NpuProcess:
-    """A process that uses a chip."""
+    """A process that uses a chip; None for what cannot be read."""
 
     npu_id: int
     chip_id: int
-    pid: int
+    pid: int | None
     name: str
-    memory_mb: int
+    memory_mb: int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +60,17 @@ class Chip:
 
 
 @dataclasses.dataclass(frozen=True)
+class LostChip:
+    """A chip whose lines cannot be read: it is there, and cannot be used.
+
+    ``name`` is None where they do not say what chip it is.
+    """
+
+    name: str | None
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
 class NpuSmiReport:
     """The table of ``npu-smi info``; ``processes`` is None if this version does not list them."""
 
@@ -65,6 +78,7 @@ class NpuSmiReport:
     driver_version: str
     chips: tuple[Chip, ...]
     processes: tuple[NpuProcess, ...] | None = None
+    lost: tuple[LostChip, ...] = ()
 
     def processes_of(self, chip: Chip) -> tuple[NpuProcess, ...]:
         """The processes on ``chip``."""
@@ -76,18 +90,20 @@ def report_from_text(text: str) -> NpuSmiReport:
     """Read the table of ``npu-smi info``, of any generation.
 
     Raises:
-        TableError: it is not a table, or is truncated.
+        TableError: it is not a table. A single chip that cannot be read is among ``lost``.
     """
     versions = VERSIONS.search(text)
     if versions is None:
         raise TableError("no line '| npu-smi <version>  Version: <version> |'")
     rows = [_cells(line) for line in text.splitlines() if line.lstrip().startswith("|")][1:]
     devices, processes = _split_tables(rows)
+    found = list(_chips(devices))
     return NpuSmiReport(
         versions[1],
         versions[2],
-        tuple(_chips(devices)),
+        tuple(chip for chip in found if isinstance(chip, Chip)),
         None if processes is None else tuple(_processes(processes)),
+        tuple(chip for chip in found if isinstance(chip, LostChip)),
     )
 
 
@@ -113,39 +129,67 @@ def _split_tables(rows: list[list[str]]) -> tuple[list[list[str]], list[list[str
     return rows, None
 
 
-def _chips(rows: list[list[str]]) -> Iterator[Chip]:
+def _chips(rows: list[list[str]]) -> Iterator[Chip | LostChip]:
     if len(rows) < 2 or not rows[0][0].startswith("NPU") or not rows[1][0].startswith("Chip"):
         raise TableError("no header rows 'NPU Name | Health' and 'Chip | Bus-Id'")
     has_device = "Device" in rows[1][0].split()
-    body = rows[2:]
-    if len(body) % 2:
-        raise TableError(f"the last chip has only one of its two lines: {' | '.join(body[-1])}")
-    for first, second in zip(body[::2], body[1::2], strict=True):
-        yield _chip(first, second, has_device)
+    for lines in _pairs(rows[2:]):
+        try:
+            yield _chip(lines, has_device)
+        except (ValueError, IndexError) as error:
+            text = " and ".join(f"'{' | '.join(line)}'" for line in lines)
+            yield LostChip(_name(lines[0]), f"npu-smi shows a chip as {text} ({error})")
 
 
-def _chip(first: list[str], second: list[str], has_device: bool) -> Chip:
-    try:
-        npu_id, name = first[0].split(maxsplit=1)
-        numbers = [int(word) for word in second[0].split()]
-        power, temperature = first[2].split()[:2]
-        memory = PAIR.findall(second[2])[-1]
-        return Chip(
-            npu_id=int(npu_id),
-            chip_id=numbers[0],
-            name=name,
-            health=_health(first[1]),
-            bus_id=second[1],
-            power_w=_number(power),
-            temperature_c=_number(temperature),
-            aicore_percent=_number(second[2].split()[0]),
-            memory_used_mb=int(memory[0]),
-            memory_total_mb=int(memory[1]),
-            device_number=numbers[1] if has_device else None,
-        )
-    except (ValueError, IndexError) as error:
-        lines = f"'{' | '.join(first)}' and '{' | '.join(second)}'"
-        raise TableError(f"the lines {lines} do not describe a chip ({error})") from error
+def _pairs(rows: Iterable[list[str]]) -> Iterator[list[list[str]]]:
+    """Group the lines by chip; npu-smi leaves out a line whose values it cannot get."""
+    pending: list[list[str]] = []
+    for row in rows:
+        is_second = len(row) > 1 and BUS_ID.fullmatch(row[1]) is not None
+        if pending and not is_second:
+            yield pending
+            pending = []
+        pending.append(row)
+        if is_second:
+            yield pending
+            pending = []
+    if pending:
+        yield pending
+
+
+def _name(first: list[str]) -> str | None:
+    """Return the name in a chip's first line, if it is one."""
+    words = first[0].split(maxsplit=1)
+    is_second = len(first) > 1 and BUS_ID.fullmatch(first[1]) is not None
+    return None if is_second or len(words) < 2 else words[1]
+
+
+def _chip(lines: list[list[str]], has_device: bool) -> Chip:
+    if len(lines) < 2:
+        raise ValueError("one of its two lines is missing")
+    first, second = lines
+    npu_id, *names = first[0].split(maxsplit=1)
+    numbers = [int(word) for word in second[0].split()]
+    power, temperature = first[2].split()[:2]
+    if not (memory := PAIR.findall(second[2])):
+        raise ValueError("no memory 'used / total'")
+    used, total = memory[-1]
+    # npu-smi clears the record first, and prints it as healthy where its queries fail.
+    if not names or not int(total):
+        raise ValueError("its record is empty: queries of the chip failed")
+    return Chip(
+        npu_id=int(npu_id),
+        chip_id=numbers[0],
+        name=names[0],
+        health=_health(first[1]),
+        bus_id=second[1],
+        power_w=_number(power),
+        temperature_c=_number(temperature),
+        aicore_percent=_number(second[2].split()[0]),
+        memory_used_mb=None if used == "NA" else int(used),
+        memory_total_mb=int(total),
+        device_number=numbers[1] if has_device else None,
+    )
 
 
 def _health(text: str) -> str:
@@ -165,6 +209,12 @@ def _processes(rows: Iterable[list[str]]) -> Iterator[NpuProcess]:
             continue
         try:
             npu_id, chip_id = (int(word) for word in row[0].split())
-            yield NpuProcess(npu_id, chip_id, int(row[1]), row[2], int(row[3]))
-        except (ValueError, IndexError) as error:
+        except ValueError as error:
             raise TableError(f"'{' | '.join(row)}' does not describe a process") from error
+        # A process uses its chip, whatever else can be read of it.
+        pid, name, memory = (*row[1:4], *3 * [""])[:3]
+        yield NpuProcess(npu_id, chip_id, _whole(pid), name, _whole(memory))
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text.isdecimal() else None

@@ -1,7 +1,7 @@
 """Look for one kind of Ascend chip and report what is there."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from harness.device import DeviceSpec, DeviceState, Presence
 from harness.errors import DeviceAbsent, DeviceBroken, DeviceError
@@ -53,7 +53,7 @@ class Unit:
         who = "not listed" if self.processes is None else str(len(self.processes))
         return (
             f"{chip.name}, health {chip.health}, {_or_na(chip.temperature_c)} C,"
-            f" {_or_na(chip.power_w)} W, memory {chip.memory_used_mb}/{chip.memory_total_mb} MB,"
+            f" {_or_na(chip.power_w)} W, memory {_or_na(chip.memory_used_mb)}/{chip.memory_total_mb} MB,"
             f" AICore {_or_na(chip.aicore_percent)} %, processes {who}"
         )
 
@@ -70,31 +70,13 @@ def units_of(spec: DeviceSpec, tools: CannTools) -> tuple[Unit, ...]:
         DeviceAbsent: there is none.
         DeviceBroken: npu-smi or the environment does not work, or no chip is healthy.
     """
-    env = cann_environment(tools)
-    smi = npu_smi_from_tools(tools, env)
-    report = smi.report()
-    chips = [chip for chip in report.chips if chip.name in spec.chip_names]
-    if not chips:
-        names = ", ".join(sorted({chip.name for chip in report.chips}))
-        raise DeviceAbsent(
-            f"no {spec.name} on this host: `{tools.npu_smi} info` lists {names}; looked for"
-            f" {', '.join(spec.chip_names)}"
-        )
-    _check_cann(chips[0], versions_on_disk(tools, env).cann)
-    usable = [chip for chip in chips if chip.health in USABLE_HEALTHS]
-    if not usable:
-        found = ", ".join(f"{chip.unit_id} {chip.health}" for chip in chips)
-        raise DeviceBroken(
-            f"no {spec.name} is healthy: {found}; see `npu-smi info -t health -i <NPU>`, reset the"
-            " card or ask for service"
-        )
-    return _visible_units(smi, report, usable, tools, env)
+    return _looked(spec, tools)[0]
 
 
 def probe(spec: DeviceSpec, tools: CannTools) -> DeviceState:
     """Look for the chips that ``spec`` names; absent or broken ones raise no error."""
     try:
-        units = units_of(spec, tools)
+        units, unusable = _looked(spec, tools)
     except DeviceAbsent as error:
         return DeviceState(Presence.ABSENT, str(error))
     except DeviceError as error:
@@ -104,11 +86,37 @@ def probe(spec: DeviceSpec, tools: CannTools) -> DeviceState:
         Presence.PRESENT,
         f"{len(units)} {units[0].soc_version}, driver {units[0].driver_version}: "
         + "; ".join(f"{unit.id} {unit.text}" for unit in units)
-        + f"; atc {executable(tools.atc, atc_environment(tools, env)) or 'not on PATH'}",
+        + f"; atc {executable(tools.atc, atc_environment(tools, env)) or 'not on PATH'}"
+        + "".join(f"; NOT USED: {text}" for text in unusable),
         facts=_facts(units, tools, env),
         unit_ids=tuple(unit.id for unit in units),
         emulated=bool(stamps_of(tools, env)),
     )
+
+
+def _looked(spec: DeviceSpec, tools: CannTools) -> tuple[tuple[Unit, ...], list[str]]:
+    """Return the usable chips of a kind, and what is wrong with the others."""
+    env = cann_environment(tools)
+    smi = npu_smi_from_tools(tools, env)
+    report = smi.report()
+    chips = [chip for chip in report.chips if chip.name in spec.chip_names]
+    # A chip whose name npu-smi does not show may be of this kind.
+    unusable = [lost.reason for lost in report.lost if lost.name in (None, *spec.chip_names)]
+    if not chips and not unusable:
+        names = ", ".join(sorted({chip.name for chip in report.chips}))
+        raise DeviceAbsent(
+            f"no {spec.name} on this host: `{tools.npu_smi} info` lists {names or 'no other'};"
+            f" looked for {', '.join(spec.chip_names)}"
+        )
+    _check_cann(chips, versions_on_disk(tools, env).cann)
+    usable = [chip for chip in chips if chip.health in USABLE_HEALTHS]
+    unusable += [f"{chip.unit_id} {chip.health}" for chip in chips if chip not in usable]
+    if not usable:
+        raise DeviceBroken(
+            f"no {spec.name} is healthy: {', '.join(unusable)}; see `npu-smi info -t health -i <NPU>`"
+            " and dmesg, reset the card or ask for service"
+        )
+    return _visible_units(smi, report, usable, tools, env), unusable
 
 
 def stamps_of(tools: CannTools, env: Mapping[str, str]) -> tuple[str, ...]:
@@ -121,15 +129,18 @@ def unit_from_id(spec: DeviceSpec, tools: CannTools, unit_id: str | None) -> Uni
     """Return the unit called ``unit_id``, or the least busy one.
 
     Raises:
-        DeviceAbsent: no unit has that name.
-        DeviceBroken: it cannot be queried, or is not healthy.
+        DeviceAbsent: there is no chip of this kind.
+        DeviceBroken: none can be used, or the one named: a probe has seen it before.
     """
     units = units_of(spec, tools)
     for unit in units:
         if unit_id in (None, unit.id):
             return unit
     known = ", ".join(unit.id for unit in units)
-    raise DeviceAbsent(f"{spec.name} {unit_id} is absent or not visible; usable: {known}")
+    raise DeviceBroken(
+        f"{spec.name} {unit_id} can no longer be used, or is not visible; usable: {known}; see"
+        " `npu-smi info` and dmesg"
+    )
 
 
 def chip_problems(before: Unit, after: Unit, temperature_limit_c: float = 85.0) -> list[str]:
@@ -154,20 +165,21 @@ def is_quiet(unit: Unit) -> bool:
     return not unit.processes and (unit.chip.aicore_percent or 0.0) <= IDLE_AICORE_PERCENT
 
 
-def _check_cann(chip: Chip, cann: str | None) -> None:
-    last = LAST_CANN.get(chip.name)
-    if last is not None and version_from_text(cann) > last:
-        number = ".".join(map(str, last))
-        raise DeviceBroken(
-            f"CANN {cann} no longer drives the Ascend {chip.name}; {number} is the last that does:"
-            f" install CANN {number} or older, and set its set_env.sh in site.toml"
-        )
+def _check_cann(chips: Sequence[Chip], cann: str | None) -> None:
+    for name in {chip.name for chip in chips} & LAST_CANN.keys():
+        if version_from_text(cann) > LAST_CANN[name]:
+            last = ".".join(map(str, LAST_CANN[name]))
+            raise DeviceBroken(
+                f"CANN {cann} no longer drives the Ascend {name}, and {last} is the last that does:"
+                f" install CANN {last} or older, and set its set_env.sh in site.toml"
+            )
 
 
 def _troubles(unit: Unit) -> list[str]:
     troubles = [] if unit.chip.health == "OK" else [f"health {unit.chip.health}"]
     return troubles + [
-        f"used by another process, {process.pid} {process.name} ({process.memory_mb} MB)"
+        f"used by another process, {_or_na(process.pid)} {process.name}"
+        f" ({_or_na(process.memory_mb)} MB)"
         for process in unit.processes or ()
     ]
 

@@ -34,12 +34,15 @@ NPU_SMI = {
     "smi_rc": "a table, and rc 1",
     "smi_alarm": "health Alarm",
     "smi_hot": "95 C",
+    "smi_empty_record": "the queries of the first chip fail: no name, OK, zeros",
+    "smi_lost_line": "the second line of the first chip is missing",
     "smi_busy": "another process, AICore 80 %",
 }
 AIS_BENCH = {
     "bench_missing": "ais_bench is not installed",
     "bench_no_interface": "python -m works, InferSession cannot be imported",
     "bench_old_aclruntime": "aclruntime is too old: run_mode becomes tensor",
+    "bench_no_version": "2025: no pkg_resources, so no version of aclruntime: run_mode becomes tensor",
     "bench_device_busy": "ACL 507033",
     "bench_load_failed": "the model does not load, as on a small vNPU slice",
     "bench_soc": "EE1001: the model is for another chip",

@@ -5,13 +5,17 @@ import sys
 
 import numpy as np
 
-from emulated.device import Model, info, is_new
+from emulated.device import Model, generation, info, is_new
 from emulated.faults import has_fault
 from emulated.files import PURE, Results, array_of_batch, batches_of, inputs_from_text
 from emulated.output import say
 
 DASHES = "-" * 54
-OLD = "aclruntime version:0.0.1 is lower please update aclruntime follow any one method"
+OLD = {
+    "2023": "aclruntime version:0.0.1 is lower please update aclruntime follow any one method",
+    "2025": "aclruntime0.0.1 version is lower, please update from gitee repo: Ascend/tools",
+}
+NOT_FOUND = "can't find aclruntime, please install aclruntime from gitee repo: Ascend/tools"
 
 
 def debug_lines(model):
@@ -94,11 +98,19 @@ def report(args, model, batch_count, batchsize):
     return head | dict(reversed(tail) if is_new() else tail)
 
 
+def check_aclruntime(args):
+    """Warn of an aclruntime whose version does not fit, and change the mode."""
+    if has_fault("bench_old_aclruntime"):
+        info(OLD[generation()], "WARNING")
+        args.run_mode = "tensor"
+    elif has_fault("bench_no_version") and is_new():
+        info(NOT_FOUND, "WARNING")
+        args.run_mode = "tensor"
+
+
 def run_all(args):
     """Load, warm up, infer, report."""
-    if has_fault("bench_old_aclruntime"):
-        info(OLD, "WARNING")
-        args.run_mode = "tensor"
+    check_aclruntime(args)
     if not is_new() and args.output:
         os.umask(0o022)
     model = Model(args.model, args.device, args.acl_json_path)

@@ -176,14 +176,24 @@ def test_an_extra_file_among_the_outputs_does_no_harm(bench, make):
     session.close()
 
 
-def test_an_old_aclruntime_is_noted(bench, make):
+@pytest.mark.parametrize(
+    ("made_in", "fault", "words"),
+    [
+        ("2023", "bench_old_aclruntime", "aclruntime version:0.0.1 is lower"),
+        ("2025", "bench_old_aclruntime", "aclruntime0.0.1 version is lower"),
+        ("2025", "bench_no_version", "can't find aclruntime, please install"),
+    ],
+)
+def test_an_aclruntime_that_changes_the_mode_is_noted(bench, make, made_in, fault, words):
+    bench.monkeypatch.setenv("EMULATOR_GENERATION", made_in)
     onnx, device, model = opened(bench, make, streaming=False)
-    bench.fault("bench_old_aclruntime")
+    bench.fault(fault)
     session = device.open(model)
     session.run(make.random_feed(onnx))
     session.close()
     (note,) = [note for note in session.notes if "aclruntime" in note]
-    assert "version:0.0.1 is lower" in note
+    assert words in note
+    assert "--run_mode tensor" in note
     assert "setuptools below 81" in note
 
 
@@ -480,6 +490,7 @@ def test_every_known_failure_has_its_sentence(pattern):
         r"tensorsize: \d+ filesize: \d+ not match|in size:\d+ needsize:\d+ not match": (
             "[ERROR] arg0 tensorsize: 4816896 filesize: 1000 not match"
         ),
+        r"device:\d+ is invalid": "argument --device/-d: device:300 is invalid.",
         r"(path|args):?\S* is illegal|illegal\. Please check": "om path:x is illegal. Please check.",
         r"No module named '?(ais_bench|aclruntime)": "No module named 'aclruntime'",
     }.get(pattern, pattern.split("|")[0].replace("\\", ""))

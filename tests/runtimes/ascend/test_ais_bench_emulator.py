@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.host.command import CommandResult
+from harness.runtimes.ascend.ais_bench_errors import reason_from_result
+
 TRANSCRIPTS = Path(__file__).with_name("transcripts")
 SIZES = {"in_tsm": 11, "in5": 5, "in_tsf": 2}
 
@@ -195,6 +198,27 @@ def test_the_older_front_end_takes_more_and_says_other_things(work):
     assert "[ERROR] Invalid args. none  of --input is invalid" in none.stdout
     loop = run(["--model", "m.om", "--loop", "0"], EMULATOR_GENERATION="2023")
     assert "0 is an invalid positive int value" in loop.stderr
+
+
+def reason(work, *words):
+    done = run(["--model", "models/tsm_nl_bs1.om", *words])
+    return reason_from_result(CommandResult(done.returncode, done.stdout + done.stderr, 0.1))
+
+
+def test_a_wrong_second_file_is_told_by_its_sizes(work, generation):
+    files(work / "wrong_second", 1, 1)
+    (work / "wrong_second" / "9.bin").write_bytes(bytes(8))
+    (work / "wrong_second" / "9.bin").chmod(0o640)
+    told = reason(work, "--input", "wrong_second")
+    # It follows the progress bar on its line, and two more errors follow it.
+    assert "an input file has the wrong size for this model" in told
+    assert "it said '[ERROR] Check i:0 name:video in size:8 needsize:192 not match'" in told
+
+
+def test_a_device_number_that_argparse_refuses_is_told(work, generation):
+    told = reason(work, "--device", "300")
+    assert "ais_bench takes device numbers from 0 to 255: check device_ids in site.toml" in told
+    assert "error: argument --device/-d: device:300 is invalid" in told
 
 
 def test_an_unknown_fault_is_refused(work):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness.device import Presence
-from harness.errors import DeviceAbsent, DeviceBroken, RunError
+from harness.errors import DeviceBroken, RunError
 from harness.registry import device, load_site
 from harness.runtimes.ascend.device import build_fact
 from harness.runtimes.ascend.site import tools_from_site
@@ -136,7 +136,7 @@ def test_each_chip_of_a_duo_card_is_a_unit(bench, make, monkeypatch):
     session.close()
     monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "1,3")
     assert device.on(units[3]).unit().device_number == 1
-    with pytest.raises(DeviceAbsent, match="npu1-chip0 is absent or not visible"):
+    with pytest.raises(DeviceBroken, match="npu1-chip0 can no longer be used, or is not visible"):
         device.on(units[0]).unit()
 
 

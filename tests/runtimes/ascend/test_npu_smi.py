@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from harness.device import Presence
-from harness.errors import DeviceAbsent, DeviceBroken
+from harness.errors import DeviceBroken
 from harness.host.command import Command, CommandResult
 from harness.registry import device_spec
 from harness.runtimes.ascend.environment import CannTools
@@ -141,14 +141,6 @@ def test_reads_the_map_of_logic_ids():
     [
         ("npu-smi 22.0.0", "", "no line"),
         ("| NPU     Name ", "| XPU     Name ", "no header rows"),
-        ("| OK      ", "| fine    ", "health 'fine'"),
-        ("934  / 23054", "934", "do not describe a chip"),
-        ("| 0       310P3     |", "| 310P3             |", "do not describe a chip"),
-        (
-            "| 0       0         | 0000:AF:00.0    | 0            934  / 23054",
-            "+",
-            "only one of its two lines",
-        ),
     ],
 )
 def test_refuses_a_table_that_is_not_one(old, new, words):
@@ -158,10 +150,65 @@ def test_refuses_a_table_that_is_not_one(old, new, words):
         report_from_text(text.replace(old, new))
 
 
-def test_refuses_a_process_row_that_is_not_one():
-    text = sample("310P3_busy_described").replace("| 4711 ", "| some ")
+FIRST = "| 1       310P3                 | OK              | NA           49                0     / 0             |"
+SECOND = "| 0       0                     | 0000:01:00.0    | 0            1448 / 44278                            |"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "name", "words"),
+    [
+        (FIRST, FIRST.replace("OK  ", "fine"), "310P3", "health 'fine'"),
+        (SECOND, SECOND.replace("1448 / 44278", "1448        "), "310P3", "no memory"),
+        (FIRST, FIRST.replace("1       310P3", "one     310P3"), "310P3", "invalid literal"),
+        (FIRST + "\n", "", None, "one of its two lines is missing"),
+        (SECOND + "\n", "", "310P3", "one of its two lines is missing"),
+        (FIRST, FIRST.replace("310P3", "     "), None, "its record is empty"),
+        (SECOND, SECOND.replace("1448 / 44278", "   0 / 0    "), "310P3", "its record is empty"),
+    ],
+)
+def test_a_chip_that_cannot_be_read_is_lost_and_the_others_are_used(
+    tmp_path, old, new, name, words
+):
+    whole = sample("310P3_duo_25.5.1")
+    assert old in whole
+    text = whole.replace(old, new, 1)
+    (lost,) = report_from_text(text).lost
+    assert (lost.name, words in lost.reason) == (name, True), lost
+    state = probe(ASCEND310P, tools(tmp_path, text))
+    assert (state.presence, state.unit_ids) == (Presence.PRESENT, ("npu1-chip1",))
+    assert f"NOT USED: {lost.reason}" in state.detail
+    with pytest.raises(DeviceBroken, match="npu1-chip0 can no longer be used"):
+        unit_from_id(ASCEND310P, tools(tmp_path, text), "npu1-chip0")
+
+
+def test_a_lost_chip_is_of_no_other_kind_than_its_name_says(tmp_path):
+    alone = sample("310P3_22.0.0").replace("| OK      ", "| fine    ")
+    assert probe(ASCEND310P, tools(tmp_path, alone)).presence is Presence.BROKEN
+    assert probe(ASCEND310, tools(tmp_path, alone)).presence is Presence.ABSENT
+    nameless = sample("310P3_22.0.0").replace("310P3", "     ")
+    assert probe(ASCEND310, tools(tmp_path, nameless)).presence is Presence.BROKEN
+
+
+def test_memory_whose_use_is_unknown_is_read(tmp_path):
+    text = sample("310P3_22.0.0").replace("934  / 23054", "NA   / 23054")
+    (unit,) = units_of(ASCEND310P, tools(tmp_path, text))
+    assert "memory NA/23054 MB" in unit.text
+
+
+@pytest.mark.parametrize("fault", ["smi_empty_record", "smi_lost_line"])
+def test_the_emulator_loses_a_chip_too(bench, fault):
+    bench.monkeypatch.setenv("EMULATOR_CHIP_COUNT", "2")
+    bench.fault(fault)
+    state = bench.device().probe()
+    assert (state.unit_ids, "NOT USED: npu-smi shows" in state.detail) == (("npu1-chip1",), True)
+
+
+def test_a_process_uses_its_chip_whatever_else_can_be_read_of_it():
+    busy = sample("310P3_busy_described")
+    (process,) = report_from_text(busy.replace("| 4711 ", "| some ")).processes
+    assert (process.npu_id, process.pid, process.memory_mb) == (8, None, 17000)
     with pytest.raises(TableError, match="does not describe a process"):
-        report_from_text(text)
+        report_from_text(busy.replace("| 8       0                     | 4711", "| many | 4711"))
 
 
 @pytest.mark.parametrize(
@@ -231,7 +278,9 @@ def test_a_310_needs_a_cann_that_knows_it(tmp_path, cann, is_refused):
     info.write_text(f"Version={cann}\n")
     state = probe(ASCEND310, host)
     assert (state.presence is Presence.BROKEN) == is_refused
-    assert ("CANN 8.3.RC1 no longer drives the Ascend 310; 8.2 is" in state.detail) == is_refused
+    assert (
+        "CANN 8.3.RC1 no longer drives the Ascend 310, and 8.2 is" in state.detail
+    ) == is_refused
 
 
 def test_present_states_the_facts(tmp_path):
@@ -288,7 +337,7 @@ def test_a_unit_is_found_by_its_name(tmp_path):
     duo = tools(tmp_path, sample("310P3_duo_25.5.1"))
     assert unit_from_id(ASCEND310P, duo, "npu1-chip1").device_number == 1
     assert unit_from_id(ASCEND310P, duo, None).id == "npu1-chip0"
-    with pytest.raises(DeviceAbsent, match="npu9-chip0 is absent"):
+    with pytest.raises(DeviceBroken, match="npu9-chip0 can no longer be used"):
         unit_from_id(ASCEND310P, duo, "npu9-chip0")
 
 
