@@ -228,3 +228,7 @@ class Device(Protocol):
     def toolchain(self) -> tuple[ToolState, ...]:
         """Return the tools that the device needs, for ``harness doctor``; never raises."""
         return ()
+
+    def host_checks(self) -> tuple[ToolState, ...]:
+        """Return what else the device needs of its host, such as rights; never raises."""
+        return ()

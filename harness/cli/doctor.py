@@ -48,6 +48,24 @@ def doctor_lines(site: Site) -> tuple[list[str], bool]:
     return lines, is_ready and all(models[name][1] for name in shipped)
 
 
+def ascend_lines(site: Site) -> tuple[list[str], bool]:
+    """Return what docs/ascend.md asks of a host and what is here, and whether all of it fits."""
+    every = [registry.device(name).at(site) for name in registry.device_specs()]
+    devices = [device for device in every if device.spec.runtime == "CANN"]
+    states = {device.spec.name: device.probe() for device in devices}
+    lines = ["devices", *(_device_line(name, state) for name, state in states.items())]
+    lines += _toolchain_lines(devices)
+    checks = devices[0].host_checks()
+    lines += ["", "this host: what docs/ascend.md asks, what is here"]
+    lines += [line for check in checks for line in _tool_lines(check)]
+    open_count = sum(bool(found.advice) for found in (*devices[0].toolchain(), *checks))
+    presences = {state.presence for state in states.values()}
+    is_usable = Presence.PRESENT in presences and Presence.BROKEN not in presences
+    lines += ["", f"{open_count} to mend" if open_count else "nothing to mend"]
+    lines += [] if is_usable else ["no Ascend device can be used; see devices"]
+    return lines, is_usable and not open_count
+
+
 def _lock_text(site: Site) -> str:
     if is_shared(site.lock_dir):
         return "shared; runs of all users who set this folder take turns on a device"

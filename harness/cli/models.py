@@ -8,7 +8,7 @@ from harness import registry
 from harness.build.workbench import Workbench
 from harness.cli.arguments import add_cell, add_command, not_negative, site_of, workbench_of
 from harness.cli.dataset import print_unreadable, require_writable, write_predictions
-from harness.cli.doctor import doctor_lines
+from harness.cli.doctor import ascend_lines, doctor_lines
 from harness.clips import ClipSet
 from harness.data.datasets import clip_set_from_site
 from harness.data.kinetics import clip_set_from_list
@@ -21,7 +21,11 @@ from harness.spec import Cell
 
 def add_commands(commands: Any) -> None:
     """Add the commands of models to the subcommands of ``harness``."""
-    add_command(commands, "doctor", _doctor, "say what this machine can run, and why not the rest")
+    text = "say what this machine can run, and why not the rest"
+    doctor = add_command(commands, "doctor", _doctor, text)
+    doctor.add_argument(
+        "--ascend", action="store_true", help="check all that docs/ascend.md asks of a host"
+    )
     add_command(
         commands, "models", _models, "list the models with their inputs, outputs and weights"
     )
@@ -46,7 +50,8 @@ def add_commands(commands: Any) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    lines, is_ready = doctor_lines(site_of(options))
+    site = site_of(options)
+    lines, is_ready = ascend_lines(site) if options.ascend else doctor_lines(site)
     print("\n".join(lines))
     return 0 if is_ready else 1
 

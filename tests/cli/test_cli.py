@@ -16,7 +16,7 @@ from harness.cli import models as command_line
 from harness.cli.arguments import site_of
 from harness.clips import Clip, ClipSet, Predictions
 from harness.contract.thresholds import thresholds_from_file
-from harness.device import DeviceState, Presence
+from harness.device import DeviceState, Presence, ToolState
 from harness.errors import BuildError
 from harness.host.artifacts import ArtifactStore
 from harness.host.progress import Progress
@@ -179,6 +179,26 @@ def test_doctor_probes_with_the_tools_of_the_site(capsys, monkeypatch, tmp_path)
     shown = capsys.readouterr().out
     assert re.search(r"^  ascend310p +broken .*-8005", shown, re.MULTILINE)
     assert re.search(r"^  npu-smi .*no answer", shown, re.MULTILINE)
+
+
+def test_doctor_checks_an_ascend_host_alone(capsys, monkeypatch):
+    cann = type(registry.device("ascend310p"))
+    present = DeviceState(Presence.PRESENT, "one chip")
+    states = {"ascend310": DeviceState(Presence.ABSENT, "none"), "ascend310p": present}
+    monkeypatch.setattr(cann, "probe", lambda self: states[self.spec.name])
+    monkeypatch.setattr(cann, "toolchain", lambda self: (ToolState("atc", "any", "here"),))
+    monkeypatch.setattr(cann, "host_checks", lambda self: (ToolState("user", "any", "ann"),))
+    assert main(["doctor", "--ascend"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^  user +any +ann$", shown, re.MULTILINE)
+    assert "nothing to mend" in shown
+    assert "nonlocal" not in shown
+    monkeypatch.setattr(cann, "host_checks", lambda self: (ToolState("u", "any", "x", "do y"),))
+    assert main(["doctor", "--ascend"]) == 1
+    assert "      do y\n" in capsys.readouterr().out
+    states["ascend310p"] = states["ascend310"]
+    assert main(["doctor", "--ascend"]) == 1
+    assert "no Ascend device can be used" in capsys.readouterr().out
 
 
 def test_models_are_listed_with_what_they_take_and_give(capsys, tmp_path):

@@ -19,6 +19,7 @@ from harness.runtimes.ascend.atc_options import version_from_text
 from harness.runtimes.ascend.build_slots import Say
 from harness.runtimes.ascend.doctor import tool_states
 from harness.runtimes.ascend.environment import CannTools, cann_environment, versions_on_disk
+from harness.runtimes.ascend.host_checks import host_checks
 from harness.runtimes.ascend.om_inside import OmInside, dumped
 from harness.runtimes.ascend.operators import ATC_OPS
 from harness.runtimes.ascend.probe import Unit, probe, unit_from_id
@@ -68,6 +69,10 @@ class CannDevice(Device):
     def toolchain(self) -> tuple[ToolState, ...]:
         """Look for driver, firmware, CANN, atc and ais_bench on this host."""
         return tool_states(self.tools)
+
+    def host_checks(self) -> tuple[ToolState, ...]:
+        """Check what docs/ascend.md asks of this host."""
+        return host_checks(self.tools)
 
     def probe(self) -> DeviceState:
         """Look for the device; an absent or broken one raises no error."""
