@@ -9,7 +9,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.build import narrow_tsm, onnx_export, simplify, torch_model
+from harness.build import (
+    inference,
+    narrow_tsm,
+    onnx_export,
+    seeded_weights,
+    simplify,
+    torch_model,
+)
 from harness.device import Device
 from harness.errors import BuildError, ExportError, SimplifyError, StageError
 from harness.host.artifacts import ArtifactStore
@@ -73,7 +80,7 @@ def weights_from_site(spec: ModelSpec, site: Site) -> WeightsFile:
     """
     path = find_checkpoint(site, spec.checkpoint, FIXTURES / "checkpoints")
     if path is None:
-        return WeightsFile("seeded", f"seed:{torch_model.SEED}")
+        return WeightsFile("seeded", f"seed:{seeded_weights.SEED}")
     return WeightsFile("checkpoint", torch_model.check_checkpoint_digest(path), path)
 
 
@@ -93,7 +100,7 @@ def onnx_from_torch(
         "batch": batch,
         "weights": weights.digest,
         "versions": package_versions("torch", "mmaction2", "mmcv-full", "onnx"),
-        "code": code_digest(onnx_export, torch_model, narrow_tsm),
+        "code": code_digest(onnx_export, torch_model, narrow_tsm, inference, seeded_weights),
     }
     artifact = workshop.store.get_or_build(
         "onnx",

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.build.onnx_export import onnx_facts, onnx_problems
-from harness.errors import SimplifyError, first_line
+from harness.errors import InvalidMeasurement, SimplifyError, first_line
 from harness.measure.scores import scores_from_output
 from harness.runtimes.ort.session import ort_errors, ort_session
 from harness.spec import Feed, ModelSpec
@@ -24,6 +24,7 @@ def write_simplified(spec: ModelSpec, batch: int, source: Path, target: Path) ->
 
     Raises:
         SimplifyError: onnxsim failed, the result is not as declared, or its outputs differ.
+        InvalidMeasurement: the exported file gives nothing to compare with.
     """
     _simplify(source, target)
     problems = onnx_problems(
@@ -60,8 +61,12 @@ def _relative_l2(spec: ModelSpec, batch: int, source: Path, target: Path) -> flo
     with np.errstate(invalid="ignore"):
         expected, actual = _centred_scores(spec, source, feed), _centred_scores(spec, target, feed)
         scale = float(np.linalg.norm(expected))
-        # The error cannot be measured: NaN fails the comparison with the limit.
-        return float(np.linalg.norm(actual - expected)) / scale if scale > 0.0 else math.nan
+        if not 0.0 < scale < math.inf:
+            raise InvalidMeasurement(
+                f"{spec.name} scores every class of seeded noise alike, or gives NaN or Inf, before "
+                "it is simplified: nothing to compare with; parity says whether PyTorch does so too"
+            )
+        return float(np.linalg.norm(actual - expected)) / scale
 
 
 def _centred_scores(spec: ModelSpec, path: Path, feed: Feed) -> npt.NDArray[np.float64]:

@@ -13,6 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.build.inference import (
+    prepare_for_test,
+    replace_compiled_operators,
+    scores_in_test,
+)
+from harness.build.seeded_weights import SEED, calibrate, spread_constant_parameters
 from harness.errors import CheckpointError, first_line
 from harness.host.provenance import sha256_from_file
 from harness.spec import Feed, ModelSpec
@@ -21,11 +27,7 @@ from harness.zoo.config import config_path
 if TYPE_CHECKING:
     import torch
 
-SEED = 20200724
 CHECKPOINT_BYTES = 8 << 30
-# The spread of a parameter that its initialiser leaves constant, so that no branch of a seeded
-# model is dead: non-local blocks and time embeddings start at zero and would hide any error there.
-SEEDED_SPREAD = 0.05
 
 
 def torch_model_from_spec(spec: ModelSpec, checkpoint: Path | None) -> "torch.nn.Module":
@@ -40,10 +42,14 @@ def torch_model_from_spec(spec: ModelSpec, checkpoint: Path | None) -> "torch.nn
     """
     recognizer = recognizer_from_spec(spec)
     if checkpoint is None:
-        _spread_constant_parameters(recognizer)
+        spread_constant_parameters(recognizer)
     else:
         _load_checkpoint(recognizer, checkpoint)
-    return _exportable(recognizer.eval().requires_grad_(False), spec.softmax_in_graph)
+    prepare_for_test(recognizer)
+    model = _exportable(recognizer.eval().requires_grad_(False), spec.softmax_in_graph)
+    if checkpoint is None and spec.calibrated:
+        calibrate(model, spec)
+    return model
 
 
 def recognizer_from_spec(spec: ModelSpec) -> Any:
@@ -56,6 +62,7 @@ def recognizer_from_spec(spec: ModelSpec) -> Any:
         from harness.build.narrow_tsm import register_narrow_tsm
 
         register_narrow_tsm()
+        replace_compiled_operators()
         torch.manual_seed(SEED)
         # The constructor calls init_weights(), which adds the shifts and the non-local blocks;
         # a second call would wrap them twice.
@@ -93,21 +100,10 @@ def _exportable(recognizer: Any, softmax: bool) -> "torch.nn.Module":
             self.recognizer: Any = recognizer
 
         def forward(self, clips: "torch.Tensor") -> "torch.Tensor":
-            scores: torch.Tensor = self.recognizer.forward_dummy(clips)[0]
+            scores = scores_in_test(self.recognizer, clips)
             return torch.softmax(scores, dim=1) if softmax else scores
 
     return Exportable(recognizer).eval()
-
-
-def _spread_constant_parameters(model: Any) -> None:
-    import torch
-
-    generator = torch.Generator().manual_seed(SEED)
-    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
-    for tensor in tensors.values():
-        if tensor.is_floating_point() and tensor.numel() > 1 and tensor.min() == tensor.max():
-            noise = torch.randn(tensor.shape, generator=generator) * SEEDED_SPREAD
-            tensor.data.add_(noise.abs() if tensor.min() > 0 else noise)
 
 
 def _load_checkpoint(model: Any, path: Path) -> None:

@@ -13,6 +13,8 @@ def judge_parity(
 ) -> Verdict:
     """Judge the chain: broken outputs first, each by name, then whether it counts, then the limits.
 
+    Where PyTorch's own output is broken, no edge is to blame, and nothing counts.
+
     Args:
         measurement: all edges on the same inputs.
         limits: of the device's precision.
@@ -20,6 +22,8 @@ def judge_parity(
         host_limits: of the edges before the device, where they are tighter than the device's: a
             device in fp16 does not excuse a bad export.
     """
+    if measurement.edges and (reference := _edge_problem(measurement.edges[0], 1)):
+        return invalid(reference[0])
     broken = [text for edge in measurement.edges for text in _broken_output(edge)]
     if broken:
         return fail(broken[0] + _at_node(measurement), _findings(measurement, limits, host_limits))

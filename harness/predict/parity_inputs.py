@@ -7,6 +7,7 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
+from harness.build.seeded_weights import CONSTANTS
 from harness.clips import ClipSet
 from harness.data.loading import Source, Unreadable, samples
 from harness.errors import ClipError
@@ -16,7 +17,6 @@ from harness.spec import ModelSpec
 SEED = 400
 # One in sixteen inputs is noise and one a constant; there is always at least one of each.
 SHARE = 16
-CONSTANTS = (0.0, 1.0, -1.0, 2.5)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.build import narrow_tsm, torch_model
+from harness.build import inference, narrow_tsm, seeded_weights, torch_model
 from harness.build.build import WeightsFile, Workshop
 from harness.clips import Clip, ClipSet, Predictions, Sample
 from harness.data import loading, rawframes, sampling, skipping, transforms, video, whole
 from harness.data.loading import sample_from_clip
 from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
-from harness.errors import RunError
+from harness.errors import InvalidMeasurement, RunError
 from harness.host.child_process import keep_freed_memory
 from harness.host.environment import rounding_facts
 from harness.host.provenance import code_digest, package_versions
 from harness.host.reading import arrays_from_npz
 from harness.measure import scores
-from harness.predict.exact_scores import digest_from_state, shipped_scores
+from harness.predict.exact_scores import MAX_RELATIVE_L2, digest_from_state, shipped_scores
 from harness.predict.journal import Journal, Work, journal_at, journal_path, predict_resumed
 from harness.predict.parity_inputs import ParityInputs
 from harness.predict.run import run_tensors, stream_from_runner
@@ -51,6 +51,10 @@ def torch_scores(
     """Run PyTorch on the parity inputs, one at a time, in both precisions.
 
     The float64 scores that ship with the suite are used if they match.
+
+    Raises:
+        InvalidMeasurement: PyTorch's scores are no reference: they are not finite, say nothing, or
+            differ from run to run.
     """
     artifact = workshop.store.get_or_build(
         "torch-scores",
@@ -64,7 +68,28 @@ def torch_scores(
         ),
     )
     arrays = arrays_from_npz(artifact.path)
-    return TorchScores(arrays["fp32"], arrays["fp64"])
+    found = TorchScores(arrays["fp32"], arrays["fp64"])
+    problem = _problem(found, arrays["again"])
+    if problem is None:
+        return found
+    advice = "check the checkpoint" if weights.path else "set calibrated=True in its SPEC"
+    raise InvalidMeasurement(
+        f"{spec.name} is no reference as it stands: {problem}; {advice}, and look for a layer that "
+        "draws random numbers"
+    )
+
+
+def _problem(found: TorchScores, again: npt.NDArray[np.float64]) -> str | None:
+    """Say why scores are no reference, or None if they are one."""
+    broken = scores.nonfinite_count(found.fp32) + scores.nonfinite_count(found.fp64)
+    if broken:
+        return f"PyTorch gives NaN or Inf in {broken} of {2 * found.fp32.size} scores"
+    first = found.fp32[: len(again)]
+    if not np.linalg.norm(again - first) <= MAX_RELATIVE_L2 * np.linalg.norm(first):
+        return "PyTorch gives other scores when it runs the same input again"
+    if scores.is_constant(found.fp32):
+        return "PyTorch gives the same scores for every input or class"
+    return None
 
 
 def torch_predictions(
@@ -144,10 +169,12 @@ def write_torch_scores(
     model = torch_model.torch_model_from_spec(spec, checkpoint)
     weights = digest_from_state(model)
     fp32 = _scores(model, spec, inputs)
+    first = dataclasses.replace(inputs, ids=inputs.ids[:1], tensors=inputs.tensors[:1])
+    again = _scores(model, spec, first)
     shipped = None if is_recomputed else shipped_scores(spec.name, weights, inputs.digest, fp32)
     fp64 = _scores(model.double(), spec, inputs) if shipped is None else shipped
     with target.open("wb") as file:
-        np.savez(file, fp32=fp32, fp64=fp64, weights=weights, inputs=inputs.digest)
+        np.savez(file, fp32=fp32, fp64=fp64, again=again, weights=weights, inputs=inputs.digest)
     return {"inputs": len(inputs.tensors), "fp64": "computed" if shipped is None else "shipped"}
 
 
@@ -198,7 +225,7 @@ def _inputs(spec: ModelSpec, weights: WeightsFile) -> dict[str, object]:
         "model": plain_fields(spec),
         "weights": weights.digest,
         "versions": package_versions("torch", "mmaction2", "mmcv-full", "numpy"),
-        "code": code_digest(torch_model, narrow_tsm, scores),
+        "code": code_digest(torch_model, narrow_tsm, inference, seeded_weights, scores),
         # Float sums depend on the processor's instructions.
         "machine": rounding_facts(),
     }

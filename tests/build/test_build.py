@@ -14,7 +14,7 @@ from harness.build.build import (
     simplified_from_onnx,
     weights_from_site,
 )
-from harness.build.torch_model import SEED
+from harness.build.seeded_weights import SEED
 from harness.errors import BuildError, CheckpointError, ExportError
 from harness.host import provenance
 from harness.host.site import load_site

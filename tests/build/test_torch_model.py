@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.build.seeded_weights import SEEDED_SPREAD
 from harness.build.torch_model import (
-    SEEDED_SPREAD,
     _import_torchvision,
     run_torch,
     torch_model_from_spec,

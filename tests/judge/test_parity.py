@@ -195,3 +195,20 @@ def test_rows_that_belong_to_no_input_are_invalid():
     edges = tuple(edge.model_copy(update={"row_count": 65}) for edge in measured.edges)
     verdict = judge_parity(measured.model_copy(update={"edges": edges}), LOOSE, 64)
     assert "65 rows do not belong to 64 inputs" in verdict.reason
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_reference_that_is_broken_blames_no_edge(bad):
+    scores = broken(at={(5, 7): bad})
+    chain = dict.fromkeys(("torch", "onnx", "simplified", "device", "exact"), scores)
+    verdict = judge_parity(parity("Softmax_9", **chain), TIGHT, 64)
+    assert verdict.status is Status.INVALID
+    assert "fix the reference" in verdict.reason
+
+
+def test_a_reference_that_says_nothing_blames_no_edge():
+    flat = np.zeros((64, 40))
+    chain = dict.fromkeys(("torch", "exact"), flat)
+    verdict = judge_parity(parity(**chain), TIGHT, 64)
+    assert verdict.status is Status.INVALID
+    assert "the reference is constant" in verdict.reason

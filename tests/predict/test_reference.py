@@ -6,7 +6,7 @@ import pytest
 from harness.build import build
 from harness.build.build import WeightsFile
 from harness.clips import Predictions
-from harness.errors import CheckpointError
+from harness.errors import CheckpointError, InvalidMeasurement
 from harness.host.child_process import StageCost
 from harness.host.progress import Progress
 from harness.predict import reference
@@ -145,7 +145,8 @@ def keys(monkeypatch, workshop, narrow_spec, inputs, clip_set):
     """Return the keys of both references; nothing is computed."""
 
     def write(workshop, title, failure, function, *args, heartbeat=None):
-        np.savez(args[-1], fp32=np.zeros((1, 1)), fp64=np.zeros((1, 1)))
+        fp32 = np.eye(2)
+        np.savez(args[-1], fp32=fp32, fp64=fp32, again=fp32[:1])
         return {}
 
     monkeypatch.setattr(build.Workshop, "run", write)
@@ -172,6 +173,8 @@ def keys(monkeypatch, workshop, narrow_spec, inputs, clip_set):
         ("opencv-contrib-python-headless", [False, True]),
         ("harness.build.torch_model", [True, True]),
         ("harness.build.narrow_tsm", [True, True]),
+        ("harness.build.inference", [True, True]),
+        ("harness.build.seeded_weights", [True, True]),
         ("harness.measure.scores", [True, True]),
         ("harness.data.transforms", [False, True]),
         ("harness.data.sampling", [False, True]),
@@ -201,3 +204,39 @@ def test_a_reference_is_keyed_by_all_that_shapes_it(
         monkeypatch.setattr(reference, "rounding_facts", lambda: {"cpu.model": "another"})
     after = keys(**options)
     assert [old != new for old, new in zip(before, after, strict=True)] == changed
+
+
+def made(fault, fp32):
+    """PyTorch's scores [input, class] with a fault, and those of the first input again."""
+    if fault == "constant":
+        fp32[:] = fp32[0]
+    if fault == "infinite":
+        fp32[2, 1] = np.inf
+    return fp32, fp32[:1] + (0.1 if fault == "random" else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("infinite", "NaN or Inf in 1 of 48"),
+        ("constant", "the same scores for every input"),
+        ("random", "other scores when it runs the same input again"),
+        (None, None),
+    ],
+)
+@pytest.mark.usefixtures("in_process")
+def test_a_reference_must_mean_something(
+    fitted, weights, inputs, workshop, monkeypatch, fault, said
+):
+    def write(spec, checkpoint, given, target):
+        fp32, again = made(fault, np.random.default_rng(0).standard_normal((3, 8)))
+        with target.open("wb") as file:
+            np.savez(file, fp32=fp32, fp64=np.nan_to_num(fp32, posinf=9.0), again=again)
+        return {}
+
+    monkeypatch.setattr("harness.predict.reference.write_torch_scores", write)
+    if said is None:
+        assert torch_scores(fitted[0], weights, inputs, workshop).fp32.shape == (3, 8)
+        return
+    with pytest.raises(InvalidMeasurement, match=said):
+        torch_scores(fitted[0], weights, inputs, workshop)

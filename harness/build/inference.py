@@ -1,0 +1,103 @@
+"""What mmaction2 computes of a clip in a test, as one graph of plain operators.
+
+Three architectures are not such a graph as they stand. TIN shifts frames with a compiled operator
+that most builds of mmcv lack. TRN draws the frames that it relates anew in every forward pass. TPN
+on TSM makes its last layer in the first one.
+"""
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+RELATIONS_SEED = 0
+# Backbones whose features mmaction2 pools in a test, but not in ``forward_dummy``.
+POOLED = ("torchvision", "timm")
+
+
+def replace_compiled_operators() -> None:
+    """Let TIN shift frames without mmcv's compiled operator."""
+    from mmaction.models.backbones import resnet_tin
+
+    resnet_tin.linear_sampler = sampled_between_frames
+
+
+def prepare_for_test(recognizer: Any) -> None:
+    """Make what a recognizer makes or draws in a forward pass, once and for all."""
+    import torch
+
+    for module in recognizer.modules():
+        if type(module).__name__ == "RelationModuleMultiScale":
+            module.forward = functools.partial(_with_seeded_choice, module.forward)
+    if _is_fully_convolutional(recognizer):
+        with torch.no_grad():
+            recognizer.cls_head._init_new_cls()
+
+
+def scores_in_test(recognizer: Any, clips: "torch.Tensor") -> "torch.Tensor":
+    """Return the scores [row, class] that mmaction2 averages over the views of a sample."""
+    if _is_fully_convolutional(recognizer):
+        scores = _unaveraged(recognizer)._do_fcn_test(clips)
+    elif getattr(recognizer, "backbone_from", None) in POOLED:
+        scores = _unaveraged(recognizer)._do_test(clips)
+    else:
+        scores = recognizer.forward_dummy(clips)[0]
+    flat: torch.Tensor = scores if scores.ndim == 2 else scores.flatten(1)
+    return flat
+
+
+def sampled_between_frames(data: "torch.Tensor", offset: "torch.Tensor") -> "torch.Tensor":
+    """Return frames shifted in time by fractions of a frame, as mmaction2's ``linear_sampler``.
+
+    Args:
+        data: features [clip, frame, channel, height, width].
+        offset: of each group of channels, by how many frames they move: [clip, group].
+    """
+    import torch
+
+    whole = torch.floor(offset)
+    share = _by_channel((offset - whole)[:, None], data)
+    return (1 - share) * _shifted(data, whole) + share * _shifted(data, whole + 1)
+
+
+def _shifted(data: "torch.Tensor", steps: "torch.Tensor") -> "torch.Tensor":
+    """Move channels by whole frames [clip, group]; what comes from outside the clip is zero."""
+    import torch
+
+    count = data.shape[1]
+    frames = torch.arange(count, dtype=steps.dtype)[None, :, None] - steps[:, None]
+    is_inside = ((frames >= 0) & (frames < count)).to(data.dtype)
+    index = _by_channel(frames.clamp(0, count - 1), data).long().expand(data.shape)
+    return data.gather(1, index) * _by_channel(is_inside, data)
+
+
+def _by_channel(values: "torch.Tensor", data: "torch.Tensor") -> "torch.Tensor":
+    """Repeat values [clip, frame, group] for the channels of each group, [..., channel, 1, 1]."""
+    clips, frames, groups = values.shape
+    each = data.shape[2] // groups
+    repeated = values[..., None].expand(clips, frames, groups, each)
+    return repeated.reshape(clips, frames, groups * each, 1, 1)
+
+
+def _with_seeded_choice(forward: Any, features: "torch.Tensor") -> "torch.Tensor":
+    """Run a forward pass in which NumPy draws the same numbers every time."""
+    # mmaction2 draws from NumPy's global generator.
+    state = np.random.get_state()  # noqa: NPY002
+    np.random.seed(RELATIONS_SEED)  # noqa: NPY002
+    try:
+        scores: torch.Tensor = forward(features)
+        return scores
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+def _is_fully_convolutional(recognizer: Any) -> bool:
+    return bool((recognizer.test_cfg or {}).get("fcn_test", False))
+
+
+def _unaveraged(recognizer: Any) -> Any:
+    recognizer.test_cfg = {**recognizer.test_cfg, "average_clips": None}
+    return recognizer
