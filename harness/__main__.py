@@ -25,6 +25,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "contract": ("thresholds", "calibrate"),
     "nightly": ("history", "baseline", "gate"),
     "bisect": ("bisect",),
+    "selftest": ("selftest",),
 }
 
 

@@ -19,9 +19,30 @@ from harness.device import (
     Presence,
     Session,
 )
-from harness.errors import RunError
+from harness.errors import HarnessError, RunError, StageError
+from harness.host.child_process import StageCost
+from harness.host.progress import Heartbeat
 from harness.inside import Inside
 from harness.spec import DeviceModel, Feed, OnnxModel
+
+
+def run_here(
+    function: Callable[..., Any],
+    *args: Any,
+    heartbeat: Heartbeat | None = None,
+    timeout_s: float | None = None,
+    log: Path | None = None,
+    failure: type[StageError] = StageError,
+) -> tuple[Any, StageCost]:
+    """Stand in for ``run_in_child`` where the child is not the point."""
+    if heartbeat is not None:
+        heartbeat(0.0)
+    try:
+        return function(*args), StageCost(0.25, 4096)
+    except HarnessError:
+        raise
+    except Exception as error:
+        raise failure(f"it raised {error!r}") from error
 
 
 class FakeClock:
@@ -119,12 +140,21 @@ class FakeDevice(Device):
             raise self.fault
 
 
-class FaultySession(Session):
-    """A session that applies ``fault`` to its outputs."""
+Change = Callable[[Feed], Feed]
 
-    def __init__(self, session: Session, fault: Callable[[Feed], Feed]) -> None:
+
+def unchanged() -> Change:
+    """Return the fault that changes nothing."""
+    return dict
+
+
+class FaultySession(Session):
+    """A session that applies ``fault`` to its outputs, and ``feed_fault`` to what it is fed."""
+
+    def __init__(self, session: Session, fault: Change, feed_fault: Change = dict) -> None:
         self._session = session
         self._fault = fault
+        self._feed_fault = feed_fault
 
     @property
     def notes(self) -> Sequence[str]:
@@ -132,12 +162,12 @@ class FaultySession(Session):
         return self._session.notes
 
     def run(self, feed: Feed) -> Feed:
-        """Run the session and corrupt its outputs."""
-        return self._fault(self._session.run(feed))
+        """Run the session, and corrupt what goes in and what comes out."""
+        return self._fault(self._session.run(self._feed_fault(feed)))
 
     def loop(self, feed: Feed, settings: LoopSettings) -> LoopTimes:
-        """Time the session and corrupt its last output."""
-        times = self._session.loop(feed, settings)
+        """Time the session, and corrupt its input and its last output."""
+        times = self._session.loop(self._feed_fault(feed), settings)
         output = None if times.output is None else self._fault(times.output)
         return dataclasses.replace(times, output=output)
 
@@ -148,10 +178,14 @@ class FaultySession(Session):
 
 @dataclasses.dataclass
 class FaultyDevice(Device):
-    """A device that works except for its outputs: ``make_fault`` makes a fault for each session."""
+    """A device that works except for its outputs: ``make_fault`` makes a fault for each session.
+
+    ``make_feed_fault`` makes what each session does to its inputs.
+    """
 
     device: Device
-    make_fault: Callable[[], Callable[[Feed], Feed]]
+    make_fault: Callable[[], Change] = unchanged
+    make_feed_fault: Callable[[], Change] = unchanged
     spec: DeviceSpec = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
@@ -198,4 +232,5 @@ class FaultyDevice(Device):
 
     def open(self, model: DeviceModel, threads: int | None = None) -> FaultySession:
         """Open a session with its fault."""
-        return FaultySession(self.device.open(model, threads), self.make_fault())
+        session = self.device.open(model, threads)
+        return FaultySession(session, self.make_fault(), self.make_feed_fault())

@@ -14,14 +14,13 @@ from harness.check.suite import Suite
 from harness.clips import Sample
 from harness.contract.thresholds import thresholds_from_file
 from harness.data.datasets import motion8
-from harness.errors import HarnessError
 from harness.host.artifacts import ArtifactStore
-from harness.host.child_process import StageCost
 from harness.host.progress import Progress
 from harness.host.site import load_site
 from harness.record.record import new_run_directory
 from harness.registry import device, model_spec
 from harness.spec import CHECKS, Artifact, Cell, OnnxModel, TensorSpec
+from harness.testing import run_here
 from tests.made import run_facts
 
 CLIPS = 16
@@ -207,18 +206,6 @@ def onnx_model(tmp_path, tiny_onnx, tiny_spec):
     path = tmp_path / "tiny.onnx"
     path.write_bytes(tiny_onnx().SerializeToString())
     return OnnxModel(tiny_spec, 1, "seeded", Artifact("file", path, "", {}))
-
-
-def run_here(function, *args, heartbeat=None, timeout_s=None, log=None, failure=None):
-    """Stand in for ``run_in_child`` where the child is not the point."""
-    if heartbeat is not None:
-        heartbeat(0.0)
-    try:
-        return function(*args), StageCost(0.25, 4096)
-    except (HarnessError, KeyboardInterrupt):
-        raise
-    except Exception as error:
-        raise failure(f"it raised {error!r}") from error
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ ROOT = Path(harness.__file__).parent
 LAYERS = """
 __main__
 cli
+selftest
 pytest_plugin
 sign
 channels

@@ -82,9 +82,16 @@ def decide(
     records: Sequence[Record], facts: RunFacts, waivers: Sequence[Waiver], today: datetime.date
 ) -> Decision:
     """Combine what is not green with the waivers for it."""
-    reviewed = review(records, waivers, today, facts.must_pass)
-    found = problems(records, facts.must_pass, facts.faults, reviewed.waived)
+    required = (*facts.must_pass, *_wrongly_excused(records, facts))
+    reviewed = review(records, waivers, today, required)
+    found = problems(records, required, facts.faults, reviewed.waived)
     return Decision(in_order([*found, *reviewed.problems]), reviewed.waived)
+
+
+def _wrongly_excused(records: Sequence[Record], facts: RunFacts) -> list[str]:
+    """Name the checks that are excused for an absent device, which the run has found present."""
+    present = {record.device for record in records if record.is_device_present}
+    return [name for name in facts.excused if any(f"-{device}-" in name for device in present)]
 
 
 def said(waiver: Waiver) -> str:

@@ -52,6 +52,18 @@ def decided(records, *waivers, required=(EXPORT, PARITY)):
     return decide(records, facts(*required), waivers, TODAY)
 
 
+def test_a_check_excused_for_a_device_that_was_found_is_required_again():
+    records = [record("export", Status.PASS)]
+    excusing = facts(EXPORT, PARITY).model_copy(update={"excused": (PARITY,)})
+    (problem,) = decide(records, excusing, (), TODAY).problems
+    assert (problem.id, problem.status) == (PARITY, Status.NOT_RUN)
+    absent = [record("export", Status.NOT_RUN, is_device_present=False)]
+    nothing_there = excusing.model_copy(
+        update={"excused": (EXPORT, PARITY), "required": (EXPORT, PARITY)}
+    )
+    assert PARITY not in {one.id for one in decide(absent, nothing_there, (), TODAY).problems}
+
+
 # What is waived
 
 

@@ -1,0 +1,144 @@
+"""Faults of the contract: limits lowered, sources removed, waivers widened."""
+
+import json
+from collections.abc import Callable, Iterable
+
+from harness.selftest.faults import MODEL, Fault, Trial
+from harness.selftest.setting import Answer, Setting
+
+Edit = Callable[[str], str]
+
+
+def _replaced(old: str, new: str) -> Edit:
+    def edit(text: str) -> str:
+        if old not in text:
+            raise AssertionError(f"the contract has no {old!r}")
+        return text.replace(old, new, 1)
+
+    return edit
+
+
+def _read(edit: Edit) -> Trial:
+    """Run a check with an edited contract; return all that was printed."""
+
+    def trial(setting: Setting) -> Answer:
+        setting.contract = edit(setting.contract)
+        words = ("-m", f"{setting.device} and export", "--model", MODEL, "--tier", "selftest")
+        return setting.pytest(*words, "--run-dir", str(setting.folder / "run"))
+
+    return trial
+
+
+def _signed_off(edit: Edit) -> Trial:
+    """Sign a green run off by another contract than its own; return the reasons against it."""
+
+    def trial(setting: Setting) -> Answer:
+        setting.contract = edit((setting.clean_run / "thresholds.toml").read_text("utf-8"))
+        out = setting.folder / "out"
+        words = ("--output", str(out), "--thresholds", str(setting.contract_file()))
+        answer = setting.harness("report", str(setting.clean_run), *words)
+        release = json.loads((out / "signoff.json").read_text("utf-8"))
+        reasons = [f"{one['kind']}: {one['text']}" for one in release["reasons"]]
+        return Answer(answer.status, "\n".join([answer.said, *reasons]))
+
+    return trial
+
+
+def _waiver(check: str, expires: str = "2100-01-01", cell: str = f"{MODEL}-{{device}}-bs4") -> Edit:
+    lines = f'reason = "r"\nissue = "i"\nowner = "o"\nexpires = {expires}\n'
+    head = f'\n[[waivers]]\ncell = "{cell}"\ncheck = "{check}"\n'
+    return lambda text: text + head.format(device=_device_of(text)) + lines
+
+
+def _device_of(text: str) -> str:
+    return text[text.index("[tiers.selftest]") :].split(f"{MODEL}-")[1].split("-bs4")[0]
+
+
+_OTHER = "a run was judged by other thresholds"
+_CONTRACT: tuple[tuple[str, str, str, Trial], ...] = (
+    ("a source removed", "run", "source", _read(_replaced(', source = "fixtures"', ""))),
+    ("a source that is not there", "run", "source", _read(_replaced('"fixtures"', '"hearsay"'))),
+    (
+        "a floor that everything reaches",
+        "run",
+        "floor",
+        _read(_replaced("floor = 0.97", "floor = 0.0")),
+    ),
+    (
+        "a tolerance that everything meets",
+        "run",
+        "tolerance",
+        _read(_replaced("tolerance = 0.1", "tolerance = 1.0")),
+    ),
+    (
+        "a limit of NaN",
+        "run",
+        "max_abs_error",
+        _read(_replaced("max_abs_error = 0.001", "max_abs_error = nan")),
+    ),
+    (
+        "a limit as text",
+        "run",
+        "cosine",
+        _read(_replaced("cosine = 0.99999", 'cosine = "0.99999"')),
+    ),
+    (
+        "a key that is not known",
+        "run",
+        "tolerence",
+        _read(_replaced("tolerance = 0.1", "tolerence = 0.1")),
+    ),
+    (
+        "nothing required",
+        "run",
+        "required",
+        _read(_replaced('required = ["*:*"]', "required = []")),
+    ),
+    ("a margin of every clip", "run", "margin", _read(_replaced("margin = 0.02", "margin = 1.0"))),
+    ("a waiver of all cells", "run", "cell", _read(_waiver("export", cell="*"))),
+    ("a waiver of all checks", "run", "check", _read(_waiver("*"))),
+    ("a waiver of what passes", "run", "passes though it is waived", _read(_waiver("export"))),
+    ("a waiver that has expired", "run", "expired", _read(_waiver("export", "2020-01-01"))),
+    ("a waiver without a last day", "run", "expires", _read(_waiver("export", '""'))),
+    ("a floor lowered", "report", _OTHER, _signed_off(_replaced("floor = 0.97", "floor = 0.5"))),
+    (
+        "a limit of parity loosened",
+        "report",
+        _OTHER,
+        _signed_off(_replaced("relative_l2 = 0.0001", "relative_l2 = 0.1")),
+    ),
+    (
+        "the digest of the clips removed",
+        "report",
+        _OTHER,
+        _signed_off(
+            lambda text: "\n".join(x for x in text.split("\n") if not x.startswith("digest ="))
+        ),
+    ),
+    (
+        "the digest of the weights removed",
+        "report",
+        _OTHER,
+        _signed_off(
+            lambda text: "\n".join(x for x in text.split("\n") if not x.startswith("weights ="))
+        ),
+    ),
+    (
+        "a contract that no commit holds",
+        "report",
+        "thresholds that are in no commit",
+        _signed_off(lambda text: text),
+    ),
+    (
+        "a cell of the release taken out",
+        "report",
+        _OTHER,
+        _signed_off(_replaced('cells = ["nonlocal_tiny-', 'cells = ["timesformer_tiny-')),
+    ),
+)
+
+
+def contract_faults() -> Iterable[Fault]:
+    """Return the faults of the contract."""
+    for name, by, finding, trial in _CONTRACT:
+        yield Fault("contract", name, by, finding, trial)

@@ -1,0 +1,259 @@
+"""Faults of the device: what it answers, and what it makes of its input."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from harness.build.workbench import Workbench
+from harness.device import Device
+from harness.selftest.faults import MODEL, VIEWED, Fault, Plant, in_a_run
+from harness.selftest.setting import Setting
+from harness.spec import Check, Feed
+from harness.testing import Change, FaultyDevice, unchanged
+
+Rows = Any
+ChangeRows = Callable[[Rows], Rows]
+DEVICE = "simplified_to_device"
+
+
+def always(change: ChangeRows) -> Callable[[], Change]:
+    """Return what makes a fault that changes the rows of every batch."""
+
+    def changed(feed: Feed) -> Feed:
+        return {name: np.ascontiguousarray(change(rows), np.float32) for name, rows in feed.items()}
+
+    return lambda: changed
+
+
+@dataclasses.dataclass
+class _Once:
+    """Changes one batch of a session, counted from 0."""
+
+    change: ChangeRows
+    number: int
+
+    def __call__(self) -> Change:
+        change, batches = always(self.change)(), iter(range(1 << 30))
+        return lambda feed: change(feed) if next(batches) == self.number else feed
+
+
+class _Before:
+    """Answers with what it computed the last time, or for ever with what it computed first."""
+
+    def __init__(self, is_first: bool) -> None:
+        self._is_first = is_first
+
+    def __call__(self) -> Change:
+        kept: list[Feed] = []
+
+        def change(feed: Feed) -> Feed:
+            kept.append(feed)
+            return kept[0] if self._is_first else kept[max(0, len(kept) - 2)]
+
+        return change
+
+
+class _Late:
+    """Changes every batch from one on, as a device that gets worse does."""
+
+    def __init__(self, change: ChangeRows, number: int) -> None:
+        self._change, self._number = change, number
+
+    def __call__(self) -> Change:
+        change, batches = always(self._change)(), iter(range(1 << 30))
+        return lambda feed: change(feed) if next(batches) >= self._number else feed
+
+
+class _Noise:
+    """Scales every number by noise that is another one each time."""
+
+    def __init__(self, spread: float) -> None:
+        self._spread = spread
+
+    def __call__(self) -> Change:
+        rng = np.random.default_rng(1)
+        return always(lambda rows: rows * rng.normal(1.0, self._spread, rows.shape))()
+
+
+def faulty_device(
+    make_fault: Callable[[], Change] = unchanged, make_feed_fault: Callable[[], Change] = unchanged
+) -> Plant:
+    """Return what puts a faulty device in the place of the one that is tested."""
+    return on_device(lambda device: FaultyDevice(device, make_fault, make_feed_fault))
+
+
+def on_device(change: Callable[[Device], Device]) -> Plant:
+    """Return what changes the device that is tested."""
+    find = Workbench.device
+
+    @contextlib.contextmanager
+    def plant(setting: Setting) -> Iterator[None]:
+        def found(bench: Workbench, name: str) -> Device:
+            device = find(bench, name)
+            return change(device) if name == setting.device else device
+
+        with patch.object(Workbench, "device", found):
+            yield
+
+    return plant
+
+
+def _swap(*order: int) -> ChangeRows:
+    return lambda rows: rows[[*order, *range(len(order), len(rows))]]
+
+
+def _classes(first: int, second: int) -> ChangeRows:
+    def change(rows: Rows) -> Rows:
+        swapped = rows.copy()
+        swapped[:, [first, second]] = rows[:, [second, first]]
+        return swapped
+
+    return change
+
+
+def _value(value: float) -> ChangeRows:
+    def change(rows: Rows) -> Rows:
+        spoilt = rows.copy()
+        spoilt[0, 0] = value
+        return spoilt
+
+    return change
+
+
+def _half_batch(rows: Rows) -> Rows:
+    return np.concatenate([rows[: len(rows) // 2]] * 2)
+
+
+def _sharpened(rows: Rows) -> Rows:
+    return rows**2 / (rows**2).sum(axis=1, keepdims=True)
+
+
+def _softmax(rows: Rows) -> Rows:
+    powers = np.exp(rows)
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _best_only(rows: Rows) -> Rows:
+    return (rows == rows.max(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _in_steps(bits: int) -> ChangeRows:
+    return lambda rows: np.round(rows * 2**bits) / 2**bits
+
+
+def _brain_floats(rows: Rows) -> Rows:
+    return (np.ascontiguousarray(rows, np.float32).view(np.uint32) & 0xFFFF0000).view(np.float32)
+
+
+def _no_row_sum(rows: Rows) -> Rows:
+    return rows * np.float32(1.01)
+
+
+def _mean_of_batch(rows: Rows) -> Rows:
+    return np.broadcast_to(rows.mean(axis=0), rows.shape)
+
+
+# What a device answers: the check, what it must say, and the fault.
+_ANSWERS: tuple[tuple[str, Check, str, Callable[[], Change]], ...] = (
+    ("noise on every score", "parity", DEVICE, _Noise(0.01)),
+    ("noise on every score of a long run", "accuracy", "abs error of every clip", _Noise(0.01)),
+    ("scores 1 % too large", "parity", DEVICE, always(_no_row_sum)),
+    ("two rows of a batch swapped", "parity", DEVICE, always(_swap(1, 0))),
+    ("two rows of a batch swapped in a long run", "accuracy", "top-1 is", always(_swap(1, 0))),
+    ("all rows of a batch reversed", "accuracy", "top-1 is", always(lambda rows: rows[::-1])),
+    ("every class the next one", "accuracy", "top-1 is", always(lambda r: np.roll(r, 1, axis=1))),
+    ("two classes swapped", "accuracy", "top-1 is", always(_classes(2, 3))),
+    ("half a batch computed, twice", "parity", DEVICE, always(_half_batch)),
+    ("half a batch computed in a long run", "accuracy", "top-1 is", always(_half_batch)),
+    ("the mean of a batch for every clip", "accuracy", "top-1 is", always(_mean_of_batch)),
+    ("the answer of the batch before", "parity", DEVICE, _Before(is_first=False)),
+    ("the answer of the batch before in a long run", "accuracy", "top-1 is", _Before(False)),
+    ("the first answer for ever", "accuracy", "top-1 is|constant output", _Before(is_first=True)),
+    ("one batch swapped late, once", "accuracy", "of every clip", _Once(_swap(1, 0), 100)),
+    ("one clip answered as its neighbour", "accuracy", "of every clip", _Once(_swap(0, 0), 90)),
+    ("one clip with two classes swapped", "accuracy", "of every clip", _Once(_classes(0, 1), 110)),
+    ("everything wrong from late on", "accuracy", "of every clip|top-1", _Late(_swap(1, 0), 105)),
+    ("NaN in every batch", "parity", "non-finite output", always(_value(np.nan))),
+    ("NaN in the last batch", "accuracy", "non-finite output", _Once(_value(np.nan), 119)),
+    ("infinity in every batch", "parity", "non-finite output", always(_value(np.inf))),
+    ("a negative probability", "parity", "non-finite output", always(_value(-0.1))),
+    ("all classes alike", "parity", "constant output", always(lambda rows: rows * 0 + 0.125)),
+    ("all zeros", "accuracy", "constant|non-finite", always(lambda rows: rows * 0)),
+    (
+        "zeros for one batch",
+        "accuracy",
+        "of every clip|non-finite",
+        _Once(lambda rows: rows * 0, 60),
+    ),
+    ("softmax applied twice", "parity", DEVICE, always(_softmax)),
+    ("probabilities sharpened, the order kept", "parity", DEVICE, always(_sharpened)),
+    ("only the best class", "parity", DEVICE, always(_best_only)),
+    ("scores in 7 bits", "parity", DEVICE, always(_in_steps(7))),
+    ("scores cut to bfloat16", "parity", DEVICE, always(_brain_floats)),
+    ("one class missing", "parity", "wrong shape", always(lambda rows: rows[:, :-1])),
+    ("one clip missing", "accuracy", "wrong shape", always(lambda rows: rows[:-1])),
+    ("classes by clips", "accuracy", "wrong shape|top-1", always(lambda rows: rows.T)),
+)
+
+
+def _frames_of(rows: Rows) -> Rows:
+    """Return a batch of ``nonlocal_tiny`` as clip, frame, channel, row and column."""
+    return rows.reshape(len(rows), 8, 3, *rows.shape[-2:])
+
+
+def _by_frames(change: ChangeRows) -> Callable[[], Change]:
+    return always(lambda rows: change(_frames_of(rows)).reshape(rows.shape))
+
+
+def _shifted(rows: Rows) -> Rows:
+    return np.roll(rows, 1, axis=-1)
+
+
+# In the numbers of the protocol: a step of one in the pixels, and another mean.
+_PIXEL, _MEAN_OFF = 1 / 57.0, 5 / 57.0
+
+# What a device makes of its input, where it prepares that itself, as AIPP on a chip does.
+_FEEDS: tuple[tuple[str, Callable[[], Change]], ...] = (
+    ("red and blue swapped", _by_frames(lambda clips: clips[:, :, ::-1])),
+    ("another mean", always(lambda rows: rows - _MEAN_OFF)),
+    ("another standard deviation", always(lambda rows: rows * 1.02)),
+    ("neither mean nor deviation", always(lambda rows: rows * 57.0 + 118.0)),
+    ("every pixel one higher", always(lambda rows: rows + _PIXEL)),
+    ("a crop one pixel to the side", always(_shifted)),
+    ("mirrored", always(lambda rows: rows[..., ::-1])),
+    ("upside down", always(lambda rows: rows[..., ::-1, :])),
+    ("every frame one later", _by_frames(lambda clips: np.roll(clips, -1, axis=1))),
+    ("frames reversed", _by_frames(lambda clips: clips[:, ::-1])),
+    ("two frames swapped", _by_frames(lambda clips: clips[:, [0, 1, 2, 4, 3, 5, 6, 7]])),
+    ("one frame twice", _by_frames(lambda clips: clips[:, [0, 1, 2, 3, 3, 5, 6, 7]])),
+    ("the middle frame eight times", _by_frames(lambda clips: clips[:, [4] * 8])),
+    ("pixels in 16 steps", always(lambda rows: np.round(rows * 4) / 4)),
+    ("cut to half precision and back", always(lambda rows: rows.astype(np.float16) + 0.01)),
+    ("the clip before in the batch", always(lambda rows: np.roll(rows, 1, axis=0))),
+)
+
+_OF_CROPS: tuple[tuple[str, ChangeRows], ...] = (
+    ("one view three times", lambda rows: rows.reshape(-1, 3, *rows.shape[1:])[:, [0, 0, 0]]),
+    ("views in another order", lambda rows: rows.reshape(-1, 3, *rows.shape[1:])[:, [2, 0, 1]]),
+)
+
+
+def device_faults() -> Iterable[Fault]:
+    """Return the faults of a device's answers and of what it does to its input."""
+    for name, check, finding, make in _ANSWERS:
+        yield Fault("device", name, check, finding, in_a_run(check, faulty_device(make)))
+    for name, make in _FEEDS:
+        plant = faulty_device(make_feed_fault=make)
+        yield Fault("device input", name, "parity", DEVICE, in_a_run("parity", plant, MODEL))
+    for name, change in _OF_CROPS:
+        plant = faulty_device(make_feed_fault=always(_flat(change)))
+        trial = in_a_run("parity", plant, VIEWED)
+        yield Fault("device input", name, "parity", DEVICE, trial, VIEWED)
+
+
+def _flat(change: ChangeRows) -> ChangeRows:
+    return lambda rows: change(rows).reshape(rows.shape)

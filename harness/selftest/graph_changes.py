@@ -1,0 +1,184 @@
+"""Ways to change an ONNX file: nodes, attributes, constants, weights and the header."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import onnx
+
+Weights = npt.NDArray[np.float32]
+ChangeFile = Callable[[Path], None]
+ChangeGraph = Callable[["onnx.ModelProto"], object]
+
+
+def graph(change: ChangeGraph) -> ChangeFile:
+    """Return what changes the graph of an ONNX file."""
+
+    def changed(path: Path) -> None:
+        import onnx
+
+        model = onnx.load(path)
+        change(model)
+        onnx.save(model, path)
+
+    return changed
+
+
+def nodes_of(model: "onnx.ModelProto", op: str) -> "list[onnx.NodeProto]":
+    """Return the nodes of an operator, in the order of the file."""
+    return [node for node in model.graph.node if node.op_type == op]
+
+
+def dropped(op: str, number: int) -> ChangeGraph:
+    """Take out a node; what reads its output reads its input."""
+
+    def change(model: "onnx.ModelProto") -> None:
+        gone = nodes_of(model, op)[number]
+        model.graph.node.remove(gone)
+        for node in model.graph.node:
+            for place, name in enumerate(node.input):
+                if name == gone.output[0]:
+                    node.input[place] = gone.input[0]
+
+    return change
+
+
+def another(op: str, number: int, name: str) -> ChangeGraph:
+    """Turn a node into one of another operator."""
+
+    def change(model: "onnx.ModelProto") -> None:
+        nodes_of(model, op)[number].op_type = name
+
+    return change
+
+
+def inputs_swapped(op: str, number: int) -> ChangeGraph:
+    """Swap the two inputs of a node."""
+
+    def change(model: "onnx.ModelProto") -> None:
+        node = nodes_of(model, op)[number]
+        first, second = node.input[:2]
+        node.input[0], node.input[1] = second, first
+
+    return change
+
+
+def attribute(op: str, number: int, name: str, value: object) -> ChangeGraph:
+    """Set an attribute of a node."""
+
+    def change(model: "onnx.ModelProto") -> None:
+        import onnx
+
+        node = nodes_of(model, op)[number]
+        kept = [one for one in node.attribute if one.name != name]
+        del node.attribute[:]
+        node.attribute.extend([*kept, onnx.helper.make_attribute(name, value)])
+
+    return change
+
+
+def weights(pattern: str, change: Callable[[Weights], npt.ArrayLike]) -> ChangeGraph:
+    """Return what changes every weight whose name ends so; no such weight is an error."""
+
+    def changed(model: "onnx.ModelProto") -> None:
+        from onnx import numpy_helper
+
+        found = [one for one in model.graph.initializer if one.name.endswith(pattern)]
+        if not found:
+            raise AssertionError(f"no weight is called {pattern}")
+        for one in found:
+            values = np.asarray(change(numpy_helper.to_array(one).copy()), np.float32)
+            one.CopyFrom(numpy_helper.from_array(values, one.name))
+
+    return changed
+
+
+def largest(change: Callable[[Weights], npt.ArrayLike]) -> ChangeGraph:
+    """Change the largest weight of four dimensions, whatever its name."""
+
+    def changed(model: "onnx.ModelProto") -> None:
+        four = [one for one in model.graph.initializer if len(one.dims) == 4]
+        weights(max(four, key=lambda one: int(np.prod(one.dims))).name, change)(model)
+
+    return changed
+
+
+def scalar(op: str, factor: float) -> ChangeGraph:
+    """Scale the constant that the first such node takes second."""
+
+    def changed(model: "onnx.ModelProto") -> None:
+        from onnx import helper, numpy_helper
+
+        node = nodes_of(model, op)[0]
+        name = f"{node.input[1]}_scaled"
+        constant = np.array(factor, np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(constant, name + "_by"))
+        more = helper.make_node("Mul", [node.input[1], name + "_by"], [name], name=name)
+        node.input[1] = name
+        model.graph.node.insert(list(model.graph.node).index(node), more)
+
+    return changed
+
+
+def opset(version: int) -> ChangeGraph:
+    """Write another opset into the header."""
+
+    def change(model: "onnx.ModelProto") -> None:
+        model.opset_import[0].version = version
+
+    return change
+
+
+def renamed(role: str) -> ChangeGraph:
+    """Rename the first ``input`` or ``output``."""
+
+    def change(model: "onnx.ModelProto") -> None:
+        value = getattr(model.graph, role)[0]
+        for node in model.graph.node:
+            for names in (node.input, node.output):
+                for place, name in enumerate(names):
+                    if name == value.name:
+                        names[place] = "renamed"
+        value.name = "renamed"
+
+    return change
+
+
+def dimension(role: str, place: int, size: int | str) -> ChangeGraph:
+    """Write another size, or a name, into the shape of the first ``input`` or ``output``."""
+
+    def change(model: "onnx.ModelProto") -> None:
+        dim = getattr(model.graph, role)[0].type.tensor_type.shape.dim[place]
+        dim.Clear()
+        if isinstance(size, str):
+            dim.dim_param = size
+        else:
+            dim.dim_value = size
+
+    return change
+
+
+def noise_operator(model: "onnx.ModelProto") -> None:
+    """Add noise that the runtime draws to the last output."""
+    from onnx import helper
+
+    last = model.graph.node[-1]
+    name = last.output[0]
+    last.output[0] = "before_noise"
+    random = helper.make_node("RandomNormalLike", ["before_noise"], ["noise"], scale=1e-6)
+    model.graph.node.extend([random, helper.make_node("Add", ["before_noise", "noise"], [name])])
+
+
+def cut(path: Path) -> None:
+    """Leave out the end of a file."""
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def channel(values: Weights, factor: float) -> Weights:
+    """Scale the first channel of a weight."""
+    values[0] *= factor
+    return values

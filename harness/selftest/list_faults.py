@@ -1,0 +1,241 @@
+"""Faults of the clips' list, labels and class names; and of what both sides read from the clips."""
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.data import datasets, loading, streaming, transforms
+from harness.data.sampling import frame_indices
+from harness.data.transforms import tensor_from_crops
+from harness.data.video import decode_frames
+from harness.host.site import FIXTURES
+from harness.selftest.faults import VIEWED, Fault, Plant, in_a_run
+from harness.selftest.setting import Setting
+from harness.spec import InputProtocol
+
+Lines = list[str]
+Frames = list[npt.NDArray[np.uint8]]
+# Of what both sides read: whether the input is the one that is known, or the floor of accuracy.
+_INPUT = "input|top-1 is"
+
+
+def other_list(change: Callable[[Lines], Lines], file: str = "labels.txt") -> Plant:
+    """Return what changes the lines of a file of motion8; its clips stay."""
+
+    @contextlib.contextmanager
+    def plant(setting: Setting) -> Iterator[None]:
+        folder = setting.folder / "fixtures" / "motion8"
+        folder.mkdir(parents=True)
+        for path in (FIXTURES / "motion8").iterdir():
+            (folder / path.name).symlink_to(path)
+        text = (folder / file).read_text(encoding="utf-8")
+        (folder / file).unlink()
+        (folder / file).write_text("\n".join(change(text.splitlines())) + "\n", encoding="utf-8")
+        datasets.motion8.cache_clear()
+        try:
+            with patch.object(datasets, "FIXTURES", folder.parent):
+                yield
+        finally:
+            datasets.motion8.cache_clear()
+
+    return plant
+
+
+def other_clip(setting: Setting) -> contextlib.AbstractContextManager[object]:
+    """Put the content of another clip in the place of one."""
+
+    @contextlib.contextmanager
+    def plant() -> Iterator[None]:
+        with other_list(lambda lines: lines)(setting):
+            clips = setting.folder / "fixtures" / "motion8" / "clips"
+            source = clips.resolve()
+            clips.unlink()
+            shutil.copytree(source, clips)
+            first, second, *_ = sorted(clips.iterdir())
+            shutil.copyfile(second, first)
+            yield
+
+    return plant()
+
+
+def _relabelled(change: Callable[[int], int], rows: slice) -> Callable[[Lines], Lines]:
+    def changed(lines: Lines) -> Lines:
+        chosen = set(range(len(lines))[rows])
+        return [_with_label(line, change) if n in chosen else line for n, line in enumerate(lines)]
+
+    return changed
+
+
+def _with_label(line: str, change: Callable[[int], int]) -> str:
+    path, _, label = line.rpartition(" ")
+    return f"{path} {change(int(label))}"
+
+
+def _labels_moved(lines: Lines) -> Lines:
+    paths = [line.rpartition(" ")[0] for line in lines]
+    labels = [line.rpartition(" ")[2] for line in lines]
+    return [f"{path} {label}" for path, label in zip(paths, labels[1:] + labels[:1], strict=True)]
+
+
+_EVERY, _FIRST = slice(None), slice(1)
+_DIGEST = "invalid: clip set motion8 is not the contract's"
+_LISTS: tuple[tuple[str, str, Plant], ...] = (
+    (
+        "every label one higher",
+        "accuracy (fail: top-1|invalid)",
+        other_list(_relabelled(lambda label: (label + 1) % 8, _EVERY)),
+    ),
+    ("labels of the line below", "accuracy (fail: top-1|invalid)", other_list(_labels_moved)),
+    (
+        "two classes swapped",
+        "accuracy (fail: top-1|invalid)",
+        other_list(_relabelled(lambda label: {0: 1, 1: 0}.get(label, label), _EVERY)),
+    ),
+    ("one wrong label", _DIGEST, other_list(_relabelled(lambda label: (label + 1) % 8, _FIRST))),
+    (
+        "a label out of range",
+        "label 8 is out of range",
+        other_list(_relabelled(lambda label: 8, _FIRST)),
+    ),
+    ("a clip twice", "is listed twice", other_list(lambda lines: [*lines, lines[0]])),
+    (
+        "a clip in the place of another",
+        "is listed twice",
+        other_list(lambda lines: [lines[1], *lines[1:]]),
+    ),
+    ("a clip missing", "has 479 clips, the contract says 480", other_list(lambda lines: lines[1:])),
+    (
+        "half the list",
+        "has 240 clips, the contract says 480",
+        other_list(lambda lines: lines[:240]),
+    ),
+    (
+        "only the easy classes",
+        "clips, the contract says 480",
+        other_list(lambda lines: [line for line in lines if line[-1] in "0123"]),
+    ),
+    ("an empty list", "lists no clips", other_list(lambda lines: [])),
+    (
+        "a clip that is not there",
+        "no such file",
+        other_list(lambda lines: ["clips/none.mp4 0", *lines[1:]]),
+    ),
+    (
+        "one class name missing",
+        "label 7 is out of range",
+        other_list(lambda lines: lines[:-1], "classes.txt"),
+    ),
+    ("the content of one clip replaced", _DIGEST, other_clip),
+)
+
+
+def both_sides(owner: object, name: str, value: object) -> Plant:
+    """Return what changes how clips are read, for PyTorch and the device alike."""
+
+    @contextlib.contextmanager
+    def plant(setting: Setting) -> Iterator[None]:
+        setting.without("crops", "torch-predictions", "torch-scores")
+        with (
+            patch.object(owner, name, value),
+            patch.object(streaming, "usable_processors", lambda: 0),
+        ):
+            yield
+
+    return plant
+
+
+def _of_frames(change: Callable[[Frames], Frames]) -> Plant:
+    return both_sides(
+        loading, "decode_frames", lambda path, choose: change(decode_frames(path, choose))
+    )
+
+
+def _of_indices(change: Callable[[tuple[int, ...], int], Iterable[int]]) -> Plant:
+
+    def changed(protocol: InputProtocol, count: int) -> tuple[int, ...]:
+        return tuple(
+            min(max(0, one), count - 1) for one in change(frame_indices(protocol, count), count)
+        )
+
+    return both_sides(loading, "frame_indices", changed)
+
+
+def _interpolated(name: str) -> Plant:
+    def resized(frame: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+        import cv2
+
+        changed = cv2.resize(frame, size, interpolation=getattr(cv2, name))
+        return np.asarray(changed, np.uint8)
+
+    return both_sides(transforms, "_resized", resized)
+
+
+def _corners(change: Callable[[int, int], tuple[int, int]]) -> Plant:
+    corners = transforms._crop_corners
+
+    def changed(size: tuple[int, int], protocol: InputProtocol) -> list[tuple[int, int]]:
+        return [change(x, y) for x, y in corners(size, protocol)]
+
+    return both_sides(transforms, "_crop_corners", changed)
+
+
+def _of_tensors(change: Callable[[Any], Any]) -> Plant:
+
+    def changed(crops: Any, protocol: InputProtocol, place: Any = None) -> Any:
+        made = tensor_from_crops(crops, protocol, place)
+        made[...] = change(made.copy())
+        return made
+
+    return both_sides(loading, "tensor_from_crops", changed)
+
+
+def _each(change: Callable[[npt.NDArray[np.uint8]], npt.ArrayLike]) -> Callable[[Frames], Frames]:
+    return lambda frames: [np.ascontiguousarray(change(frame), np.uint8) for frame in frames]
+
+
+def _reordered(*order: int) -> Callable[[tuple[int, ...], int], Iterable[int]]:
+    return lambda chosen, _: [chosen[place] for place in order]
+
+
+_INPUTS: tuple[tuple[str, Plant], ...] = (
+    ("red and blue swapped", _of_frames(_each(lambda frame: frame[..., ::-1]))),
+    ("grey", _of_frames(_each(lambda f: np.repeat(f.mean(axis=2, keepdims=True), 3, axis=2)))),
+    ("every pixel one higher", _of_frames(_each(lambda f: np.minimum(f, 254) + 1))),
+    ("mirrored", _of_frames(_each(lambda frame: frame[:, ::-1]))),
+    ("without mean and deviation", _of_tensors(lambda t: t * 57.0 + 118.0)),
+    ("another mean", _of_tensors(lambda t: t - 0.2)),
+    ("another deviation", _of_tensors(lambda t: t * 1.1)),
+    ("pixels from 0 to 1", _of_tensors(lambda t: (t * 57.0 + 118.0) / 255.0)),
+    ("frames one later", _of_indices(lambda chosen, _: [one + 1 for one in chosen])),
+    ("frames reversed", _of_indices(lambda chosen, _: chosen[::-1])),
+    ("adjacent frames", _of_indices(lambda chosen, n: range(n // 2 - 4, n // 2 + 4))),
+    ("two frames swapped", _of_indices(_reordered(0, 1, 2, 4, 3, 5, 6, 7))),
+    ("one frame dropped, one twice", _of_indices(_reordered(0, 1, 2, 3, 3, 5, 6, 7))),
+    ("the middle frame eight times", _of_indices(lambda chosen, n: [n // 2] * 8)),
+    ("the nearest pixel in place of bilinear", _interpolated("INTER_NEAREST")),
+    ("bicubic in place of bilinear", _interpolated("INTER_CUBIC")),
+    ("cropped one pixel to the side", _corners(lambda x, y: (x + 1, y))),
+    ("cropped in the corner", _corners(lambda x, y: (0, 0))),
+)
+
+_VIEWS = (("one view three times", [0, 0, 0]), ("views in another order", [2, 0, 1]))
+
+
+def list_faults() -> Iterable[Fault]:
+    """Return the faults of lists and labels, and of what both sides read."""
+    for name, finding, plant in _LISTS:
+        yield Fault("list", name, "accuracy", finding, in_a_run("accuracy", plant))
+    for name, plant in _INPUTS:
+        yield Fault("input", name, "accuracy", _INPUT, in_a_run("accuracy", plant))
+    for name, corners in _VIEWS:
+        trial = in_a_run("accuracy", _of_tensors(_views(corners)), VIEWED)
+        yield Fault("input", name, "accuracy", _INPUT, trial, VIEWED)
+
+
+def _views(corners: list[int]) -> Callable[[Any], Any]:
+    return lambda tensor: tensor[corners]
