@@ -1,6 +1,7 @@
 """Plugins of pytest that hide, swallow or deselect."""
 
 from collections.abc import Callable, Generator
+from typing import Any
 
 import pytest
 
@@ -85,9 +86,7 @@ class OwnCheck:
     """Gives the tests a check that does nothing."""
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_fixture_setup(
-        self, fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
-    ) -> object:
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[object], request: Any) -> object:
         """Stand in for the fixture."""
         if fixturedef.argname != "check":
             return None
