@@ -14,6 +14,7 @@ from harness.build.build import (
     simplified_from_onnx,
     weights_from_site,
 )
+from harness.build.input_check import InputCheck, check_known_clips
 from harness.clips import ClipSet
 from harness.data.datasets import clip_set_from_site, motion8
 from harness.device import HOST, Device, DeviceState, Presence
@@ -48,6 +49,7 @@ class Workbench:
         self.state = functools.cache(self._state)
         self.weights = functools.cache(self._weights)
         self.clip_set = functools.cache(self._clip_set)
+        self.input_check = functools.cache(self._input_check)
 
     def present_device(self, name: str) -> Device:
         """Return a device that is usable now.
@@ -155,6 +157,9 @@ class Workbench:
 
     def _weights(self, name: str) -> WeightsFile:
         return weights_from_site(self.model(name), self.site)
+
+    def _input_check(self, name: str, wanted: str) -> InputCheck:
+        return check_known_clips(self.model(name), wanted, self.workshop)
 
     def _clip_set(self, name: str) -> ClipSet:
         return clip_set_from_site(self.model(name).dataset, self.site)

@@ -6,6 +6,7 @@ import datetime
 import io
 import time
 
+from harness.build.input_check import InputCheck
 from harness.build.workbench import Workbench
 from harness.check.checks import CHECK_FUNCTIONS, Context, Found
 from harness.clips import Predictions
@@ -64,6 +65,7 @@ class Suite:
             measurement=None if found is None else found.measurement,
             weights=self._weights_kind(cell),
             subjects=self._subjects(context, verdict),
+            inputs=self._inputs_text(context, verdict),
             raw={name: self.run.keep(content, suffix) for name, (content, suffix) in raw.items()},
             stages=self._stages(events),
             device_facts=dict(state.facts),
@@ -89,9 +91,10 @@ class Suite:
 
     def _outcome(self, context: Context, check: Check) -> tuple[Found | None, Verdict, str | None]:
         try:
+            with self.bench.beside_others():
+                _check_subjects(context)
             # Timing asks for the processor alone; everything else only keeps out of its way.
             with contextlib.nullcontext() if check == "throughput" else self.bench.beside_others():
-                _check_weights(context)
                 found = CHECK_FUNCTIONS[check](context)
         except (DeviceAbsent, MissingInput) as error:
             return None, Verdict(status=Status.NOT_RUN, reason=str(error)), None
@@ -116,8 +119,10 @@ class Suite:
             "weights": bench.weights(cell.model).digest,
             "thresholds": self.thresholds.digest,
         }
-        if _weights_problem(context) is not None:
+        if _weights_problem(context) is not None or _input_check(context).problem is not None:
             return subjects
+        if context.limits.inputs is not None:
+            subjects["inputs"] = context.limits.inputs
         subjects["onnx"] = bench.exported(cell).artifact.sha256
         subjects["simplified"] = bench.simplified(cell).artifact.sha256
         with contextlib.suppress(HarnessError):
@@ -125,6 +130,11 @@ class Suite:
         with contextlib.suppress(HarnessError):
             subjects["clips"] = context.clip_set.digest
         return subjects
+
+    def _inputs_text(self, context: Context, verdict: Verdict) -> str:
+        """Say with what the inputs were compared; nothing is compared for it."""
+        is_judged = verdict.status not in (Status.NOT_RUN, Status.ERROR)
+        return _input_check(context).text if is_judged else ""
 
     def _stages(self, since: int) -> tuple[StageRecord, ...]:
         """Return each artifact that was asked for once, by its first event."""
@@ -149,9 +159,21 @@ def _weights_problem(context: Context) -> str | None:
     return weights_problem(context.cell.model, wanted, weights.digest)
 
 
-def _check_weights(context: Context) -> None:
+def _input_check(context: Context) -> InputCheck:
+    """Return what is known of the inputs; nothing where the contract asks for nothing."""
+    wanted = context.limits.inputs
+    return (
+        InputCheck("") if wanted is None else context.bench.input_check(context.cell.model, wanted)
+    )
+
+
+def _check_subjects(context: Context) -> None:
+    """Refuse weights and inputs that nothing can be judged on."""
     # A device that is absent has no invalid measurement: the check did not run.
     context.bench.present_device(context.cell.device)
     problem = _weights_problem(context)
+    if problem is not None:
+        raise InvalidMeasurement(problem)
+    problem = _input_check(context).problem
     if problem is not None:
         raise InvalidMeasurement(problem)

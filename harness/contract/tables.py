@@ -10,6 +10,7 @@ import pydantic
 from harness.judge.limits import (
     AccuracyFloor,
     Count,
+    Digest,
     EveryClipLimits,
     Filled,
     NotNegative,
@@ -29,7 +30,7 @@ class ClipSetTable(Table):
     """A whole data set; ``digest`` is of its manifest, where all have the same files."""
 
     clip_count: Count
-    digest: Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")] | None = None
+    digest: Digest | None = None
     unreadable_max: Annotated[int, pydantic.Field(ge=0)] = 0
     source: Filled
 
@@ -155,8 +156,12 @@ class Waiver(Table):
 
 
 class ThresholdsFile(Table):
-    """The whole contract, with everything that the tables of the file share spelled out."""
+    """The whole contract, with everything that the tables of the file share spelled out.
 
+    ``inputs`` is the sha256 of the known answers of inputs, with which every model is compared.
+    """
+
+    inputs: Digest | None = None
     clip_sets: Mapping[str, ClipSetTable]
     models: Annotated[Mapping[str, ModelTable], pydantic.Field(min_length=1)]
     tiers: Annotated[Mapping[str, Tier], pydantic.Field(min_length=1)]

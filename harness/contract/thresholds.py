@@ -3,6 +3,7 @@
 The layout, in which tables may be repeated for each model, device, batch size and tier::
 
     schema = 2
+    inputs = "<sha256>"                     of the known answers of inputs, fixtures/inputs.json
     [sources]                               texts; every source = "..." below names one
     [clip_sets.S]                           the whole set: how many clips
     [parity.fp16]                           how far off a stage may be, in that precision
@@ -91,6 +92,7 @@ class Thresholds:
         precision = registry.device_spec(cell.device).precision
         return Limits(
             weights=model.weights,
+            inputs=self.file.inputs,
             parity=model.parity[precision],
             host_parity=model.parity["fp32"],
             accuracy=AccuracyLimits(

@@ -14,6 +14,7 @@ from harness import registry
 from harness.contract.tables import ClipSetTable, Precision, ThresholdsFile, Tier, Waiver
 from harness.errors import ThresholdsError
 from harness.judge.limits import (
+    Digest,
     EveryClipLimits,
     Filled,
     PairedLimits,
@@ -77,6 +78,7 @@ class WrittenFile(Table):
     """The whole file."""
 
     version: Literal[2] = pydantic.Field(alias="schema")
+    inputs: Digest | None = None
     sources: Mapping[str, Filled]
     clip_sets: Mapping[str, ClipSetTable]
     parity: Mapping[Precision, ParityLimits]
@@ -104,7 +106,7 @@ def file_from_tables(tables: Keys) -> ThresholdsFile:
     if problems:
         raise malformed(problems)
     models = {name: _model(file, model) for name, model in file.models.items()}
-    shared = {"clip_sets": file.clip_sets, "tiers": file.tiers, "waivers": file.waivers}
+    shared = {name: getattr(file, name) for name in ("inputs", "clip_sets", "tiers", "waivers")}
     try:
         return ThresholdsFile.model_validate({**shared, "models": models})
     except pydantic.ValidationError as error:

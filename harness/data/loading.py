@@ -6,23 +6,28 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
+import numpy as np
+import numpy.typing as npt
+
 from harness.clips import Clip, Row, Sample
 from harness.data.rawframes import frames_of_protocol
 from harness.data.sampling import frame_indices
 from harness.data.transforms import (
     Crops,
     Frame,
+    Tensor,
     crops_from_frames,
     jpeg_round_trip,
     tensor_from_crops,
 )
-from harness.data.video import decode_as_extracted, decode_frames
+from harness.data.video import Choose, decode_as_extracted, decode_frames
 from harness.errors import ClipError
 from harness.spec import InputProtocol
 
 # Clips in flight per worker: one being decoded, one waiting to be taken.
 QUEUE_PER_WORKER = 2
 
+Frames = npt.NDArray[np.uint8]
 CropReader = Callable[[Clip, InputProtocol], Crops]
 
 
@@ -34,6 +39,23 @@ class Unreadable:
     reason: str
 
 
+@dataclasses.dataclass(frozen=True)
+class InputSteps:
+    """What a clip is on its way into a model.
+
+    Attributes:
+        indices: of the frames, counted from 0.
+        frames: as decoded, uint8 [frame, height, width, RGB].
+        crops: uint8 [crop, frame, height, width, RGB].
+        tensor: float32, in the layout of the protocol.
+    """
+
+    indices: tuple[int, ...]
+    frames: Frames
+    crops: Crops
+    tensor: Tensor
+
+
 Source = Callable[[Sequence[Clip]], Generator[Sample | Unreadable, None, None]]
 
 
@@ -43,13 +65,31 @@ def crops_from_clip(clip: Clip, protocol: InputProtocol) -> Crops:
     Raises:
         ClipError: the clip cannot be read.
     """
-    return crops_from_frames(_frames(clip, protocol), protocol)
-
-
-def _frames(clip: Clip, protocol: InputProtocol) -> list[Frame]:
     choose = partial(frame_indices, protocol)
+    return crops_from_frames(_frames(clip, protocol, choose), protocol)
+
+
+def steps_from_clip(clip: Clip, protocol: InputProtocol) -> InputSteps:
+    """Decode a clip as ``crops_from_clip`` does, and return what each step gives.
+
+    Raises:
+        ClipError: the clip cannot be read.
+    """
+    indices: tuple[int, ...] = ()
+
+    def choose(count: int) -> tuple[int, ...]:
+        nonlocal indices
+        indices = frame_indices(protocol, count)
+        return indices
+
+    frames = _frames(clip, protocol, choose)
+    crops = crops_from_frames(frames, protocol)
+    return InputSteps(indices, np.stack(frames), crops, tensor_from_crops(crops, protocol))
+
+
+def _frames(clip: Clip, protocol: InputProtocol, choose: Choose) -> list[Frame]:
     if clip.path.is_dir():
-        return frames_of_protocol(clip.path, protocol)
+        return frames_of_protocol(clip.path, protocol, choose)
     if protocol.source == "rawframes":
         side = protocol.rawframe_short_side
         return [jpeg_round_trip(frame, side) for frame in decode_as_extracted(clip.path, choose)]

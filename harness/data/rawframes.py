@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,9 +21,8 @@ import numpy as np
 from harness.clips import Clip
 from harness.data.clip_files import frame_count
 from harness.data.containers import FRAME_PIXELS_MAX, jpeg_size
-from harness.data.sampling import frame_indices
 from harness.data.transforms import Frame, frame_from_jpeg, jpeg_from_frame
-from harness.data.video import count_frames, iterate_frames
+from harness.data.video import Choose, count_frames, iterate_frames
 from harness.errors import ArtifactError, ClipError
 from harness.host.reading import bytes_from_file
 from harness.spec import InputProtocol
@@ -103,7 +102,7 @@ def folder_name(clip: Clip) -> str:
     return clip.path.stem
 
 
-def frames_from_folder(folder: Path, choose: Callable[[int], Sequence[int]]) -> list[Frame]:
+def frames_from_folder(folder: Path, choose: Choose) -> list[Frame]:
     """Read some frames of a folder, in the order that ``choose`` gives, counted from 0.
 
     Raises:
@@ -114,8 +113,8 @@ def frames_from_folder(folder: Path, choose: Callable[[int], Sequence[int]]) -> 
     return [kept[index] for index in indices]
 
 
-def frames_of_protocol(folder: Path, protocol: InputProtocol) -> list[Frame]:
-    """Read the frames of a folder that a protocol asks for.
+def frames_of_protocol(folder: Path, protocol: InputProtocol, choose: Choose) -> list[Frame]:
+    """Read the frames of a folder that ``choose`` takes, for a protocol of raw frames.
 
     Raises:
         ClipError: the protocol needs the video itself, or a file cannot be read.
@@ -125,7 +124,7 @@ def frames_of_protocol(folder: Path, protocol: InputProtocol) -> list[Frame]:
             f"{folder} is a folder of raw frames, but this model is judged on videos: JPEG files "
             "would change its numbers; give the videos"
         )
-    return frames_from_folder(folder, lambda count: frame_indices(protocol, count))
+    return frames_from_folder(folder, choose)
 
 
 def _folders(clips: Sequence[Clip], out: Path) -> dict[str, Path]:

@@ -15,6 +15,7 @@ Count = Annotated[int, pydantic.Field(ge=1)]
 Text = Annotated[str, pydantic.Field(min_length=1)]
 # As in the file names of OpenMMLab: as many of the first digits as are known, at least eight.
 WeightsDigest = Annotated[str, pydantic.Field(pattern="^[0-9a-f]{8,64}$")]
+Digest = Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")]
 Filled = Annotated[str, pydantic.StringConstraints(strip_whitespace=True, min_length=1)]
 
 
@@ -194,9 +195,11 @@ class Limits(Table):
 
     ``host_parity`` bounds the edges of the chain before the device, ``parity`` those on it.
     ``weights`` are the first hex digits of the checkpoint's sha256; None accepts any checkpoint.
+    ``inputs`` is the sha256 of the known answers of inputs; None asks for none.
     """
 
     weights: WeightsDigest | None = None
+    inputs: Digest | None = None
     parity: ParityLimits
     host_parity: ParityLimits
     accuracy: AccuracyLimits

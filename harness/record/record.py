@@ -63,7 +63,9 @@ class Record(Measurement):
         stage: that broke, for an error.
         measurement: what was measured; None if nothing was.
         weights: whether a checkpoint or seeded weights were used.
-        subjects: sha256 of the weights, the ONNX files, the device model and the clip set.
+        subjects: sha256 of the weights, the ONNX files, the device model, the clip set and the known
+            answers of inputs.
+        inputs: with what the model's inputs were compared; empty if they were not.
         raw: sha256 of the files in ``raw/`` by what they are.
         stages: what was built for it.
         device_facts: chip, driver and versions.
@@ -90,6 +92,7 @@ class Record(Measurement):
     measurement: CheckMeasurement | None = None
     weights: Weights | None = None
     subjects: Mapping[str, str] = {}
+    inputs: str = ""
     raw: Mapping[str, str] = {}
     stages: tuple[StageRecord, ...] = ()
     device_facts: Mapping[str, str] = {}

@@ -1,0 +1,66 @@
+import dataclasses
+
+import pytest
+
+from harness.build.mmaction_inputs import mmaction_inputs, pipeline_steps
+from harness.build.torch_model import mmaction_config
+from harness.clips import Clip
+from harness.data.known_inputs import (
+    KNOWN_INPUTS,
+    KnownInputs,
+    decoding_environment,
+    known_clips,
+)
+from harness.errors import ClipError
+from harness.registry import model_names, model_spec
+
+KNOWN = KnownInputs.from_json(KNOWN_INPUTS.read_bytes())
+is_elsewhere = pytest.mark.skipif(
+    KNOWN.environment != decoding_environment(), reason="other decoders made the known answers"
+)
+
+
+@is_elsewhere
+@pytest.mark.parametrize("name", model_names())
+def test_the_known_answers_are_what_mmaction2_gives(name):
+    assert tuple(mmaction_inputs(model_spec(name), known_clips())) == KNOWN.models[name]
+
+
+@pytest.mark.parametrize("name", ["nonlocal_r50", "timesformer"])
+def test_the_steps_of_a_big_model_are_its_configuration_s(name):
+    spec = model_spec(name)
+    steps = pipeline_steps(spec, is_video=False)
+    config = [dict(step) for step in mmaction_config(spec).data.test.pipeline]
+    assert steps == [step for step in config if step["type"] not in ("Collect", "ToTensor")]
+
+
+def test_a_small_relative_has_its_own_sizes():
+    steps = {
+        step["type"]: step for step in pipeline_steps(model_spec("timesformer_tiny"), is_video=True)
+    }
+    assert [*steps][:3] == ["DecordInit", "SampleFrames", "DecordDecode"]
+    assert steps["SampleFrames"]["frame_interval"] == 4
+    assert steps["Resize"]["scale"] == (-1, 64)
+    assert steps["ThreeCrop"]["crop_size"] == 64
+
+
+def test_a_folder_of_raw_frames_is_read_as_it_is(tmp_path):
+    spec = model_spec("nonlocal_tiny")
+    framed = dataclasses.replace(
+        spec, protocol=dataclasses.replace(spec.protocol, source="rawframes")
+    )
+    clip = known_clips()[0]
+    from harness.data.rawframes import extract
+
+    list(extract([clip], tmp_path, short_side=0))
+    folder = Clip(clip.id, tmp_path / clip.path.stem, clip.label)
+    (of_video,), (of_folder,) = (mmaction_inputs(framed, [one]) for one in (clip, folder))
+    assert of_folder == of_video
+    assert of_folder.indices == (2, 6, 11, 15, 20, 24, 29, 33)
+
+
+def test_a_clip_that_mmaction2_cannot_read(tmp_path):
+    path = tmp_path / "broken.mp4"
+    path.write_bytes(b"not a video")
+    with pytest.raises(ClipError, match=r"mmaction2 cannot read .*broken\.mp4"):
+        mmaction_inputs(model_spec("nonlocal_tiny"), [Clip("broken", path, 0)])
