@@ -1,7 +1,8 @@
 """A clip through mmaction2's own pipeline: the oracle for what a model is fed.
 
-The steps are those of the model's configuration for testing. A model that is smaller than its
-configuration brings its sizes, and the kind of the clip decides how it is decoded.
+The steps are those of the model's configuration for testing. Where the model's protocol differs from
+its configuration's, as a small relative's does, the sizes are the model's; the kind of the clip
+decides how it is decoded.
 """
 
 import contextlib
@@ -15,18 +16,20 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from harness.build.torch_model import mmaction_config, quiet_mmaction
+from harness.build.torch_model import quiet_mmaction
 from harness.clips import Clip
 from harness.data.known_inputs import KnownInput, known_input_from_steps
 from harness.data.loading import InputSteps
+from harness.data.video import decoders
 from harness.errors import ClipError, MissingInput, first_line
 from harness.host.provenance import package_versions
 from harness.spec import InputProtocol, ModelSpec
+from harness.zoo.config import Config, config_from_file, config_path, mmaction2_folder
+from harness.zoo.protocol import CROPS, DECODERS, HOOK, NEUTRAL, SAMPLERS, protocol_from_config
 
 Step = dict[str, Any]
-DECODING = {"DecordInit", "DecordDecode", "PyAVInit", "PyAVDecode", "OpenCVInit", "OpenCVDecode"}
-VIDEO_STEPS = ({"type": "DecordInit", "num_threads": 1}, {"type": "DecordDecode"})
 FRAME_NAME = "img_{:05}.jpg"
 LAST_STEPS = ("Normalize", "FormatShape")
 
@@ -38,7 +41,7 @@ def mmaction_inputs(spec: ModelSpec, clips: Sequence[Clip]) -> list[KnownInput]:
         MissingInput: mmaction2 cannot be imported, or has no configuration for the model.
         ClipError: mmaction2 cannot read a clip.
     """
-    with _mmaction():
+    with mmaction2_pipelines():
         return [known_input_from_steps(clip.id, _steps_of(spec, clip)) for clip in clips]
 
 
@@ -49,46 +52,73 @@ def mmaction_name() -> str:
 
 def pipeline_steps(spec: ModelSpec, *, is_video: bool) -> list[Step]:
     """Return the steps of a model's test pipeline, up to its tensor."""
-    config = mmaction_config(spec).data.test.pipeline
-    kept = [dict(step) for step in config if step.type not in {"Collect", "ToTensor", *DECODING}]
-    steps = [_sized(step, spec.protocol) for step in kept if step["type"] != "RawFrameDecode"]
-    after = 1 + next(at for at, step in enumerate(steps) if "SampleFrames" in step["type"])
-    if not is_video:
-        return [*steps[:after], {"type": "RawFrameDecode"}, *steps[after:]]
-    start, decode = VIDEO_STEPS
-    return [start, *steps[:after], decode, *steps[after:]]
+    import mmcv
+
+    pipeline = mmcv.Config.fromfile(str(config_path(spec.config))).data.test.pipeline
+    kept = [dict(step) for step in pipeline if step.type not in (*NEUTRAL, *DECODERS)]
+    steps = [{**step, **_own_sizes(step["type"], spec)} for step in kept]
+    after = 1 + next(at for at, step in enumerate(steps) if step["type"] in SAMPLERS)
+    start, decode = _video_steps() if is_video else ([], [{"type": "RawFrameDecode"}])
+    return [*start, *steps[:after], *decode, *steps[after:]]
 
 
-def _sized(step: Step, protocol: InputProtocol) -> Step:
-    """Return a step with the sizes of the model, which may be a small relative of its configuration."""
-    if step["type"] == "Resize":
-        return {**step, "scale": (-1, protocol.short_side)}
-    if step["type"].endswith("Crop"):
-        return {**step, "crop_size": protocol.crop_size}
-    if "SampleFrames" in step["type"]:
-        return {**step, "frame_interval": protocol.frame_interval}
-    return step
+def _own_sizes(kind: str, spec: ModelSpec) -> Step:
+    """Return in what a step differs, as the model's protocol differs from its configuration's."""
+    given, own = protocol_from_config(config_from_file(config_path(spec.config))), spec.protocol
+    if kind in SAMPLERS and own.frame_interval != given.frame_interval:
+        return {"frame_interval": own.frame_interval}
+    if kind == "Resize" and own.short_side != given.short_side:
+        return {"scale": (-1, own.short_side)}
+    if kind in CROPS and own.crop_size != given.crop_size:
+        return {"crop_size": own.crop_size}
+    return {}
+
+
+def _video_steps() -> tuple[list[Step], list[Step]]:
+    """Return what opens a video and what decodes it; decord has no wheel for aarch64."""
+    if "decord" in decoders():
+        return [{"type": "DecordInit", "num_threads": 1}], [{"type": "DecordDecode"}]
+    return [{"type": "PyAVInit"}], [{"type": "PyAVDecode"}]
 
 
 def _steps_of(spec: ModelSpec, clip: Clip) -> InputSteps:
     from mmaction.datasets.builder import PIPELINES
     from mmcv.utils import build_from_cfg
 
-    is_video = spec.protocol.source == "video"
-    with _described(clip, spec.protocol) as result:
-        images: dict[str, Any] = {}
+    protocol, images = spec.protocol, dict[str, Any]()
+    with _described(clip, protocol) as result:
         try:
-            for step in pipeline_steps(spec, is_video=is_video):
+            for step in pipeline_steps(spec, is_video="filename" in result):
                 if step["type"] in LAST_STEPS:
                     images.setdefault("crops", np.stack(result["imgs"]))
                 result = build_from_cfg(step, PIPELINES)(result)
-                if step["type"].endswith("Decode"):
+                if step["type"] in SAMPLERS:
+                    _take_every_clip(result, protocol)
+                if step["type"] in DECODERS:
                     images["frames"] = np.stack(result["imgs"])
         except (OSError, ValueError, LookupError, RuntimeError, AttributeError) as error:
             raise ClipError(f"mmaction2 cannot read {clip.path}: {first_line(error)}") from error
     indices = np.asarray(result["frame_inds"]).reshape(-1) - result["start_index"]
-    crops = images["crops"].reshape(-1, len(images["frames"]), *images["crops"].shape[1:])
-    return InputSteps(tuple(map(int, indices)), images["frames"], crops, result["imgs"])
+    crops = images["crops"].reshape(protocol.crop_count, -1, *images["crops"].shape[1:])
+    tensor = hooked(config_from_file(config_path(spec.config)), result["imgs"])
+    return InputSteps(tuple(map(int, indices)), images["frames"], crops, tensor)
+
+
+def _take_every_clip(result: Step, protocol: InputProtocol) -> None:
+    # Of a video that is too short for ``twice``, mmaction2 takes each clip once; the suite, twice.
+    result["frame_inds"] = np.resize(result["frame_inds"], protocol.frames_per_crop)
+    result["num_clips"] = protocol.frames_per_crop // result["clip_len"]
+
+
+def hooked(config: Config, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Return images as the model sees them, normalised where mmaction2 leaves that to a hook."""
+    plain = images.astype(np.float32)
+    for hook in config.content.get("module_hooks", []):
+        if hook["type"] == HOOK:
+            shape = (3, 1, 1) if hook["input_format"] == "NCHW" else (3, 1, 1, 1)
+            mean, std = np.array([hook["mean"], hook["std"]], np.float32).reshape(2, *shape)
+            plain = (plain - mean) / std
+    return plain
 
 
 @contextlib.contextmanager
@@ -112,9 +142,7 @@ def _frame_folder(folder: Path) -> Step:
 
 def _extracted(video: Path, folder: Path, short_side: int) -> Step:
     """Run mmaction2's build_rawframes.py on a video."""
-    import mmaction
-
-    path = Path(mmaction.__file__).parent / ".mim/tools/data/build_rawframes.py"
+    path = mmaction2_folder() / "tools/data/build_rawframes.py"
     spec = importlib.util.spec_from_file_location("build_rawframes", path)
     if spec is None or spec.loader is None:
         raise MissingInput(f"mmaction2 is there without its {path.name}, which extracts raw frames")
@@ -129,22 +157,29 @@ def _extracted(video: Path, folder: Path, short_side: int) -> Step:
 
 
 @contextlib.contextmanager
-def _mmaction() -> Iterator[None]:
+def mmaction2_pipelines() -> Iterator[None]:
     """Let mmaction2's pipelines be imported and run.
 
     Raises:
         MissingInput: they cannot.
     """
-    # mmaction2 0.24.1 says np.int, which NumPy 1.24 removed.
-    is_old = "int" in vars(np)
-    vars(np).setdefault("int", int)
     try:
-        with quiet_mmaction():
+        with _numpy_int(), quiet_mmaction():
             import mmaction.datasets.pipelines  # noqa: F401
 
             yield
     except ImportError as error:
         raise MissingInput(f"mmaction2 cannot be imported: {first_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _numpy_int() -> Iterator[None]:
+    """Give NumPy back ``np.int``, which mmaction2 0.24.1 still says."""
+    lacks = "int" not in vars(np)
+    if lacks:
+        vars(np)["int"] = int
+    try:
+        yield
     finally:
-        if not is_old:
+        if lacks:
             del vars(np)["int"]

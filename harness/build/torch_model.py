@@ -66,7 +66,7 @@ def recognizer_from_spec(spec: ModelSpec) -> Any:
         torch.manual_seed(SEED)
         # The constructor calls init_weights(), which adds the shifts and the non-local blocks;
         # a second call would wrap them twice.
-        return build_model(mmaction_config(spec).model)
+        return build_model(_model_config(spec))
 
 
 def run_torch(model: "torch.nn.Module", spec: ModelSpec, feed: Feed) -> Feed:
@@ -81,13 +81,12 @@ def run_torch(model: "torch.nn.Module", spec: ModelSpec, feed: Feed) -> Feed:
     return {spec.output.name: output.numpy()}
 
 
-def mmaction_config(spec: ModelSpec) -> Any:
-    """Return a model's configuration with its overrides."""
+def _model_config(spec: ModelSpec) -> Any:
     import mmcv
 
     config = mmcv.Config.fromfile(str(config_path(spec.config)))
     config.merge_from_dict({"model": dict(spec.overrides)})
-    return config
+    return config.model
 
 
 def _exportable(recognizer: Any, softmax: bool) -> "torch.nn.Module":

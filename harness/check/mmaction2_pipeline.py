@@ -1,6 +1,5 @@
 """An input protocol beside mmaction2's own test pipeline, on frames that are made here."""
 
-import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -8,13 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.build.torch_model import quiet_mmaction
+from harness.build.mmaction_inputs import hooked, mmaction2_pipelines
 from harness.data.sampling import frame_indices
 from harness.data.transforms import Frame, crops_from_frames, tensor_from_crops
 from harness.errors import HarnessError
 from harness.spec import InputProtocol
 from harness.zoo.config import Config
-from harness.zoo.protocol import CROPS, HOOK, SAMPLERS
+from harness.zoo.protocol import CROPS, SAMPLERS
 
 PIXEL_STEPS = ("Resize", *CROPS, "Normalize", "FormatShape")
 # Shorter and longer than any protocol, and lengths at which rounding shows.
@@ -33,10 +32,12 @@ def protocol_problems(
         protocol: of the model; the decoding of its clips is not looked at.
         sizes: width and height of the frames.
     """
-    with _mmaction2_pipelines() as compose:
-        problems = list(_index_problems(compose, config, protocol))
+    with mmaction2_pipelines():
+        from mmaction.datasets.pipelines import Compose
+
+        problems = list(_index_problems(Compose, config, protocol))
         for size in sizes:
-            problems += _pixel_problems(compose, config, protocol, size)
+            problems += _pixel_problems(Compose, config, protocol, size)
     return problems
 
 
@@ -57,27 +58,6 @@ def _divided(size: Any, factor: int) -> Any:
     if isinstance(size, int):
         return max(1, size // factor)
     return tuple(one if one < 0 else max(1, one // factor) for one in size)
-
-
-@contextlib.contextmanager
-def _mmaction2_pipelines() -> Iterator[Any]:
-    with numpy_int(), quiet_mmaction():
-        from mmaction.datasets.pipelines import Compose
-
-        yield Compose
-
-
-@contextlib.contextmanager
-def numpy_int() -> Iterator[None]:
-    """Give NumPy back ``np.int``, which mmaction2 0.24.1 still says."""
-    lacks = "int" not in vars(np)
-    if lacks:
-        vars(np)["int"] = int
-    try:
-        yield
-    finally:
-        if lacks:
-            del vars(np)["int"]
 
 
 def _steps(config: Config, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -114,7 +94,7 @@ def _pixel_problems(
     except HarnessError as error:
         yield f"frames of {size[0]} x {size[1]} are refused: {error}"
         return
-    expected = _hooked(config, compose(_steps(config, PIXEL_STEPS))(given)["imgs"])
+    expected = hooked(config, compose(_steps(config, PIXEL_STEPS))(given)["imgs"])
     if ours.shape != expected.shape:
         yield f"mmaction2 gives {expected.shape}, this suite {ours.shape}"
     elif not np.array_equal(ours, expected):
@@ -125,17 +105,6 @@ def _pixel_problems(
 def _own_tensor(frames: Sequence[Frame], protocol: InputProtocol) -> npt.NDArray[np.float32]:
     chosen = [frames[index] for index in frame_indices(protocol, len(frames))]
     return tensor_from_crops(crops_from_frames(chosen, protocol), protocol)
-
-
-def _hooked(config: Config, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Return images as the model sees them, normalised where mmaction2 leaves that to a hook."""
-    plain = images.astype(np.float32)
-    for hook in config.content.get("module_hooks", []):
-        if hook["type"] == HOOK:
-            shape = (3, 1, 1) if hook["input_format"] == "NCHW" else (3, 1, 1, 1)
-            mean, std = np.array([hook["mean"], hook["std"]], np.float32).reshape(2, *shape)
-            plain = (plain - mean) / std
-    return plain
 
 
 def _made_frames(count: int, size: tuple[int, int]) -> list[Frame]:

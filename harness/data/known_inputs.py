@@ -22,6 +22,7 @@ import numpy.typing as npt
 from harness.clips import Clip
 from harness.data.datasets import motion8
 from harness.data.loading import InputSteps
+from harness.data.video import decoders
 from harness.errors import InvalidMeasurement, RecordError
 from harness.host.environment import rounding_facts
 from harness.host.site import FIXTURES
@@ -30,7 +31,6 @@ from harness.measure.measurement import Measurement
 KNOWN_INPUTS = FIXTURES / "inputs.json"
 # Of motion8: a clip of a fast translation and one of a growing target.
 CLIP_IDS = ("clips/0011", "clips/0029")
-DECODERS = ("av", "decord", "opencv-contrib-python-headless", "numpy")
 POINTS = 256
 # A sequence that fills the unit square evenly (the R2 sequence): the plastic number's powers.
 ROW_STEP, COLUMN_STEP = 0.7548776662466927, 0.5698402909980532
@@ -153,7 +153,7 @@ def known_clips() -> Sequence[Clip]:
 
 def decoding_environment() -> dict[str, str]:
     """Return what decides how inputs are rounded: the processor and the decoders' compiled files."""
-    builds = {package: _build_digest(package) for package in DECODERS}
+    builds = {package: _build_digest(package) for package in decoders()}
     return {"machine": platform.machine(), **rounding_facts(), **builds}
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from harness.clips import Clip, Row, Sample
 from harness.data.rawframes import frames_of_protocol
 from harness.data.sampling import frame_indices
+from harness.data.skipping import Choose
 from harness.data.transforms import (
     Crops,
     Frame,
@@ -20,7 +21,7 @@ from harness.data.transforms import (
     jpeg_round_trip,
     tensor_from_crops,
 )
-from harness.data.video import Choose, decode_as_extracted, decode_frames
+from harness.data.video import decode_as_extracted, decode_frames
 from harness.errors import ClipError
 from harness.spec import InputProtocol
 

@@ -21,8 +21,9 @@ import numpy as np
 from harness.clips import Clip
 from harness.data.clip_files import frame_count
 from harness.data.containers import FRAME_PIXELS_MAX, jpeg_size
+from harness.data.skipping import Choose
 from harness.data.transforms import Frame, frame_from_jpeg, jpeg_from_frame
-from harness.data.video import Choose, count_frames, iterate_frames
+from harness.data.video import count_frames, iterate_frames
 from harness.errors import ArtifactError, ClipError
 from harness.host.reading import bytes_from_file
 from harness.spec import InputProtocol

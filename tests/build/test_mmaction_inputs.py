@@ -3,7 +3,6 @@ import dataclasses
 import pytest
 
 from harness.build.mmaction_inputs import mmaction_inputs, pipeline_steps
-from harness.build.torch_model import mmaction_config
 from harness.clips import Clip
 from harness.data.known_inputs import (
     KNOWN_INPUTS,
@@ -13,6 +12,7 @@ from harness.data.known_inputs import (
 )
 from harness.errors import ClipError
 from harness.registry import model_names, model_spec
+from harness.zoo.config import config_from_file, config_path
 
 KNOWN = KnownInputs.from_json(KNOWN_INPUTS.read_bytes())
 is_elsewhere = pytest.mark.skipif(
@@ -30,7 +30,7 @@ def test_the_known_answers_are_what_mmaction2_gives(name):
 def test_the_steps_of_a_big_model_are_its_configuration_s(name):
     spec = model_spec(name)
     steps = pipeline_steps(spec, is_video=False)
-    config = [dict(step) for step in mmaction_config(spec).data.test.pipeline]
+    config = config_from_file(config_path(spec.config)).part("data", "test", "pipeline")
     assert steps == [step for step in config if step["type"] not in ("Collect", "ToTensor")]
 
 
