@@ -124,7 +124,7 @@ def large_run(root: Path, thresholds) -> RunDirectory:
                 verdict=rejudge(measured, limits, 64, 5),
                 measurement=measured,
                 weights="checkpoint",
-                subjects={"weights": limits.weights or ""},
+                subjects={"weights": limits.weights or "", "inputs": limits.inputs or ""},
                 raw={name: run.keep(content, suffix) for name, (content, suffix) in raw.items()},
                 is_device_present=True,
                 started=now,

@@ -145,7 +145,11 @@ def simulated_record(
         verdict=Verdict(status=Status.INVALID, reason="not judged yet"),
         measurement=measured,
         weights=night.weights,
-        subjects={"weights": thresholds.limits(cell).weights or "", **night.subjects},
+        subjects={
+            "weights": thresholds.limits(cell).weights or "",
+            "inputs": thresholds.limits(cell).inputs or "",
+            **night.subjects,
+        },
         raw=dict(raw or {}),
         device_facts=dict(night.device_facts),
         is_device_present=True,

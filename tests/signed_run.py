@@ -105,6 +105,7 @@ def record_from(run, thresholds, check, found, **more):
         "weights": "checkpoint",
         "subjects": {
             "weights": limits.weights,
+            "inputs": limits.inputs or "f" * 64,
             "onnx": "2" * 64,
             "simplified": "3" * 64,
             "device_model": "4" * 64,

@@ -77,7 +77,9 @@ def check_sample(
         try:
             workshop.run(title, RunError, write_mmaction_inputs, spec, clips, target)
         except MissingInput as error:
-            return InputCheck(f"not read a second time: {error}")
+            return InputCheck(
+                _said(f"{clip_set.name} is not read a second time: {error}", workshop)
+            )
         except ClipError as error:
             return InputCheck("", str(error))
         answers = _answers_from_file(target, spec)
@@ -119,8 +121,7 @@ def _made_here(spec: ModelSpec, workshop: Workshop) -> _Answers:
             lambda target: workshop.run(f"known inputs {spec.name}", *call, target),
         )
     except MissingInput as error:
-        workshop.progress.say(f"the inputs of {spec.name} are not read by mmaction2: {error}")
-        return _Answers(f"not with mmaction2: {error}")
+        return _Answers(_said(f"{spec.name} is not read by mmaction2: {error}", workshop))
     return _answers_from_file(artifact.path, spec)
 
 
@@ -144,8 +145,13 @@ def _compared(
         if difference is not None:
             where = f"inputs of {spec.name} from clip {clip.id} of {clip_set.name}"
             return InputCheck("", f"{where} are not those of mmaction2: {difference}")
-    text = "; ".join(one.text for one in answers)
-    return InputCheck(f"{len(clips)} clips of {clip_set.name}: {text}")
+    names = ", ".join(clip.id for clip in clips)
+    return InputCheck(f"{clip_set.name} {names}: {'; '.join(one.text for one in answers)}")
+
+
+def _said(text: str, workshop: Workshop) -> str:
+    workshop.progress.say(text)
+    return text
 
 
 def _differences(

@@ -14,9 +14,9 @@ from harness.build.build import (
     simplified_from_onnx,
     weights_from_site,
 )
-from harness.build.input_check import InputCheck, check_known_clips
-from harness.clips import ClipSet
-from harness.data.datasets import clip_set_from_site, motion8
+from harness.build.input_check import InputCheck, check_known_clips, check_sample
+from harness.clips import Clip, ClipSet
+from harness.data.datasets import clip_set_from_site, motion8, require_classes
 from harness.device import HOST, Device, DeviceState, Presence
 from harness.errors import DeviceAbsent, DeviceBroken, DeviceError, MissingInput
 from harness.host.artifacts import ArtifactStore
@@ -50,6 +50,7 @@ class Workbench:
         self.weights = functools.cache(self._weights)
         self.clip_set = functools.cache(self._clip_set)
         self.input_check = functools.cache(self._input_check)
+        self.sample_check = functools.cache(self._sample_check)
 
     def present_device(self, name: str) -> Device:
         """Return a device that is usable now.
@@ -161,8 +162,14 @@ class Workbench:
     def _input_check(self, name: str, wanted: str) -> InputCheck:
         return check_known_clips(self.model(name), wanted, self.workshop)
 
+    def _sample_check(self, name: str, clips: tuple[Clip, ...]) -> InputCheck:
+        return check_sample(self.model(name), self.clip_set(name), clips, self.workshop)
+
     def _clip_set(self, name: str) -> ClipSet:
-        return clip_set_from_site(self.model(name).dataset, self.site)
+        spec = self.model(name)
+        clip_set = clip_set_from_site(spec.dataset, self.site)
+        require_classes(clip_set, spec)
+        return clip_set
 
 
 def _lasting_facts(state: DeviceState) -> dict[str, str]:

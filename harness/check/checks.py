@@ -17,6 +17,7 @@ from harness.check.onnx_divergence import (
     first_divergent_node,
     first_divergent_operator,
 )
+from harness.check.second_reading import second_reading
 from harness.check.timed_session import TimedClips, expected_answers, time_session
 from harness.check.torch_divergence import first_divergent_module
 from harness.clips import ClipSet, Predictions
@@ -53,6 +54,7 @@ class Context:
     """A cell with everything that a check of it needs.
 
     ``accuracy_predictions`` returns what the accuracy check of this run has kept, if it has run.
+    ``seed`` decides which clips are read a second time.
     """
 
     cell: Cell
@@ -60,6 +62,7 @@ class Context:
     tier: Tier
     limits: Limits
     accuracy_predictions: Callable[[], Predictions | None] = lambda: None
+    seed: str = ""
 
     @property
     def spec(self) -> ModelSpec:
@@ -86,11 +89,15 @@ class Context:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What a check found: the measurement, the verdict on it, and the raw files behind it."""
+    """What a check found: the measurement, the verdict on it, and the raw files behind it.
+
+    ``inputs`` says which clips of its own it had read a second time.
+    """
 
     measurement: CheckMeasurement
     verdict: Verdict
     raw: Mapping[str, tuple[bytes, str]] = dataclasses.field(default_factory=dict)
+    inputs: str = ""
 
 
 def check_export(context: Context) -> Found:
@@ -145,6 +152,9 @@ def check_accuracy(context: Context) -> Found:
             "site.toml names in checkpoints: the accuracy of seeded weights says nothing"
         )
     whole, clip_set = bench.clip_set(cell.model), context.clip_set
+    inputs = ""
+    if context.limits.inputs is not None:
+        inputs = second_reading(bench, cell.model, clip_set.clips, context.seed)
     reference = torch_predictions(spec, weights, clip_set, bench.workshop, whole)
     preds, notes = chip_predictions(cell, bench, clip_set)
     measurement = accuracy_measurement(preds, clip_set, reference, _floor(context))
@@ -156,7 +166,7 @@ def check_accuracy(context: Context) -> Found:
     raw |= raw_strips(measurement.paired, clip_set, spec.protocol, (preds, reference))
     if notes:
         raw["notes"] = "\n".join(notes).encode(), ".txt"
-    return Found(measurement, judge_accuracy(measurement, context.limits.accuracy), raw)
+    return Found(measurement, judge_accuracy(measurement, context.limits.accuracy), raw, inputs)
 
 
 def check_throughput(context: Context) -> Found:

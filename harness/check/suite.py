@@ -47,6 +47,7 @@ class Suite:
             tier,
             self.thresholds.limits(cell),
             lambda: self._accuracy_predictions(cell),
+            self.run.facts().nonce,
         )
         started, start_s = datetime.datetime.now(datetime.UTC), time.perf_counter()
         events = len(self.bench.workshop.store.events)
@@ -65,7 +66,7 @@ class Suite:
             measurement=None if found is None else found.measurement,
             weights=self._weights_kind(cell),
             subjects=self._subjects(context, verdict),
-            inputs=self._inputs_text(context, verdict),
+            inputs=self._inputs_text(context, found),
             raw={name: self.run.keep(content, suffix) for name, (content, suffix) in raw.items()},
             stages=self._stages(events),
             device_facts=dict(state.facts),
@@ -131,10 +132,10 @@ class Suite:
             subjects["clips"] = context.clip_set.digest
         return subjects
 
-    def _inputs_text(self, context: Context, verdict: Verdict) -> str:
+    def _inputs_text(self, context: Context, found: Found | None) -> str:
         """Say with what the inputs were compared; nothing is compared for it."""
-        is_judged = verdict.status not in (Status.NOT_RUN, Status.ERROR)
-        return _input_check(context).text if is_judged else ""
+        texts = [] if found is None else [_input_check(context).text, found.inputs]
+        return "; ".join(filter(None, texts))
 
     def _stages(self, since: int) -> tuple[StageRecord, ...]:
         """Return each artifact that was asked for once, by its first event."""

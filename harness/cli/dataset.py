@@ -12,7 +12,8 @@ from typing import Any
 from harness.cli.arguments import add_cell, add_command, positive, site_of, workbench_of
 from harness.clips import Predictions
 from harness.data.bins import CLIPS, INFO, write_bins
-from harness.data.labels import KINETICS400, kinetics400_names, names_from_map
+from harness.data.datasets import class_names
+from harness.data.labels import KINETICS400
 from harness.data.manifest import (
     Manifest,
     clip_set_from_manifest,
@@ -113,10 +114,9 @@ def _add_preprocess(commands: Any) -> None:
 
 
 def _scan(options: argparse.Namespace) -> int:
-    names = kinetics400_names() if options.label_map is None else names_from_map(options.label_map)
     source = Source(
         root=options.root,
-        class_names=names,
+        class_names=class_names(options.name, options.label_map),
         name=options.name,
         annotations=options.annotations,
         listing=options.list,

@@ -30,7 +30,9 @@ def _model_problems(file: ThresholdsFile, name: str) -> Iterator[str]:
         yield f"{key}: no such model; there are: {', '.join(registry.model_names())}"
         return
     table, spec = file.models[name], registry.model_spec(name)
-    if table.clip_set not in file.clip_sets:
+    if table.clip_set in file.clip_sets:
+        yield from _class_problems(key, spec, file.clip_sets[table.clip_set].class_count)
+    else:
         yield f"{key}.clip_set: there is no table clip_sets.{table.clip_set}"
     if table.clip_set != spec.dataset:
         yield f"{key}.clip_set: {table.clip_set}, but the model is of {spec.dataset}"
@@ -42,6 +44,17 @@ def _model_problems(file: ThresholdsFile, name: str) -> Iterator[str]:
         yield f"{key}.parity.{precision}: missing, though the chain or a device computes in it"
     if table.every_clip and table.every_clip.keys() != table.parity.keys():
         yield f"{key}.every_clip: must have the precisions of {key}.parity, or be left out"
+
+
+def _class_problems(key: str, spec: ModelSpec, class_count: int | None) -> Iterator[str]:
+    columns = spec.output.shape[-1]
+    if columns != spec.class_count:
+        yield f"{key}: the output of {spec.name} has {columns} columns for {spec.class_count} classes"
+    if class_count not in (None, spec.class_count):
+        yield (
+            f"{key}.clip_set: {spec.name} tells {spec.class_count} classes apart, {spec.dataset} has "
+            f"{class_count}; correct the model's data set, or class_count in [clip_sets]"
+        )
 
 
 def _device_problems(key: str, name: str, table: ModelTable, spec: ModelSpec) -> Iterator[str]:

@@ -30,6 +30,7 @@ class ClipSetTable(Table):
     """A whole data set; ``digest`` is of its manifest, where all have the same files."""
 
     clip_count: Count
+    class_count: Count | None = None
     digest: Digest | None = None
     unreadable_max: Annotated[int, pydantic.Field(ge=0)] = 0
     source: Filled

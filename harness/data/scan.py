@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from harness.data.clip_files import clip_id, clip_paths, frame_count
-from harness.data.labels import KINETICS400, canonical, ids_by_name, name_notes
+from harness.data.labels import KINETICS400, KINETICS400_COUNT, canonical, ids_by_name, name_notes
 from harness.data.manifest import UNREADABLE, ClipEntry, Manifest, fingerprint, size_of_clip
 from harness.errors import ClipError, is_plain_name, printable
 from harness.host.reading import bytes_from_file, text_from_file
@@ -115,9 +115,13 @@ def scan(source: Source, progress: NewCounter = lambda total: lambda done: None)
         )
     _tell_same_content(entries, findings)
     problems = {kind: tuple(lines) for kind, lines in findings.problems.items() if lines}
-    notes = tuple(name_notes(source.class_names)) if source.name == KINETICS400 else ()
     return Manifest(
-        source.name, source.root.absolute(), source.class_names, tuple(entries), notes, problems
+        source.name,
+        source.root.absolute(),
+        source.class_names,
+        tuple(entries),
+        tuple(_notes(source, entries)),
+        problems,
     )
 
 
@@ -145,6 +149,19 @@ def _entry(name: str, findings: _Findings) -> ClipEntry:
         fingerprint=mark,
         unreadable=reason,
     )
+
+
+def _notes(source: Source, entries: Sequence[ClipEntry]) -> Iterator[str]:
+    """Say how a set differs from the one whose name it has."""
+    if source.name != KINETICS400:
+        return
+    yield from name_notes(source.class_names)
+    classes = len({entry.label for entry in entries})
+    if classes != KINETICS400_COUNT:
+        yield (
+            f"there are clips of {classes} classes, {KINETICS400} has {KINETICS400_COUNT}: if this is "
+            "another data set, give its --name and --label-map"
+        )
 
 
 def _tell_same_content(entries: Sequence[ClipEntry], findings: _Findings) -> None:

@@ -7,7 +7,7 @@ from harness.contract.thresholds import Thresholds
 from harness.decide.waivers import Decision, decide
 from harness.errors import RecordError
 from harness.judge import Verdict
-from harness.judge.limits import weights_problem
+from harness.judge.limits import inputs_problem, weights_problem
 from harness.judge.measurement import rejudge
 from harness.judge.verdict import invalid
 from harness.measure.accuracy import AccuracyMeasurement
@@ -80,7 +80,8 @@ def verdict_again(record: Record, thresholds: Thresholds) -> Verdict:
     if measured is None:
         raise RecordError(f"{record.id}: nothing was measured, so nothing can be judged")
     limits = thresholds.limits(record.cell)
-    problem = _foreign_weights(record, limits.weights)
+    seen = record.subjects.get("inputs")
+    problem = _foreign_weights(record, limits.weights) or inputs_problem(limits.inputs, seen)
     if problem is not None:
         return invalid(problem)
     wanted = tier.clips_for(record.cell)

@@ -215,6 +215,21 @@ def floor_count(floor: float, n: int) -> int:
     return math.ceil(fractions.Fraction(repr(floor)) * n)
 
 
+def inputs_problem(wanted: str | None, digest: str | None) -> str | None:
+    """Say that a record's inputs were not held against the contract's known answers, or None.
+
+    Args:
+        wanted: sha256 of the known answers that the contract names, if it does.
+        digest: of those that the record names, if it does.
+    """
+    if wanted is None or digest == wanted:
+        return None
+    return (
+        "the inputs were not compared with the known answers that the contract names: theirs are "
+        f"{wanted:.16}, the record has {digest or 'none'}; run the check again with this suite"
+    )
+
+
 def weights_problem(model: str, wanted: str | None, digest: str) -> str | None:
     """Say that a checkpoint is not the contract's, or None.
 

@@ -14,6 +14,7 @@ from harness.build.input_check import InputCheck, check_known_clips
 from harness.data import datasets, loading, transforms
 from harness.data.known_inputs import KNOWN_INPUTS, known_clips
 from harness.data.store import CropStore
+from harness.decide.rejudge import rejudged
 from harness.errors import MissingInput
 from harness.registry import model_names, model_spec
 from harness.spec import CHECKS, Cell, Status
@@ -216,6 +217,12 @@ def test_a_record_says_what_its_inputs_were_compared_with(clean, make_suite, cac
     assert record.verdict.status is Status.PASS
     assert record.subjects["inputs"] == INPUTS
     assert record.inputs == f"nonlocal_tiny by {INPUTS[:4]}"
+    assert rejudged(record, suite.thresholds).verdict == record.verdict
+    for digest in ({}, {"inputs": "0" * 64}):
+        other = record.model_copy(update={"subjects": digest})
+        verdict = rejudged(other, suite.thresholds).verdict
+        assert verdict.status is Status.INVALID
+        assert f"theirs are {INPUTS[:16]}, the record has" in verdict.reason
 
 
 def test_the_known_clips_are_fed_as_mmaction2_feeds_them(run_of):
@@ -223,7 +230,9 @@ def test_the_known_clips_are_fed_as_mmaction2_feeds_them(run_of):
     for name in model_names():
         check = check_known_clips(model_spec(name), INPUTS, bench.workshop)
         assert check.problem is None
-        assert check.text.startswith("2 clips of motion8: known answers of mmaction2 0.24.1")
+        assert check.text.startswith(
+            "motion8 clips/0011, clips/0029: known answers of mmaction2 0.24.1"
+        )
 
 
 @pytest.fixture
@@ -242,7 +251,7 @@ def test_without_mmaction2_the_known_answers_bound_how_far_decoders_differ(
     check = run_of().bench.input_check("nonlocal_tiny", INPUTS)
     assert check.problem is None
     assert check.text.endswith(
-        "differ; not with mmaction2: mmaction2 cannot be imported: no module"
+        "differ; nonlocal_tiny is not read by mmaction2: mmaction2 cannot be imported: no module"
     )
     for name in ("blue, green, red", "two frames swapped", "frames shifted by one"):
         with monkeypatch.context() as patch:
@@ -256,7 +265,7 @@ def test_elsewhere_mmaction2_makes_answers_once_that_count_to_the_last_bit(
     check = run_of().bench.input_check("nonlocal_tiny", INPUTS)
     assert check.problem is None
     assert check.text == (
-        "2 clips of motion8: known answers of mmaction2 0.24.1, as far as decoders differ; "
+        "motion8 clips/0011, clips/0029: known answers of mmaction2 0.24.1, as far as decoders differ; "
         "mmaction2 0.24.1 on this machine"
     )
     monkeypatch.setattr(input_check, "write_mmaction_inputs", None)

@@ -382,6 +382,11 @@ INCONSISTENT = [
         "models.nonlocal_r50.clip_set: motion8, but the model is of kinetics400",
     ),
     (
+        "clip_sets.kinetics400.class_count",
+        101,
+        "models.nonlocal_r50.clip_set: nonlocal_r50 tells 400 classes apart, kinetics400 has 101",
+    ),
+    (
         "clip_sets.motion8",
         {"clip_count": 400, "source": "us"},
         "clip_sets.motion8: no model uses it",

@@ -1,16 +1,19 @@
+import dataclasses
 import importlib.machinery
 import importlib.util
+import shutil
 import subprocess
 import sys
 
 import pytest
 
-from harness.data.datasets import clip_set_from_site, motion8
+from harness.data.datasets import class_names, clip_set_from_site, motion8, require_classes
 from harness.data.labels import kinetics400_names
 from harness.data.manifest import write_manifest
 from harness.data.scan import Source, scan
 from harness.errors import ClipError, MissingInput
-from harness.host.site import load_site
+from harness.host.site import FIXTURES, load_site
+from harness.registry import model_spec
 
 
 @pytest.fixture
@@ -49,12 +52,47 @@ def test_motion8_may_be_another_copy(tmp_path, environ):
     folder = motion8().clips[0].path.parent
     listing = tmp_path / "list"
     listing.write_text("".join(f"{clip.path.name} {clip.label}\n" for clip in motion8().clips[:9]))
-    manifest = scan(Source(folder, motion8().class_names, "motion8", listing=listing))
+    source = Source(folder, motion8().class_names, "motion8", listing=listing, is_content=True)
+    manifest = scan(source)
     write_manifest(manifest, tmp_path / "m")
     (tmp_path / "site.toml").write_text('[datasets.motion8]\nmanifest = "m"\n')
     clip_set = clip_set_from_site("motion8", load_site(tmp_path / "site.toml", environ))
     assert clip_set.digest == manifest.digest
     assert [clip.path for clip in clip_set.clips] == [clip.path for clip in motion8().clips[:9]]
+
+
+@pytest.mark.parametrize("kind", ["list", "manifest"])
+def test_the_shipped_list_is_motion8_wherever_it_is_named(tmp_path, environ, kind):
+    folder = FIXTURES / "motion8"
+    if kind == "list":
+        place = f'list = "{folder / "labels.txt"}"\nroot = "{folder}"\n'
+    else:
+        source = Source(folder, class_names("motion8"), "motion8", listing=folder / "labels.txt")
+        write_manifest(scan(source), tmp_path / "m")
+        place = 'manifest = "m"\n'
+    (tmp_path / "site.toml").write_text(f"[datasets.motion8]\n{place}")
+    found = clip_set_from_site("motion8", load_site(tmp_path / "site.toml", environ))
+    assert found == motion8()
+
+
+def test_a_changed_clip_of_motion8_is_another_set(tmp_path, environ):
+    shutil.copytree(FIXTURES / "motion8", tmp_path / "motion8")
+    clip = tmp_path / "motion8/clips/0003.mp4"
+    data = bytearray(clip.read_bytes())
+    data[-1] ^= 1
+    clip.write_bytes(data)
+    (tmp_path / "site.toml").write_text(
+        '[datasets.motion8]\nlist = "motion8/labels.txt"\nroot = "motion8"\n'
+    )
+    found = clip_set_from_site("motion8", load_site(tmp_path / "site.toml", environ))
+    assert found.digest != motion8().digest
+
+
+def test_clips_of_other_classes_than_the_model_s_are_refused():
+    require_classes(motion8(), model_spec("nonlocal_tiny"))
+    fewer = dataclasses.replace(motion8(), class_names=("left", "right"))
+    with pytest.raises(ClipError, match=r"motion8 has 2 class names .* tells 8 classes apart"):
+        require_classes(fewer, model_spec("timesformer_tiny"))
 
 
 def test_a_data_set_that_is_not_here_says_where_to_name_it(environ):

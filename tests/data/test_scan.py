@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 
@@ -8,6 +9,7 @@ from harness.data.labels import kinetics400_names, name_notes, names_digest, nam
 from harness.data.manifest import clip_set_from_manifest, read_manifest, write_manifest
 from harness.data.scan import Source, scan
 from harness.errors import ClipError
+from harness.host.site import FIXTURES
 
 NAMES = ("air drumming", "massaging person's head", "zumba")
 
@@ -86,6 +88,14 @@ def test_folders_of_classes_give_the_labels(disk):
     assert found.problems == {"unlabelled": ("loose", "unknown/y")}
     assert {clip.frames for clip in found.clips} == {3}
     assert found.notes
+
+
+def test_a_set_with_fewer_classes_than_its_name_says_is_noted():
+    folder = FIXTURES / "motion8"
+    source = Source(folder, kinetics400_names(), listing=folder / "labels.txt")
+    (note,) = scan(source).notes
+    assert note.startswith("there are clips of 8 classes, kinetics400 has 400: if this is another")
+    assert scan(dataclasses.replace(source, name="motion8")).notes == ()
 
 
 def test_the_layout_of_cvdf_is_known(tmp_path, disk):

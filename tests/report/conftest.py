@@ -218,6 +218,7 @@ class RunMaker:
             "weights": "checkpoint",
             "subjects": {
                 "weights": self.thresholds.file.models[cell.model].weights.ljust(64, "a"),
+                "inputs": limits.inputs or "",
                 "onnx": "b" * 64,
                 "thresholds": self.thresholds.digest,
             },
