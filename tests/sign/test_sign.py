@@ -325,7 +325,7 @@ def test_the_statement_is_an_in_toto_test_result_of_every_file_and_artifact(sign
             name = path.relative_to(signed).as_posix()
             assert digests.pop(name) == hashlib.sha256(path.read_bytes()).hexdigest()
     cell = "nonlocal_tiny-cpu-bs1"
-    kinds = ("weights", "onnx", "simplified", "device_model", "clips", "thresholds")
+    kinds = ("weights", "inputs", "onnx", "simplified", "device_model", "clips", "thresholds")
     assert sorted(digests) == sorted(f"{kind}:{cell}" for kind in kinds)
     predicate = statement["predicate"]
     assert predicate["result"] == "PASSED"
