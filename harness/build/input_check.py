@@ -166,7 +166,7 @@ def _differences(
         known = one.inputs.get(clip.id)
         found = known and input_difference(known, seen, is_exact=one.is_exact)
         if found:
-            yield f"{found}, by {one.text}"
+            yield f"{found} (compared with {one.text})"
     for item in stored_samples(store, [clip], workers=0):
         if not isinstance(item, Sample) or not np.array_equal(item.tensor, seen.tensor):
             yield (

@@ -89,7 +89,7 @@ class _Comparison:
     def _other_order(self, name: str, wanted: Array, found: Array) -> str | None:
         """Say which images stand in the place of others, or None."""
         order = [self._number(image, wanted, place) for place, image in enumerate(found)]
-        moved = [f"{at} holds {number}" for at, number in enumerate(order) if at != number]
+        moved = [f"{number} at place {at}" for at, number in enumerate(order) if at != number]
         if None in order or not moved:
             return None
         kind = "layout: plane" if name == "normalise" else "order: frame"

@@ -118,11 +118,11 @@ FAULTS = {
     "blue, green, red": (around(DECODE, blue_green_red), r"colour: the channels are BGR, not RGB"),
     "two frames swapped": (
         around(DECODE, two_frames_swapped),
-        r"order: frame 3 holds 4, 4 holds 3",
+        r"order: frame 4 at place 3, 3 at place 4",
     ),
     "two frames of the crops swapped": (
         around("loading.crops_from_frames", two_frames_swapped_late),
-        r"order: frame 3 holds 4, 4 holds 3",
+        r"order: frame 4 at place 3, 3 at place 4",
     ),
     "nearest in place of bilinear": (
         around("transforms._resized", resized_by(cv2.INTER_NEAREST)),
@@ -138,7 +138,7 @@ FAULTS = {
     ),
     "channels reversed late": (
         around("loading.tensor_from_crops", planes_reversed),
-        r"layout: plane 0 holds 2, 2 holds 0",
+        r"layout: plane 2 at place 0, 0 at place 2",
     ),
 }
 # nonlocal_tiny takes the shipped clips in their own size.

@@ -30,11 +30,15 @@ CHANGES = {
     "a shape": ("frames", lambda frames: frames[:, :-1], r"decode: the shape is \[8, 71, 112, 3\]"),
     "a move down": ("crops", moved(2, 0), r"crop: the picture lies \+0 pixels across and \+2 down"),
     "a move left": ("crops", moved(0, -1), r"crop: the picture lies -1 pixels across and \+0 down"),
-    "two crops": ("crops", lambda crops: crops[[1, 0, 2]], r"order: frame 0 holds 8, 1 holds 9"),
+    "two crops": (
+        "crops",
+        lambda crops: crops[[1, 0, 2]],
+        r"order: frame 8 at place 0, 9 at place 1",
+    ),
     "a repeated frame": (
         "frames",
         lambda frames: frames[[0, 0, 2, 3, 4, 5, 6, 7]],
-        r"order: frame 1 holds 0$",
+        r"order: frame 0 at place 1$",
     ),
     "a rounding": ("tensor", lambda tensor: tensor + np.float32(1e-6), r"normalise: \d+ of"),
 }
