@@ -5,9 +5,9 @@ import functools
 from pathlib import Path
 
 from harness.clips import ClipSet
-from harness.data.kinetics import clip_set_from_list, content_fingerprint, digest_from_clips
+from harness.data.kinetics import clip_set_from_list, digest_from_clips
 from harness.data.labels import kinetics400_names, names_from_map
-from harness.data.manifest import clip_set_from_manifest, read_manifest
+from harness.data.manifest import clip_set_from_manifest, fingerprint, read_manifest
 from harness.errors import ClipError, MissingInput
 from harness.host.site import FIXTURES, Site
 from harness.spec import ModelSpec
@@ -75,5 +75,5 @@ def motion8() -> ClipSet:
 
 def _with_content_digest(clip_set: ClipSet) -> ClipSet:
     """Return motion8 with the digest that the contract has: its files are small, so over their bytes."""
-    digest = digest_from_clips(clip_set.clips, content_fingerprint)
+    digest = digest_from_clips(clip_set.clips, functools.partial(fingerprint, is_content=True))
     return dataclasses.replace(clip_set, digest=digest)
