@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from harness.errors import BuildError
 from harness.inside import Inside
+from harness.precision import Precision
 from harness.spec import DeviceModel, Feed, OnnxModel
 
 # Name of the lock on the host's processor, and of the unit of a device that is that processor.
@@ -204,6 +206,17 @@ class Device(Protocol):
     def on(self, unit_id: str) -> "Device":
         """Return the same device, bound to one of the units that its probe found."""
         return self
+
+    def in_precision(self, precision: Precision) -> "Device":
+        """Return the same device, building in a precision.
+
+        Raises:
+            BuildError: its compiler has only one, or does not take this one.
+        """
+        raise BuildError(
+            f"{self.spec.name} computes in {self.spec.precision} and takes no other precision: name"
+            " the precision in the rows of another device"
+        )
 
     def look(self) -> str:
         """Return the state of the unit it is bound to, for a record; empty: nothing to report.

@@ -11,12 +11,16 @@ from typing import Any, Literal, get_args
 
 import numpy.typing as npt
 
+from harness.precision import Precision
+
 Feed = Mapping[str, npt.NDArray[Any]]
 
 ITEM_BYTES = {"float32": 4, "float16": 2, "int64": 8, "int32": 4, "uint8": 1}
 
 # Marks a field that digests leave out at its default: what was made before it keeps its digest.
 LATER = {"later": True}
+# Marks a field that no digest has: nothing is made of it but what names it.
+ASIDE = {"aside": True}
 
 Placement = Literal["segments", "twice", "dense"]
 Averaging = Literal["prob", "score", "none"]
@@ -146,6 +150,7 @@ class ModelSpec:
         atc: the words of the guide's atc command line, in order, with placeholders for ``model``,
             ``output``, ``input_shape`` and ``soc_version``.
         calibrated: whether seeded weights get batch norm statistics of their own activations.
+        precisions: of cells that name one, beyond those that every model has.
     """
 
     name: str
@@ -162,6 +167,7 @@ class ModelSpec:
     frozen_batch: int | None = None
     atc: tuple[str, ...] = ATC
     calibrated: bool = dataclasses.field(default=False, metadata=LATER)
+    precisions: Mapping[str, Precision] = dataclasses.field(default_factory=dict, metadata=ASIDE)
 
     @property
     def crop_count(self) -> int:
@@ -176,16 +182,22 @@ class ModelSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One (model, device, batch size)."""
+    """One (model, device, batch size), and a precision where it is not the compiler's own choice."""
 
     model: str
     device: str
     batch: int
+    precision: str = ""
 
     @property
     def id(self) -> str:
         """The name in reports and on the command line."""
-        return f"{self.pair}-bs{self.batch}"
+        return f"{self.pair}-{self.row}"
+
+    @property
+    def row(self) -> str:
+        """The name of its row in the contract: ``bs4``, or ``bs4-origin`` with a precision."""
+        return f"bs{self.batch}" + (f"-{self.precision}" if self.precision else "")
 
     @property
     def pair(self) -> str:
@@ -239,11 +251,12 @@ def digest_from_json(value: object) -> str:
 
 
 def plain_fields(value: Any) -> dict[str, Any]:
-    """Return a dataclass as JSON-like values, without later fields that are at their default."""
+    """Return a dataclass as JSON-like values, without later fields at their default and asides."""
     return {
         field.name: _plain_value(getattr(value, field.name))
         for field in dataclasses.fields(value)
-        if "later" not in field.metadata or getattr(value, field.name) != field.default
+        if "aside" not in field.metadata
+        and ("later" not in field.metadata or getattr(value, field.name) != field.default)
     }
 
 

@@ -37,7 +37,7 @@ measure
 host
 models
 zoo
-errors spec device inside clips testing
+errors spec precision device inside clips testing
 """
 FLOORS = {name: floor for floor, line in enumerate(LAYERS.split("\n")) for name in line.split()}
 MODEL_SOFTWARE = {"torch", "torchvision", "mmaction", "mmcv", "onnx", "onnxruntime", "decord"}
@@ -62,7 +62,7 @@ TESTED_WITH = {
     "harness.runtimes.ort.nvidia_smi": "runtimes/ort/test_device.py",
 }
 # Values and errors: whoever makes one tests it.
-PLAIN = {"harness.clips", "harness.device", "harness.errors", "harness.inside"}
+PLAIN = {"harness.clips", "harness.device", "harness.errors", "harness.inside", "harness.precision"}
 # Tests of the tree as a whole.
 WHOLE = {"test_architecture.py"}
 ENTRIES_MAX = 12

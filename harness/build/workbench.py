@@ -18,12 +18,13 @@ from harness.build.input_check import InputCheck, check_known_clips, check_sampl
 from harness.clips import Clip, ClipSet
 from harness.data.datasets import clip_set_from_site, motion8, require_classes
 from harness.device import HOST, Device, DeviceState, Presence
-from harness.errors import DeviceAbsent, DeviceBroken, DeviceError, MissingInput
+from harness.errors import DeviceAbsent, DeviceBroken, DeviceError, InputError, MissingInput
 from harness.host.artifacts import ArtifactStore
 from harness.host.environment import rounding_facts
 from harness.host.locks import OnWait, exclusive, free_one, shared, try_exclusive, wait_notice
 from harness.host.progress import Progress
 from harness.host.site import Site
+from harness.precision import PRECISIONS, Precision
 from harness.spec import Cell, DeviceModel, ModelSpec, OnnxModel
 
 FindDevice = Callable[[str], Device]
@@ -83,6 +84,8 @@ class Workbench:
     def device_model(self, cell: Cell) -> DeviceModel:
         """Return the device model of a cell."""
         device = self.present_device(cell.device)
+        if cell.precision:
+            device = device.in_precision(self._precision(cell))
         facts = {**rounding_facts(), **_lasting_facts(self.state(cell.device))}
         return device_model_from_onnx(self.simplified(cell), device, facts, self.workshop)
 
@@ -147,6 +150,14 @@ class Workbench:
     def on_wait(self, name: str) -> OnWait:
         """Return a callback that prints who holds the lock that this run waits for."""
         return wait_notice(name, self.progress.say)
+
+    def _precision(self, cell: Cell) -> Precision:
+        known = {**PRECISIONS, **self.model(cell.model).precisions}
+        if cell.precision not in known:
+            raise InputError(
+                f"{cell.model} has no precision {cell.precision}; there are: {', '.join(known)}"
+            )
+        return known[cell.precision]
 
     def _state(self, name: str) -> DeviceState:
         try:

@@ -17,8 +17,11 @@ OPTIONS = """
 model framework output input_format input_shape soc_version log op_select_implmode
 optypelist_for_implmode precision_mode precision_mode_v2 output_type op_precision_mode
 insert_op_conf dynamic_batch_size debug_dir mode om json op_compiler_cache_mode op_compiler_cache_dir
-out_nodes auto_tune_mode check_report keep_dtype
+out_nodes auto_tune_mode check_report keep_dtype modify_mixlist customize_dtypes deterministic
+fusion_switch_file
 """
+V1 = {"force_fp16": "fp16", "must_keep_origin_dtype": "origin", "allow_mix_precision": "mixed"}
+V2 = {"fp16": "fp16", "origin": "origin", "mixed_float16": "mixed"}
 SOC_VERSIONS = """
 Ascend310 Ascend310P1 Ascend310P3 Ascend310P5 Ascend310P7 Ascend310B1 Ascend310B4 Ascend910A
 Ascend910B3 Ascend910B4
@@ -177,12 +180,31 @@ def compile_model(options):
     model, data = model_from_file(options["model"])
     inputs, outputs = heads(model, shapes_from_text(options.get("input_shape", "")))
     head = {"soc_version": options["soc_version"], "inputs": inputs, "outputs": outputs}
-    head["precision"] = {"mode": "fp16", "keep": []}
+    head["precision"] = precision_from_options(options)
     path = om_path(options["output"])
     if has_fault("atc_empty_file"):
         path.touch()
     elif not has_fault("atc_no_file") and not has_fault("atc_stale"):
         write_om(path, head, data)
+
+
+def precision_from_options(options):
+    """What becomes of the dtypes; the file of names has to be there."""
+    if "precision_mode" in options and "precision_mode_v2" in options:
+        raise invalid("precision_mode", options["precision_mode"], "not with precision_mode_v2")
+    mode = "fp16"
+    for name, known in (("precision_mode", V1), ("precision_mode_v2", V2)):
+        value = options.get(name)
+        if value is not None and value not in known:
+            raise invalid(name, value, f"The value is not within the range of values: {[*known]}")
+        mode = known.get(value, mode)
+    keep = []
+    for name in ("keep_dtype", "modify_mixlist", "customize_dtypes", "fusion_switch_file"):
+        if name in options and not Path(options[name]).is_file():
+            raise invalid(name, options[name], "no file")
+    if "keep_dtype" in options:
+        keep = Path(options["keep_dtype"]).read_text().split()
+    return {"mode": mode, "keep": keep}
 
 
 def write_json(options):

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,20 @@ from harness.host.command import (
     emulator_stamps,
     executable,
 )
+from harness.precision import Precision
 from harness.runtimes.ascend.atc_errors import PYTHON, SUCCESS_LINE, reason_from_output
 from harness.runtimes.ascend.atc_options import words_for_cann
 from harness.runtimes.ascend.build_slots import GIB, Say, build_slot
 from harness.runtimes.ascend.environment import (
     CannTools,
+    Versions,
     atc_environment,
     atc_python_problems,
     cann_environment,
     versions_on_disk,
 )
+from harness.runtimes.ascend.om_graph import operators_of_om
+from harness.runtimes.ascend.precision import check_precision, precision_words, without_effect
 from harness.spec import OnnxModel
 
 OOM_RC = 137
@@ -43,6 +47,11 @@ class AtcRun:
     folder: Path
     command: Command
     files: Mapping[str, str]
+
+    def with_words(self, words: Sequence[str]) -> "AtcRun":
+        """Return the run with more words on its command line."""
+        command = dataclasses.replace(self.command, argv=(*self.command.argv, *words))
+        return dataclasses.replace(self, command=command)
 
     @property
     def stem(self) -> str:
@@ -75,11 +84,13 @@ def built_om(
     target: Path,
     tools: CannTools,
     say: Say = lambda text: None,
+    precision: Precision | None = None,
 ) -> Mapping[str, Any]:
     """Compile ``onnx`` for ``soc_version`` into ``target`` and return facts for its provenance.
 
     Raises:
-        BuildError: atc failed, was killed, or reported success without writing a usable file.
+        BuildError: atc failed, was killed, or reported success without writing a usable file; or
+            the chip does not take the precision, or names that it keeps change nothing.
         DeviceBroken: CANN's environment script does not work.
     """
     env = cann_environment(tools)
@@ -91,10 +102,14 @@ def built_om(
             build_slot(tools.locks, need_bytes, say),
             tempfile.TemporaryDirectory(prefix="atc-", dir=tools.scratch) as folder,
         ):
+            words = _words(onnx, soc_version, Path(folder), precision, versions_on_disk(tools, env))
             run = _atc_run(onnx, soc_version, Path(folder), tools, env, _heartbeat(onnx, say))
+            run = run.with_words(words)
             result = _ran(run, tools)
             om = _om_of(run, result, tools, env)
+            _check_kept(run, om, precision, tools, env)
             facts = _facts(run, result, om, tools, env)
+            facts |= {"precision": dataclasses.asdict(precision)} if precision else {}
             _put(om, target)
     except OSError as error:
         raise BuildError(
@@ -134,6 +149,30 @@ def _atc_run(
         words, tools.build_timeout_s, folder, child_env, log, heartbeat, tools.heartbeat_s
     )
     return AtcRun(onnx, soc_version, folder, command, files)
+
+
+def _words(
+    onnx: OnnxModel,
+    soc_version: str,
+    folder: Path,
+    precision: Precision | None,
+    versions: Versions,
+) -> tuple[str, ...]:
+    if precision is None:
+        return ()
+    check_precision(precision, soc_version)
+    return precision_words(precision, versions.cann, folder, onnx.spec.atc)
+
+
+def _check_kept(
+    run: AtcRun, om: Path, precision: Precision | None, tools: CannTools, env: Mapping[str, str]
+) -> None:
+    """Refuse a model that does not keep what its precision names: it would be another one."""
+    if precision is None or not precision.keep:
+        return
+    lost = without_effect(precision.keep, operators_of_om(om, run.folder, tools, env))
+    if lost:
+        raise _refused(run, f"its keep list has names without effect: {'; '.join(lost)}")
 
 
 def _heartbeat(onnx: OnnxModel, say: Say) -> CommandHeartbeat:

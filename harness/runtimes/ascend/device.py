@@ -12,7 +12,8 @@ from harness.device import Device, DeviceSpec, DeviceState, ToolState
 from harness.errors import RunError
 from harness.host.provenance import code_digest
 from harness.host.site import Site
-from harness.runtimes.ascend import atc, atc_options
+from harness.precision import Precision
+from harness.runtimes.ascend import atc, atc_options, precision
 from harness.runtimes.ascend.ais_bench import found_ais_bench
 from harness.runtimes.ascend.atc import built_om
 from harness.runtimes.ascend.atc_options import version_from_text
@@ -41,12 +42,14 @@ class CannDevice(Device):
     Attributes:
         unit_id: the physical chip to use, or None for the least busy one.
         say: receives heartbeats of long builds and the reason for a wait.
+        precision: what atc is told; None: nothing.
     """
 
     spec: DeviceSpec
     tools: CannTools = dataclasses.field(default_factory=CannTools)
     unit_id: str | None = None
     say: Say = _log
+    precision: Precision | None = None
     model_suffix = ".om"
 
     def at(self, site: Site) -> "CannDevice":
@@ -83,11 +86,14 @@ class CannDevice(Device):
         return op_type in ATC_OPS
 
     def shaped_by(self, onnx: OnnxModel) -> Mapping[str, object]:
-        """Return atc's options and the code that calls it."""
-        return {
-            "options": list(onnx.spec.atc),
-            "code": code_digest(sys.modules[__name__], atc, atc_options),
-        }
+        """Return atc's options, the precision and the code that calls it."""
+        told = {"precision": self.precision} if self.precision else {}
+        code = code_digest(sys.modules[__name__], atc, atc_options, precision)
+        return {"options": list(onnx.spec.atc), **told, "code": code}
+
+    def in_precision(self, precision: Precision) -> "CannDevice":
+        """Return the same device, building in a precision."""
+        return dataclasses.replace(self, precision=precision)
 
     def build(self, onnx: OnnxModel, target: Path) -> Mapping[str, Any]:
         """Compile ``onnx`` into the file ``target`` and return facts for its provenance.
@@ -96,7 +102,7 @@ class CannDevice(Device):
             BuildError: atc rejected the model or wrote nothing usable.
             DeviceError: there is no chip to build for.
         """
-        return built_om(onnx, self.unit().soc_version, target, self.tools, self.say)
+        return built_om(onnx, self.unit().soc_version, target, self.tools, self.say, self.precision)
 
     def open(self, model: DeviceModel, threads: int | None = None) -> CannSession:
         """Load a built model; the chip computes, so ``threads`` is ignored.
