@@ -19,7 +19,8 @@ from measured import finish, workbench
 import harness
 from harness import registry
 from harness.build.workbench import Workbench
-from harness.check.checks import Context, check_throughput
+from harness.check.checks import check_throughput
+from harness.check.context import Context
 from harness.contract.tables import matches
 from harness.contract.thresholds import Thresholds, thresholds_from_file
 from harness.device import LoopSettings, LoopTimes, Session

@@ -23,6 +23,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "sign": ("keygen", "sign", "verify"),
     "report": ("report",),
     "contract": ("thresholds", "calibrate"),
+    "precision": ("precision",),
     "nightly": ("history", "baseline", "gate"),
     "bisect": ("bisect",),
     "selftest": ("selftest",),

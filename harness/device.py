@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from harness.errors import BuildError
-from harness.inside import Inside
+from harness.inside import Inside, Operator
 from harness.precision import Precision
 from harness.spec import DeviceModel, Feed, OnnxModel
 
@@ -206,6 +206,14 @@ class Device(Protocol):
     def on(self, unit_id: str) -> "Device":
         """Return the same device, bound to one of the units that its probe found."""
         return self
+
+    def operators(self, model: DeviceModel) -> Sequence[Operator]:
+        """Return the operators of a built model without running it; empty: not known.
+
+        Raises:
+            RunError: its file cannot be read.
+        """
+        return ()
 
     def in_precision(self, precision: Precision) -> "Device":
         """Return the same device, building in a precision.

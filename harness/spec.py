@@ -199,6 +199,12 @@ class Cell:
         """The name of its row in the contract: ``bs4``, or ``bs4-origin`` with a precision."""
         return f"bs{self.batch}" + (f"-{self.precision}" if self.precision else "")
 
+    @classmethod
+    def of_row(cls, model: str, device: str, row: str) -> "Cell":
+        """Return the cell of a row of the contract."""
+        batch, _, precision = row.removeprefix("bs").partition("-")
+        return cls(model, device, int(batch), precision)
+
     @property
     def pair(self) -> str:
         """The name of model and device, without the batch size."""

@@ -129,4 +129,4 @@ def _gauge(name: str, text: str, more: tuple[str, ...] = (), unit: str = "") -> 
 
 def _labels(record: Record) -> list[str]:
     emulated = "yes" if record.is_emulated else "no"
-    return [record.model, record.device, str(record.batch), record.check, emulated]
+    return [record.model, record.device, record.cell.row.removeprefix("bs"), record.check, emulated]

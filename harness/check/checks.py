@@ -5,86 +5,39 @@ import dataclasses
 import functools
 import itertools
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.build.onnx_check import measure_export
-from harness.build.workbench import Workbench
-from harness.check.onnx_divergence import (
-    Allowed,
-    first_divergent_node,
-    first_divergent_operator,
-)
+from harness.check.context import Context
+from harness.check.divergence import divergence
 from harness.check.second_reading import second_reading
 from harness.check.timed_session import TimedClips, expected_answers, time_session
-from harness.check.torch_divergence import first_divergent_module
-from harness.clips import ClipSet, Predictions
-from harness.contract.tables import Tier
 from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
 from harness.data.strips import raw_strips
 from harness.device import LoopSettings, Session
-from harness.errors import ExportError, HarnessError, MissingInput, RunError
+from harness.errors import ExportError, MissingInput, RunError
 from harness.host.child_process import run_in_child
 from harness.judge import Verdict, judge_accuracy, judge_export, judge_parity, judge_throughput
-from harness.judge.limits import Limits
 from harness.measure.accuracy import accuracy_measurement
 from harness.measure.parity import ChainScores, ParityMeasurement, parity_measurement
 from harness.measure.scores import lowest_score
 from harness.measure.throughput import SessionTiming, throughput_measurement
 from harness.predict.chips import chip_predictions
-from harness.predict.device_predictions import open_session, smallest_of
+from harness.predict.device_predictions import open_session
 from harness.predict.host_scores import onnx_scores
 from harness.predict.parity_inputs import ParityInputs, parity_inputs
 from harness.predict.reference import torch_predictions, torch_scores
-from harness.predict.run import feed_from_tensors, run_tensors
-from harness.predict.shards import subset_of_clips
+from harness.predict.run import run_tensors
 from harness.record.npz import npz_from_arrays, npz_from_predictions
 from harness.record.npz import npz_from_labels as npz_labels
 from harness.record.record import CheckMeasurement
-from harness.spec import Cell, ModelSpec, Status
+from harness.spec import Status
 
 TIMED_CLIPS = 16
-
-
-@dataclasses.dataclass(frozen=True)
-class Context:
-    """A cell with everything that a check of it needs.
-
-    ``accuracy_predictions`` returns what the accuracy check of this run has kept, if it has run.
-    ``seed`` decides which clips are read a second time.
-    """
-
-    cell: Cell
-    bench: Workbench
-    tier: Tier
-    limits: Limits
-    accuracy_predictions: Callable[[], Predictions | None] = lambda: None
-    seed: str = ""
-
-    @property
-    def spec(self) -> ModelSpec:
-        """The model of the cell."""
-        return self.bench.model(self.cell.model)
-
-    @property
-    def clip_set(self) -> ClipSet:
-        """The clips that accuracy is measured on: all, or as many as the tier names.
-
-        A set that is not the contract's has no subset: it is measured whole, and does not count.
-        """
-        whole, limits = self.bench.clip_set(self.cell.model), self.limits.accuracy
-        is_digest_met = limits.clip_set_digest in (None, whole.digest)
-        if len(whole.clips) != limits.clip_count or not is_digest_met:
-            return whole
-        return subset_of_clips(whole, self.tier.clips_for(self.cell))
-
-    @property
-    def smallest(self) -> float:
-        """Probability below which the device tells nothing."""
-        return smallest_of(self.cell, self.bench)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,8 +70,8 @@ def check_export(context: Context) -> Found:
     return Found(measurement, judge_export(measurement))
 
 
-def check_parity(context: Context) -> Found:
-    """Compare every stage of the chain with the one before it, on the same inputs."""
+def chain_scores(context: Context) -> tuple[ParityInputs, ChainScores]:
+    """Run every stage of the chain on the same inputs."""
     cell, bench, spec = context.cell, context.bench, context.spec
     bench.present_device(cell.device)
     inputs, floor = _parity_inputs(context), _floor(context)
@@ -130,13 +83,19 @@ def check_parity(context: Context) -> Found:
         simplified=np.maximum(onnx_scores(bench.simplified(cell), inputs, bench.workshop), floor),
         device=_device_scores(context, inputs),
     )
+    return inputs, scores
+
+
+def check_parity(context: Context) -> Found:
+    """Compare every stage of the chain with the one before it, on the same inputs."""
+    spec, (inputs, scores) = context.spec, chain_scores(context)
     clips = spec.clips_per_crop
     measurement = parity_measurement(scores, inputs.ids, inputs.counts, clip_count=clips)
-    verdict = _judge_parity(context, measurement)
+    verdict = judge_chain(context, measurement)
     if verdict.status is Status.FAIL:
-        node = _divergence(context, scores, inputs)
+        node = divergence(context, scores, inputs)
         measurement = measurement.model_copy(update={"first_divergent_node": node})
-        verdict = _judge_parity(context, measurement)
+        verdict = judge_chain(context, measurement)
     raw = {"scores": (npz_from_arrays(**dataclasses.asdict(scores)), ".npz")}
     return Found(measurement, verdict, raw)
 
@@ -222,7 +181,8 @@ CHECK_FUNCTIONS = {
 }
 
 
-def _judge_parity(context: Context, measurement: ParityMeasurement) -> Verdict:
+def judge_chain(context: Context, measurement: ParityMeasurement) -> Verdict:
+    """Judge a comparison of the chain by the limits of the cell."""
     inputs_min = context.tier.inputs_for(context.cell)
     return judge_parity(measurement, context.limits.parity, inputs_min, context.limits.host_parity)
 
@@ -258,39 +218,3 @@ def _scores(context: Context, session: Session, inputs: ParityInputs) -> npt.NDA
     progress = context.bench.progress.counter(f"{cell.id} parity", len(inputs.tensors))
     batches = session.run_many, context.spec, cell.batch
     return run_tensors(*batches, inputs.tensors, context.smallest, progress)
-
-
-def _divergence(context: Context, scores: ChainScores, inputs: ParityInputs) -> str | None:
-    """Look for where the chain diverges; a search that breaks takes nothing from the verdict."""
-    try:
-        return _divergent_node(context, inputs.tensors[_worst_input(scores, inputs)])
-    except HarnessError as error:
-        return f"not found, as the search broke: {error}"
-
-
-def _worst_input(scores: ChainScores, inputs: ParityInputs) -> int:
-    """Return the input on which the device, or what comes before it, is off most."""
-    with np.errstate(invalid="ignore"):
-        errors = [np.abs(one - scores.torch) for one in (scores.onnx, scores.device)]
-    worst = np.nan_to_num(np.maximum(*errors), nan=np.inf).reshape(len(inputs.tensors), -1)
-    return int(worst.max(axis=1).argmax())
-
-
-def _divergent_node(context: Context, tensor: npt.NDArray[np.float32]) -> str | None:
-    """Look along the chain, on one input, for the first module or node that diverges."""
-    bench, cell = context.bench, context.cell
-    feed = feed_from_tensors(context.spec, cell.batch, [tensor])
-    exported, simplified = bench.exported(cell).artifact.path, bench.simplified(cell).artifact.path
-    allowed = context.limits.host_parity.relative_l2
-    weights = bench.weights(cell.model).path
-    node = first_divergent_module(context.spec, weights, exported, feed, allowed)
-    node = node or first_divergent_node(exported, simplified, feed, allowed)
-    if node is not None:
-        return node
-    within = Allowed(context.limits.parity.relative_l2, context.limits.parity.fp64_factor)
-    with (
-        bench.chip(cell.device) as device,
-        device.inside(bench.device_model(cell), feed) as inside,
-    ):
-        found = inside and first_divergent_operator(simplified, inside, feed, within)
-    return found.text if found else None

@@ -8,7 +8,8 @@ import time
 
 from harness.build.input_check import InputCheck
 from harness.build.workbench import Workbench
-from harness.check.checks import CHECK_FUNCTIONS, Context, Found
+from harness.check.checks import CHECK_FUNCTIONS, Found
+from harness.check.context import Context
 from harness.clips import Predictions
 from harness.contract.thresholds import Thresholds
 from harness.decide.blockers import blockers_of
@@ -60,6 +61,7 @@ class Suite:
             model=cell.model,
             device=cell.device,
             batch=cell.batch,
+            precision=cell.precision,
             check=check,
             verdict=verdict,
             stage=stage,

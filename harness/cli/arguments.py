@@ -5,6 +5,7 @@ import datetime
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from harness.errors import InputError
 from harness.host.progress import Progress
 from harness.host.site import FIXTURES, Site
 from harness.record.raw import write_atomically
+from harness.spec import ModelSpec
 
 if TYPE_CHECKING:
     from harness.build.workbench import Workbench
@@ -48,13 +50,15 @@ def site_of(options: argparse.Namespace) -> Site:
     return registry.load_site(options.site, os.environ)
 
 
-def workbench_of(options: argparse.Namespace) -> "Workbench":
+def workbench_of(
+    options: argparse.Namespace, find_model: Callable[[str], ModelSpec] = registry.model_spec
+) -> "Workbench":
     """Return a workbench whose progress goes to stderr and whose logs go to a new folder."""
     # Not at the top: what judges stored runs imports nothing that builds.
     from harness.build.workbench import Workbench
 
     log_dir = Path(tempfile.mkdtemp(prefix="harness-logs-"))
-    return Workbench(site_of(options), log_dir, Progress(sys.stderr))
+    return Workbench(site_of(options), log_dir, Progress(sys.stderr), find_model)
 
 
 def write_output(path: Path, content: bytes) -> None:

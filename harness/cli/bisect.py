@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.build.workbench import Workbench
-from harness.check.checks import CHECK_FUNCTIONS, Context
+from harness.check.checks import CHECK_FUNCTIONS
+from harness.check.context import Context
 from harness.cli.arguments import add_command, add_thresholds, site_of
 from harness.contract.thresholds import Thresholds, thresholds_from_file
 from harness.errors import RecordError

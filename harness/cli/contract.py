@@ -10,7 +10,8 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
-from harness.check.checks import Context, timed_sessions
+from harness.check.checks import timed_sessions
+from harness.check.context import Context
 from harness.cli.arguments import add_command, add_thresholds, workbench_of
 from harness.contract.calibrate import (
     Calibration,
@@ -119,7 +120,7 @@ def _calibrate(options: argparse.Namespace) -> int:
             found = _calibrated(context, options)
             row = written_row(tables, cell)
             text = calibrated_row(row, found, context.limits.throughput, source)
-            print(f"bs{cell.batch} = {text}", flush=True)
+            print(f"{cell.row} = {text}", flush=True)
         except InvalidMeasurement as error:
             # A comment, so that the rows of the other cells can still be pasted.
             print(f"# {cell.id}: {error}", flush=True)

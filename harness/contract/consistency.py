@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from harness import registry
 from harness.contract.tables import ModelTable, ThresholdsFile, Tier, matches
-from harness.spec import CHECKS, ModelSpec
+from harness.precision import PRECISIONS
+from harness.spec import CHECKS, Cell, ModelSpec
 
 
 def problems(file: ThresholdsFile) -> Iterator[str]:
@@ -61,11 +62,22 @@ def _device_problems(key: str, name: str, table: ModelTable, spec: ModelSpec) ->
     if name not in registry.device_names():
         yield f"{key}: no such device; there are: {', '.join(registry.device_names())}"
         return
-    for batch in table.devices[name].throughput:
-        if not re.fullmatch(r"bs[1-9]\d*", batch):
-            yield f"{key}.throughput.{batch}: a batch size is written bs1, bs4, …, at least bs1"
-        elif spec.frozen_batch is not None and batch != f"bs{spec.frozen_batch}":
-            yield f"{key}.throughput.{batch}: {spec.name} supports bs{spec.frozen_batch} only"
+    for row in table.devices[name].throughput:
+        yield from (f"{key}.throughput.{row}: {text}" for text in _row_problems(row, name, spec))
+
+
+def _row_problems(row: str, device: str, spec: ModelSpec) -> Iterator[str]:
+    if not re.fullmatch(r"bs[1-9]\d*(-\w+)?", row):
+        yield "a batch size is written bs1, bs4, …, at least bs1; with a precision, bs1-origin"
+        return
+    cell = Cell.of_row(spec.name, device, row)
+    if spec.frozen_batch not in (None, cell.batch):
+        yield f"{spec.name} supports bs{spec.frozen_batch} only"
+    known = {**PRECISIONS, **spec.precisions}
+    if cell.precision and cell.precision not in known:
+        yield f"{spec.name} has no precision {cell.precision}; there are: {', '.join(known)}"
+    elif cell.precision and registry.device_spec(device).precision != "fp16":
+        yield f"{device} computes as the file says, so no row of it names a precision"
 
 
 def _pattern_problems(file: ThresholdsFile, name: str, tier: Tier) -> Iterator[str]:

@@ -94,7 +94,7 @@ class Tier(Table):
     """How much is run, and what must have passed.
 
     ``cells`` and ``required`` are shell patterns over ``model-device-bsN`` and
-    ``model-device-bsN:check``. ``parity_inputs`` and ``timing`` are by ``model-device``, with a
+    ``model-device-bsN:check``, or ``bsN-precision`` for a cell that names one. ``parity_inputs`` and ``timing`` are by ``model-device``, with a
     ``default``. ``clips`` names, in the same way, how many clips of a set accuracy is measured on;
     where it names none, that is the whole set, and nothing else can be signed off.
     """
@@ -171,10 +171,10 @@ class ThresholdsFile(Table):
     def cells(self, tier: Tier | None = None) -> tuple[Cell, ...]:
         """All cells, or those of a tier, in the order of the file."""
         cells = (
-            Cell(model, device, int(batch.removeprefix("bs")))
+            Cell.of_row(model, device, row)
             for model, table in self.models.items()
             for device, device_table in table.devices.items()
-            for batch in device_table.throughput
+            for row in device_table.throughput
         )
         return tuple(cell for cell in cells if tier is None or matches(cell.id, tier.cells))
 

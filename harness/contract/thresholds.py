@@ -108,7 +108,7 @@ class Thresholds:
                     for other in self.cells()
                 ),
             ),
-            throughput=device.throughput[f"bs{cell.batch}"],
+            throughput=device.throughput[cell.row],
         )
 
     def references(self) -> Mapping[Cell, ThroughputReference]:

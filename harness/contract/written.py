@@ -119,7 +119,7 @@ def written_row(tables: Keys, cell: Cell) -> Keys:
     ``tables`` are those of a file that ``file_from_tables`` takes.
     """
     device = tables["models"][cell.model]["devices"][cell.device]
-    row: Keys = device.get("throughput", {}).get(f"bs{cell.batch}", {})
+    row: Keys = device.get("throughput", {}).get(cell.row, {})
     return row
 
 

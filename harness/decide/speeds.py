@@ -76,11 +76,15 @@ class Ratio:
 def speeds_from_records(
     records: Iterable[Record], references: Mapping[Cell, ThroughputReference]
 ) -> tuple[CellSpeed, ...]:
-    """Return the speeds that count; a record that is invalid, or without a reference, has none."""
+    """Return the speeds that count; a record that is invalid, or without a reference, has none.
+
+    The guides' comparisons are of one precision, so a cell that names another is left out.
+    """
     found = [
         speed
         for record in records
         if record.cell in references
+        and not record.precision
         if (speed := _speed(record, references[record.cell])) is not None
     ]
     return tuple(sorted(found, key=lambda one: (one.cell.model, one.cell.device, one.cell.batch)))

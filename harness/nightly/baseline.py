@@ -19,7 +19,13 @@ from harness.errors import BaselineError, RecordError
 from harness.host.reading import bytes_from_file, json_from_text
 from harness.measure.measurement import Measurement
 from harness.nightly.change_points import change_points
-from harness.nightly.series import MIN_CHANGE, SeriesKey, host_class, values_from_record
+from harness.nightly.series import (
+    MIN_CHANGE,
+    SeriesKey,
+    host_class,
+    series_device,
+    values_from_record,
+)
 from harness.record.record import Record, RunDirectory, RunFacts
 from harness.spec import Check
 
@@ -247,7 +253,7 @@ def _cell(name: str) -> str:
 
 def _key(record: Record, metric: str, facts: RunFacts) -> SeriesKey:
     hosts = host_class(record, facts.environment)
-    return SeriesKey(record.model, record.device, record.batch, record.check, metric, hosts)
+    return SeriesKey(record.model, series_device(record), record.batch, record.check, metric, hosts)
 
 
 def _refuse_unfit(record: Record) -> None:

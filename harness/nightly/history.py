@@ -29,6 +29,7 @@ from harness.nightly.series import (
     Value,
     facts_of,
     host_class,
+    series_device,
     values_from_record,
 )
 from harness.record.record import Record, RunDirectory, RunFacts
@@ -254,7 +255,7 @@ def _insert(
     digest = hashlib.sha256(text.encode()).hexdigest()
     file.execute("INSERT OR IGNORE INTO facts (digest, json) VALUES (?, ?)", (digest, text))
     (facts_id,) = file.execute("SELECT id FROM facts WHERE digest = ?", (digest,)).fetchone()
-    cell = (record.run_id, record.model, record.device, record.batch, record.check)
+    cell = (record.run_id, record.model, series_device(record), record.batch, record.check)
     outcome = (str(record.verdict.status), record.verdict.reason, record.weights)
     check = file.execute(
         "INSERT INTO checks (run_id, model, device, batch, check_name, host_class, status, reason,"

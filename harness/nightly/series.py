@@ -24,7 +24,8 @@ CHIP_FACTS = ("chip", "gpu", "name")
 class SeriesKey:
     """What makes two values comparable.
 
-    ``metric`` carries the definition, such as ``device_io.per_s``. ``host_class`` is the processor,
+    ``device`` names the precision, too, where a cell has one: ``ascend310p:origin``. ``metric`` carries
+    the definition, such as ``device_io.per_s``. ``host_class`` is the processor,
     its usable cores and the chip: hosts of one class share a series.
     """
 
@@ -38,7 +39,8 @@ class SeriesKey:
     @property
     def cell(self) -> Cell:
         """The cell that the series is about."""
-        return Cell(self.model, self.device, self.batch)
+        device, _, precision = self.device.partition(":")
+        return Cell(self.model, device, self.batch, precision)
 
     @property
     def id(self) -> str:
@@ -155,6 +157,11 @@ def _value(metric: str, series: SpeedSeries) -> Value:
     if bounds is None:
         return Value(metric, series.mean)
     return Value(metric, series.mean, bounds.low, bounds.high)
+
+
+def series_device(record: Record) -> str:
+    """Return the device of a record's series."""
+    return f"{record.device}:{record.precision}" if record.precision else record.device
 
 
 def host_class(record: Record, environment: Mapping[str, str]) -> str:

@@ -58,7 +58,7 @@ class Record(Measurement):
     A pass of nothing, or of a device that was not there, cannot be built.
 
     Attributes:
-        model, device, batch, check: what was checked.
+        model, device, batch, precision, check: what was checked.
         verdict: its outcome.
         stage: that broke, for an error.
         measurement: what was measured; None if nothing was.
@@ -86,6 +86,7 @@ class Record(Measurement):
     model: str
     device: str
     batch: int
+    precision: str = ""
     check: Check
     verdict: Verdict
     stage: str | None = None
@@ -124,7 +125,7 @@ class Record(Measurement):
     @property
     def cell(self) -> Cell:
         """The cell that was checked."""
-        return Cell(self.model, self.device, self.batch)
+        return Cell(self.model, self.device, self.batch, self.precision)
 
     @property
     def id(self) -> str:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from harness.check import checks
-from harness.check.checks import Context, check_throughput
+from harness.check.checks import check_throughput
+from harness.check.context import Context
 from harness.data.datasets import motion8
 from harness.device import DeviceState, Presence
 from harness.errors import InvalidMeasurement, MissingInput

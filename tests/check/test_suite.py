@@ -211,7 +211,7 @@ def test_a_device_that_computes_something_else(
 ):
     # Looking for a node takes seconds, and a faulty device has none.
     for search in ("first_divergent_module", "first_divergent_node", "first_divergent_operator"):
-        monkeypatch.setattr(f"harness.check.checks.{search}", lambda *_: None)
+        monkeypatch.setattr(f"harness.check.divergence.{search}", lambda *_: None)
     make_fault, *outcomes = OUTPUT_FAULTS[name]
     suite = make_suite(cache, {"cpu": FaultyDevice(device("cpu"), make_fault)})
     for check, outcome in zip(SCORED, outcomes, strict=True):
@@ -646,7 +646,7 @@ def test_a_search_that_breaks_leaves_the_verdict(clean, make_suite, cache, in_pr
     def breaks(*args):
         raise RunError("out of memory")
 
-    monkeypatch.setattr("harness.check.checks.first_divergent_module", breaks)
+    monkeypatch.setattr("harness.check.divergence.first_divergent_module", breaks)
     make_fault = OUTPUT_FAULTS["NaN"][0]
     suite = make_suite(cache, {"cpu": FaultyDevice(device("cpu"), make_fault)})
     record = suite.check(CELL, "parity")
@@ -658,10 +658,10 @@ def test_the_search_begins_with_the_input_that_is_off_most(
     clean, make_suite, cache, in_process, monkeypatch
 ):
     feeds = []
-    monkeypatch.setattr("harness.check.checks.first_divergent_module", lambda *_: None)
+    monkeypatch.setattr("harness.check.divergence.first_divergent_module", lambda *_: None)
     for search in ("first_divergent_node", "first_divergent_operator"):
         monkeypatch.setattr(
-            f"harness.check.checks.{search}",
+            f"harness.check.divergence.{search}",
             lambda source, target, feed, _: feeds.append(feed),
         )
 

@@ -12,6 +12,7 @@ from harness.device import Device, DeviceSpec, DeviceState, ToolState
 from harness.errors import RunError
 from harness.host.provenance import code_digest
 from harness.host.site import Site
+from harness.inside import Operator
 from harness.precision import Precision
 from harness.runtimes.ascend import atc, atc_options, precision
 from harness.runtimes.ascend.ais_bench import found_ais_bench
@@ -21,7 +22,8 @@ from harness.runtimes.ascend.build_slots import Say
 from harness.runtimes.ascend.doctor import tool_states
 from harness.runtimes.ascend.environment import CannTools, cann_environment, versions_on_disk
 from harness.runtimes.ascend.host_checks import host_checks
-from harness.runtimes.ascend.om_inside import OmInside, dumped
+from harness.runtimes.ascend.om_graph import operators_of_om
+from harness.runtimes.ascend.om_inside import OmInside, dumped, om_inside
 from harness.runtimes.ascend.operators import ATC_OPS
 from harness.runtimes.ascend.probe import Unit, probe, unit_from_id
 from harness.runtimes.ascend.session import CannSession, private_copy
@@ -117,6 +119,13 @@ class CannDevice(Device):
         _check_cann(model, versions_on_disk(self.tools, env).cann)
         bench = found_ais_bench(self.tools, env)
         return CannSession(model, unit, bench, self.tools, lambda: self.unit(unit.id))
+
+    def operators(self, model: DeviceModel) -> tuple[Operator, ...]:
+        """Return the operators of an offline model, as atc lists them."""
+        env = cann_environment(self.tools)
+        with private_copy(model.artifact.path, self.tools.scratch) as om:
+            graph = operators_of_om(om, om.parent, self.tools, env)
+        return om_inside(graph, {}, model.onnx.artifact.path).operators
 
     @contextlib.contextmanager
     def inside(self, model: DeviceModel, feed: Feed) -> Iterator[OmInside]:

@@ -18,8 +18,10 @@ OF_A_NODE = {
     *("high_precision", "high_performance", "support_out_of_bound_index", "keep_fp16"),
     "super_performance",
 }
-OPTIONS = ("precision_mode", "precision_mode_v2", "keep_dtype", "modify_mixlist", "deterministic")
-OPTIONS += ("customize_dtypes", "op_precision_mode", "fusion_switch_file")
+OPTIONS = """
+precision_mode precision_mode_v2 keep_dtype modify_mixlist customize_dtypes op_precision_mode
+deterministic fusion_switch_file
+""".split()
 HAS_BF16 = re.compile("Ascend(910B[1-4]|910_9|310B)")
 
 

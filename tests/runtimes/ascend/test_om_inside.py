@@ -3,7 +3,6 @@ import json
 import re
 import types
 
-import numpy as np
 import onnx
 import pytest
 
@@ -12,71 +11,13 @@ from harness.check.onnx_divergence import Allowed, first_divergent_operator
 from harness.errors import RunError
 from harness.runtimes.ascend.om_graph import operators_from_json
 from harness.runtimes.ascend.om_inside import CONTAINER, _latest_files, om_inside
-from harness.spec import Artifact, OnnxModel
 
-CHANNELS, DIM = 5, 8
 ALLOWED = Allowed(0.02, 3.0)
-
-
-def video_network(path):
-    """Write a graph with everything that a video classifier is made of, named as exporters do."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    random = np.random.default_rng(11)
-    constants, nodes = [], []
-
-    def constant(name, value):
-        constants.append(numpy_helper.from_array(np.asarray(value), name))
-        return name
-
-    def normal(name, *shape):
-        return constant(name, (random.normal(size=shape) / np.sqrt(shape[-1])).astype(np.float32))
-
-    def node(op, name, inputs, **attributes):
-        nodes.append(helper.make_node(op, inputs, [f"{name}_out"], name, **attributes))
-        return f"{name}_out"
-
-    x = node("Reshape", "/split/Reshape", ["video", constant("frames", np.array([-1, 3, 4, 4]))])
-    x = node("Conv", "/stem/Conv", [x, normal("w0", CHANNELS, 3, 1, 1)], kernel_shape=[1, 1])
-    a = node("Conv", "/body/Conv", [x, normal("w1", CHANNELS, CHANNELS, 3, 3)], pads=[1, 1, 1, 1])
-    a = node("Relu", "/body/Relu", [a])
-    x = node("Add", "/body/Add", [a, x])
-    x = node("Reshape", "/tokens/Reshape", [x, constant("tokens", np.array([-1, CHANNELS, 16]))])
-    q = node("MatMul", "/attn/q/MatMul", [x, normal("wq", 16, DIM)])
-    k = node("MatMul", "/attn/k/MatMul", [x, normal("wk", 16, DIM)])
-    v = node("MatMul", "/attn/v/MatMul", [x, normal("wv", 16, 16)])
-    kt = node("Transpose", "/attn/Transpose", [k], perm=[0, 2, 1])
-    s = node("Softmax", "/attn/Softmax", [node("MatMul", "/attn/MatMul", [q, kt])], axis=2)
-    x = node("Add", "/attn/Add", [node("MatMul", "/attn/MatMul_1", [s, v]), x])
-    mean = node("ReduceMean", "/norm/ReduceMean", [x], axes=[-1])
-    less = node("Sub", "/norm/Sub", [x, mean])
-    square = node("Pow", "/norm/Pow", [less, constant("two", np.float32(2))])
-    var = node("ReduceMean", "/norm/ReduceMean_1", [square], axes=[-1])
-    var = node("Add", "/norm/Add", [var, constant("eps", np.float32(1e-5))])
-    x = node("Div", "/norm/Div", [less, node("Sqrt", "/norm/Sqrt", [var])])
-    x = node("Mul", "/norm/Mul", [x, normal("gamma", 16)])
-    x = node("Add", "/norm/Add_1", [x, normal("beta", 16)])
-    x = node("Flatten", "/Flatten", [x])
-    scores = node("MatMul", "/head/MatMul", [x, normal("wh", 16 * CHANNELS, 5)])
-    nodes[-1].output[0] = "class"
-    assert scores
-    graph = helper.make_graph(
-        nodes,
-        "video",
-        [helper.make_tensor_value_info("video", TensorProto.FLOAT, [1, 1, 3, 4, 4])],
-        [helper.make_tensor_value_info("class", TensorProto.FLOAT, [1, 5])],
-        constants,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=8)
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
-    return path
 
 
 @pytest.fixture
 def onnx_model(bench, make):
-    path = video_network(bench.folder / "video.onnx")
-    return OnnxModel(make.tiny_spec("video"), 1, "seeded", Artifact("onnx", path, "0" * 64, {}))
+    return make.video_model(bench.folder)
 
 
 @pytest.fixture

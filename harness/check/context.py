@@ -1,0 +1,50 @@
+"""A cell with everything that a check of it needs."""
+
+import dataclasses
+from collections.abc import Callable
+
+from harness.build.workbench import Workbench
+from harness.clips import ClipSet, Predictions
+from harness.contract.tables import Tier
+from harness.judge.limits import Limits
+from harness.predict.device_predictions import smallest_of
+from harness.predict.shards import subset_of_clips
+from harness.spec import Cell, ModelSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """A cell with everything that a check of it needs.
+
+    ``accuracy_predictions`` returns what the accuracy check of this run has kept, if it has run.
+    ``seed`` decides which clips are read a second time.
+    """
+
+    cell: Cell
+    bench: Workbench
+    tier: Tier
+    limits: Limits
+    accuracy_predictions: Callable[[], Predictions | None] = lambda: None
+    seed: str = ""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model of the cell."""
+        return self.bench.model(self.cell.model)
+
+    @property
+    def clip_set(self) -> ClipSet:
+        """The clips that accuracy is measured on: all, or as many as the tier names.
+
+        A set that is not the contract's has no subset: it is measured whole, and does not count.
+        """
+        whole, limits = self.bench.clip_set(self.cell.model), self.limits.accuracy
+        is_digest_met = limits.clip_set_digest in (None, whole.digest)
+        if len(whole.clips) != limits.clip_count or not is_digest_met:
+            return whole
+        return subset_of_clips(whole, self.tier.clips_for(self.cell))
+
+    @property
+    def smallest(self) -> float:
+        """Probability below which the device tells nothing."""
+        return smallest_of(self.cell, self.bench)

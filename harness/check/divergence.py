@@ -1,0 +1,70 @@
+"""Where the chain of a cell parts: the first module, node or operator that computes something else."""
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.check.context import Context
+from harness.check.onnx_divergence import (
+    Allowed,
+    Divergence,
+    first_divergent_node,
+    first_divergent_operator,
+)
+from harness.check.torch_divergence import first_divergent_module
+from harness.errors import HarnessError
+from harness.measure.parity import ChainScores
+from harness.predict.parity_inputs import ParityInputs
+from harness.predict.run import feed_from_tensors
+
+SEARCH = (
+    "`harness precision search {cell.model} --device {cell.device}` finds what to keep in float32"
+)
+
+
+def divergence(context: Context, scores: ChainScores, inputs: ParityInputs) -> str | None:
+    """Look for where the chain diverges; a search that breaks takes nothing from the verdict."""
+    try:
+        return _divergent_node(context, inputs.tensors[worst_input(scores, inputs)])
+    except HarnessError as error:
+        return f"not found, as the search broke: {error}"
+
+
+def worst_input(scores: ChainScores, inputs: ParityInputs) -> int:
+    """Return the input on which the device, or what comes before it, is off most."""
+    with np.errstate(invalid="ignore"):
+        errors = [np.abs(one - scores.torch) for one in (scores.onnx, scores.device)]
+    worst = np.nan_to_num(np.maximum(*errors), nan=np.inf).reshape(len(inputs.tensors), -1)
+    return int(worst.max(axis=1).argmax())
+
+
+def _divergent_node(context: Context, tensor: npt.NDArray[np.float32]) -> str | None:
+    """Look along the chain, on one input, for the first module or node that diverges."""
+    bench, cell = context.bench, context.cell
+    feed = feed_from_tensors(context.spec, cell.batch, [tensor])
+    exported, simplified = bench.exported(cell).artifact.path, bench.simplified(cell).artifact.path
+    allowed = context.limits.host_parity.relative_l2
+    weights = bench.weights(cell.model).path
+    node = first_divergent_module(context.spec, weights, exported, feed, allowed)
+    node = node or first_divergent_node(exported, simplified, feed, allowed)
+    found = None if node else divergent_operator(context, tensor)
+    if found is None:
+        return node
+    is_fp16 = found.operator.dtype == "float16"
+    return found.text + (f"; {SEARCH.format(cell=cell)}" if is_fp16 else "")
+
+
+def divergent_operator(context: Context, tensor: npt.NDArray[np.float32]) -> Divergence | None:
+    """Look inside the device's model, on one input, for the first operator that is wrong.
+
+    Raises:
+        RunError: the device failed, or does not show what its operators compute.
+    """
+    bench, cell = context.bench, context.cell
+    feed = feed_from_tensors(context.spec, cell.batch, [tensor])
+    within = Allowed(context.limits.parity.relative_l2, context.limits.parity.fp64_factor)
+    with (
+        bench.chip(cell.device) as device,
+        device.inside(bench.device_model(cell), feed) as inside,
+    ):
+        source = bench.simplified(cell).artifact.path
+        return first_divergent_operator(source, inside, feed, within) if inside else None
