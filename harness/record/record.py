@@ -72,8 +72,7 @@ class Record(Measurement):
         is_device_present: whether the device was found.
         is_emulated: whether an emulator answered in the device's place.
         signoff_blockers: why it can never be signed off; empty if it can.
-        inputs_min: of the tier, which a parity verdict rests on.
-        sessions_min: of the tier, which a throughput verdict rests on.
+        inputs_min, sessions_min: of the tier, which a parity or throughput verdict rests on.
         started: UTC, ISO 8601.
         seconds: that the check took.
         binding: digest of the record and its run; empty before it is stored, and in records of

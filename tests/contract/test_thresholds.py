@@ -9,6 +9,7 @@ from harness import registry
 from harness.contract.thresholds import thresholds_from_file, tier_names
 from harness.device import DeviceSpec
 from harness.errors import InputError, ThresholdsError
+from harness.host.site import FIXTURES
 from harness.spec import Cell
 
 MISSING = object()
@@ -355,6 +356,21 @@ def test_a_malformed_value_is_named_by_its_key(read, key, value):
     assert f"\n  {key}" in message
 
 
+def test_a_row_may_name_a_precision(tmp_path):
+    path = tmp_path / "thresholds.toml"
+    own = (FIXTURES.parent / "thresholds.toml").read_text()
+    both = 'ascend310p = { no_golden = ["bs1", "bs4", "bs8"'
+    path.write_text(own.replace(both, f'{both}, "bs4-origin"'))
+    thresholds = thresholds_from_file(path)
+    cell = Cell("nonlocal_tiny", "ascend310p", 4, "origin")
+    assert cell in thresholds.cells("emulated")
+    assert cell.id == "nonlocal_tiny-ascend310p-bs4-origin"
+    plain = Cell("nonlocal_tiny", "ascend310p", 4)
+    assert thresholds.limits(cell) == thresholds.limits(plain).model_copy(
+        update={"accuracy": thresholds.limits(cell).accuracy}
+    )
+
+
 INCONSISTENT = [
     (f"{SPEED_KEY}.bs0", SPEED, f"{SPEED_KEY}.bs0: a batch size is written bs1, bs4"),
     (f"{SPEED_KEY}.4", SPEED, f"{SPEED_KEY}.4: a batch size is written"),
@@ -365,6 +381,8 @@ INCONSISTENT = [
         SPEED,
         "models.timesformer.devices.cpu.throughput.bs4: timesformer supports bs1 only",
     ),
+    (f"{SPEED_KEY}.bs1-half", SPEED, f"{SPEED_KEY}.bs1-half: nonlocal_r50 has no precision half; "),
+    (f"{SPEED_KEY}.bs1-origin", SPEED, f"{SPEED_KEY}.bs1-origin: cpu computes as the file says"),
     ("models.resnet", model("bs1"), "models.resnet: no such model; there are: nonlocal_r50"),
     (
         "models.nonlocal_r50.devices.tpu",

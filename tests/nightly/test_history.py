@@ -16,10 +16,11 @@ from harness.errors import HistoryError, RecordError
 from harness.nightly import history as history_module
 from harness.nightly.history import History
 from harness.nightly.schema import APPLICATION_ID, SCHEMA_VERSION
-from harness.nightly.series import SeriesKey, Value, changed_facts
+from harness.nightly.series import SeriesKey, Value, changed_facts, series_device
 from harness.record.record import RunDirectory
 from harness.spec import Cell, Status
 from tests.made import bind
+from tests.made import record as made_record
 
 ROOT = Path(harness.__file__).parent.parent
 THRESHOLDS = thresholds_from_file(ROOT / "thresholds.toml")
@@ -48,6 +49,14 @@ def edit(run, **fields):
 
 
 # What it keeps
+
+
+def test_a_precision_has_series_of_its_own():
+    kept = made_record("throughput", precision="origin")
+    key = SeriesKey(kept.model, series_device(kept), 1, "throughput", "device.per_s", HOST)
+    assert (key.device, key.cell) == ("cpu:origin", kept.cell)
+    assert key.id == f"nonlocal_tiny-cpu-bs1-origin:throughput:device.per_s@{HOST}"
+    assert series_device(made_record("throughput")) == "cpu"
 
 
 def test_a_run_makes_the_file_and_its_series(history, night):

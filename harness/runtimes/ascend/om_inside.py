@@ -3,10 +3,8 @@
 CANN maps an operator to the ONNX nodes that it computes, so its values can be compared with theirs.
 """
 
-import contextlib
 import dataclasses
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import RunError
+from harness.host.environment import environment_facts
 from harness.inside import InnerValue, Inside, Operator
 from harness.runtimes.ascend.ais_bench import AisBench, dump_command, summary_of_run
 from harness.runtimes.ascend.ais_bench_files import bench_run, write_samples
@@ -92,7 +91,7 @@ def dumped(
         log = run.log
     files = _latest_files(dumps)
     if not files:
-        where = CONTAINER if _is_container() else ""
+        where = CONTAINER if environment_facts()["container"] == "yes" else ""
         raise RunError(f"the run wrote no dump of any operator{where}; log in {log}")
     return om_inside(graph, files, onnx.artifact.path)
 
@@ -223,11 +222,3 @@ def _check_room(graph: Sequence[OmOperator], tools: CannTools) -> None:
             f"the dumps of all operators need {need / GIB:.1f} GiB below {tools.scratch}, which has"
             f" {free / GIB:.1f}: set another scratch folder, or check a smaller batch"
         )
-
-
-def _is_container() -> bool:
-    with contextlib.suppress(OSError):
-        groups = Path("/proc/1/cgroup").read_text()
-        if re.search("docker|kubepods|containerd|lxc", groups):
-            return True
-    return Path("/.dockerenv").exists() or "container" in os.environ

@@ -18,10 +18,16 @@ OF_A_NODE = {
     *("high_precision", "high_performance", "support_out_of_bound_index", "keep_fp16"),
     "super_performance",
 }
-OPTIONS = """
-precision_mode precision_mode_v2 keep_dtype modify_mixlist customize_dtypes op_precision_mode
-deterministic fusion_switch_file
-""".split()
+OPTIONS = [
+    "precision_mode",
+    "precision_mode_v2",
+    "keep_dtype",
+    "modify_mixlist",
+    "customize_dtypes",
+    "op_precision_mode",
+    "deterministic",
+    "fusion_switch_file",
+]
 HAS_BF16 = re.compile("Ascend(910B[1-4]|910_9|310B)")
 
 
@@ -46,6 +52,7 @@ def precision_words(
         "op_precision_mode": _ini(precision),
         "fusion_switch_file": "\n".join(precision.fusion_switches),
     }
+    _refuse_twice(given, OPTIONS + (OLDER if files["op_precision_mode"] else []))
     is_new = version_from_text(cann) >= V2_SINCE
     mode = f"--precision_mode_v2={V2[precision.mode]}"
     words = [mode if is_new else f"--precision_mode={V1[precision.mode]}"]
@@ -54,16 +61,16 @@ def precision_words(
             path = folder / f"{option}.{'json' if option == 'modify_mixlist' else 'cfg'}"
             path.write_text(text + "\n", encoding="utf-8")
             words.append(f"--{option}={path.name}")
-    if precision.deterministic:
-        words.append("--deterministic=1")
-    taken = OPTIONS + (OLDER if files["op_precision_mode"] else [])
-    named = [word for word in given if word.removeprefix("--").partition("=")[0] in taken]
-    if named:
-        raise BuildError(
-            f"the model's own options for atc have {named[0]}, and its cell names a precision: keep"
-            " one of them"
-        )
-    return tuple(words)
+    return (*words, "--deterministic=1") if precision.deterministic else tuple(words)
+
+
+def _refuse_twice(given: Sequence[str], taken: Sequence[str]) -> None:
+    for word in given:
+        if word.removeprefix("--").partition("=")[0] in taken:
+            raise BuildError(
+                f"the model's own options for atc have {word}, and its cell names a precision: keep"
+                " one of them"
+            )
 
 
 def check_precision(precision: Precision, soc_version: str) -> None:
