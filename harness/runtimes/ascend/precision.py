@@ -28,6 +28,8 @@ OPTIONS = [
     "deterministic",
     "fusion_switch_file",
 ]
+# What the file of op_precision_mode says since.
+OLDER = ["op_select_implmode", "optypelist_for_implmode"]
 HAS_BF16 = re.compile("Ascend(910B[1-4]|910_9|310B)")
 
 
