@@ -13,6 +13,7 @@ import numpy.typing as npt
 from harness.build.onnx_check import measure_export
 from harness.check.context import Context
 from harness.check.divergence import divergence
+from harness.check.repeats import repeated_scores
 from harness.check.second_reading import second_reading
 from harness.check.timed_session import TimedClips, expected_answers, time_session
 from harness.data.store import CropStore
@@ -24,6 +25,7 @@ from harness.host.child_process import run_in_child
 from harness.judge import Verdict, judge_accuracy, judge_export, judge_parity, judge_throughput
 from harness.measure.accuracy import accuracy_measurement
 from harness.measure.parity import ChainScores, ParityMeasurement, parity_measurement
+from harness.measure.repeats import repeats_from_arrays
 from harness.measure.scores import lowest_score
 from harness.measure.throughput import SessionTiming, throughput_measurement
 from harness.predict.chips import chip_predictions
@@ -91,12 +93,17 @@ def check_parity(context: Context) -> Found:
     spec, (inputs, scores) = context.spec, chain_scores(context)
     clips = spec.clips_per_crop
     measurement = parity_measurement(scores, inputs.ids, inputs.counts, clip_count=clips)
+    again = repeated_scores(context, inputs)
+    measurement = measurement.model_copy(update={"repeats": repeats_from_arrays(again)})
     verdict = judge_chain(context, measurement)
     if verdict.status is Status.FAIL:
         node = divergence(context, scores, inputs)
         measurement = measurement.model_copy(update={"first_divergent_node": node})
         verdict = judge_chain(context, measurement)
-    raw = {"scores": (npz_from_arrays(**dataclasses.asdict(scores)), ".npz")}
+    raw = {
+        "scores": (npz_from_arrays(**dataclasses.asdict(scores)), ".npz"),
+        "repeats": (npz_from_arrays(**again), ".npz"),
+    }
     return Found(measurement, verdict, raw)
 
 

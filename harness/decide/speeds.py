@@ -83,8 +83,7 @@ def speeds_from_records(
     found = [
         speed
         for record in records
-        if record.cell in references
-        and not record.precision
+        if record.cell in references and not record.precision
         if (speed := _speed(record, references[record.cell])) is not None
     ]
     return tuple(sorted(found, key=lambda one: (one.cell.model, one.cell.device, one.cell.batch)))

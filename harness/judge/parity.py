@@ -1,8 +1,11 @@
 """The verdict on the chain from PyTorch to the device."""
 
+from collections.abc import Iterator
+
 from harness.judge.limits import ParityLimits
 from harness.judge.verdict import Finding, Verdict, at_least, at_most, fail, invalid, listed, passed
 from harness.measure.parity import CHAIN, DEVICE_EDGES, EdgeParity, ParityMeasurement
+from harness.measure.repeats import Repeats
 
 
 def judge_parity(
@@ -77,11 +80,26 @@ def _findings(
     measurement: ParityMeasurement, limits: ParityLimits, host_limits: ParityLimits | None
 ) -> tuple[Finding, ...]:
     host = limits if host_limits is None else host_limits
-    return tuple(
+    edges = (
         finding
         for edge in measurement.edges
         for finding in _edge_findings(edge, limits if edge.name in DEVICE_EDGES else host)
     )
+    return (*edges, *_repeat_findings(measurement.repeats, limits))
+
+
+def _repeat_findings(repeats: Repeats | None, limits: ParityLimits) -> Iterator[Finding]:
+    """Hold the device against itself: what it computes twice may differ by no more than from PyTorch."""
+    if repeats is None:
+        return
+    compared = [("device, the same batch twice", repeats.again)]
+    if repeats.row is not None:
+        compared.append((f"device, alone and in row {repeats.row} of a batch", repeats.alone))
+    if repeats.chip_count > 1:
+        compared.append((f"device, {repeats.chip_count} chips", repeats.chips))
+    for name, difference in compared:
+        note = "bitwise equal" if difference == 0.0 else ""
+        yield at_most(f"{name}: max difference", difference, limits.max_abs_error, note=note)
 
 
 def _edge_findings(edge: EdgeParity, limits: ParityLimits) -> tuple[Finding, ...]:
@@ -134,4 +152,15 @@ def _passed_text(measurement: ParityMeasurement) -> str:
     return (
         f"{len(errors)} edges agree on {counts.total} inputs ({counts.clip} clips, {counts.noise} "
         f"noise, {counts.constant} constant), largest error {error:.3g} ({name})"
+        f"{_repeats_text(measurement.repeats)}"
     )
+
+
+def _repeats_text(repeats: Repeats | None) -> str:
+    if repeats is None:
+        return ""
+    ways = ["twice", *(["alone and in a batch"] if repeats.row is not None else [])]
+    ways += [f"on {repeats.chip_count} chips"] if repeats.chip_count > 1 else []
+    largest = max(filter(None, (repeats.again, repeats.alone, repeats.chips)), default=0.0)
+    same = "bitwise equal" if largest == 0.0 else f"within {largest:.2g}"
+    return f"; repeats itself {same} ({', '.join(ways)})"

@@ -12,6 +12,7 @@ import numpy as np
 import pydantic
 
 from harness.measure.measurement import Measurement
+from harness.measure.repeats import Repeats
 from harness.measure.scores import SAME_ROW_RELATIVE, is_constant, nonfinite_count
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class ParityMeasurement(Measurement):
     """The whole chain on the same inputs, edges in the order of ``CHAIN``.
 
     ``clip_count`` is the number of rows that each crop of an input has, one for each clip.
+    ``repeats`` is how far the device is from itself; None in runs of suites that did not ask.
     """
 
     kind: Literal["parity"] = "parity"
@@ -103,6 +105,7 @@ class ParityMeasurement(Measurement):
     edges: tuple[EdgeParity, ...]
     first_divergent_node: str | None = None
     clip_count: Annotated[int, pydantic.Field(ge=1)] = 1
+    repeats: Repeats | None = None
 
 
 @dataclasses.dataclass(frozen=True)

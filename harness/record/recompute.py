@@ -23,6 +23,7 @@ from harness.measure.accuracy import AccuracyMeasurement, accuracy_measurement
 from harness.measure.export import ExportMeasurement
 from harness.measure.measurement import Measurement
 from harness.measure.parity import ChainScores, ParityMeasurement, parity_measurement
+from harness.measure.repeats import repeats_from_arrays
 from harness.measure.throughput import SessionTiming, ThroughputMeasurement, throughput_measurement
 from harness.record.npz import labels_from_npz, predictions_from_npz
 from harness.record.record import Record, RunDirectory
@@ -111,13 +112,17 @@ def _parity(record: Record, run: RunDirectory, measured: ParityMeasurement) -> P
             f"{record.id}: {rows} rows of raw scores do not belong to the {inputs} inputs of the "
             "record"
         )
-    return parity_measurement(
+    again = parity_measurement(
         scores,
         measured.input_ids,
         measured.input_counts,
         measured.first_divergent_node,
         measured.clip_count,
     )
+    if "repeats" not in record.raw:
+        return again
+    repeats = repeats_from_arrays(_arrays(arrays_from_npz, record, run, "repeats"))
+    return again.model_copy(update={"repeats": repeats})
 
 
 def _accuracy(

@@ -651,7 +651,7 @@ def test_a_search_that_breaks_leaves_the_verdict(clean, make_suite, cache, in_pr
     suite = make_suite(cache, {"cpu": FaultyDevice(device("cpu"), make_fault)})
     record = suite.check(CELL, "parity")
     assert_red(record, Status.FAIL, "non-finite output.*the search broke: out of memory")
-    assert record.raw.keys() == {"scores"}
+    assert record.raw.keys() == {"scores", "repeats"}
 
 
 def test_the_search_begins_with_the_input_that_is_off_most(

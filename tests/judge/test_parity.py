@@ -8,6 +8,7 @@ from harness.judge.limits import (
     ParityLimits,
 )
 from harness.measure.parity import ChainScores, InputCounts, parity_measurement
+from harness.measure.repeats import Repeats
 from harness.spec import Status
 
 SOURCE = "test"
@@ -212,3 +213,40 @@ def test_a_reference_that_says_nothing_blames_no_edge():
     verdict = judge_parity(parity(**chain), TIGHT, 64)
     assert verdict.status is Status.INVALID
     assert "the reference is constant" in verdict.reason
+
+
+def with_repeats(**differences):
+    found = Repeats(input_count=4, chip_count=2, **{"again": 0.0, "row": 3, **differences})
+    return parity().model_copy(update={"repeats": found})
+
+
+def test_a_device_that_repeats_itself_passes_and_says_so():
+    same = judge_parity(with_repeats(alone=0.0, chips=0.0), TIGHT, 1)
+    assert same.status is Status.PASS
+    assert same.reason.endswith(
+        "repeats itself bitwise equal (twice, alone and in a batch, on 2 chips)"
+    )
+    near = judge_parity(with_repeats(alone=5e-5, chips=2e-5), TIGHT, 1)
+    assert near.status is Status.PASS
+    assert "; repeats itself within 5e-05 (" in near.reason
+
+
+@pytest.mark.parametrize(
+    ("differences", "words"),
+    [
+        (
+            {"again": 0.2, "alone": 0.0, "chips": 0.0},
+            "device, the same batch twice: max difference",
+        ),
+        (
+            {"again": None, "alone": 0.0, "chips": 0.0},
+            "device, the same batch twice: max difference",
+        ),
+        ({"alone": 0.2, "chips": 0.0}, "device, alone and in row 3 of a batch: max difference"),
+        ({"alone": 0.0, "chips": 0.2}, "device, 2 chips: max difference"),
+    ],
+)
+def test_a_device_that_does_not_repeat_itself_fails(differences, words):
+    verdict = judge_parity(with_repeats(**differences), TIGHT, 1)
+    assert verdict.status is Status.FAIL
+    assert verdict.reason.startswith(words)

@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+
+from harness.measure.repeats import repeats_from_arrays
+
+FIRST = np.random.default_rng(4).normal(size=(2, 4, 1, 5))
+SAME = {"first": FIRST[:1].repeat(2, axis=0), "again": FIRST[:1].repeat(2, axis=0)}
+ALONE = {"row": np.array(3), "alone": SAME["first"][:, 3:4]}
+
+
+def off(name, index, by=0.25):
+    arrays = {**SAME, **ALONE}
+    arrays[name] = arrays[name].copy()
+    arrays[name][index] += by
+    return repeats_from_arrays(arrays)
+
+
+def test_what_repeats_itself_is_bitwise_equal():
+    found = repeats_from_arrays({**SAME, **ALONE})
+    assert (found.again, found.alone, found.chips) == (0.0, 0.0, 0.0)
+    assert (found.input_count, found.chip_count, found.row) == (4, 2, 3)
+
+
+def test_each_way_not_to_repeat_itself_is_found_alone():
+    again = off("again", (1, 2, 0, 4))
+    assert (again.again, again.alone, again.chips) == (pytest.approx(0.25), 0.0, 0.0)
+    alone = off("alone", (0, 0, 0, 0))
+    assert (alone.again, alone.alone, alone.chips) == (0.0, pytest.approx(0.25), 0.0)
+    chips = off("first", (1, 0, 0, 0))
+    assert (chips.alone, chips.chips) == (0.0, pytest.approx(0.25))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_never_repeats_itself(value):
+    assert off("again", (0, 0, 0, 0), value).again is None
+
+
+def test_one_chip_and_a_batch_of_one_leave_out_what_they_cannot_show():
+    single = {name: rows[:1, :1] for name, rows in SAME.items()}
+    found = repeats_from_arrays(single)
+    assert (found.again, found.alone, found.chips, found.row) == (0.0, None, None, None)
