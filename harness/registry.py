@@ -1,9 +1,10 @@
 """The lists of models, devices and runtimes' tables: the files in their folders are the only source."""
 
+import functools
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ from harness.spec import ModelSpec
 
 def model_names() -> tuple[str, ...]:
     """The names of the files in ``harness/models``."""
-    return _file_names(harness.models.__path__)
+    return _names_in(*harness.models.__path__)
 
 
 def device_names() -> tuple[str, ...]:
     """The names of the files in ``harness/devices``."""
-    return _file_names(harness.devices.__path__)
+    return _names_in(*harness.devices.__path__)
 
 
 def model_spec(name: str) -> ModelSpec:
@@ -87,12 +88,13 @@ def site_tables() -> dict[str, type[site.SiteTable]]:
     # Only a file that has such a table needs a runtime.
     from harness import runtimes
 
-    modules = {name: f"{runtimes.__name__}.{name}.site" for name in _file_names(runtimes.__path__)}
+    modules = {name: f"{runtimes.__name__}.{name}.site" for name in _names_in(*runtimes.__path__)}
     found = {name: module for name, module in modules.items() if importlib.util.find_spec(module)}
     return {name: _definition(module, "Table") for name, module in found.items()}
 
 
-def _file_names(path: Iterable[str]) -> tuple[str, ...]:
+@functools.cache
+def _names_in(*path: str) -> tuple[str, ...]:
     return tuple(sorted(module.name for module in pkgutil.iter_modules(path)))
 
 

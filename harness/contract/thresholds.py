@@ -24,6 +24,7 @@ name the key.
 """
 
 import dataclasses
+import functools
 import hashlib
 import re
 import tomllib
@@ -73,7 +74,14 @@ class Thresholds:
 
     def cells(self, tier: str | None = None) -> tuple[Cell, ...]:
         """All cells, or those of a tier, in the order of the file."""
-        return self.file.cells(None if tier is None else self.tier(tier))
+        if tier is not None:
+            self.tier(tier)
+        return self._cells[tier]
+
+    @functools.cached_property
+    def _cells(self) -> Mapping[str | None, tuple[Cell, ...]]:
+        tiers = {None: None, **self.file.tiers}
+        return {name: self.file.cells(tier) for name, tier in tiers.items()}
 
     def limits(self, cell: Cell) -> Limits:
         """Return what a cell is judged by.

@@ -119,9 +119,13 @@ class AccuracyMeasurement(Measurement):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Answers:
-    """Of each clip of the manifest: row (-1: none), rank of its label (0: no answer), best class."""
+class Answers:
+    """Predictions joined with a manifest.
 
+    Of each clip of the manifest: row (-1: none), rank of its label (0: no answer), best class.
+    """
+
+    preds: Predictions
     rows: "npt.NDArray[np.int64]"
     ranks: "npt.NDArray[np.int64]"
     best: "npt.NDArray[np.int64]"
@@ -145,14 +149,23 @@ def accuracy_measurement(
     Raises:
         ClipError: a label of the manifest is not one of its classes.
     """
-    _check_labels(clip_set)
-    answers = _answers(preds, clip_set)
+    expected = None if reference is None else joined(reference, clip_set)
+    return measured_beside(expected, preds, clip_set, lowest_score)
+
+
+def measured_beside(
+    expected: Answers | None,
+    preds: Predictions,
+    clip_set: ClipSet,
+    lowest_score: float = -np.inf,
+) -> AccuracyMeasurement:
+    """Score ``preds`` as ``accuracy_measurement`` does, beside what PyTorch says, joined before."""
+    answers = joined(preds, clip_set)
     paired, every_clip = None, None
-    if reference is not None:
-        expected = _answers(reference, clip_set)
+    if expected is not None:
         paired = _paired(answers, expected, clip_set)
         rows = _rows_of_both(answers, expected)
-        every_clip = compare_every_clip(preds, reference, rows, lowest_score)
+        every_clip = compare_every_clip(preds, expected.preds, rows, lowest_score)
     return AccuracyMeasurement(
         clip_set=clip_set.name,
         clip_set_digest=clip_set.digest,
@@ -178,8 +191,13 @@ def _check_labels(clip_set: ClipSet) -> None:
             )
 
 
-def _answers(preds: Predictions, clip_set: ClipSet) -> _Answers:
-    """Join predictions with the manifest by clip id; what does not fit is listed, never guessed."""
+def joined(preds: Predictions, clip_set: ClipSet) -> Answers:
+    """Join predictions with the manifest by clip id; what does not fit is listed, never guessed.
+
+    Raises:
+        ClipError: a label of the manifest is not one of its classes.
+    """
+    _check_labels(clip_set)
     join, count = _join(preds, clip_set), len(clip_set.clips)
     ranks, rows_of_all = np.zeros(count, dtype=np.int64), np.full(count, -1, dtype=np.int64)
     best = np.full(count, NO_CLASS, dtype=np.int64)
@@ -187,19 +205,18 @@ def _answers(preds: Predictions, clip_set: ClipSet) -> _Answers:
     row_of = {name: row for row, name in enumerate(preds.clip_ids) if name not in refused}
     places = [place for place, clip in enumerate(clip_set.clips) if clip.id in row_of]
     if join.wrong_shape is not None or not places:
-        return _Answers(rows_of_all, ranks, best, join)
+        return Answers(preds, rows_of_all, ranks, best, join)
     rows = [row_of[clip_set.clips[place].id] for place in places]
     rows_of_all[places] = rows
     means = crop_mean(preds.scores[rows], preds.averaging)
     ranks[places] = label_ranks(means, [clip_set.clips[place].label for place in places])
     best[places] = best_classes(means)
-    is_broken = ~np.isfinite(means).all(axis=1)
-    nonfinite = tuple(clip_set.clips[places[row]].id for row in np.flatnonzero(is_broken))
+    nonfinite = tuple(clip_set.clips[place].id for place in places if not ranks[place])
     join = join.model_copy(update={"nonfinite_ids": nonfinite})
-    return _Answers(rows_of_all, ranks, best, join)
+    return Answers(preds, rows_of_all, ranks, best, join)
 
 
-def _rows_of_both(device: _Answers, reference: _Answers) -> list[tuple[int, int]]:
+def _rows_of_both(device: Answers, reference: Answers) -> list[tuple[int, int]]:
     """Return the rows of each clip that both have answered, in the order of the manifest."""
     answered = (device.ranks > 0) & (reference.ranks > 0)
     ours, theirs = device.rows[answered].tolist(), reference.rows[answered].tolist()
@@ -237,14 +254,14 @@ def _count(ranks: "npt.NDArray[np.int64]", places: int) -> ClipCount:
     return ClipCount(k=k, n=len(ranks), interval=wilson_interval(k, len(ranks)))
 
 
-def _confusion(answers: _Answers, clip_set: ClipSet) -> tuple[tuple[int, int, int], ...]:
+def _confusion(answers: Answers, clip_set: ClipSet) -> tuple[tuple[int, int, int], ...]:
     pairs = collections.Counter(
         (clip.label, int(best)) for clip, best in zip(clip_set.clips, answers.best, strict=True)
     )
     return tuple((label, best, count) for (label, best), count in sorted(pairs.items()))
 
 
-def _paired(device: _Answers, reference: _Answers, clip_set: ClipSet) -> PairedComparison:
+def _paired(device: Answers, reference: Answers, clip_set: ClipSet) -> PairedComparison:
     """Compare right and wrong clip by clip, without those that the reference could not read."""
     unread = reference.join.unreadable
     kept = [place for place, clip in enumerate(clip_set.clips) if clip.id not in unread]
@@ -265,7 +282,7 @@ def _paired(device: _Answers, reference: _Answers, clip_set: ClipSet) -> PairedC
 
 
 def _class_flips(
-    device: _Answers, reference: _Answers, clip_set: ClipSet, kept: Sequence[int]
+    device: Answers, reference: Answers, clip_set: ClipSet, kept: Sequence[int]
 ) -> tuple[ClassFlip, ...]:
     return tuple(
         ClassFlip(

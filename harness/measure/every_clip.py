@@ -102,7 +102,10 @@ class _Top:
         self._values: npt.NDArray[np.float64] = np.empty(0)
 
     def add(self, values: "npt.NDArray[np.float64]") -> None:
-        values = np.concatenate([self._values, values.ravel()])
+        values = values.ravel()
+        if len(self._values) == self._kept:
+            values = values[values > self._values.min()]
+        values = np.concatenate([self._values, values])
         cut = max(0, len(values) - self._kept)
         self._values = np.partition(values, cut)[cut:] if cut else values
 

@@ -240,9 +240,9 @@ def _agreement(actual: "Array", expected: "Array", row_ids: Sequence[str]) -> di
 
 def centred(scores: "Array") -> "Array":
     """Return scores [row, class] less the mean of their row; a row flat but for rounding is zero."""
-    less_mean = scores - scores.mean(axis=1, keepdims=True)
-    noise = SAME_ROW_RELATIVE * np.abs(scores).max(axis=1, keepdims=True)
-    return np.where(np.ptp(scores, axis=1, keepdims=True) <= noise, 0.0, less_mean)
+    highest, lowest = (find(axis=1, keepdims=True) for find in (scores.max, scores.min))
+    is_flat = highest - lowest <= SAME_ROW_RELATIVE * np.maximum(highest, -lowest)
+    return np.where(is_flat, 0.0, scores - scores.mean(axis=1, keepdims=True))
 
 
 def _relative_l2(actual: "Array", expected: "Array") -> float | None:

@@ -17,7 +17,8 @@ FLOAT16_SMALLEST_NORMAL = float(np.finfo(np.float16).smallest_normal)
 # Rows that differ by no more than float32 rounds are the same row.
 SAME_ROW_RELATIVE = 4.0 * float(np.finfo(np.float32).eps)
 NO_CLASS = -1
-CHUNK_CLIPS = 1024
+# So many clips of 400 classes fit into a processor's cache.
+CHUNK_CLIPS = 256
 
 
 def smallest_normal(precision: str) -> float:
@@ -64,9 +65,13 @@ def is_constant(scores: "Array") -> bool:
     if scores.size == 0 or nonfinite_count(scores):
         return False
     table = scores.reshape(len(scores), -1)
-    allowed = SAME_ROW_RELATIVE * float(np.abs(table).max())
-    is_flat = bool((np.ptp(table, axis=1) <= allowed).all())
-    return is_flat or (len(table) > 1 and bool((np.ptp(table, axis=0) <= allowed).all()))
+    allowed = SAME_ROW_RELATIVE * max(float(table.max()), -float(table.min()))
+    # Of most tables, the first rows show that they say something.
+    is_flat, is_same = (
+        all(bool((np.ptp(part, axis=axis) <= allowed).all()) for part in (table[:2], table))
+        for axis in (1, 0)
+    )
+    return is_flat or (is_same and len(table) > 1)
 
 
 def nonfinite_count(scores: "Array") -> int:
@@ -77,19 +82,19 @@ def nonfinite_count(scores: "Array") -> int:
 def crop_mean(scores: "Array", averaging: Averaging = "prob") -> "npt.NDArray[np.float64]":
     """Return the logarithm of the mean class probability over the views, [clip, class].
 
+    With one view, each clip is off by a constant of its own, which the order of its classes does not
+    show. A clip with a score that is NaN or Inf is NaN.
+
     Softmax of each view, then the mean: mmaction2's ``average_clips='prob'``. The softmax of
     log-probabilities is the probabilities, so both kinds of scores take this way. In the logarithm,
     classes far below the best keep their order, which probabilities lose to underflow. With
     ``score`` it is the mean of the scores, which log-probabilities order alike.
     """
-    if averaging == "score":
-        means: npt.NDArray[np.float64] = np.asarray(scores, dtype=np.float64).mean(axis=1)
-        return means
-    chunks = [
-        _crop_mean_of_chunk(np.asarray(scores[start : start + CHUNK_CLIPS], dtype=np.float64))
-        for start in range(0, max(1, len(scores)), CHUNK_CLIPS)
-    ]
-    return np.concatenate(chunks)
+    means = np.empty((len(scores), scores.shape[2]))
+    for start in range(0, len(scores), CHUNK_CLIPS):
+        chunk = slice(start, start + CHUNK_CLIPS)
+        means[chunk] = _mean_of_chunk(scores[chunk].astype(np.float64), averaging)
+    return means
 
 
 def label_ranks(
@@ -97,11 +102,11 @@ def label_ranks(
 ) -> "npt.NDArray[np.int64]":
     """Return how many classes score at least as much as the label: 1 is right, ties count against.
 
-    A row with NaN or Inf has no answer: 0.
+    A row of NaN has no answer: 0.
     """
     own = scores[np.arange(len(scores)), np.asarray(labels, dtype=np.int64)]
     ranks: npt.NDArray[np.int64] = (scores >= own[:, None]).sum(axis=1)
-    return np.where(np.isfinite(scores).all(axis=1), ranks, 0)
+    return ranks
 
 
 def best_classes(means: "npt.NDArray[np.float64]") -> "npt.NDArray[np.int64]":
@@ -111,16 +116,22 @@ def best_classes(means: "npt.NDArray[np.float64]") -> "npt.NDArray[np.int64]":
     return np.where(is_single, means.argmax(axis=1), NO_CLASS)
 
 
-def _crop_mean_of_chunk(scores: "npt.NDArray[np.float64]") -> "npt.NDArray[np.float64]":
+def _mean_of_chunk(
+    scores: "npt.NDArray[np.float64]", averaging: Averaging
+) -> "npt.NDArray[np.float64]":
     is_finite = np.isfinite(scores).all(axis=(1, 2))
-    usable = np.where(is_finite[:, None, None], scores, 0.0)
-    logs = usable - _log_sum_exp(usable, axis=2)
-    # Of one crop, the sum is the crop itself, to the last bit.
-    sums = logs[:, 0, :] if logs.shape[1] == 1 else _log_sum_exp(logs, axis=1)[:, 0, :]
-    return np.where(is_finite[:, None], sums - np.log(scores.shape[1]), np.nan)
+    usable = scores if is_finite.all() else np.where(is_finite[:, None, None], scores, 0.0)
+    # The scores of one view are its logarithms but for a constant, and keep every bit so.
+    if averaging == "score" or scores.shape[1] == 1:
+        means = usable.mean(axis=1)
+    else:
+        logs = usable - _log_sum_exp(usable, axis=2)
+        means = _log_sum_exp(logs, axis=1)[:, 0, :] - np.log(scores.shape[1])
+    return np.where(is_finite[:, None], means, np.nan)
 
 
 def _log_sum_exp(values: "npt.NDArray[np.float64]", axis: int) -> "npt.NDArray[np.float64]":
     top = values.max(axis=axis, keepdims=True)
-    total: npt.NDArray[np.float64] = np.log(np.exp(values - top).sum(axis=axis, keepdims=True))
-    return np.asarray(top + total)
+    below = values - top
+    total: npt.NDArray[np.float64] = np.exp(below, out=below).sum(axis=axis, keepdims=True)
+    return np.asarray(top + np.log(total))

@@ -50,7 +50,9 @@ class RawFiles:
 
     def digest(self, content: bytes) -> str:
         """Return the sha256 of the nonce and a content."""
-        return hashlib.sha256(bytes.fromhex(self.nonce) + content).hexdigest()
+        found = hashlib.sha256(bytes.fromhex(self.nonce))
+        found.update(content)
+        return found.hexdigest()
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -4,22 +4,25 @@ What no raw file holds is taken from the record: the facts of an exported file, 
 the parity inputs, and the first divergent node, which is a note.
 """
 
+import dataclasses
 import functools
 import io
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
 import pydantic
 
+from harness.clips import ClipSet
 from harness.errors import HarnessError, RecordError, first_line, refusal
 from harness.host.environment import UNKNOWN
 from harness.host.reading import arrays_from_npz
-from harness.measure.accuracy import AccuracyMeasurement, accuracy_measurement
+from harness.measure.accuracy import AccuracyMeasurement, Answers, joined, measured_beside
 from harness.measure.export import ExportMeasurement
 from harness.measure.measurement import Measurement
 from harness.measure.parity import ChainScores, ParityMeasurement, parity_measurement
@@ -34,6 +37,15 @@ Reader = Callable[[io.BytesIO], T]
 RELATIVE = 1e-9
 ABSOLUTE = 1e-12
 THREADS = 4
+SHARED = ("labels", "reference")
+# The raw files that a measurement is computed from; the others, such as frames, are for the page.
+COMPUTED: Mapping[str, Collection[str]] = {
+    "export": (),
+    "parity": ("scores",),
+    "accuracy": ("predictions", *SHARED),
+    "throughput": ("latencies",),
+}
+_LOCK = threading.Lock()
 
 
 def founded_records(run: RunDirectory) -> list[Record]:
@@ -42,8 +54,9 @@ def founded_records(run: RunDirectory) -> list[Record]:
     Raises:
         RecordError: the run cannot be read, or a measurement does not follow; each is named.
     """
-    records = run.records()
-    # Decompressing, hashing and NumPy leave Python's lock: a second thread halves the time.
+    # Each raw file is read once, where its measurement is computed.
+    records = run.bound_records()
+    # Hashing and NumPy leave Python's lock: a second thread halves the time.
     with ThreadPoolExecutor(THREADS) as pool:
         found = pool.map(lambda record: _problems(record, run), records)
         problems = list(itertools.chain.from_iterable(found))
@@ -92,9 +105,12 @@ def session_timings(record: Record, run: RunDirectory) -> list[SessionTiming]:
 
 
 def _problems(record: Record, run: RunDirectory) -> list[str]:
-    if record.measurement is None:
-        return []
+    used = () if record.measurement is None else COMPUTED[record.check]
     try:
+        for what in record.raw.keys() - used:
+            run.read(record, what)
+        if record.measurement is None:
+            return []
         again = measurement_from_raw(record, run)
     except (HarnessError, ValueError) as error:
         return [str(error) if record.id in str(error) else f"{record.id}: {error}"]
@@ -130,14 +146,29 @@ def _accuracy(
 ) -> AccuracyMeasurement:
     every_clip = measured.every_clip
     lowest = None if every_clip is None else every_clip.lowest_score
-    again = accuracy_measurement(
-        _arrays(predictions_from_npz, record, run, "predictions"),
-        _arrays(labels_from_npz, record, run, "labels"),
-        _arrays(predictions_from_npz, record, run, "reference"),
-        -np.inf if lowest is None else lowest,
-    )
+    with _LOCK:
+        clip_set, expected = _beside(_Shared(record, run, *map(record.raw.get, SHARED)))
+    preds = _arrays(predictions_from_npz, record, run, "predictions")
+    again = measured_beside(expected, preds, clip_set, -np.inf if lowest is None else lowest)
     # Runs of earlier suites did not compare every clip.
     return again if every_clip else again.model_copy(update={"every_clip": None})
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shared:
+    """What every batch size and device of a model is held against: equal where the files are."""
+
+    record: Record = dataclasses.field(compare=False)
+    run: RunDirectory
+    labels: str | None
+    reference: str | None
+
+
+@functools.lru_cache(maxsize=4)
+def _beside(shared: _Shared) -> tuple[ClipSet, Answers]:
+    record, run = shared.record, shared.run
+    clip_set = _arrays(labels_from_npz, record, run, "labels")
+    return clip_set, joined(_arrays(predictions_from_npz, record, run, "reference"), clip_set)
 
 
 def _scores(source: io.BytesIO) -> ChainScores:
@@ -146,19 +177,10 @@ def _scores(source: io.BytesIO) -> ChainScores:
 
 def _arrays(reader: Reader[T], record: Record, run: RunDirectory, what: str) -> T:
     content = run.read(record, what)
-    # Every batch size and device of a model is held against the same labels and reference.
-    read = _read if what == "predictions" else _read_once
     try:
-        return read(reader, content)
+        return reader(io.BytesIO(content))
     except (ValueError, TypeError, KeyError) as error:
         raise RecordError(f"{record.id}: raw {what} cannot be used: {first_line(error)}") from error
-
-
-def _read(reader: Reader[T], content: bytes) -> T:
-    return reader(io.BytesIO(content))
-
-
-_read_once = functools.lru_cache(maxsize=4)(_read)
 
 
 def plain(value: Measurement) -> pydantic.JsonValue:

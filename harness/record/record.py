@@ -11,6 +11,7 @@ nobody made up a whole run, only a signature shows.
 """
 
 import datetime
+import functools
 import json
 import os
 import secrets
@@ -143,9 +144,9 @@ class RunDirectory:
         """Name of the run."""
         return self.root.name
 
-    @property
+    @functools.cached_property
     def raw(self) -> RawFiles:
-        """The raw files of the run."""
+        """The raw files of the run, whose nonce stands from its start."""
         return RawFiles(self.root / "raw", self.facts().nonce)
 
     def write_facts(self, facts: RunFacts) -> None:
@@ -201,8 +202,20 @@ class RunDirectory:
         Whether what they say follows from the raw files, ``recompute.founded_records`` says.
 
         Raises:
-            RecordError: a line is damaged, of another schema, edited or of another run, a check
-                stands twice, or a raw file is missing or changed.
+            RecordError: as ``bound_records``, or a raw file is missing or changed.
+        """
+        records = self.bound_records()
+        for record in records:
+            for what in record.raw:
+                self.read(record, what)
+        return records
+
+    def bound_records(self) -> list[Record]:
+        """Read all records, each bound to this run, without a look at their raw files.
+
+        Raises:
+            RecordError: a line is damaged, of another schema, edited or of another run, or a check
+                stands twice.
         """
         path, facts, facts_json = self.root / RECORDS, self.facts(), self._facts_json()
         found: dict[str, Record] = {}
@@ -221,8 +234,6 @@ class RunDirectory:
                 )
             if record.id in found:
                 raise RecordError(f"{where}: {record.id} is there twice")
-            for what in record.raw:
-                self.read(record, what)
             found[record.id] = record
         return list(found.values())
 

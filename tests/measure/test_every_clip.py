@@ -5,7 +5,7 @@ from harness.clips import Predictions
 from harness.measure.every_clip import EveryClip, compare_every_clip
 from harness.measure.scores import CHUNK_CLIPS
 
-CLIPS = 2 * CHUNK_CLIPS + 100
+CLIPS = 8 * CHUNK_CLIPS + 100
 
 
 def predictions(scores):
