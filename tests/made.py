@@ -15,7 +15,8 @@ from harness.measure.accuracy import accuracy_measurement
 from harness.measure.export import ExportMeasurement
 from harness.measure.parity import InputCounts, ParityMeasurement
 from harness.measure.throughput import session_timing, throughput_measurement
-from harness.record.record import Record, RunFacts, binding_of
+from harness.record.facts import binding_of
+from harness.record.record import Record, RunFacts
 from harness.spec import Status
 
 ROOT = Path(harness.__file__).parent.parent

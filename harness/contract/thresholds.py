@@ -80,8 +80,10 @@ class Thresholds:
 
     @functools.cached_property
     def _cells(self) -> Mapping[str | None, tuple[Cell, ...]]:
-        tiers = {None: None, **self.file.tiers}
-        return {name: self.file.cells(tier) for name, tier in tiers.items()}
+        return {
+            name: self.file.cells(None if name is None else self.file.tiers[name])
+            for name in (None, *self.file.tiers)
+        }
 
     def limits(self, cell: Cell) -> Limits:
         """Return what a cell is judged by.

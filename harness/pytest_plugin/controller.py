@@ -181,7 +181,7 @@ class Controller:
             self.broken["pytest"] = f"ended with exit status {int(ended)}"
             self.decision = self._decide(facts)
         self.spared = left_out(self.records, facts.must_pass)
-        run.write_facts(facts.model_copy(update={"broken": self.broken}))
+        run.close(facts.model_copy(update={"broken": self.broken}))
         return exit_status(self.decision.problems)
 
     def _decide(self, facts: RunFacts) -> Decision:
@@ -284,6 +284,7 @@ def _new_run(config: pytest.Config, root: Path) -> RunDirectory:
             environment=environment_facts(scope.thresholds.path),
             required=scope.required(),
             nonce=new_nonce(),
+            binds_its_end=True,
         )
     )
     (run.root / "thresholds.toml").write_bytes(scope.thresholds.path.read_bytes())

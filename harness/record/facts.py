@@ -2,17 +2,18 @@
 
 import datetime
 import secrets
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 import pydantic
 
 from harness.errors import RecordError
 from harness.measure.measurement import Measurement
+from harness.spec import digest_from_json
 
 FACTS = "run.json"
 # What run.json learns when a run is over; all else stands from the start and binds the records.
-LATE = frozenset({"environment_after", "excused", "broken", "is_over"})
+LATE = frozenset({"environment_after", "excused", "broken", "is_over", "closing"})
 
 
 class RunFacts(Measurement):
@@ -34,6 +35,8 @@ class RunFacts(Measurement):
         is_over: whether it came to its end, red or green.
         nonce: made up when the run started, in hexadecimal: it tells this run's raw files and records
             from those of any other run. Empty in runs of suites that did not bind their records.
+        binds_its_end: whether a run that is over has a ``closing``; not in runs of earlier suites.
+        closing: digest of all of the above and of the records, once the run is over.
     """
 
     schema_version: Literal[1] = 1
@@ -51,6 +54,8 @@ class RunFacts(Measurement):
     broken: Mapping[str, str] = {}
     is_over: bool = False
     nonce: Annotated[str, pydantic.Field(pattern="^([0-9a-f]{2})*$")] = ""
+    binds_its_end: bool = False
+    closing: str = ""
 
     @property
     def started_on(self) -> datetime.date:
@@ -78,6 +83,19 @@ class RunFacts(Measurement):
     def must_pass(self) -> tuple[str, ...]:
         """Ids of the checks without which the run is not green."""
         return tuple(name for name in self.required if name not in self.excused)
+
+
+def binding_of(facts: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    """Return the digest of a record and its run, both as they are stored."""
+    run = {name: value for name, value in facts.items() if name not in LATE}
+    content = {name: value for name, value in record.items() if name != "binding"}
+    return digest_from_json({"run": run, "record": content})
+
+
+def closing_of(facts: Mapping[str, Any], bindings: Sequence[str]) -> str:
+    """Return the digest of all facts of a run that is over and of the bindings of its records."""
+    run = {name: value for name, value in facts.items() if name != "closing"}
+    return digest_from_json({"run": run, "records": bindings})
 
 
 def new_nonce() -> str:

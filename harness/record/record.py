@@ -6,8 +6,9 @@ A run folder holds ``run.json`` (what ran, where, under which thresholds), ``rec
 
 A record is bound to its run: ``binding`` is one digest of the record, of the digests of its raw
 files, and of what ``run.json`` says from the start: id, nonce, start, host, suite commit, contract.
-There is no secret in it. It finds edited parts and records that were moved between runs; that
-nobody made up a whole run, only a signature shows.
+At its end the run gets a ``closing``, one digest of all that ``run.json`` then says and of the
+bindings. There is no secret in either. They find edited parts, and records that were taken away or
+moved between runs; that nobody made up a whole run, only a signature shows.
 """
 
 import datetime
@@ -29,13 +30,13 @@ from harness.measure.export import ExportMeasurement
 from harness.measure.measurement import Measurement
 from harness.measure.parity import ParityMeasurement
 from harness.measure.throughput import ThroughputMeasurement
-from harness.record.facts import FACTS, LATE, RunFacts, new_nonce
+from harness.record.facts import FACTS, RunFacts, binding_of, closing_of, new_nonce
+from harness.record.lines import tagged, values_from_line
 from harness.record.raw import RawFiles, write_atomically
-from harness.spec import Cell, Check, Status, Weights, digest_from_json
+from harness.spec import Cell, Check, Status, Weights
 
 __all__ = ["Record", "RunDirectory", "RunFacts", "new_nonce", "new_run_directory", "run_folder"]
 
-SCHEMA_VERSION: Literal[1] = 1
 RECORDS = "records.jsonl"
 
 CheckMeasurement = Annotated[
@@ -153,6 +154,13 @@ class RunDirectory:
         """Write ``run.json``, replacing an earlier one."""
         write_atomically(self.root / FACTS, facts.model_dump_json(indent=1).encode())
 
+    def close(self, facts: RunFacts) -> None:
+        """Write ``run.json`` for the last time: bound to the records, where the run is over."""
+        values = json.loads(facts.model_dump_json())
+        bindings = [record.binding for record in self.bound_records()]
+        closing = closing_of(values, bindings) if facts.binds_its_end and facts.is_over else ""
+        self.write_facts(facts.model_copy(update={"closing": closing}))
+
     def append(self, record: Record) -> None:
         """Bind a record to the run and add it to ``records.jsonl``; then it is on disk."""
         with (self.root / RECORDS).open("a", encoding="utf-8") as file:
@@ -214,15 +222,15 @@ class RunDirectory:
         """Read all records, each bound to this run, without a look at their raw files.
 
         Raises:
-            RecordError: a line is damaged, of another schema, edited or of another run, or a check
-                stands twice.
+            RecordError: a line is damaged, of another schema, edited or of another run, a check
+                stands twice, or the run was over and has changed since.
         """
         path, facts, facts_json = self.root / RECORDS, self.facts(), self._facts_json()
         found: dict[str, Record] = {}
         for number, line in enumerate(_read(path).splitlines(), start=1):
             where = f"{path}, line {number}"
-            values = _values_from_line(line, where)
-            record = Record.from_json(_tagged(line, values), where)
+            values = values_from_line(line, where)
+            record = Record.from_json(tagged(line, values), where)
             if record.run_id != facts.run_id:
                 raise RecordError(
                     f"{where}: {record.id} is of run {record.run_id}, not {facts.run_id}"
@@ -235,18 +243,18 @@ class RunDirectory:
             if record.id in found:
                 raise RecordError(f"{where}: {record.id} is there twice")
             found[record.id] = record
+        bindings = [record.binding for record in found.values()]
+        is_closed = facts.closing or (facts.binds_its_end and facts.is_over)
+        if is_closed and facts.closing != closing_of(facts_json, bindings):
+            raise RecordError(
+                f"{self.root / FACTS} or {RECORDS} was edited after the run was over: what it says of "
+                "its end does not fit its records"
+            )
         return list(found.values())
 
     def _facts_json(self) -> dict[str, Any]:
         values: dict[str, Any] = json_from_text(_read(self.root / FACTS))
         return values
-
-
-def binding_of(facts: Mapping[str, Any], record: Mapping[str, Any]) -> str:
-    """Return the digest of a record and its run, both as they are stored."""
-    run = {name: value for name, value in facts.items() if name not in LATE}
-    content = {name: value for name, value in record.items() if name != "binding"}
-    return digest_from_json({"run": run, "record": content})
 
 
 def run_folder(run_root: Path, path: Path | None = None) -> Path:
@@ -274,32 +282,6 @@ def new_run_directory(root: Path) -> RunDirectory:
     except OSError as error:
         raise RecordError(f"cannot make the run folder {root}: {error.strerror}") from error
     return RunDirectory(root)
-
-
-def _values_from_line(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json_from_text(line)
-        version = values.get("schema_version")
-    except (ValueError, AttributeError) as error:
-        raise RecordError(
-            f"{where} is truncated or damaged: the run was stopped while it wrote, or the file was "
-            "edited; remove that line to use the others"
-        ) from error
-    if version != SCHEMA_VERSION:
-        raise RecordError(
-            f"{where} has schema version {version}, this harness reads {SCHEMA_VERSION}: judge it "
-            "with the harness that wrote it"
-        )
-    return values
-
-
-def _tagged(line: bytes, values: Mapping[str, Any]) -> bytes:
-    """Return a line whose measurement has its tag: earlier suites left it to the check."""
-    measured = values.get("measurement")
-    if not isinstance(measured, dict) or "kind" in measured:
-        return line
-    tagged = {**values, "measurement": {"kind": values.get("check"), **measured}}
-    return json.dumps(tagged).encode()
 
 
 def _read(path: Path) -> bytes:

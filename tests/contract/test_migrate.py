@@ -11,8 +11,9 @@ from harness.__main__ import main
 from harness.contract.thresholds import stored_thresholds, thresholds_from_file
 from harness.contract.toml import table_lines
 from harness.errors import ThresholdsError
+from harness.record.facts import binding_of
 from harness.record.recompute import founded_records
-from harness.record.record import RunDirectory, binding_of
+from harness.record.record import RunDirectory
 from harness.report.write import PAGE
 from harness.sign.evidence import evidence_problems
 from tests.signed_run import make_run

@@ -211,6 +211,50 @@ def test_facts_come_back_and_are_replaced(run):
     assert [path.name for path in run.root.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.parametrize(
+    "late",
+    [
+        {"is_over": False, "closing": ""},
+        {"excused": ["a"]},
+        {"broken": {}},
+        {"environment_after": {}},
+        {"closing": ""},
+        {"closing": "0" * 64},
+    ],
+)
+def test_what_a_run_learns_at_its_end_is_bound_to_it(tmp_path, late):
+    held = new_run_directory(tmp_path / "r")
+    held.write_facts(facts(run_id="r", binds_its_end=True))
+    for batch in (1, 4):
+        held.append(record(run_id="r", batch=batch))
+    held.close(
+        held.facts().model_copy(
+            update={"is_over": True, "broken": {"t": "x"}, "environment_after": {"host": "h"}}
+        )
+    )
+    assert len(held.records()) == 2
+    stored = json.loads((held.root / "run.json").read_text())
+    (held.root / "run.json").write_text(json.dumps(stored | late))
+    if late.get("is_over") is False:
+        # A run that was stopped binds no end, and is never green.
+        assert held.facts().faults
+    else:
+        with pytest.raises(RecordError, match="edited after the run was over"):
+            held.records()
+
+
+def test_a_record_that_is_taken_away_is_missed(tmp_path):
+    held = new_run_directory(tmp_path / "r")
+    held.write_facts(facts(run_id="r", binds_its_end=True))
+    for batch in (1, 4):
+        held.append(record(run_id="r", batch=batch))
+    held.close(held.facts().model_copy(update={"is_over": True}))
+    lines = (held.root / "records.jsonl").read_text().splitlines(keepends=True)
+    (held.root / "records.jsonl").write_text(lines[0])
+    with pytest.raises(RecordError, match="edited after the run was over"):
+        held.records()
+
+
 def test_excused_checks_need_not_pass():
     assert facts(excused=("b",)).must_pass == ("a",)
     assert facts().must_pass == ("a", "b")

@@ -69,11 +69,6 @@ def reason_from_output(output: str) -> str | None:
     return f"{code}: {sentence}{hints}; atc said '{line[:300]}'"
 
 
-def codes_in(output: str) -> tuple[str, ...]:
-    """Return the error codes in atc's output, in order."""
-    return tuple(match[1] for match in CODE.finditer(output))
-
-
 def _telling(found: dict[str, str]) -> tuple[str, str]:
     """Prefer a code that names a cause to an internal error, which atc prints as well."""
     telling = [item for item in reversed(found.items()) if item[0] not in INNER]

@@ -14,7 +14,7 @@ from harness.errors import BuildError
 from harness.host.command import CommandResult
 from harness.registry import model_spec
 from harness.runtimes.ascend.atc import atc_command, built_om
-from harness.runtimes.ascend.atc_errors import SENTENCES, codes_in, reason_from_output
+from harness.runtimes.ascend.atc_errors import SENTENCES, reason_from_output
 from harness.runtimes.ascend.atc_options import words_for_cann
 from harness.spec import Artifact, OnnxModel
 
@@ -274,7 +274,6 @@ def test_every_code_has_a_sentence_in_every_spelling(subtests):
         with subtests.test(spelling.format(code)):
             line = spelling.format(code)
             output = f"ATC run failed\n{line}\n        Solution: none\nW11001: warn"
-            assert codes_in(output) == (code,)
             assert str(reason_from_output(output)).startswith(f"{code}: {SENTENCES[code]}")
 
 
