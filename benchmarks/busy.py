@@ -1,4 +1,4 @@
-"""A/A runs of host cells beside busy processes, and planted faults of speed: who is red, and why.
+"""A/A runs of host cells beside busy processes, and planted faults of speed: which are red, and why.
 
 The same build must pass however busy the host is. A device that computes 15 % more must fail, and so
 must one that sleeps 50 ms a query, and one that uses one processor only: each by its own finding.

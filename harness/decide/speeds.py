@@ -4,12 +4,10 @@ Pure functions of records. A number is of a chip, of a card with several, or of 
 scope of a guide's number is not the one that was measured, the line says so.
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from harness import registry
-from harness.errors import RecordError
 from harness.judge.limits import ThroughputReference
 from harness.measure.statistics import Interval
 from harness.measure.throughput import SpeedSeries, ThroughputMeasurement
@@ -130,12 +128,9 @@ def speed_lines(
 
 
 def _speed(record: Record, reference: ThroughputReference) -> CellSpeed | None:
-    measured = None
-    if record.check == "throughput" and record.verdict.status is not Status.INVALID:
-        # A record that does not fit is red by itself; this table only goes without it.
-        with contextlib.suppress(RecordError):
-            measured = record.measurement
-    if not isinstance(measured, ThroughputMeasurement):
+    measured = record.measurement
+    is_valid = record.verdict.status is not Status.INVALID
+    if not is_valid or not isinstance(measured, ThroughputMeasurement):
         return None
     # What a host is judged by is the time of one thread; this table is of what a user gets.
     speed = measured.speed("device_io" if reference.is_beside_pytorch else reference.definition)
@@ -222,8 +217,8 @@ def _number(speed: CellSpeed) -> str:
 
 
 def _also(best: BestBatch) -> str:
-    told = ", ".join(f"bs{batch}" for batch in best.not_slower)
-    text = f", not told apart from {told}" if told else ""
+    others = ", ".join(f"bs{batch}" for batch in best.not_slower)
+    text = f", not told apart from {others}" if others else ""
     return text if best.guide is None else f"{text} (guide: bs{best.guide})"
 
 

@@ -152,13 +152,8 @@ class ThroughputMeasurement(Measurement):
 
     def speed(self, definition: Definition) -> Speed | None:
         """Return the speed by one definition."""
-        speeds: Mapping[Definition, Speed | None] = {
-            "device": self.device,
-            "device_io": self.device_io,
-            "e2e": self.e2e,
-            "processor": self.processor,
-        }
-        return speeds[definition]
+        found: Speed | None = getattr(self, definition)
+        return found
 
 
 def session_timing(
@@ -184,14 +179,13 @@ def session_timing(
 def throughput_measurement(sessions: Sequence[SessionTiming], batch: int) -> ThroughputMeasurement:
     """Reduce the raw times of the sessions of one cell, each query ``batch`` samples."""
     looks = [session.is_output_same for session in sessions if session.is_output_same is not None]
-    speeds = {definition: _speed(sessions, batch, definition) for definition in DEFINITIONS}
     return ThroughputMeasurement(
         batch=batch,
         session_count=len(sessions),
-        device=speeds["device"],
-        device_io=speeds["device_io"],
-        e2e=speeds["e2e"],
-        processor=speeds["processor"],
+        device=_speed(sessions, batch, "device"),
+        device_io=_speed(sessions, batch, "device_io"),
+        e2e=_speed(sessions, batch, "e2e"),
+        processor=_speed(sessions, batch, "processor"),
         host=_host_look(sessions),
         unsteady_sessions=sum(not _is_steady(session) for session in sessions),
         is_output_same=all(looks) if looks else None,

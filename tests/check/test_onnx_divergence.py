@@ -408,7 +408,7 @@ def test_what_onnx_runtime_refuses_is_a_run_error(tmp_path):
 
 
 def model_of_repeated_calls():
-    """Build a model that calls modules again, and one that returns what is no tensor."""
+    """Build a model that calls modules again, and one that returns something other than a tensor."""
     import torch
 
     class Named(torch.nn.Module):

@@ -203,7 +203,7 @@ def test_time_zones_are_one_time(history, night):
     assert history.nights()[0].started == "2022-01-01T01:00:00+00:00"
 
 
-# What is no number
+# Values that are not numbers
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), float("inf")])
@@ -265,7 +265,7 @@ def test_the_file_itself_takes_no_infinite_value(history, night):
     file.close()
 
 
-# Files that are no history
+# Files that are not a history
 
 
 def use(history):
