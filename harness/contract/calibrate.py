@@ -142,7 +142,7 @@ def calibrated_row(
 
 
 def _of_a_host(reference: ThroughputReference, found: Calibration) -> dict[str, object]:
-    """Return what a host is judged by as well: the spread, and what every thread is worth."""
+    """Return the keys that only a host has: its spread, and the least speed-up from all threads."""
     if not reference.is_beside_pytorch:
         return {}
     keys: dict[str, object] = {"spread": _rounded(max(found.spread, SPREAD_MIN))}

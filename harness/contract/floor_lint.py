@@ -25,8 +25,8 @@ def floor_warnings(thresholds: Thresholds, cells: Sequence[Cell]) -> tuple[str, 
 def chance_below(least: int, count: int, share: float) -> float:
     """Return how often fewer than ``least`` of ``count`` clips are right, at a true ``share``.
 
-    On other clips of the same kind, that is: on the very same clips only what flips counts. Normal
-    approximation of the binomial, with the correction for counts.
+    This is for other clips of the same kind; on the very same clips only those that flip count. It
+    is the normal approximation of the binomial, with the correction for counts.
     """
     spread = math.sqrt(count * share * (1.0 - share))
     if spread == 0.0:

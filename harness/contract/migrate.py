@@ -67,7 +67,7 @@ def _speed_with_guide(reference: ThroughputReference) -> ThroughputReference:
 
 
 def toml_of_schema_2(file: ThresholdsFile) -> str:
-    """Return a contract as today's file has it: what is alike is said once, sources go by a key."""
+    """Return a contract in today's form: shared keys are written once, sources are named by a key."""
     keys: dict[str, str] = {}
     tables = _with_source_keys(_tables(file), keys)
     tables = {"schema": 2, "sources": {key: text for text, key in keys.items()}, **tables}

@@ -40,8 +40,8 @@ class Scope:
     def required(self) -> tuple[str, ...]:
         """Ids of the checks that ``-m`` selects and the tier requires.
 
-        A named device of which nothing is required stands in it as a pattern that no check meets:
-        somebody asked for it, and the run shows nothing of it.
+        A named device without a required check appears as a pattern that no check meets: somebody
+        asked for it, and the run says nothing about it.
         """
         tier = self.thresholds.tier(self.tier)
         chosen = [

@@ -66,8 +66,8 @@ class ModelTable(Table):
 class TimingPlan(Table):
     """How long the sessions of a cell are timed.
 
-    Sessions are added until they decide; ``sessions_max`` of them and ``budget_minutes`` are both spent
-    before they are given up.
+    Sessions are added until they decide. They end undecided once there are ``sessions_max`` of them
+    and ``budget_minutes`` have passed, whichever comes later.
     """
 
     sessions_min: Count
@@ -94,9 +94,10 @@ class Tier(Table):
     """How much is run, and what must have passed.
 
     ``cells`` and ``required`` are shell patterns over ``model-device-bsN`` and
-    ``model-device-bsN:check``, or ``bsN-precision`` for a cell that names one. ``parity_inputs`` and ``timing`` are by ``model-device``, with a
-    ``default``. ``clips`` names, in the same way, how many clips of a set accuracy is measured on;
-    where it names none, that is the whole set, and nothing else can be signed off.
+    ``model-device-bsN:check``, or ``bsN-precision`` for a cell that names one. ``parity_inputs`` and
+    ``timing`` are by ``model-device``, with a ``default``. ``clips`` says, by the same keys, on how
+    many clips accuracy is measured; without it, that is the whole set, and only the whole set can be
+    signed off.
     """
 
     cells: Annotated[tuple[Text, ...], pydantic.Field(min_length=1, strict=False)]
@@ -133,11 +134,11 @@ class Waiver(Table):
     """A known failure of one check that somebody answers for until a date.
 
     Attributes:
-        cell: id of the cell, such as ``nonlocal_r50-ascend310p-bs4``; no pattern.
+        cell: id of the cell, such as ``nonlocal_r50-ascend310p-bs4``; not a pattern.
         check: of that cell.
         stage: that breaks, where the outcome is ``error``; none where the check runs to its end.
         reason: what is known to be wrong.
-        issue: where it is being mended.
+        issue: where the fix is tracked.
         owner: who answers for it.
         expires: last day on which it holds.
     """

@@ -21,9 +21,10 @@ def literal(value: object) -> str:
 
 
 def table_lines(tables: Mapping[str, object], path: str = "") -> Iterator[str]:
-    """Return a table and those in it; from the first that does not fit on a line, under heads.
+    """Yield the lines of a table and of the tables in it, in their order.
 
-    So tables keep their order.
+    They are written on one line each, up to the first that does not fit; it and those after it get
+    headers.
     """
     inner = ((key, value) for key, value in tables.items() if isinstance(value, Mapping))
     inline = dict(itertools.takewhile(lambda pair: _fits(*pair), inner))

@@ -1,8 +1,8 @@
 """thresholds.toml as it is written -> the complete tables of every cell.
 
-Whatever several cells share is written once. A row has the keys in which it differs, over those of the
-table around it, over those of the device; a model's parity over the parity of all; a device's accuracy
-over the model's.
+Whatever several cells share is written once. The keys of a row override those of the table around it,
+and those override the device's; a model's parity overrides the parity of all, a device's accuracy the
+model's.
 """
 
 from collections.abc import Iterator, Mapping

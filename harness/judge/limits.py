@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 import pydantic
 
 Fraction = Annotated[float, pydantic.Field(ge=0.0, le=1.0)]
-# A floor of 0 is one that every result reaches.
+# Every result reaches a floor of 0.
 Share = Annotated[float, pydantic.Field(gt=0.0, le=1.0)]
 Positive = Annotated[float, pydantic.Field(gt=0.0)]
 NotNegative = Annotated[float, pydantic.Field(ge=0.0)]
@@ -90,15 +90,15 @@ class EveryClipLimits(Table):
 class ThroughputReference(Table):
     """A published or measured speed and how much slower is still acceptable.
 
-    ``scope`` says whether the number is of one chip, of a card, with up to ``chips`` on it that
-    made it together (a session has one chip), or of a host. ``against`` says whether it is absolute
+    ``scope`` says what reached the number: one chip, a card with up to ``chips`` chips together (a
+    session has one), or a host. ``against`` says whether it is absolute
     or the ratio to PyTorch in the same session; that ratio is one of processor times, on one thread
     each. ``spread`` is its standard deviation over sessions, relative, as A/A runs showed it.
     ``speedup_min`` is the least speed with every thread over that with one, by the wall clock; it
-    is judged where nothing else ran. ``processor`` is the one that a golden of a host was taken on;
-    on another one ``tolerance_elsewhere`` holds, as the ratio of two programs depends on it.
+    is judged where nothing else ran. ``processor`` is the one on which a host's golden was measured;
+    on any other, ``tolerance_elsewhere`` holds, as the ratio of two programs depends on it.
     ``guide`` is the number in clips/s that a guide prints, shown beside the result; ``guide_scope``
-    is what that is of, where it is not the scope of the golden.
+    is its scope, where that differs from the golden's.
     """
 
     golden: Positive
@@ -148,7 +148,7 @@ class ThroughputReference(Table):
 
     @property
     def is_beside_pytorch(self) -> bool:
-        """Whether it is of a host that is judged by its processor time beside PyTorch's."""
+        """Whether it is for a host, which is judged by its processor time beside PyTorch's."""
         return self.against == "pytorch"
 
     def on_processor(self, processor: str | None) -> Self:

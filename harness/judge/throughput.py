@@ -47,10 +47,10 @@ def judge_throughput(
     bounds. One session of a device without a known spread has no bounds: its own value decides
     where ``sessions_min`` is 1.
 
-    A golden of a host that was taken on another processor holds with the tolerance for that.
+    A host's golden that was measured on another processor holds with the tolerance for that case.
 
-    Where the floor may be of a card with several chips, one chip passes that reaches all of it and
-    fails below its share; between them nobody knows, and no verdict is made up.
+    Where the floor may be that of a card with several chips, one chip passes if it reaches all of it
+    and fails below its share; in between, the check is inconclusive.
     """
     if measurement.invalid_reasons:
         return invalid(f"the timing does not count: {listed(measurement.invalid_reasons)}")

@@ -120,7 +120,7 @@ def chance_deficit(discordant: int, doubt: float) -> int:
 
     if discordant == 0:
         return 0
-    # Near enough by the normal approximation to count on to the exact one.
+    # The normal approximation is close to the exact count, which the loops find.
     lost = round(discordant / 2.0 - normal_quantile(doubt) * math.sqrt(discordant) / 2.0)
     lost = min(max(0, lost), discordant)
     while bdtrc(lost, discordant, 0.5) > doubt:

@@ -73,7 +73,7 @@ def gate_run(
     """Judge a run: by the contract, against the baseline, and in the series of the nights.
 
     Args:
-        run: that is over; the history gets it if it has it not.
+        run: that is over; it is added to the history if it is not there yet.
         thresholds: the contract of today.
         history: of the nights.
         baseline: file of the frozen release, or None: every series misses it then.

@@ -76,7 +76,7 @@ class History:
         Raises:
             RecordError: the run cannot be read.
             HistoryError: the file is damaged or foreign, or the run is not over, dated in the future,
-                has a value that cannot be, or another run has its id or content.
+                has an impossible value, or another run has its id or content.
         """
         facts, records = run.facts(), run.records()
         now = now or datetime.datetime.now(datetime.UTC)

@@ -1,4 +1,4 @@
-"""Is a series worse than its reference? Each night since then is looked at in turn, as it was.
+"""Whether a series is worse than its reference: each night since is judged as it was known that night.
 
 The last 2, 3, 5 and 10 nights are compared with the reference by a t-test; what they lose has to stand out
 from the noise of the series itself. One night alone never makes a loss: it is a suspect, and a second run
@@ -75,7 +75,7 @@ class Loss:
     """The clearest loss of a night against the reference.
 
     Attributes:
-        nights: that were averaged; one is a suspect.
+        nights: how many were averaged; a loss of one night is a suspect.
         change: of the level, of logarithms, so below zero.
         errors: the change in standard errors of the series' own noise, below zero; None where the
             noise is not known.
@@ -153,7 +153,7 @@ def _loss(
 
 
 def _most(noise: Noise, nights: int, runs: int) -> float:
-    """Return a loss that no resemblance of nights excuses: a slow drift looks just like one."""
+    """Return a loss that counts even where nights resemble each other, as they do in a slow drift."""
     alone = dataclasses.replace(noise, sd=noise.step_sd, correlation=0.0)
     return max(-math.log1p(-RULES.cliff), _MOST_ERRORS * alone.error(nights, runs))
 

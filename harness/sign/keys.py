@@ -20,7 +20,7 @@ KEY_BYTES = 64 << 10
 
 
 class PublicKey(Measurement):
-    """A public key file, which whoever verifies has to have got by a way that he trusts.
+    """A public key file; it must reach those who verify by a way that they trust.
 
     Attributes:
         keyid: hex digest of the key, that a signature names.
@@ -90,7 +90,7 @@ def read_public_key(path: Path) -> PublicKey:
     """Read a public key file.
 
     Raises:
-        KeyFileError: it is missing, damaged or none.
+        KeyFileError: it is missing, damaged, or not a public key file.
     """
     try:
         return PublicKey.model_validate_json(bytes_from_file(path, KEY_BYTES))
