@@ -247,8 +247,8 @@ class RunDirectory:
         is_closed = facts.closing or (facts.binds_its_end and facts.is_over)
         if is_closed and facts.closing != closing_of(facts_json, bindings):
             raise RecordError(
-                f"{self.root / FACTS} or {RECORDS} was edited after the run was over: what it says of "
-                "its end does not fit its records"
+                f"{self.root / FACTS} and {RECORDS} are not bound to each other: a record was removed, "
+                "or one of the two changed after the run was over"
             )
         return list(found.values())
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.record.facts import FACTS
+from harness.record.facts import FACTS, binding_of, closing_of
 from harness.record.npz import npz_from_predictions, predictions_from_npz
-from harness.record.record import RECORDS, RunDirectory, binding_of
+from harness.record.record import RECORDS, RunDirectory
 
 Values = dict[str, Any]
 # The folder of a green, signed run, and that of another green run of the same cell.
@@ -35,11 +35,13 @@ def edit(root: Path, check: str, change: Callable[[Values], object]) -> None:
 
 
 def bind(root: Path) -> None:
-    """Bind the records of a run anew, as anybody can who has edited it and has the suite."""
+    """Bind the records and the end of a run anew, as anybody can who has edited it and has the suite."""
     facts, path = json.loads((root / FACTS).read_text("utf-8")), root / RECORDS
     records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     bound = [{**one, "binding": binding_of(facts, one)} for one in records]
     path.write_text("".join(json.dumps(one) + "\n" for one in bound), "utf-8")
+    if facts.get("closing"):
+        set_facts(root, closing=closing_of(facts, [one["binding"] for one in bound]))
 
 
 def bound(bend: Bend) -> Bend:

@@ -239,7 +239,7 @@ def test_what_a_run_learns_at_its_end_is_bound_to_it(tmp_path, late):
         # A run that was stopped binds no end, and is never green.
         assert held.facts().faults
     else:
-        with pytest.raises(RecordError, match="edited after the run was over"):
+        with pytest.raises(RecordError, match="are not bound to each other"):
             held.records()
 
 
@@ -251,7 +251,7 @@ def test_a_record_that_is_taken_away_is_missed(tmp_path):
     held.close(held.facts().model_copy(update={"is_over": True}))
     lines = (held.root / "records.jsonl").read_text().splitlines(keepends=True)
     (held.root / "records.jsonl").write_text(lines[0])
-    with pytest.raises(RecordError, match="edited after the run was over"):
+    with pytest.raises(RecordError, match="are not bound to each other"):
         held.records()
 
 
