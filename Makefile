@@ -3,10 +3,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+TOOLS := $(VENV)/tools
 # What pip takes on an aarch64 host with glibc 2.28; it does not add the older tags by itself.
 AARCH64 := $(addsuffix _aarch64,manylinux_2_28 manylinux_2_27 manylinux_2_26 manylinux_2_17 manylinux2014)
 
-.PHONY: acceptance test lint coverage browser smoke emulate aarch64 without-decord clean
+.PHONY: acceptance test lint coverage browser smoke emulate aarch64 without-decord lock audit sbom clean
 
 acceptance: $(READY)
 	$(BIN)/pytest -n 2 --signoff -m cpu acceptance/
@@ -43,23 +44,43 @@ emulate: $(READY)
 # What an x86_64 host can show of aarch64: each package of the lock has a wheel for it (mmcv-full is built from source),
 # and clips decode without decord.
 aarch64: $(READY) without-decord
-	grep -v -e '^#' -e '^mmcv-full==' -e 'platform_machine == "x86_64"' requirements.lock > $(VENV)/aarch64.lock
+	grep -v -e '^#' -e '^mmcv-full==' -e 'platform_machine == "x86_64"' requirements.in > $(VENV)/aarch64.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --dry-run --ignore-installed --no-deps --only-binary=:all: \
 	  --target $(VENV)/aarch64 --python-version 3.11 $(addprefix --platform=,$(AARCH64)) --requirement $(VENV)/aarch64.lock
 
 without-decord: $(READY)
 	PYTHONPATH=$(abspath tests/without_decord) $(BIN)/pytest -q -n auto tests/data tests/predict/test_reference.py
 
-# torch comes first, with its own dependencies (a CUDA build has many). Everything else is installed exactly as locked:
-# mmaction2 and mmcv-full would otherwise pull in an OpenCV that needs a display's libraries. mmcv-full is built in
-# isolation, without torch, and therefore as pure Python, in seconds.
-$(READY): requirements.lock build-constraints.txt pyproject.toml
+# Everything but torch is installed exactly as locked, each file by its sha256: mmaction2 and mmcv-full would otherwise
+# pull in an OpenCV that needs a display's libraries. mmcv-full is built in isolation, without torch, and therefore as
+# pure Python, in seconds. torch comes last, with what only its own build needs (a CUDA build has many packages).
+$(READY): requirements.in requirements.lock build-constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check "pip==26.3"
-	$(BIN)/pip install --quiet --constraint requirements.lock torch
-	$(BIN)/pip install --quiet --no-deps --build-constraint build-constraints.txt --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --require-hashes --build-constraint build-constraints.txt \
+	  --requirement requirements.lock
+	$(BIN)/pip install --quiet --constraint requirements.in torch
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
+
+# Tools about the packages, in an environment of their own.
+$(TOOLS):
+	$(PYTHON) -m venv $@
+	$@/bin/pip install --quiet --disable-pip-version-check uv==0.13.9 pip-audit==2.10.1 cyclonedx-bom==7.5.0
+
+lock: $(TOOLS)
+	$(TOOLS)/bin/uv pip compile requirements.in --generate-hashes --no-deps --universal --python-version 3.11 \
+	  --no-emit-package torch --no-annotate --quiet --custom-compile-command "make lock" --output-file requirements.lock
+
+# Known vulnerabilities of every package; one that cannot be looked up fails, too. audit-ignored.txt explains the rest.
+audit: $(TOOLS)
+	$(TOOLS)/bin/pip-audit --strict --disable-pip --no-deps --requirement requirements.in \
+	  $$(sed -E 's/ *#.*//; /^$$/d; s/^/--ignore-vuln /' audit-ignored.txt)
+
+# What is installed, in CycloneDX.
+sbom: $(READY) $(TOOLS)
+	$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate \
+	  --output-file sbom.cdx.json $(BIN)/python
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage*

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -54,6 +55,19 @@ def test_the_workflow_may_write_nothing_and_cancels_no_night():
     assert found["permissions"] == {"contents": "read"}
     assert found["concurrency"]["cancel-in-progress"] is False
     assert set(found) == {"name", True, "permissions", "concurrency", "jobs"}
+
+
+@pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("*.yml")), ids=lambda path: path.stem)
+def test_a_workflow_reads_this_repository_and_no_more(path):
+    found = yaml.safe_load(path.read_text())
+    assert found["permissions"] == {"contents": "read"}
+    for job in found["jobs"].values():
+        assert "permissions" not in job
+        for step in (step for step in job["steps"] if "uses" in step):
+            # A tag can be moved to other code; a commit cannot.
+            assert re.fullmatch("[^@]+@[0-9a-f]{40}", step["uses"]), step["uses"]
+            is_checkout = step["uses"].startswith("actions/checkout@")
+            assert not is_checkout or step["with"]["persist-credentials"] is False
 
 
 def test_every_step_of_the_workflow_is_whole():

