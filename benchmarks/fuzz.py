@@ -73,8 +73,14 @@ def _is_whole(name: str, options: argparse.Namespace) -> bool:
     peak_mb = int((re.findall(r"peak_rss_mb:\s*(\d+)", said) or [0])[-1])
     print(f"{name:24} {count:8} {count / seconds:9.0f} {peak_mb:8}  {_found(done.returncode)}")
     if done.returncode:
-        print(said[-4000:])
+        print(_cause(said))
     return done.returncode == 0
+
+
+def _cause(said: str) -> str:
+    """Return what broke a reader, without the progress of libFuzzer."""
+    lines = [line for line in said.splitlines() if line and not line.startswith(("#", "INFO:"))]
+    return "\n".join(f"  {line}" for line in lines[:30])
 
 
 def _found(status: int) -> str:

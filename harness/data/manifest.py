@@ -111,14 +111,15 @@ def read_manifest(path: Path, root: Path | None = None) -> Manifest:
             notes=tuple(head["notes"]),
             problems={kind: tuple(lines) for kind, lines in head["problems"].items()},
         )
+        declared = str(head["digest"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ClipError(
             f"cannot read manifest {path}: {error}; make one with `harness dataset scan`"
         ) from error
-    if manifest.digest != head["digest"]:
+    if manifest.digest != declared:
         raise ClipError(
             f"{path} was edited or cut: its clips have digest {manifest.digest[:16]}, but "
-            f"it declares {head['digest'][:16]}; make it again with `harness dataset scan`"
+            f"it declares {declared[:16]}; make it again with `harness dataset scan`"
         )
     return manifest
 

@@ -39,12 +39,14 @@ from harness.record.recompute import session_timings
 from harness.record.record import RunDirectory
 from harness.registry import model_spec
 from harness.runtimes.ascend.ais_bench_result import arrays_from_summary, summary_from_file
+from harness.runtimes.ascend.dump_file import dump_from_file
 from harness.runtimes.ascend.npu_smi_table import (
     TableError,
     logic_ids_from_text,
     properties_from_text,
     report_from_text,
 )
+from harness.runtimes.ascend.om_graph import operators_from_json
 from harness.sign.bundle import Bundle
 from harness.sign.keys import read_public_key, signer_from_file, write_key_pair
 from harness.sign.sign import sign
@@ -87,6 +89,7 @@ def readers(root: Path) -> dict[str, Reader]:
         *nights(root),
         *kept(root),
         *tools(root),
+        *insides(root),
         *arrays(root),
     ]
     return {reader.name: reader for reader in made}
@@ -251,6 +254,32 @@ def tools(root):
     yield Reader("ais_bench summary", path, read)
     table = (ROOT / "tests/runtimes/ascend/npu_smi/310P3_24.1.0.1_processes.txt").read_text()
     yield Reader("npu-smi table", planted(root, "npu-smi table", table), npu_smi, (TableError,))
+
+
+def insides(root):
+    """What tells about the inside of an offline model: a dump of an operator, and its graph."""
+    tensor = field(1, 1) + field(2, 2) + field(3, field(1, bytes([1, 8]))) + field(6, 32)
+    header = field(1, b"2.0") + field(3, tensor) + field(6, b"/c/Conv")
+    content = len(header).to_bytes(8, "little") + header + bytes(32)
+    yield Reader("operator dump", planted(root, "operator dump", content), dumped)
+    desc = {"dtype": "DT_FLOAT16", "shape": {"dim": [2, 16]}, "attr": []}
+    names = {"key": "_datadump_original_op_names", "value": {"list": {"s": ["/c/Relu"]}}}
+    one = {"name": "r", "type": "Relu", "id": 1, "attr": [names], "input": ["d:0"]}
+    graph = json.dumps({"graph": [{"op": [{**one, "output_desc": [desc]}]}]})
+    read = lambda path: operators_from_json(path.read_text(errors="replace"))
+    yield Reader("graph of an .om", planted(root, "graph of an .om", graph), read)
+
+
+def field(number, value):
+    """Return a field of a protobuf message; numbers and lengths are below 128."""
+    if isinstance(value, int):
+        return bytes([number << 3, value])
+    return bytes([number << 3 | 2, len(value)]) + value
+
+
+def dumped(path):
+    dump = dump_from_file(path)
+    return [tensor.array() for tensor in (*dump.inputs, *dump.outputs)]
 
 
 def npu_smi(path):

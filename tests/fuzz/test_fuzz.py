@@ -23,7 +23,15 @@ NAMES = [
     *("manifest", "scanned list", "annotations", "clip", "raw frame", "run.json", "records.jsonl"),
     *("latencies", "test result", "summary", "public key", "private key", "history", "baseline"),
     *("provenance", "crop journal", "crop store", "score journal", "lock note"),
-    *("ais_bench summary", "npu-smi table", "npz", "npy", "checkpoint"),
+    *(
+        "ais_bench summary",
+        "npu-smi table",
+        "operator dump",
+        "graph of an .om",
+        "npz",
+        "npy",
+        "checkpoint",
+    ),
 ]
 # The same examples each time: a red names a fault that a person can run again.
 SETTINGS = settings(

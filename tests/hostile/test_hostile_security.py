@@ -31,3 +31,24 @@ def test_every_line_of_a_table_names_one():
     for line in lines:
         _, _, shown = line.strip("|").split(" | ")
         assert NAMED.search(shown), line
+
+
+def test_the_lock_has_a_hash_for_every_package_but_torch():
+    pins = {canonical(line) for line in lines_of("requirements.in")}
+    lock = (ROOT / "requirements.lock").read_text().replace("\\\n", "")
+    locked = {
+        canonical(line.partition("--hash")[0]): line for line in lock.splitlines() if "==" in line
+    }
+    assert pins - locked.keys() == {"torch==2.13.0"}
+    assert locked.keys() <= pins
+    assert [name for name, line in locked.items() if "--hash=sha256:" not in line] == []
+
+
+def lines_of(name):
+    lines = (ROOT / name).read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def canonical(line):
+    """Return a pin as both files would have it."""
+    return line.strip().replace('"', "'").replace("_", "-").lower()

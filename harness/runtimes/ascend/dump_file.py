@@ -70,7 +70,7 @@ class DumpTensor:
             raw = np.fromfile(self.path, bits, count, offset=self.offset)
             whole = _wide(raw) if self.dtype == "bfloat16" else raw
             return logical_array(whole.reshape(self.shape), self.format, self.original_shape)
-        except (OSError, TypeError, ValueError) as error:
+        except (OSError, TypeError, ValueError, OverflowError) as error:
             raise RunError(f"the dump {self.path.name} cannot be read: {error}") from error
 
 
@@ -96,7 +96,8 @@ def dump_from_file(path: Path) -> Dump:
         if len(header) < count:
             raise ValueError(f"its header has {len(header)} of {count} bytes")
         return _dump(path, dict(_grouped(header)), 8 + count)
-    except (OSError, ValueError, IndexError, LookupError, struct.error) as error:
+    # A number may stand where a message or a text should.
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, struct.error) as error:
         raise RunError(f"the dump {path.name} cannot be read: {error}") from error
 
 
@@ -167,6 +168,8 @@ def _varint(message: bytes, place: int) -> tuple[int, int]:
         value, place, shift = value | (byte & 0x7F) << shift, place + 1, shift + 7
         if byte < 0x80:
             return value, place
+        if shift > 63:
+            raise ValueError("its header has a number of more than 64 bits")
 
 
 def _varints(packed: bytes) -> list[int]:
