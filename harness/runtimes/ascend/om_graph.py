@@ -79,7 +79,7 @@ def operators_of_om(
     return operators_from_json(text)
 
 
-def operators_from_json(text: str) -> tuple[OmOperator, ...]:
+def operators_from_json(text: str | bytes) -> tuple[OmOperator, ...]:
     """Read the operators from the JSON of an offline model.
 
     Raises:
@@ -90,7 +90,7 @@ def operators_from_json(text: str) -> tuple[OmOperator, ...]:
         found = [op for graph in model["graph"] for op in graph["op"]]
         # The order of the file is topological, too, where an operator has no number.
         return tuple(_operator(op) for op in sorted(found, key=lambda op: int(op.get("id", 0))))
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise RunError(
             f"the JSON of the offline model is not as expected ({type(error).__name__}: {error})"
         ) from error
@@ -99,9 +99,9 @@ def operators_from_json(text: str) -> tuple[OmOperator, ...]:
 def _operator(op: Mapping[str, Any]) -> OmOperator:
     attrs, outputs = _attrs(op), op.get("output_desc") or []
     names = _texts(attrs, "_datadump_original_op_names")
-    nodes = (op["name"],) if names is None else names
+    nodes = (str(op["name"]),) if names is None else names
     return OmOperator(
-        *(op["name"], op["type"]),
+        *(str(op["name"]), str(op["type"])),
         nodes=nodes if op["type"] not in SILENT else (),
         passes=_texts(attrs, "pass_name") or (),
         dtypes=tuple(DTYPES.get(one.get("dtype"), one.get("dtype", "")) for one in outputs),
@@ -138,7 +138,8 @@ def _texts(attrs: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
     if key not in attrs:
         return None
     value = attrs[key]
-    return tuple(value["list"].get("s") or ()) if "list" in value else (value.get("s", ""),)
+    found = value["list"].get("s") or () if "list" in value else (value.get("s", ""),)
+    return tuple(map(str, found))
 
 
 def _source(text: str) -> tuple[str, int]:
