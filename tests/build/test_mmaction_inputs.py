@@ -26,6 +26,14 @@ def test_the_known_answers_are_what_mmaction2_gives(name):
     assert tuple(mmaction_inputs(model_spec(name), known_clips())) == KNOWN.models[name]
 
 
+@is_elsewhere
+def test_without_decord_mmaction2_reads_the_same_through_pyav(monkeypatch):
+    monkeypatch.setattr("harness.build.mmaction_inputs.decoders", lambda: ("av",))
+    spec = model_spec("nonlocal_tiny")
+    assert pipeline_steps(spec, is_video=True)[0] == {"type": "PyAVInit"}
+    assert tuple(mmaction_inputs(spec, known_clips())) == KNOWN.models[spec.name]
+
+
 @pytest.mark.parametrize("name", ["nonlocal_r50", "timesformer"])
 def test_the_steps_of_a_big_model_are_its_configuration_s(name):
     spec = model_spec(name)
