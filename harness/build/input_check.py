@@ -105,19 +105,18 @@ def _known(spec: ModelSpec, known: KnownInputs) -> list[_Answers]:
 
 def _made_here(spec: ModelSpec, workshop: Workshop) -> _Answers:
     """Return what mmaction2 makes of the known clips here; nothing where it cannot, and why."""
-    inputs = {
-        "model": dataclasses.asdict(spec),
-        "clips": motion8().digest,
-        "environment": decoding_environment(),
-        "reader": mmaction_inputs.mmaction_name(),
-        "code": code_digest(mmaction_inputs, torch_model),
-    }
     call = RunError, write_mmaction_inputs, spec, known_clips()
     try:
         artifact = workshop.store.get_or_build(
             "known-inputs",
             f"{spec.name}.json",
-            inputs,
+            {
+                "model": dataclasses.asdict(spec),
+                "clips": motion8().digest,
+                "environment": decoding_environment(),
+                "reader": mmaction_inputs.mmaction_name(),
+                "code": code_digest(mmaction_inputs, torch_model),
+            },
             lambda target: workshop.run(f"known inputs {spec.name}", *call, target),
         )
     except MissingInput as error:

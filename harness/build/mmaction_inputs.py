@@ -6,6 +6,7 @@ decides how it is decoded.
 """
 
 import contextlib
+import importlib.metadata
 import importlib.util
 import io
 import tempfile
@@ -41,13 +42,22 @@ def mmaction_inputs(spec: ModelSpec, clips: Sequence[Clip]) -> list[KnownInput]:
         MissingInput: mmaction2 cannot be imported, or has no configuration for the model.
         ClipError: mmaction2 cannot read a clip.
     """
+    if not config_path(spec.config).is_file():
+        raise MissingInput(f"mmaction2 has no configuration {spec.config} for {spec.name}")
     with mmaction2_pipelines():
         return [known_input_from_steps(clip.id, _steps_of(spec, clip)) for clip in clips]
 
 
 def mmaction_name() -> str:
-    """Return what reads, and its version."""
-    return f"mmaction2 {package_versions('mmaction2')['mmaction2']}"
+    """Return what reads, and its version.
+
+    Raises:
+        MissingInput: it is not installed.
+    """
+    try:
+        return f"mmaction2 {package_versions('mmaction2')['mmaction2']}"
+    except importlib.metadata.PackageNotFoundError as error:
+        raise MissingInput("mmaction2 is not installed") from error
 
 
 def pipeline_steps(spec: ModelSpec, *, is_video: bool) -> list[Step]:

@@ -1,8 +1,14 @@
 import dataclasses
+import importlib.metadata
 
 import pytest
 
-from harness.build.mmaction_inputs import mmaction_inputs, pipeline_steps
+from harness.build.mmaction_inputs import (
+    mmaction2_pipelines,
+    mmaction_inputs,
+    mmaction_name,
+    pipeline_steps,
+)
 from harness.clips import Clip
 from harness.data.known_inputs import (
     KNOWN_INPUTS,
@@ -10,7 +16,7 @@ from harness.data.known_inputs import (
     decoding_environment,
     known_clips,
 )
-from harness.errors import ClipError
+from harness.errors import ClipError, MissingInput
 from harness.registry import model_names, model_spec
 from harness.zoo.config import config_from_file, config_path
 
@@ -18,6 +24,12 @@ KNOWN = KnownInputs.from_json(KNOWN_INPUTS.read_bytes())
 is_elsewhere = pytest.mark.skipif(
     KNOWN.environment != decoding_environment(), reason="other decoders made the known answers"
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pipelines():
+    with mmaction2_pipelines():
+        yield
 
 
 @is_elsewhere
@@ -65,6 +77,19 @@ def test_a_folder_of_raw_frames_is_read_as_it_is(tmp_path):
     (of_video,), (of_folder,) = (mmaction_inputs(framed, [one]) for one in (clip, folder))
     assert of_folder == of_video
     assert of_folder.indices == (2, 6, 11, 15, 20, 24, 29, 33)
+
+
+def test_without_mmaction2_or_a_configuration_that_is_said(monkeypatch):
+    spec = dataclasses.replace(model_spec("nonlocal_tiny"), config="none.py")
+    with pytest.raises(MissingInput, match=r"has no configuration none\.py for nonlocal_tiny"):
+        mmaction_inputs(spec, [])
+
+    def absent(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("harness.build.mmaction_inputs.package_versions", absent)
+    with pytest.raises(MissingInput, match="mmaction2 is not installed"):
+        mmaction_name()
 
 
 def test_a_clip_that_mmaction2_cannot_read(tmp_path):
