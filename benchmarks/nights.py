@@ -124,7 +124,7 @@ def is_red(values):
 
 for line in sys.stdin:
     values = json.loads(line)
-    print(json.dumps([is_red(values[: end + 1]) for end in range(QUIET, len(values))]), flush=True)
+    print(json.dumps([bool(is_red(values[: end + 1])) for end in range(QUIET, len(values))]), flush=True)
 """
 
 

@@ -27,6 +27,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "nightly": ("history", "baseline", "gate"),
     "bisect": ("bisect",),
     "selftest": ("selftest",),
+    "farm": ("farm",),
 }
 
 

@@ -22,6 +22,7 @@ sign
 channels
 report
 nightly
+farm
 check
 predict
 decide

@@ -16,6 +16,7 @@ from harness.check.divergence import divergence
 from harness.check.repeats import repeated_scores
 from harness.check.second_reading import second_reading
 from harness.check.timed_session import TimedClips, expected_answers, time_session
+from harness.clips import ClipSet, Predictions
 from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
 from harness.data.strips import raw_strips
@@ -109,20 +110,56 @@ def check_parity(context: Context) -> Found:
 
 def check_accuracy(context: Context) -> Found:
     """Count right answers over the clips, and compare them in pairs with PyTorch's."""
-    cell, bench, spec = context.cell, context.bench, context.spec
-    bench.present_device(cell.device)
-    weights = bench.weights(cell.model)
-    if weights.kind == "seeded":
+    cell, bench = context.cell, context.bench
+    clip_set = accuracy_clips(context)
+    inputs = inputs_read_again(context, clip_set)
+    reference = torch_predictions(
+        *(context.spec, bench.weights(cell.model), clip_set, bench.workshop),
+        bench.clip_set(cell.model),
+    )
+    preds, notes = chip_predictions(cell, bench, clip_set)
+    return accuracy_found(context, (preds, reference), notes, inputs)
+
+
+def accuracy_clips(context: Context) -> ClipSet:
+    """Return the clips that accuracy is measured on here.
+
+    Raises:
+        MissingInput: there is no checkpoint, or there are no clips.
+        DeviceError: the device is absent or broken.
+    """
+    context.bench.present_device(context.cell.device)
+    if context.bench.weights(context.cell.model).kind == "seeded":
         raise MissingInput(
-            f"checkpoint {spec.checkpoint} is not on this machine; put it into a folder that "
+            f"checkpoint {context.spec.checkpoint} is not on this machine; put it into a folder that "
             "site.toml names in checkpoints: the accuracy of seeded weights says nothing"
         )
-    whole, clip_set = bench.clip_set(cell.model), context.clip_set
-    inputs = ""
-    if context.limits.inputs is not None:
-        inputs = second_reading(bench, cell.model, clip_set.clips, context.seed)
-    reference = torch_predictions(spec, weights, clip_set, bench.workshop, whole)
-    preds, notes = chip_predictions(cell, bench, clip_set)
+    return context.clip_set
+
+
+def inputs_read_again(context: Context, clip_set: ClipSet) -> str:
+    """Have mmaction2 read some of the clips as well; say how that went, where the contract asks for it.
+
+    Raises:
+        InvalidMeasurement: it reads something else.
+    """
+    if context.limits.inputs is None:
+        return ""
+    return second_reading(context.bench, context.cell.model, clip_set.clips, context.seed)
+
+
+def accuracy_found(
+    context: Context, both: tuple[Predictions, Predictions], notes: tuple[str, ...], inputs: str
+) -> Found:
+    """Measure and judge predictions.
+
+    Args:
+        context: of the cell.
+        both: the device's and PyTorch's.
+        notes: about the chips.
+        inputs: what ``inputs_read_again`` said.
+    """
+    clip_set, spec, (preds, reference) = context.clip_set, context.spec, both
     measurement = accuracy_measurement(preds, clip_set, reference, _floor(context))
     raw = {
         "predictions": (npz_from_predictions(preds), ".npz"),

@@ -5,6 +5,7 @@ import dataclasses
 import datetime
 import io
 import time
+from collections.abc import Callable, Mapping
 
 from harness.build.input_check import InputCheck
 from harness.build.workbench import Workbench
@@ -38,6 +39,9 @@ class Suite:
     tier_name: str
     bench: Workbench
     run: RunDirectory
+    measures: Mapping[str, Callable[[Context], Found]] = dataclasses.field(
+        default_factory=lambda: CHECK_FUNCTIONS
+    )
 
     def check(self, cell: Cell, check: Check) -> Record:
         """Run one check and return its record; every HarnessError becomes an outcome."""
@@ -47,8 +51,8 @@ class Suite:
             self.bench,
             tier,
             self.thresholds.limits(cell),
-            lambda: self._accuracy_predictions(cell),
-            self.run.facts().nonce,
+            lambda: self.accuracy_predictions(cell),
+            self.seed,
         )
         started, start_s = datetime.datetime.now(datetime.UTC), time.perf_counter()
         events = len(self.bench.workshop.store.events)
@@ -82,30 +86,24 @@ class Suite:
         blockers = tuple(blocker.text for blocker in blockers_of(record))
         return record.model_copy(update={"signoff_blockers": blockers})
 
-    def _accuracy_predictions(self, cell: Cell) -> Predictions | None:
+    @property
+    def seed(self) -> str:
+        """What the clips of the second reading are chosen by: nobody knows it before the run."""
+        return self.run.facts().nonce
+
+    def accuracy_predictions(self, cell: Cell) -> Predictions | None:
         """Return what the accuracy check of this run has kept; None if it has not run yet."""
-        for line in bytes_from_file(self.run.root / RECORDS).splitlines():
-            # Another process may be writing the last line.
-            with contextlib.suppress(RecordError):
-                record = Record.from_json(line, RECORDS)
-                if record.id == f"{cell.id}:accuracy" and "predictions" in record.raw:
-                    return predictions_from_npz(io.BytesIO(self.run.read(record, "predictions")))
-        return None
+        return stored_predictions(self.run, cell)
 
     def _outcome(self, context: Context, check: Check) -> tuple[Found | None, Verdict, str | None]:
         try:
             with self.bench.beside_others():
-                _check_subjects(context)
+                check_subjects(context)
             # Timing asks for the processor alone; everything else only keeps out of its way.
             with contextlib.nullcontext() if check == "throughput" else self.bench.beside_others():
-                found = CHECK_FUNCTIONS[check](context)
-        except (DeviceAbsent, MissingInput) as error:
-            return None, Verdict(status=Status.NOT_RUN, reason=str(error)), None
-        except InvalidMeasurement as error:
-            return None, Verdict(status=Status.INVALID, reason=str(error)), None
+                found = self.measures[check](context)
         except HarnessError as error:
-            stage = error.stage if isinstance(error, StageError) else type(error).__name__
-            return None, Verdict(status=Status.ERROR, reason=f"{stage}: {error}"), stage
+            return None, *outcome_from_error(error)
         return found, found.verdict, None
 
     def _weights_kind(self, cell: Cell) -> Weights | None:
@@ -170,7 +168,7 @@ def _input_check(context: Context) -> InputCheck:
     )
 
 
-def _check_subjects(context: Context) -> None:
+def check_subjects(context: Context) -> None:
     """Refuse weights and inputs that nothing can be judged on."""
     # A device that is absent has no invalid measurement: the check did not run.
     context.bench.present_device(context.cell.device)
@@ -180,3 +178,26 @@ def _check_subjects(context: Context) -> None:
     problem = _input_check(context).problem
     if problem is not None:
         raise InvalidMeasurement(problem)
+
+
+def outcome_from_error(error: HarnessError) -> tuple[Verdict, str | None]:
+    """Return the verdict on a check that could not measure, and the stage that broke."""
+    match error:
+        case DeviceAbsent() | MissingInput():
+            return Verdict(status=Status.NOT_RUN, reason=str(error)), None
+        case InvalidMeasurement():
+            return Verdict(status=Status.INVALID, reason=str(error)), None
+        case _:
+            stage = error.stage if isinstance(error, StageError) else type(error).__name__
+            return Verdict(status=Status.ERROR, reason=f"{stage}: {error}"), stage
+
+
+def stored_predictions(run: RunDirectory, cell: Cell) -> Predictions | None:
+    """Return the device's predictions that the accuracy check of a run has kept, or None."""
+    for line in bytes_from_file(run.root / RECORDS).splitlines():
+        # Another process may be writing the last line.
+        with contextlib.suppress(RecordError):
+            record = Record.from_json(line, RECORDS)
+            if record.id == f"{cell.id}:accuracy" and "predictions" in record.raw:
+                return predictions_from_npz(io.BytesIO(run.read(record, "predictions")))
+    return None

@@ -10,7 +10,7 @@ needs, so that a cache on a read-only disk serves what it holds.
 import contextlib
 import dataclasses
 import datetime
-import errno
+import hashlib
 import logging
 import os
 import shutil
@@ -19,7 +19,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.errors import ArtifactError, HarnessError
+from harness.errors import ArtifactError
+from harness.host.artifact_errors import CANNOT_WRITE, explained
 from harness.host.locks import hold, try_hold, wait_notice
 from harness.host.ownership import foreign_writer_below, make_private
 from harness.host.provenance import (
@@ -28,7 +29,6 @@ from harness.host.provenance import (
     Entry,
     Reading,
     Request,
-    bytes_below,
     entry_from_folder,
     read_entry,
     request_from_inputs,
@@ -37,7 +37,6 @@ from harness.host.provenance import (
 from harness.spec import Artifact
 
 _LOG = logging.getLogger(__name__)
-_CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
 _KEY_LENGTH = 64
 
 Build = Callable[[Path], Mapping[str, object]]
@@ -99,6 +98,36 @@ class ArtifactStore:
         self.events.append(StoreEvent(kind, request.key, is_hit, seconds, facts))
         return artifact
 
+    def adopt(
+        self,
+        kind: str,
+        filename: str,
+        inputs: Mapping[str, object],
+        content: bytes,
+        facts: Mapping[str, object],
+    ) -> Artifact:
+        """Keep the artifact that another host built of ``inputs``, in place of an own build.
+
+        Raises:
+            ArtifactError: the store cannot be written.
+        """
+        request = request_from_inputs(kind, filename, inputs)
+        folder, digest = self._folder(request), hashlib.sha256(content).hexdigest()
+
+        def write(target: Path) -> Mapping[str, object]:
+            target.write_bytes(content)
+            return facts
+
+        with contextlib.ExitStack() as stack:
+            with explained(request, folder):
+                stack.enter_context(
+                    hold(_lock_path(folder), wait_notice(str(request), _LOG.warning))
+                )
+            artifact = read_entry(folder, request).artifact
+            if artifact is not None and artifact.sha256 == digest:
+                return artifact
+            return _built(folder, request, write)
+
     def entries(self) -> list[Entry]:
         """Return the entries, least recently used first."""
         folders = (folder for folder in self._folders() if not folder.name.startswith("."))
@@ -154,7 +183,7 @@ class ArtifactStore:
 
     def _build_once(self, folder: Path, request: Request, build: Build) -> tuple[Artifact, bool]:
         with contextlib.ExitStack() as stack:
-            with _explained(request, folder):
+            with explained(request, folder):
                 make_private(self.root)
                 stack.enter_context(
                     hold(_lock_path(folder), wait_notice(str(request), _LOG.warning))
@@ -188,12 +217,12 @@ def _built(folder: Path, request: Request, build: Build) -> Artifact:
     temp = folder.with_name(f".{folder.name}.new-{os.getpid()}")
     start_s = time.perf_counter()
     try:
-        with _explained(request, temp):
+        with explained(request, temp):
             temp.mkdir()
-        with _explained(request, temp, only=_CANNOT_WRITE):
+        with explained(request, temp, only=CANNOT_WRITE):
             facts = build(temp / request.filename)
         _require_payload(temp, request)
-        with _explained(request, temp):
+        with explained(request, temp):
             artifact = write_provenance(temp, request, facts, time.perf_counter() - start_s)
             _swap(temp, folder)
     finally:
@@ -240,45 +269,6 @@ def _mark_used(folder: Path) -> None:
 def _report_damage(reading: Reading, folder: Path) -> None:
     if reading.damage:
         _LOG.warning("%s is damaged and will be built again: %s", folder, reading.damage)
-
-
-@contextlib.contextmanager
-def _explained(request: Request, temp: Path, only: Collection[int] | None = None) -> Iterator[None]:
-    try:
-        yield
-    except ArtifactError:
-        raise
-    except (OSError, HarnessError) as error:
-        cause = _os_error(error)
-        if cause is None or not (only is None or _is_of_store(cause, temp, only)):
-            raise
-        raise ArtifactError(_advice(cause, request, temp)) from error
-
-
-def _os_error(error: BaseException | None) -> OSError | None:
-    """Return the operating system's error behind ``error``, which a stage may have wrapped."""
-    while error is not None and not isinstance(error, OSError):
-        error = error.__cause__
-    return error
-
-
-def _is_of_store(error: OSError, temp: Path, errnos: Collection[int]) -> bool:
-    is_here = error.filename is None or str(error.filename).startswith(str(temp))
-    return error.errno in errnos and is_here
-
-
-def _advice(error: OSError, request: Request, temp: Path) -> str:
-    written_mb = bytes_below(temp) / 1e6
-    return (
-        f"cannot write {request}, {written_mb:.1f} MB so far, in {temp.parent} "
-        f"({_free_text(temp)}): {error}; make room with `harness cache prune`, or name another "
-        "cache as cache_dir in site.toml (--site) or in ACCEPTANCE_CACHE_DIR"
-    )
-
-
-def _free_text(path: Path) -> str:
-    existing = next(parent for parent in path.absolute().parents if parent.exists())
-    return f"{shutil.disk_usage(existing).free / 1e6:.1f} MB free"
 
 
 def _cutoff(older_than_days: float | None, is_everything: bool) -> datetime.datetime:

@@ -126,6 +126,7 @@ class SiteFile(SiteTable):
         baseline: frozen release that `harness gate` compares with.
         checkpoints: folders in which weights are looked for, in this order.
         datasets: data sets by name.
+        farm: address of the Ray cluster whose hosts measure; None: this machine does.
     """
 
     cache_dir: NewFolder
@@ -137,6 +138,7 @@ class SiteFile(SiteTable):
     baseline: File | None = None
     checkpoints: Folders = ()
     datasets: Mapping[str, DatasetSite] = {}
+    farm: str | None = None
 
 
 class Site(SiteFile):

@@ -39,6 +39,12 @@ def suite_facts(package: Path = PACKAGE) -> Mapping[str, str]:
     return {"suite.commit": f"wheel-sha256:{digest}", "suite.dirty": "no" if is_clean else "yes"}
 
 
+def suite_digest(package: Path = PACKAGE) -> str:
+    """Return one sha256 over the files of the package: hosts with the same one run the same code."""
+    digests = sorted((name, sha256_from_file(package / name)) for name in _files(package))
+    return hashlib.sha256(repr(digests).encode()).hexdigest()
+
+
 def contract_facts(contract: Path | None) -> Mapping[str, str]:
     """Return the commit of the checkout that holds the contract, and whether it differs from it."""
     if contract is None:

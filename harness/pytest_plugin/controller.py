@@ -18,11 +18,11 @@ from harness.decide.problems import ExitStatus, Problem, exit_status, left_out
 from harness.decide.speeds import speed_lines
 from harness.decide.summary import decision_lines, is_emulated
 from harness.decide.waivers import Decision, decide
-from harness.device import Presence
 from harness.errors import HarnessError, first_line
 from harness.host.environment import environment_facts
 from harness.host.site import Site
 from harness.nightly.history import History
+from harness.pytest_plugin.farm import absent_devices
 from harness.record.benchmark_json import write_benchmark_json
 from harness.record.facts import RunFacts, new_nonce
 from harness.record.record import Record, RunDirectory, new_run_directory, run_folder
@@ -210,8 +210,7 @@ class Controller:
         scope = scope_from_config(self.config)
         present = {record.device for record in self.records if record.is_device_present}
         devices = {cell.device for cell in scope.cells} - present - scope.named_devices
-        states = {name: registry.device(name).at(self.site).probe() for name in devices}
-        absent = {name for name, state in states.items() if state.presence is Presence.ABSENT}
+        absent = absent_devices(self.config, devices, self.site)
         excused = tuple(name for name in required if scope.is_excusable(name, absent))
         return excused if len(excused) < len(required) else ()
 

@@ -22,6 +22,7 @@ from harness.pytest_plugin.controller import (
     scope_from_config,
     thresholds_path,
 )
+from harness.pytest_plugin.farm import farm_from_config
 from harness.pytest_plugin.terminal import (
     CheckLines,
     is_check,
@@ -35,6 +36,7 @@ from harness.spec import CHECKS, Cell, Check, Status
 if TYPE_CHECKING:
     from xdist.remote import Producer
 
+    from harness.farm.suite import FarmSuite
     from harness.pytest_plugin.scheduling import CellScheduling
 
 RECORD: pytest.StashKey[Record] = pytest.StashKey()
@@ -82,6 +84,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--thresholds", type=Path, metavar="FILE", help="contract to use instead of thresholds.toml"
     )
     add("--site", type=Path, metavar="FILE", help="where this machine keeps checkpoints and data")
+    add(
+        "--farm",
+        metavar="ADDRESS",
+        help="measure on the hosts of a Ray cluster: ray://HEAD:10001, or auto for this host's own",
+    )
     add("--signoff", action="store_true", help="write the sign-off report at the end of the run")
     add("--run-dir", type=Path, metavar="DIR", help="folder for this run (default: a new one)")
     add(
@@ -153,23 +160,25 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def acceptance_suite(request: pytest.FixtureRequest) -> Suite:
-    """Return what runs the checks in this process."""
+def acceptance_suite(request: pytest.FixtureRequest) -> "Suite | FarmSuite":
+    """Return what runs the checks: in this process, or on a farm."""
     config = request.config
     scope, run = scope_from_config(config), _run_directory(config)
-    bench = Workbench(
-        registry.load_site(config.getoption("--site"), os.environ),
-        run.root / "logs",
-        progress_from_config(config),
-    )
-    thresholds = scope.thresholds.with_more_timing(
-        config.getoption("--sessions"), config.getoption("--budget-minutes")
-    )
+    progress = progress_from_config(config)
+    more_timing = config.getoption("--sessions"), config.getoption("--budget-minutes")
+    farm = farm_from_config(config, progress.say)
+    if farm is not None:
+        return farm.suite(scope, run, progress, more_timing)
+    site = registry.load_site(config.getoption("--site"), os.environ)
+    bench = Workbench(site, run.root / "logs", progress)
+    thresholds = scope.thresholds.with_more_timing(*more_timing)
     return Suite(thresholds, scope.tier, bench, run)
 
 
 @pytest.fixture
-def check(request: pytest.FixtureRequest, cell: Cell, acceptance_suite: Suite) -> RunCheck:
+def check(
+    request: pytest.FixtureRequest, cell: Cell, acceptance_suite: "Suite | FarmSuite"
+) -> RunCheck:
     """Return what runs a check of the cell, keeps its record and ends the test by its outcome."""
 
     def run(name: Check) -> None:

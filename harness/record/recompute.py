@@ -58,7 +58,7 @@ def founded_records(run: RunDirectory) -> list[Record]:
     records = run.bound_records()
     # Hashing and NumPy leave Python's lock: a second thread halves the time.
     with ThreadPoolExecutor(THREADS) as pool:
-        found = pool.map(lambda record: _problems(record, run), records)
+        found = pool.map(lambda record: measurement_problems(record, run), records)
         problems = list(itertools.chain.from_iterable(found))
     if problems:
         problems.append(made_by(run.facts().environment.get("suite.commit", UNKNOWN)))
@@ -104,7 +104,8 @@ def session_timings(record: Record, run: RunDirectory) -> list[SessionTiming]:
     return [SessionTiming.from_json(line, f"{record.id}: raw latencies") for line in lines]
 
 
-def _problems(record: Record, run: RunDirectory) -> list[str]:
+def measurement_problems(record: Record, run: RunDirectory) -> list[str]:
+    """Say where the measurement of a record does not follow from its raw files."""
     used = () if record.measurement is None else COMPUTED[record.check]
     try:
         for what in record.raw.keys() - used:

@@ -1,0 +1,1 @@
+"""A farm of hosts, driven over Ray: hosts measure, the driver judges. A single machine never imports it."""

@@ -1,0 +1,214 @@
+"""What a host of the farm does: it measures with its own site, devices and clips, and judges nothing.
+
+These functions run in processes that Ray starts. A host looks for its ``site.toml`` as every run does,
+so it is named by an environment variable of the shell in which ``ray start`` was typed.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from harness import registry
+from harness.build.build import weights_from_site
+from harness.check.checks import Found, accuracy_clips, accuracy_found, inputs_read_again
+from harness.check.context import Context
+from harness.check.suite import check_subjects
+from harness.clips import ClipSet, Predictions
+from harness.device import DeviceState, Presence
+from harness.errors import CheckpointError, DeviceError
+from harness.farm.orders import Delivery, HostFacts, Order, Part, Survey
+from harness.farm.workplace import (
+    Parcels,
+    Say,
+    context_of,
+    deliver,
+    host_name,
+    parcel_of,
+    workplace,
+)
+from harness.host.environment import rounding_facts
+from harness.host.lock_notes import read_owner
+from harness.host.site import Site
+from harness.host.suite_code import suite_digest, suite_facts
+from harness.predict.chips import predict_shard
+from harness.predict.device_predictions import plan_from_bench
+from harness.predict.reference import REFERENCE_BATCH, torch_predictions
+from harness.predict.shards import merged, shard_of_set
+from harness.record.npz import npz_from_predictions, predictions_from_npz
+
+
+def describe(say: Say) -> HostFacts:
+    """Probe every device of this host."""
+    site = registry.load_site(None, os.environ)
+    locks = sorted(site.lock_dir.glob("*.lock")) if site.lock_dir.is_dir() else []
+    owners = [(path.stem, read_owner(path)) for path in locks]
+    return HostFacts(
+        name=host_name(),
+        suite={**suite_facts(), "suite.files": suite_digest()},
+        machine=rounding_facts(),
+        devices={name: _state(name, site) for name in registry.device_specs()},
+        weights=dict(_weights(site)),
+        running=tuple(f"{name}: {owner}" for name, owner in owners if owner is not None),
+        free_gb=shutil.disk_usage(_existing(site.cache_dir)).free / 1e9,
+    )
+
+
+def doctor(say: Say) -> tuple[int, str]:
+    """Run ``harness doctor`` here; return its exit status and what it printed."""
+    command = [sys.executable, "-m", "harness", "doctor"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def export(say: Say, order: Order) -> Parcels:
+    """Export and simplify the model of a cell.
+
+    Raises:
+        HarnessError: it cannot be done here.
+    """
+    with workplace(order, say, ()) as bench:
+        check_subjects(context_of(order, bench))
+        exported, simplified = bench.exported(order.cell), bench.simplified(order.cell)
+        return parcel_of(exported.artifact), parcel_of(simplified.artifact)
+
+
+def build(say: Say, order: Order, parcels: Parcels) -> Parcels:
+    """Build the device model of a cell from its simplified model; return all three.
+
+    Raises:
+        HarnessError: it cannot be done here.
+    """
+    with workplace(order, say, parcels) as bench:
+        return (*parcels, parcel_of(bench.device_model(order.cell).artifact))
+
+
+def measure(
+    say: Say, order: Order, parcels: Parcels, accuracy: Predictions | None = None
+) -> Delivery:
+    """Make one check here.
+
+    Args:
+        say: takes lines about the progress.
+        order: what to check.
+        parcels: the models that it is made on.
+        accuracy: predictions of the accuracy check of this run, which timed answers are held against.
+    """
+    with workplace(order, say, parcels) as bench:
+        return deliver(order, bench, accuracy)
+
+
+def survey_accuracy(say: Say, order: Order, parcels: Parcels) -> Survey:
+    """Look at what an accuracy check would run on here.
+
+    Raises:
+        HarnessError: the check cannot be made here.
+    """
+    with workplace(order, say, parcels) as bench:
+        context = context_of(order, bench)
+        check_subjects(context)
+        clip_set = accuracy_clips(context)
+        inputs_read_again(context, clip_set)
+        return Survey(len(clip_set.clips), _subjects(context, clip_set))
+
+
+def predict(say: Say, order: Order, parcels: Parcels, index: int, count: int) -> Part:
+    """Run one shard of the clips of a cell on a chip of this host."""
+    with workplace(order, say, parcels) as bench:
+        context, cell = context_of(order, bench), order.cell
+        clip_set = accuracy_clips(context)
+        plan, model = plan_from_bench(cell, bench, clip_set), bench.device_model(cell)
+        title = f"{cell.id} accuracy, shard {index + 1} of {count}"
+        counter = bench.progress.counter(title, len(shard_of_set(clip_set, index, count).clips))
+        with bench.beside_others(), bench.chip(cell.device) as device:
+            preds, notes = predict_shard(plan, device, model, (index, count), counter)
+        subjects = _subjects(context, clip_set)
+        return Part(host_name(), npz_from_predictions(preds), notes, subjects)
+
+
+def refer(say: Say, order: Order, parcels: Parcels, index: int, count: int) -> Part:
+    """Run PyTorch on every ``count``-th batch of the clips of a cell."""
+    with workplace(order, say, parcels) as bench:
+        context, model = context_of(order, bench), order.cell.model
+        clip_set, whole = accuracy_clips(context), bench.clip_set(model)
+        with bench.beside_others():
+            preds = torch_predictions(
+                *(context.spec, bench.weights(model), _batches_of(clip_set, index, count)),
+                *(bench.workshop, whole),
+            )
+        subjects = _subjects(context, clip_set)
+        return Part(host_name(), npz_from_predictions(preds), (), subjects)
+
+
+def compare(
+    say: Say, order: Order, parcels: Parcels, parts: Sequence[Part], reference: Sequence[Part]
+) -> Delivery:
+    """Merge the predictions of all shards, of the device and of PyTorch, and compare them."""
+
+    def found(context: Context) -> Found:
+        clip_set = accuracy_clips(context)
+        preds, torch = (
+            merged([_predictions(part.predictions) for part in one], clip_set)
+            for one in (parts, reference)
+        )
+        notes = [f"{part.host}: {note}" for part in parts for note in part.notes]
+        notes += [_shares("predictions", parts), _shares("PyTorch's predictions", reference)]
+        inputs = inputs_read_again(context, clip_set)
+        return accuracy_found(context, (preds, torch), tuple(dict.fromkeys(notes)), inputs)
+
+    with workplace(order, say, parcels) as bench:
+        return deliver(order, bench, found=found)
+
+
+def _subjects(context: Context, clip_set: ClipSet) -> Mapping[str, str]:
+    bench, cell = context.bench, context.cell
+    return {
+        "weights": bench.weights(cell.model).digest,
+        "device model": bench.device_model(cell).artifact.sha256,
+        "clips": clip_set.digest,
+    }
+
+
+def _batches_of(clip_set: ClipSet, index: int, count: int) -> ClipSet:
+    """Return every ``count``-th batch of a clip set.
+
+    PyTorch rounds a row by what else is in its batch, so each batch is whole, as on one machine.
+    """
+    numbered = enumerate(clip_set.clips)
+    clips = tuple(clip for at, clip in numbered if at // REFERENCE_BATCH % count == index)
+    digest = hashlib.sha256(f"{clip_set.digest} batches {index} of {count}".encode()).hexdigest()
+    return dataclasses.replace(clip_set, clips=clips, digest=digest, is_whole=False)
+
+
+def _weights(site: Site) -> Iterator[tuple[str, str]]:
+    for name in registry.model_names():
+        with contextlib.suppress(CheckpointError):
+            yield name, weights_from_site(registry.model_spec(name), site).digest
+
+
+def _predictions(npz: bytes) -> Predictions:
+    return predictions_from_npz(io.BytesIO(npz))
+
+
+def _shares(what: str, parts: Sequence[Part]) -> str:
+    counts = Counter(part.host for part in parts)
+    listed = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+    return f"{what}, shards by host: {listed}"
+
+
+def _state(name: str, site: Site) -> DeviceState:
+    try:
+        return registry.device(name).at(site).probe()
+    except DeviceError as error:
+        return DeviceState(Presence.BROKEN, str(error))
+
+
+def _existing(path: Path) -> Path:
+    return next(one for one in (path, *path.absolute().parents) if one.exists())

@@ -1,0 +1,155 @@
+"""Where a call from the driver is worked on: this host's workbench, the models sent, and what goes back."""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import io
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from harness import registry
+from harness.build.workbench import Workbench
+from harness.check.checks import CHECK_FUNCTIONS, Found
+from harness.check.context import Context
+from harness.check.suite import Suite
+from harness.clips import Predictions
+from harness.contract.thresholds import Thresholds, thresholds_from_file
+from harness.errors import ArtifactError
+from harness.farm.orders import Delivery, Order, Parcel
+from harness.host.artifacts import ArtifactStore
+from harness.host.progress import Progress
+from harness.record.record import RunDirectory
+from harness.spec import Artifact, Cell
+
+HOST_NAME = "ACCEPTANCE_HOST"
+Say = Callable[[str], object]
+Parcels = tuple[Parcel, ...]
+
+
+def host_name() -> str:
+    """Return the name of this host in the farm: ``ACCEPTANCE_HOST``, or else the host's own."""
+    return os.environ.get(HOST_NAME) or socket.gethostname()
+
+
+@contextlib.contextmanager
+def workplace(order: Order, say: Say, parcels: Parcels) -> Iterator[Workbench]:
+    """Open this host's workbench: models as sent, logs in a folder that goes, progress that is sent."""
+    progress = Progress(_Lines(say))
+    with tempfile.TemporaryDirectory(prefix="acceptance-farm-") as folder:
+        site = registry.load_site(None, os.environ)
+        bench = Workbench(site, Path(folder, "logs"), progress)
+        for parcel in parcels:
+            unpack(parcel, bench.workshop.store)
+        with progress.watched(order.id):
+            yield bench
+
+
+def context_of(order: Order, bench: Workbench) -> Context:
+    """Return the cell of an order with everything that a check of it needs here."""
+    thresholds = _thresholds(order)
+    tier, limits = thresholds.tier(order.tier), thresholds.limits(order.cell)
+    return Context(order.cell, bench, tier, limits, seed=order.seed)
+
+
+def deliver(
+    order: Order,
+    bench: Workbench,
+    known: Predictions | None = None,
+    found: Callable[[Context], Found] | None = None,
+) -> Delivery:
+    """Make the check of an order and return the record and its raw files.
+
+    Args:
+        order: what to check.
+        bench: of this host.
+        known: what the accuracy check of the run has predicted, wherever that was.
+        found: makes the check in place of the suite's own.
+    """
+    run = _HostRun(bench.workshop.log_dir)
+    measures = dict[str, Callable[[Context], Found]](CHECK_FUNCTIONS)
+    if found is not None:
+        measures[order.check] = found
+    suite = _HostSuite(_thresholds(order), order.tier, bench, run, measures, known, order.seed)
+    record = suite.check(order.cell, order.check)
+    facts = {**record.device_facts, "host": host_name()}
+    record = record.model_copy(update={"device_facts": facts})
+    raw = {what: run.kept[digest] for what, digest in record.raw.items()}
+    return Delivery(host_name(), record.model_dump_json().encode(), raw)
+
+
+def parcel_of(artifact: Artifact) -> Parcel:
+    """Return an artifact of this host's store as it is sent to another."""
+    made = artifact.provenance
+    return Parcel(
+        kind=artifact.kind,
+        filename=artifact.path.name,
+        inputs=made["inputs"],
+        content=artifact.path.read_bytes(),
+        sha256=artifact.sha256,
+        facts=made["facts"],
+    )
+
+
+def unpack(parcel: Parcel, store: ArtifactStore) -> None:
+    """Keep what another host built in this host's store.
+
+    Raises:
+        ArtifactError: it changed on its way, or the store cannot be written.
+    """
+    if hashlib.sha256(parcel.content).hexdigest() != parcel.sha256:
+        raise ArtifactError(f"{parcel.kind} {parcel.filename} changed on its way to {host_name()}")
+    fields = parcel.kind, parcel.filename, parcel.inputs, parcel.content, parcel.facts
+    store.adopt(*fields)
+
+
+class _HostRun(RunDirectory):
+    """The run of one check: its raw files stay in memory until they are sent."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.kept: dict[str, tuple[bytes, str]] = {}
+
+    def keep(self, content: bytes, suffix: str) -> str:
+        """Keep a raw file in memory."""
+        digest = hashlib.sha256(content).hexdigest()
+        self.kept[digest] = content, suffix
+        return digest
+
+
+@dataclasses.dataclass(frozen=True)
+class _HostSuite(Suite):
+    """The suite on a host, for one check, with the predictions that another host may have made."""
+
+    known: Predictions | None = None
+    seed: str = ""
+
+    def accuracy_predictions(self, cell: Cell) -> Predictions | None:
+        """Return what the driver sent along."""
+        return self.known
+
+
+class _Lines(io.StringIO):
+    """A stream whose lines go to the driver."""
+
+    def __init__(self, say: Say) -> None:
+        super().__init__()
+        self._say = say
+
+    def write(self, text: str) -> int:
+        """Send a line."""
+        if text.strip():
+            self._say(text.rstrip("\n"))
+        return len(text)
+
+
+@functools.cache
+def _thresholds(order: Order) -> Thresholds:
+    with tempfile.TemporaryDirectory(prefix="acceptance-farm-") as folder:
+        path = Path(folder, "thresholds.toml")
+        path.write_bytes(order.contract)
+        thresholds = thresholds_from_file(path)
+    return thresholds.with_more_timing(order.sessions, order.budget_minutes)

@@ -1,0 +1,58 @@
+"""What a person reads when the artifact store cannot be written."""
+
+import contextlib
+import errno
+import shutil
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from harness.errors import ArtifactError, HarnessError
+from harness.host.provenance import Request, bytes_below
+
+CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
+
+
+@contextlib.contextmanager
+def explained(request: Request, temp: Path, only: Collection[int] | None = None) -> Iterator[None]:
+    """Turn what the system refuses in ``temp`` into an ArtifactError that says what to do.
+
+    Args:
+        request: what is being built.
+        temp: folder that it is written to.
+        only: errors of the system that count as the store's; all of them by default.
+    """
+    try:
+        yield
+    except ArtifactError:
+        raise
+    except (OSError, HarnessError) as error:
+        cause = _os_error(error)
+        if cause is None or not (only is None or _is_of_store(cause, temp, only)):
+            raise
+        raise ArtifactError(_advice(cause, request, temp)) from error
+
+
+def _os_error(error: BaseException | None) -> OSError | None:
+    """Return the operating system's error behind ``error``, which a stage may have wrapped."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__
+    return error
+
+
+def _is_of_store(error: OSError, temp: Path, errnos: Collection[int]) -> bool:
+    is_here = error.filename is None or str(error.filename).startswith(str(temp))
+    return error.errno in errnos and is_here
+
+
+def _advice(error: OSError, request: Request, temp: Path) -> str:
+    written_mb = bytes_below(temp) / 1e6
+    return (
+        f"cannot write {request}, {written_mb:.1f} MB so far, in {temp.parent} "
+        f"({_free_text(temp)}): {error}; make room with `harness cache prune`, or name another "
+        "cache as cache_dir in site.toml (--site) or in ACCEPTANCE_CACHE_DIR"
+    )
+
+
+def _free_text(path: Path) -> str:
+    existing = next(parent for parent in path.absolute().parents if parent.exists())
+    return f"{shutil.disk_usage(existing).free / 1e6:.1f} MB free"

@@ -1,0 +1,97 @@
+"""The farm that a run measures on, where ``--farm`` or ``farm`` in site.toml names one."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness import registry
+from harness.contract.scope import Scope
+from harness.device import Presence
+from harness.errors import HarnessError
+from harness.farm.orders import HostFacts
+from harness.host.progress import Progress
+from harness.host.site import Site
+from harness.record.record import RunDirectory
+
+if TYPE_CHECKING:
+    from harness.farm.cluster import Cluster
+    from harness.farm.suite import FarmSuite
+
+
+@dataclasses.dataclass(frozen=True)
+class Farm:
+    """A connected farm and the hosts that it had then, by the id that Ray has for each."""
+
+    cluster: "Cluster"
+    hosts: Mapping[str, HostFacts]
+
+    def suite(
+        self,
+        scope: Scope,
+        run: RunDirectory,
+        progress: Progress,
+        more_timing: tuple[int, float],
+    ) -> "FarmSuite":
+        """Return what runs the checks of this process on the farm."""
+        from harness.farm.suite import FarmSuite
+
+        return FarmSuite(
+            thresholds=scope.thresholds.with_more_timing(*more_timing),
+            contract=scope.thresholds.path.read_bytes(),
+            tier_name=scope.tier,
+            run=run,
+            cluster=self.cluster,
+            hosts=self.hosts,
+            progress=progress,
+            more_timing=more_timing,
+        )
+
+
+FARM: pytest.StashKey[Farm | None] = pytest.StashKey()
+
+
+def farm_from_config(
+    config: pytest.Config, say: Callable[[str], object] = lambda line: None
+) -> Farm | None:
+    """Return the farm that this run measures on, connected; None if it measures here.
+
+    Args:
+        config: of this process.
+        say: takes lines about what hosts do, from the first call on.
+
+    Raises:
+        pytest.UsageError: it does not answer, or a host of it cannot take part.
+    """
+    if FARM not in config.stash:
+        try:
+            config.stash[FARM] = _connected(config, say)
+        except HarnessError as error:
+            raise pytest.UsageError(str(error)) from error
+    return config.stash[FARM]
+
+
+def absent_devices(config: pytest.Config, names: Collection[str], site: Site | None) -> set[str]:
+    """Return the devices that no host of the farm has, or, without a farm, this machine has not."""
+    farm = farm_from_config(config)
+    if farm is not None:
+        from harness.farm.suite import present_devices
+
+        return set(names) - present_devices(farm.hosts)
+    states = {name: registry.device(name).at(site).probe() for name in names}
+    return {name for name, state in states.items() if state.presence is Presence.ABSENT}
+
+
+def _connected(config: pytest.Config, say: Callable[[str], object]) -> Farm | None:
+    site = registry.load_site(config.getoption("--site"), os.environ)
+    address = config.getoption("--farm") or site.farm
+    if address is None:
+        return None
+    # Not at the top: a run on one machine never imports what drives a farm.
+    from harness.farm.cluster import Cluster
+    from harness.farm.suite import joined_hosts
+
+    cluster = Cluster(address, say)
+    return Farm(cluster, joined_hosts(cluster))

@@ -1,0 +1,130 @@
+"""Two hosts of a real Ray cluster on this machine."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.errors import DeviceAbsent, RunError, SiteError
+from harness.farm.cluster import Cluster, Placement
+
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install '.[farm]'")
+
+
+def double(say, value):
+    say(f"doubling {value}")
+    return 2 * value
+
+
+def absent(say):
+    raise DeviceAbsent("no chip here")
+
+
+def broken(say):
+    raise ZeroDivisionError("a bug")
+
+
+def die_once(say, marker):
+    """Kill the process the first time, as the kernel does when memory is short."""
+    if not Path(marker).exists():
+        Path(marker).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return os.getpid()
+
+
+def nap(say, seconds):
+    time.sleep(seconds)
+    return ray.get_runtime_context().get_node_id()
+
+
+@pytest.fixture(scope="module")
+def hosts():
+    """Three Ray nodes, of which two have a chip; the first one only leads."""
+    from ray.cluster_utils import Cluster as LocalNodes
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        quiet = {"num_cpus": 1, "object_store_memory": 10**8, "include_dashboard": False}
+        nodes = LocalNodes(initialize_head=True, head_node_args=quiet)
+        chips = {"chip:cpu": 1}
+        workers = [
+            nodes.add_node(num_cpus=1, object_store_memory=10**8, resources=chips) for _ in "ab"
+        ]
+        yield nodes, workers
+        ray.shutdown()
+        nodes.shutdown()
+
+
+@pytest.fixture(scope="module")
+def cluster(hosts):
+    """A connection to them, with the lines that hosts wrote."""
+    lines = []
+    made = Cluster(hosts[0].address, lines.append)
+    made.lines = lines
+    return made
+
+
+@pytest.fixture
+def anywhere(cluster):
+    """Every host with a chip, and the chip."""
+    able = tuple(node.id for node in cluster.nodes() if "chip:cpu" in node.resources)
+    return Placement(able, {"chip:cpu": 1.0})
+
+
+def test_calls_run_on_hosts_and_say_how_they_get_on(cluster, anywhere):
+    done = []
+    calls = [(number,) for number in range(6)]
+    assert cluster.map(double, calls, anywhere, "double", done.append) == [0, 2, 4, 6, 8, 10]
+    assert done[-1] == 6
+    assert sum("doubling" in line for line in cluster.lines) == 6
+
+
+def test_a_value_stays_in_the_farm_until_a_call_takes_it(cluster, anywhere):
+    held = cluster.held(double, 21, at=anywhere, title="hold")
+    assert cluster.call(double, held, at=anywhere, title="take") == 84
+
+
+def test_errors_arrive_as_they_were_raised(cluster, anywhere):
+    with pytest.raises(DeviceAbsent, match="no chip here"):
+        cluster.call(absent, at=anywhere, title="probe")
+    with pytest.raises(DeviceAbsent, match="no chip here"):
+        cluster.held(absent, at=anywhere, title="probe")
+    with pytest.raises(RunError, match="probe: it raised a bug on a host"):
+        cluster.call(broken, at=anywhere, title="probe")
+
+
+def test_a_killed_process_is_run_again(cluster, anywhere, tmp_path):
+    marker = str(tmp_path / "died")
+    assert cluster.call(die_once, marker, at=anywhere, title="die") != os.getpid()
+
+
+def test_a_lost_host_costs_its_calls_and_no_host_left_ends_them(cluster, anywhere, hosts):
+    nodes, workers = hosts
+
+    def on_done(done):
+        if 1 <= done < 6 and len(workers) == 2:
+            nodes.remove_node(workers.pop(), allow_graceful=False)
+
+    calls = [(0.7,)] * 6
+    used = cluster.map(nap, calls, anywhere, "nap", on_done)
+    assert len(used) == 6
+    nodes.remove_node(workers.pop(), allow_graceful=False)
+    with pytest.raises(RunError, match="the farm lost it, and no other host could take it"):
+        cluster.call(nap, 0.1, at=anywhere, title="nap")
+
+
+def test_nobody_listens(unused_port):
+    with pytest.raises(SiteError, match=r"nobody listens at ray://127\.0\.0\.1"):
+        Cluster(f"ray://127.0.0.1:{unused_port}", print)
+
+
+@pytest.fixture
+def unused_port():
+    """A port of this host that is free."""
+    import socket
+
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
