@@ -7,7 +7,7 @@ TOOLS := $(VENV)/tools
 # What pip takes on an aarch64 host with glibc 2.28; it does not add the older tags by itself.
 AARCH64 := $(addsuffix _aarch64,manylinux_2_28 manylinux_2_27 manylinux_2_26 manylinux_2_17 manylinux2014)
 
-.PHONY: acceptance test lint coverage browser smoke emulate aarch64 without-decord lock audit sbom clean
+.PHONY: acceptance test lint coverage browser smoke emulate farm aarch64 without-decord lock audit sbom clean
 
 acceptance: $(READY)
 	$(BIN)/pytest -n 2 --signoff -m cpu acceptance/
@@ -40,6 +40,10 @@ smoke: $(READY)
 # The Ascend path on an emulator of atc, npu-smi and ais_bench, and a T4's; see docs/ascend.md.
 emulate: $(READY)
 	PYTEST=$(BIN)/pytest EMULATOR_PYTHON=$(abspath $(BIN))/python tests/emulator/matrix
+
+# Three nodes of a Ray cluster on this machine, with emulated chips; see docs/farm.md.
+farm: $(READY)
+	BIN=$(BIN) tests/farm/matrix
 
 # What an x86_64 host can show of aarch64: each package of the lock has a wheel for it (mmcv-full is built from source),
 # and clips decode without decord.
