@@ -69,13 +69,12 @@ def doctor(say: Say) -> tuple[int, str]:
 
 
 def export(say: Say, order: Order) -> Parcels:
-    """Export and simplify the model of a cell.
+    """Export and simplify the model of a cell, on a host that need not have its device.
 
     Raises:
         HarnessError: it cannot be done here.
     """
     with workplace(order, say, ()) as bench:
-        check_subjects(context_of(order, bench))
         exported, simplified = bench.exported(order.cell), bench.simplified(order.cell)
         return parcel_of(exported.artifact), parcel_of(simplified.artifact)
 
