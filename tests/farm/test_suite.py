@@ -134,9 +134,9 @@ def test_a_farm_gives_the_records_of_one_machine(farm, clean):
     assert not {"onnx", "simplified", "device"} & built["second"]
 
 
-def test_a_model_is_exported_where_its_device_need_not_be(farm, monkeypatch):
+def test_a_model_is_exported_where_its_device_need_not_be(farm):
     first = dataclasses.replace(HOSTS["n1"], devices={})
-    farm_suite, benches = farm({"n1": first, "n2": HOSTS["n2"]})
+    farm_suite, _ = farm({"n1": first, "n2": HOSTS["n2"]})
     record = farm_suite.check(CELL, "export")
     assert record.verdict.status is Status.PASS, record.verdict.reason
     exports = [node for name, node in farm_suite.cluster.calls if name == "export"]
