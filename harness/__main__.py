@@ -22,6 +22,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "export_results": ("export-results",),
     "sign": ("keygen", "sign", "verify"),
     "report": ("report",),
+    "watch": ("watch",),
     "contract": ("thresholds", "calibrate"),
     "precision": ("precision",),
     "nightly": ("history", "baseline", "gate"),

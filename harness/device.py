@@ -75,6 +75,11 @@ class DeviceSpec:
     chip_names: tuple[str, ...] = ()
     is_host: bool = False
 
+    @property
+    def noun(self) -> str:
+        """What a sentence calls it: the description up to its first comma."""
+        return self.description.partition(",")[0]
+
 
 @dataclasses.dataclass(frozen=True)
 class ToolState:

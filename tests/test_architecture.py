@@ -38,7 +38,7 @@ measure
 host
 models
 zoo
-errors spec precision device inside clips testing
+errors spec precision device inside clips testing language
 """
 FLOORS = {name: floor for floor, line in enumerate(LAYERS.split("\n")) for name in line.split()}
 MODEL_SOFTWARE = {"torch", "torchvision", "mmaction", "mmcv", "onnx", "onnxruntime", "decord"}

@@ -6,7 +6,7 @@ from harness.channels.junit import Case, Suite
 from harness.channels.markdown import table_lines
 from harness.nightly.comparison import Kind, Notice
 from harness.nightly.gate import GateReport
-from harness.report.page import cell_text
+from harness.report.formats import cell_text
 
 
 def gate_lines(report: GateReport) -> list[str]:

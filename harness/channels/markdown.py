@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from harness.errors import InputError
-from harness.report.page import cell_text
+from harness.report.formats import cell_text
 
 # GitHub refuses more than 1 MiB a step, all that its commands write together.
 BYTES_MAX = 1024 * 1024

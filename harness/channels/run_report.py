@@ -10,12 +10,14 @@ from harness.channels.junit import Case, Suite
 from harness.channels.markdown import table_lines
 from harness.channels.stored_run import StoredRun
 from harness.decide.blockers import blockers_of
-from harness.decide.problems import Problem, exit_status
+from harness.decide.problems import exit_status
 from harness.decide.summary import is_emulated, margin_text, problem_lines
+from harness.decide.todo import counted
+from harness.decide.wording import advice, command, said, todo_lines
 from harness.judge import Finding
 from harness.record.record import Record
-from harness.record.reproduce import reproduce_cell, reproduce_check
-from harness.report.page import cell_text
+from harness.record.reproduce import reproduce_check
+from harness.report.formats import cell_text
 from harness.spec import CHECKS
 
 
@@ -27,7 +29,7 @@ def run_suites(run: StoredRun) -> list[Suite]:
             Suite(name, [_case(run, one) for one in records], _cell_properties(run, records), where)
             for name, records in run.by_cell().items()
         ),
-        Suite("acceptance gate", [_gate_case(run.decision.problems)], _run_properties(run), where),
+        Suite("acceptance gate", [_gate_case(run)], _run_properties(run), where),
     ]
 
 
@@ -49,13 +51,14 @@ def _case(run: StoredRun, record: Record) -> Case:
     )
 
 
-def _gate_case(problems: Sequence[Problem]) -> Case:
+def _gate_case(run: StoredRun) -> Case:
     """Say what the run comes to: red where a required check is only skipped."""
+    problems = run.decision.problems
     if not problems:
-        return Case("acceptance", "gate")
+        return Case("acceptance", "gate", text=run.headline)
     status = exit_status(problems).name.lower()
-    message = f"{status}: {len(problems)} problem(s), the first: {problems[0].reason}"
-    return Case("acceptance", "gate", status, message, "\n".join(problem_lines(problems)))
+    lines = [*todo_lines(run.todos, run.facts.tier), "", *problem_lines(problems)]
+    return Case("acceptance", "gate", status, run.headline, "\n".join(lines))
 
 
 def _run_properties(run: StoredRun) -> dict[str, str]:
@@ -94,20 +97,24 @@ def _number(finding: Finding) -> str:
 
 
 def run_summary(run: StoredRun) -> Iterator[str]:
-    """Yield the lines of the job summary: what is open, the table of checks, how to reproduce."""
+    """Yield the lines of the job summary: what it shows, what to do, what is open, all checks."""
     facts, problems = run.facts, run.decision.problems
-    yield from (f"## Acceptance: {exit_status(problems).name}", "")
-    counts = f"{len(run.records)} checks, {len(problems)} problem(s)"
-    yield from (f"Run {cell_text(facts.run_id)}, tier {cell_text(facts.tier)}, {counts}.", "")
+    yield from (
+        f"## Acceptance: {exit_status(problems).name}",
+        "",
+        cell_text(run.headline, None),
+        "",
+    )
+    yield from (f"Run {cell_text(facts.run_id)}, tier {cell_text(facts.tier)}.", "")
     if is_emulated(run.records):
         yield from ("**EMULATED: no device was there; this can never be signed off.**", "")
+    yield from _task_lines(run)
     for problem in problems:
         reason = cell_text(problem.reason)
         yield f"- **{problem.status.upper()}** {cell_text(problem.id)}: {reason}"
     if problems:
         yield ""
     yield from table_lines(["cell", *CHECKS], _rows(run))
-    yield from _commands(run)
 
 
 def _rows(run: StoredRun) -> Iterator[list[str]]:
@@ -121,11 +128,8 @@ def _outcome(run: StoredRun, record: Record) -> str:
     return f"{run.outcome(record)} {margin_text(record)}".strip() + seeded
 
 
-def _commands(run: StoredRun) -> Iterator[str]:
-    """Say how to run again the cells that something is open about."""
-    open_ids = {problem.id.rpartition(":")[0] for problem in run.decision.problems}
-    cells = {record.cell: record.tier for record in run.records if record.cell.id in open_ids}
-    if cells:
-        yield from ("To reproduce:", "", "```sh")
-        yield from (reproduce_cell(cell, tier) for cell, tier in cells.items())
-        yield "```"
+def _task_lines(run: StoredRun) -> Iterator[str]:
+    """Yield what a person must do, each task with its command."""
+    for one in counted(run.todos):
+        yield f"**{cell_text(said(one))}.** {cell_text(advice(one))}"
+        yield from ("", "```sh", command(one, run.facts.tier), "```", "")

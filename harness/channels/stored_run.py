@@ -4,7 +4,10 @@ import dataclasses
 from pathlib import Path
 
 from harness.contract.thresholds import Thresholds, stored_thresholds
+from harness.decide.summary import reasons_of_run
+from harness.decide.todo import ToDo, todos
 from harness.decide.waivers import Decision, decide
+from harness.decide.wording import run_headline, shown_by
 from harness.record.recompute import founded_records
 from harness.record.record import Record, RunDirectory, RunFacts
 
@@ -21,6 +24,17 @@ class StoredRun:
     def outcome(self, record: Record) -> str:
         """Return the outcome of a check; a waived one counts neither as passed nor as failed."""
         return "waived" if record.id in self.decision.waived else str(record.verdict.status)
+
+    @property
+    def todos(self) -> tuple[ToDo, ...]:
+        """What a person must do before it is green."""
+        return todos(reasons_of_run(self.records, self.decision, self.facts))
+
+    @property
+    def headline(self) -> str:
+        """What it shows, in the words of its page and of the terminal."""
+        shown = shown_by(self.records, self.facts.must_pass, self.decision.waived)
+        return run_headline(self.todos, shown)
 
     def by_cell(self) -> dict[str, list[Record]]:
         """Return the records of each cell by its id, in the order of the run."""

@@ -7,10 +7,9 @@ from typing import Any
 from harness.cli.arguments import add_command, add_thresholds
 from harness.contract.thresholds import stored_thresholds
 from harness.decide.blockers import UNBOUND
-from harness.decide.problems import exit_status, left_out
+from harness.decide.problems import exit_status
 from harness.decide.rejudge import judged_today
-from harness.decide.speeds import speed_lines
-from harness.decide.summary import decision_lines
+from harness.decide.summary import summary_lines
 from harness.record.record import RunDirectory
 
 
@@ -30,8 +29,5 @@ def _judge(options: argparse.Namespace) -> int:
     if not run.facts().nonce:
         print(f"{run.root}: {UNBOUND}")
     facts, records, decision = judged_today(run, thresholds)
-    speeds = speed_lines(records, thresholds.references())
-    spared = left_out(records, facts.must_pass)
-    lines = decision_lines(records, decision, thresholds.file.waivers, spared)
-    print("\n".join([*lines, *speeds]))
+    print("\n".join(summary_lines(records, decision, thresholds, facts)))
     return exit_status(decision.problems)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.cli.arguments import add_command, day
+from harness.decide.todo import Reason
 from harness.errors import KeyFileError, RecordError, printable
 from harness.judge.verdict import listed
 from harness.report.release import RELEASE_TIER
-from harness.report.values import Reason, Release
+from harness.report.values import Release
 from harness.sign.bundle import Bundle, with_runs
 from harness.sign.keys import read_public_key, write_key_pair
 from harness.sign.sign import sign

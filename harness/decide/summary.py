@@ -3,41 +3,71 @@
 from collections.abc import Collection, Iterable, Sequence
 
 from harness.contract.tables import Waiver
-from harness.decide.problems import Problem
+from harness.contract.thresholds import Thresholds
+from harness.decide.problems import Problem, left_out
+from harness.decide.speeds import speed_lines
+from harness.decide.todo import Reason, reasons_from_problems, todos
 from harness.decide.waivers import Decision, corrected_toml, waived_lines
+from harness.decide.wording import run_headline, shown_by, todo_lines
 from harness.judge import Finding
-from harness.record.record import Record
-from harness.spec import CHECKS, Status
+from harness.language import _
+from harness.record.record import Record, RunFacts
+from harness.spec import CHECKS, Check, Status
 
 WIDTH = 20
 ADVICE = (
     "    run these checks again while the machine has less to do, or add sessions with "
     "--sessions or --budget-minutes"
 )
+EMULATED = "EMULATED: no device was there; this can never be signed off"
 PASTE = (
     "To accept this as known, fill in issue, owner and expires, and put these in place of the",
     "[[waivers]] tables of the thresholds file:",
 )
 
 
+def summary_lines(
+    records: Sequence[Record], decision: Decision, thresholds: Thresholds, facts: RunFacts
+) -> list[str]:
+    """Return all that a run says at its end, and ``harness judge`` of a stored one."""
+    lines = [EMULATED] if is_emulated(records) else []
+    lines += decision_lines(records, decision, thresholds.file.waivers, facts)
+    if compared := speed_lines(records, thresholds.references()):
+        lines += ["", *compared]
+    return [*lines, "", *verdict_lines(records, decision, facts)]
+
+
 def decision_lines(
-    records: Sequence[Record],
-    decision: Decision,
-    waivers: Sequence[Waiver],
-    spared: Sequence[Problem] = (),
+    records: Sequence[Record], decision: Decision, waivers: Sequence[Waiver], facts: RunFacts
 ) -> list[str]:
     """Return the table, what is not green, what is waived or spared, and the waivers that fit."""
+    spared = left_out(records, facts.must_pass)
     lines = [*busy_lines(records, decision, spared), *table_lines(records, decision.waived)]
     if decision.problems:
         lines += ["", *problem_lines(decision.problems)]
     if decision.waived:
-        lines += ["", "Known failures, waived but not passed:", *waived_lines(decision.waived)]
+        lines += ["", _("Known failures, waived but not passed:"), *waived_lines(decision.waived)]
     if spared:
-        lines += ["", "Not required in this run:", *problem_lines(spared)]
+        lines += ["", _("Not required in this run:"), *problem_lines(spared)]
     corrected = corrected_toml(records, waivers, decision)
     if corrected is not None:
         lines += ["", *PASTE, "", *corrected.splitlines()]
     return lines
+
+
+def verdict_lines(records: Sequence[Record], decision: Decision, facts: RunFacts) -> list[str]:
+    """Say in one sentence what a run shows, then what a person must do, with the commands."""
+    found = todos(reasons_of_run(records, decision, facts))
+    shown = shown_by(records, facts.must_pass, decision.waived)
+    return [run_headline(found, shown), *todo_lines(found, facts.tier)]
+
+
+def reasons_of_run(
+    records: Sequence[Record], decision: Decision, facts: RunFacts
+) -> tuple[Reason, ...]:
+    """Return why a run is not green, and what it was not asked for and did not run."""
+    spared = left_out(records, facts.must_pass)
+    return reasons_from_problems(decision.problems, records, spared)
 
 
 def busy_lines(
@@ -117,14 +147,22 @@ def _listed(names: Sequence[str]) -> str:
 
 def margin_text(record: Record) -> str:
     """Say in a few characters how far a check is from its nearest limit."""
-    findings = record.verdict.findings
-    if record.verdict.status is Status.NOT_RUN or not findings:
+    if record.verdict.status is Status.NOT_RUN:
         return ""
-    match record.check:
+    return margin_of(record.check, record.verdict.findings)
+
+
+def margin_of(check: Check, findings: Sequence[Finding]) -> str:
+    """Say the same of the comparisons of a check."""
+    if not findings:
+        return ""
+    match check:
         case "accuracy":
             top1 = findings[0]
             limit = top1.limit if top1.contract_limit is None else top1.contract_limit
-            return "" if top1.measured is None else f"{top1.measured - limit:+.0f} clips"
+            if top1.measured is None:
+                return ""
+            return _("{n} clips").format(n=f"{top1.measured - limit:+.0f}")
         case "throughput":
             return _speed_text(findings[0])
         case "parity":
@@ -152,7 +190,9 @@ def _speed_text(finding: Finding) -> str:
     bounds = finding.bounds
     numbers = (finding.measured, *(() if bounds is None else (bounds.low, bounds.high)))
     over, *ends = (f"{100 * (number / finding.limit - 1):+.0f}" for number in numbers)
-    return f"{over} % ({' to '.join(ends)})" if ends else f"{over} %"
+    if not ends:
+        return f"{over} %"
+    return _("{over} % ({low} to {high})").format(over=over, low=ends[0], high=ends[1])
 
 
 def _tightest(findings: Sequence[Finding]) -> str:
@@ -162,7 +202,8 @@ def _tightest(findings: Sequence[Finding]) -> str:
         for finding in findings
         if finding.comparison == "<=" and finding.measured is not None and finding.limit > 0
     ]
-    return f"{100 * max(shares):.0f} % of limit" if shares else ""
+    share = f"{100 * max(shares, default=0.0):.0f}"
+    return _("{share} % of limit").format(share=share) if shares else ""
 
 
 def _has_gap(records: Iterable[Record]) -> bool:

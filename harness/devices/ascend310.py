@@ -4,7 +4,7 @@ from harness.device import Device, DeviceSpec
 
 SPEC = DeviceSpec(
     name="ascend310",
-    description="Ascend 310, through atc and ais_bench",
+    description="an Ascend 310, through atc and ais_bench",
     runtime="CANN",
     version_fact="cann",
     precision="fp16",

@@ -4,7 +4,7 @@ from harness.device import Device, DeviceSpec
 
 SPEC = DeviceSpec(
     name="ascend310p",
-    description="Ascend 310P, through atc and ais_bench",
+    description="an Ascend 310P, through atc and ais_bench",
     runtime="CANN",
     version_fact="cann",
     precision="fp16",

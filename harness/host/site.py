@@ -124,6 +124,7 @@ class SiteFile(SiteTable):
         trust_cache: whether a cache_dir may be used that other users can write to.
         history: file that every run is added to at its end; None: no history is kept.
         baseline: frozen release that `harness gate` compares with.
+        title: product and release, for the head of the page.
         checkpoints: folders in which weights are looked for, in this order.
         datasets: data sets by name.
         farm: address of the Ray cluster whose hosts measure; None: this machine does.
@@ -136,6 +137,7 @@ class SiteFile(SiteTable):
     trust_cache: bool = False
     history: NewFile | None = None
     baseline: File | None = None
+    title: str = ""
     checkpoints: Folders = ()
     datasets: Mapping[str, DatasetSite] = {}
     farm: str | None = None

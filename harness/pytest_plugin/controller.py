@@ -14,13 +14,13 @@ from harness.contract.floor_lint import floor_warnings
 from harness.contract.scope import Scope, scope_from_options
 from harness.contract.tables import Waiver
 from harness.contract.thresholds import thresholds_from_file
-from harness.decide.problems import ExitStatus, Problem, exit_status, left_out
-from harness.decide.speeds import speed_lines
-from harness.decide.summary import decision_lines, is_emulated
+from harness.decide.problems import ExitStatus, exit_status
+from harness.decide.summary import summary_lines
 from harness.decide.waivers import Decision, decide
 from harness.errors import HarnessError, first_line
 from harness.host.environment import environment_facts
 from harness.host.site import Site
+from harness.language import speaking
 from harness.nightly.history import History
 from harness.pytest_plugin.farm import absent_devices
 from harness.record.benchmark_json import write_benchmark_json
@@ -57,7 +57,7 @@ class Controller:
         self.records: list[Record] = []
         self.broken: dict[str, str] = {}
         self.decision = Decision([], {})
-        self.spared: list[Problem] = []
+        self.facts: RunFacts | None = None
         self.history_line = ""
 
     # Before the header is shown and before xdist starts its workers.
@@ -91,8 +91,8 @@ class Controller:
         record = None if text is None else Record.from_json(text)
         if record is not None:
             self._keep(self.run, record)
-        # Nothing else reports a test that fails beside a green record, or without a record.
-        # A pass that a waiver forbids is reported by the review of the waivers.
+        # Nothing else reports a test that fails beside a green record, or without a record; a pass
+        # that a waiver forbids, the review of the waivers reports.
         if report.failed and (record is None or self._is_plain_pass(record)):
             self.broken[report.nodeid] = f"{report.when} failed: {_why_failed(report)}"
 
@@ -120,15 +120,11 @@ class Controller:
         """Show the cells by checks, then what is not green, then where the run lies."""
         if self.run is None:
             return
+        facts = self.facts or self.run.facts()
         terminalreporter.section("acceptance")
-        if is_emulated(self.records):
-            terminalreporter.write_line(
-                "EMULATED: no device was there; this can never be signed off"
-            )
-        lines = decision_lines(self.records, self.decision, self._waivers, self.spared)
-        references = scope_from_config(self.config).thresholds.references()
-        if compared := speed_lines(self.records, references):
-            lines += ["", *compared]
+        thresholds = scope_from_config(self.config).thresholds
+        with speaking(self.config.getoption("--language")):
+            lines = summary_lines(self.records, self.decision, thresholds, facts)
         for line in [*lines, ""]:
             terminalreporter.write_line(line)
         if self.history_line:
@@ -142,7 +138,9 @@ class Controller:
         reporter = config.pluginmanager.get_plugin("terminalreporter")
         if self.run is None or reporter is None or not config.getoption("--signoff"):
             return
-        for line in report_lines(self.run, scope_from_config(config).thresholds):
+        title = config.getoption("--title") or (self.site.title if self.site else "")
+        thresholds, spoken = scope_from_config(config).thresholds, config.getoption("--language")
+        for line in report_lines(self.run, thresholds, title, spoken):
             reporter.write_line(line)
 
     @property
@@ -180,8 +178,8 @@ class Controller:
         if ended and not self.decision.problems:
             self.broken["pytest"] = f"ended with exit status {int(ended)}"
             self.decision = self._decide(facts)
-        self.spared = left_out(self.records, facts.must_pass)
-        run.close(facts.model_copy(update={"broken": self.broken}))
+        self.facts = facts.model_copy(update={"broken": self.broken})
+        run.close(self.facts)
         return exit_status(self.decision.problems)
 
     def _decide(self, facts: RunFacts) -> Decision:

@@ -16,6 +16,7 @@ from harness.check.suite import Suite
 from harness.contract.thresholds import tier_names
 from harness.decide.waivers import WaiverReview, review
 from harness.host.progress import INTERVAL_S
+from harness.language import ENGLISH, LANGUAGES
 from harness.pytest_plugin.controller import (
     WORKER_RUN,
     Controller,
@@ -89,7 +90,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="ADDRESS",
         help="measure on the hosts of a Ray cluster: ray://HEAD:10001, or auto for this host's own",
     )
-    add("--signoff", action="store_true", help="write the sign-off report at the end of the run")
+    add("--signoff", action="store_true", help="write the page of the run at its end")
+    add("--language", choices=LANGUAGES, default=ENGLISH, help="of the summary and the page")
+    add("--title", default="", metavar="TEXT", help="product and release, for the page")
     add("--run-dir", type=Path, metavar="DIR", help="folder for this run (default: a new one)")
     add(
         "--progress-interval",

@@ -1,8 +1,12 @@
-"""The command that runs one check, or all checks of one cell, again."""
+"""The command that runs one check, all checks of one cell, or a group of checks again."""
 
+import re
 import shlex
+from collections.abc import Iterable, Sequence
 
-from harness.spec import Cell, Check
+from harness.spec import CHECKS, Cell, Check
+
+_ID = re.compile(rf"(?P<model>.+)-(?P<device>[^-]+)-bs(?P<batch>\d+):(?P<check>{'|'.join(CHECKS)})")
 
 
 def reproduce_check(cell: Cell, check: Check, tier: str) -> str:
@@ -11,14 +15,54 @@ def reproduce_check(cell: Cell, check: Check, tier: str) -> str:
     It requires that check alone, so that its exit status is the outcome of the check.
     """
     place = f"acceptance/test_{check}.py::test_{check}[{cell.id}]"
-    return _command(place, cell, f"{cell.device} and {check}", tier)
+    return _command(place, f"{cell.device} and {check}", tier, [cell.model], [cell.batch])
 
 
 def reproduce_cell(cell: Cell, tier: str) -> str:
     """Return the command for every check of a cell, quoted for a shell."""
-    return _command("acceptance", cell, cell.device, tier)
+    return _command("acceptance", cell.device, tier, [cell.model], [cell.batch])
 
 
-def _command(place: str, cell: Cell, expression: str, tier: str) -> str:
-    narrowed = ("--model", cell.model, "--batch-size", str(cell.batch))
+def reproduce_checks(ids: Iterable[str], tier: str, more: Sequence[str] = ()) -> str:
+    """Return one command for some checks: it runs them, and those that lie between them.
+
+    Args:
+        ids: of checks; others, such as those of runs, are left out.
+        tier: to run them in.
+        more: further options.
+
+    Returns:
+        The command, quoted for a shell; empty where no id is that of a check.
+    """
+    found = [match.groupdict() for match in map(_ID.fullmatch, ids) if match is not None]
+    if not found:
+        return ""
+    models, devices, batches, checks = (
+        list(dict.fromkeys(one[name] for one in found))
+        for name in ("model", "device", "batch", "check")
+    )
+    expression = _either(devices)
+    if len(checks) < len(CHECKS):
+        expression += f" and {_either(checks)}"
+    sizes = [int(batch) for batch in batches]
+    return _command("acceptance", expression, tier, models, sizes, more)
+
+
+def _either(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"({' or '.join(names)})"
+
+
+def _command(
+    place: str,
+    expression: str,
+    tier: str,
+    models: Sequence[str],
+    batches: Sequence[int],
+    more: Sequence[str] = (),
+) -> str:
+    narrowed = [
+        *(word for model in models for word in ("--model", model)),
+        *(word for batch in batches for word in ("--batch-size", str(batch))),
+        *more,
+    ]
     return shlex.join(("pytest", place, "-m", expression, "--tier", tier, *narrowed))

@@ -2,14 +2,16 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from markupsafe import Markup
 
+from harness.language import _
 from harness.measure.parity import EdgeParity
 from harness.measure.statistics import Interval, median
 from harness.measure.throughput import SessionTiming
 from harness.report.svg import drawing, line, mark, nice_ticks, path, scale, tag, text
+from harness.report.table_values import SpeedFigure
 from harness.report.values import MarginLine
 
 _BINS = 40
@@ -81,7 +83,7 @@ def chain_chart(edges: Sequence[EdgeParity], limits: Mapping[str, float]) -> Mar
         if edge.name in limits:
             place = x(limits[edge.name])
             parts.append(line((place, y - 10), (place, y + 10), "limit"))
-    label = "Largest absolute error of each edge: " + "; ".join(
+    label = _("Largest absolute error of each edge: ") + "; ".join(
         f"{edge.name.replace('_', ' ')} {error:.3g}, limit {limits.get(edge.name, math.nan):.3g}"
         for edge, error in zip(edges, errors, strict=True)
     )
@@ -109,11 +111,11 @@ def latency_chart(sessions: Sequence[SessionTiming]) -> Markup:
         ]
     for number, times in enumerate(rows):
         base = 40.0 * (number + 1)
-        parts += [text(left - 10, base - 8, f"session {number + 1}", "end")]
+        parts += [text(left - 10, base - 8, _("session {n}").format(n=number + 1), "end")]
         parts += [_histogram(times, domain, pixels, base)]
         place = scale(domain, pixels, median(times))
         parts.append(line((place, base - 32), (place, base + 2), "limit"))
-    label = "Latency a query: " + "; ".join(
+    label = _("Latency a query: ") + "; ".join(
         f"session {number}: median {median(times):.3g} ms, {min(times):.3g} to {max(times):.3g} ms"
         for number, times in enumerate(rows, start=1)
     )
@@ -159,47 +161,76 @@ def sessions_chart(values: Sequence[float], bounds: Interval | None, floor: floa
     return drawing(width, height, f"{label}{between}, floor {floor:.4g}", parts)
 
 
-def speed_chart(series: Mapping[str, Mapping[int, float]]) -> Markup:
-    """Draw speed against batch size, a line with its own mark and name for each device."""
+def speed_chart(series: Mapping[str, Mapping[int, SpeedFigure]]) -> Markup:
+    """Draw speed against batch size: a line, a mark and a name for each device, with its interval.
+
+    A hollow mark is not decided, a dash is what the guide prints, a cross what the contract expects.
+    """
     batches = sorted({batch for values in series.values() for batch in values})
     if not batches:
         return Markup("")
     width, height, left, right, bottom = 560, 240, 50.0, 110.0, 200.0
-    top = max(value for values in series.values() for value in values.values())
-    domain, across = (0.0, 1.08 * top), (left, width - right)
+    domain, across = (0.0, 1.08 * max(_heights(series))), (left, width - right)
     places = {
         batch: scale((0, max(1, len(batches) - 1)), across, number)
         for number, batch in enumerate(batches)
     }
-    parts = [text(left, 12, "clips/s", "end")]
+
+    def y_of(value: float) -> float:
+        return scale(domain, (bottom, 16.0), value)
+
+    parts = [text(left, 12, _("clips/s"), "end")]
     for tick in nice_ticks(*domain):
-        y = scale(domain, (bottom, 16.0), tick)
         parts += [
-            line((left, y), (across[1], y), "grid"),
-            text(left - 6, y + 4, f"{tick:g}", "end"),
+            line((left, y_of(tick)), (across[1], y_of(tick)), "grid"),
+            text(left - 6, y_of(tick) + 4, f"{tick:g}", "end"),
         ]
     parts += [text(x, bottom + 18, f"bs{batch}", "middle") for batch, x in places.items()]
-    parts.append(text((left + across[1]) / 2, bottom + 36, "batch size", "middle"))
-    names = _spread(
-        {
-            name: scale(domain, (bottom, 16.0), values[max(values)])
-            for name, values in series.items()
-        }
-    )
+    parts.append(text((left + across[1]) / 2, bottom + 36, _("batch size"), "middle"))
+    names = _spread({name: y_of(values[max(values)].per_s) for name, values in series.items()})
     for number, (name, values) in enumerate(series.items()):
-        points = [
-            (places[batch], scale(domain, (bottom, 16.0), values[batch]))
-            for batch in sorted(values)
-        ]
+        points = [(places[batch], y_of(values[batch].per_s)) for batch in sorted(values)]
         parts.append(path(points, f"curve s{number % 4}"))
-        parts += [mark(x, y, number, f"mark s{number % 4}") for x, y in points]
+        for batch, figure in sorted(values.items()):
+            parts += _speed_marks(figure, places[batch], number, y_of)
         parts.append(mark(across[1] + 14, names[name] - 4, number, f"mark s{number % 4}"))
         parts.append(text(across[1] + 22, names[name], name))
-    label = "Throughput by batch size: " + "; ".join(
-        f"{name}: " + ", ".join(f"bs{batch} {values[batch]:.4g}" for batch in sorted(values))
+    return drawing(width, height, _speed_label(series), parts)
+
+
+def _heights(series: Mapping[str, Mapping[int, SpeedFigure]]) -> Iterator[float]:
+    for figure in (figure for values in series.values() for figure in values.values()):
+        yield figure.per_s
+        yield from (one for one in (figure.guide, figure.golden) if one is not None)
+        if figure.bounds is not None:
+            yield min(figure.bounds.high, 2.0 * figure.per_s)
+
+
+def _speed_marks(
+    figure: SpeedFigure, x: float, number: int, y_of: Callable[[float], float]
+) -> Iterator[Markup]:
+    series = f"s{number % 4}"
+    if figure.bounds is not None:
+        yield line(
+            (x, y_of(figure.bounds.low)), (x, y_of(figure.bounds.high)), f"interval {series}"
+        )
+    if figure.guide is not None and figure.scope == figure.guide_scope:
+        y = y_of(figure.guide)
+        yield line((x - 10, y), (x + 10, y), f"interval {series}")
+    if figure.golden is not None:
+        y = y_of(figure.golden)
+        yield path([(x - 5, y - 5), (x + 5, y + 5)], f"golden {series}")
+        yield path([(x - 5, y + 5), (x + 5, y - 5)], f"golden {series}")
+    open_mark = "" if figure.is_decided else " hollow"
+    yield mark(x, y_of(figure.per_s), number, f"mark {series}{open_mark}")
+
+
+def _speed_label(series: Mapping[str, Mapping[int, SpeedFigure]]) -> str:
+    told = "; ".join(
+        f"{name}: " + ", ".join(f"bs{batch} {values[batch].per_s:.4g}" for batch in sorted(values))
         for name, values in series.items()
     )
-    return drawing(width, height, label, parts)
+    return _("Throughput by batch size: {told}").format(told=told)
 
 
 def _spread(wanted: Mapping[str, float], gap: float = 15.0) -> dict[str, float]:
@@ -227,5 +258,5 @@ def trend_chart(values: Sequence[float], changes: Sequence[int], label: str) -> 
     parts += [mark(x, y, 0, "mark s0") for x, y in points[-1:]]
     for change in changes:
         x = scale((0, last), across, change - 0.5)
-        parts += [line((x, 8), (x, 80), "limit"), text(x + 3, 88, "change")]
+        parts += [line((x, 8), (x, 80), "limit"), text(x + 3, 88, _("change"))]
     return drawing(width, height, label, parts)

@@ -1,35 +1,31 @@
 """Every reason against shipping, as sentences; checks that did not run come first."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from typing import get_args
 
 from harness.contract.thresholds import Thresholds
 from harness.decide.blockers import UNBOUND, BlockerKind
+from harness.decide.problems import left_out, problems
 from harness.decide.rejudge import verdict_again
+from harness.decide.todo import (
+    OPEN,
+    Reason,
+    ReasonKind,
+    Task,
+    grouped,
+    reasons_from_problems,
+    task_of,
+)
+from harness.decide.waivers import review
 from harness.errors import InputError
 from harness.host.environment import UNKNOWN
 from harness.record.record import Record
 from harness.report.merge import Merged
-from harness.report.values import (
-    CellLine,
-    CheckLine,
-    Outcome,
-    Reason,
-    ReasonKind,
-    RunLine,
-    WaiverLine,
-)
+from harness.report.values import CellLine, RunLine, WaiverLine
 from harness.spec import Status
 
 _SHORT = 12
-_OPEN: Mapping[Outcome, ReasonKind] = {
-    "not run": "not run",
-    "fail": "fail",
-    "error": "error",
-    "invalid": "invalid",
-    "inconclusive": "inconclusive",
-}
-
 _BLOCKED: Mapping[BlockerKind, ReasonKind] = {
     BlockerKind.SEEDED: "seeded",
     BlockerKind.EMULATED: "emulated",
@@ -44,46 +40,82 @@ def reasons_against(
     thresholds: Thresholds,
 ) -> tuple[Reason, ...]:
     """List the reasons against shipping; those that read the same stand together."""
-    lines = [line for cell in cells for line in cell.checks]
     found = [
-        *_of_outcomes(lines),
+        *_of_outcomes(cells, merged),
         *(reason for run in merged.runs for reason in _of_run(run, thresholds)),
         *_of_commits(merged.commits),
         *_of_repeated(merged.repeated),
-        *_of_unfounded(merged.records.values(), thresholds),
-        *_of_blockers(lines),
+        *_of_unfounded(merged, cells, thresholds),
+        *_of_blockers(cells, merged),
         *(
-            Reason(kind="waiver", text=one.problem, ids=(f"{one.cell}:{one.check}",))
+            _reason("waiver", one.problem, (f"{one.cell}:{one.check}",))
             for one in waivers
             if one.problem
         ),
     ]
+    return _in_order(found)
+
+
+def reasons_of_runs(merged: Merged, thresholds: Thresholds, today: date) -> tuple[Reason, ...]:
+    """List why runs are not green by what they were asked for, and what they left out."""
+    records = tuple(merged.records.values())
+    reviewed = review(records, thresholds.file.waivers, today, merged.must_pass)
+    faults = {name: fault for run in merged.runs for name, fault in run.faults.items()}
+    found = problems(records, merged.must_pass, faults, reviewed.waived)
+    spared = left_out(records, merged.must_pass)
+    reasons = [
+        *reasons_from_problems([*found, *reviewed.problems], records, spared),
+        *(one for run in merged.runs for one in _of_other_contract(run, thresholds)),
+        *_of_repeated(merged.repeated),
+        *_of_unfounded(merged, (), thresholds),
+    ]
+    return _in_order(reasons)
+
+
+def _in_order(found: Sequence[Reason]) -> tuple[Reason, ...]:
     order = get_args(ReasonKind)
-    return tuple(sorted(_grouped(found), key=lambda reason: order.index(reason.kind)))
+    return tuple(sorted(grouped(found), key=lambda reason: order.index(reason.kind)))
 
 
-def _grouped(found: Sequence[Reason]) -> Iterator[Reason]:
-    groups: dict[tuple[ReasonKind, str], dict[str, None]] = {}
-    for reason in found:
-        groups.setdefault((reason.kind, reason.text), {}).update(dict.fromkeys(reason.ids))
-    for (kind, text), ids in groups.items():
-        yield Reason(kind=kind, text=text, ids=tuple(ids))
+def _reason(
+    kind: ReasonKind,
+    text: str,
+    ids: tuple[str, ...] = (),
+    record: Record | None = None,
+    *,
+    is_required: bool = True,
+) -> Reason:
+    task, about = task_of(kind, record)
+    return Reason(kind=kind, text=text, ids=ids, task=task, about=about, is_required=is_required)
 
 
-def _of_outcomes(lines: Sequence[CheckLine]) -> Iterator[Reason]:
+def _of_outcomes(cells: Sequence[CellLine], merged: Merged) -> Iterator[Reason]:
     """Whatever is red or open counts, required or not; what did not run counts if required."""
+    lines = [line for cell in cells for line in cell.checks]
     if not any(line.is_required and line.outcome == "pass" for line in lines):
-        yield Reason(kind="not run", text="no required check has passed, so nothing was shown")
-    for line in lines:
-        kind = _OPEN.get(line.outcome)
-        if kind is None or (kind == "not run" and not line.is_required):
-            continue
-        yield Reason(kind=kind, text=line.reason, ids=(line.id,))
+        yield _reason("not run", "no required check has passed, so nothing was shown")
+    present = {one.device for one in merged.records.values() if one.is_device_present}
+    for cell in cells:
+        for line in cell.checks:
+            kind = OPEN.get(line.outcome)
+            if kind is None or (kind == "not run" and not line.is_required):
+                continue
+            record = merged.records.get(line.id)
+            required = line.is_required
+            found = _reason(kind, line.reason, (line.id,), record, is_required=required)
+            if record is None and cell.device not in present:
+                # No run was on a host that has it.
+                found = found.model_copy(update={"task": Task.DEVICE, "about": cell.device})
+            yield found
 
 
 def _of_run(run: RunLine, thresholds: Thresholds) -> Iterator[Reason]:
-    for kind, text in (*_stopped(run), *_of_suite(run), *_of_contract(run, thresholds)):
-        yield Reason(kind=kind, text=text, ids=(run.run_id,))
+    for kind, text in (*_stopped(run), *_of_suite(run)):
+        yield _reason(kind, text, (run.run_id,))
+    if run.environment.get("contract.dirty") != "no":
+        text = "a run was judged by thresholds that are in no commit"
+        yield _reason("thresholds", text, (run.run_id,))
+    yield from _of_other_contract(run, thresholds)
 
 
 def _stopped(run: RunLine) -> Iterator[tuple[ReasonKind, str]]:
@@ -106,19 +138,17 @@ def _of_suite(run: RunLine) -> Iterator[tuple[ReasonKind, str]]:
         yield "suite commit", "the suite was changed while a run went on"
 
 
-def _of_contract(run: RunLine, thresholds: Thresholds) -> Iterator[tuple[ReasonKind, str]]:
-    if run.environment.get("contract.dirty") != "no":
-        yield "thresholds", "a run was judged by thresholds that are in no commit"
+def _of_other_contract(run: RunLine, thresholds: Thresholds) -> Iterator[Reason]:
     if run.thresholds != thresholds.digest:
         ours, theirs = thresholds.digest[:_SHORT], run.thresholds[:_SHORT]
         text = f"a run was judged by other thresholds ({theirs}) than those of the release ({ours})"
-        yield "thresholds", text
+        yield _reason("thresholds", text, (run.run_id,))
 
 
 def _of_commits(commits: Sequence[str]) -> Iterator[Reason]:
     if len(commits) > 1:
         names = ", ".join(commit[:_SHORT] for commit in commits)
-        yield Reason(kind="suite commit", text=f"the runs are of different suite commits: {names}")
+        yield _reason("suite commit", f"the runs are of different suite commits: {names}")
 
 
 def _of_repeated(repeated: Mapping[str, tuple[str, ...]]) -> Iterator[Reason]:
@@ -127,15 +157,19 @@ def _of_repeated(repeated: Mapping[str, tuple[str, ...]]) -> Iterator[Reason]:
             f"run {len(runs)} times, in {', '.join(runs)}, the worst is shown: re-running a "
             "check until it passes does not count"
         )
-        yield Reason(kind="repeated", text=text, ids=(name,))
+        yield _reason("repeated", text, (name,))
 
 
-def _of_unfounded(records: Iterable[Record], thresholds: Thresholds) -> Iterator[Reason]:
-    for record in records:
+def _of_unfounded(
+    merged: Merged, cells: Sequence[CellLine], thresholds: Thresholds
+) -> Iterator[Reason]:
+    optional = {line.id for cell in cells for line in cell.checks if not line.is_required}
+    for record in merged.records.values():
         if record.verdict.status is Status.PASS:
             text = _objection(record, thresholds)
             if text:
-                yield Reason(kind="unfounded", text=text, ids=(record.id,))
+                required = record.id not in optional
+                yield _reason("unfounded", text, (record.id,), record, is_required=required)
 
 
 def _objection(record: Record, thresholds: Thresholds) -> str:
@@ -151,7 +185,8 @@ def _objection(record: Record, thresholds: Thresholds) -> str:
     return f"recorded as a pass, but what was measured comes to {verdict.status}: {verdict.reason}"
 
 
-def _of_blockers(lines: Sequence[CheckLine]) -> Iterator[Reason]:
-    for line in lines:
-        for blocker in line.blockers:
-            yield Reason(kind=_BLOCKED[blocker.kind], text=blocker.text, ids=(line.id,))
+def _of_blockers(cells: Sequence[CellLine], merged: Merged) -> Iterator[Reason]:
+    for line in (line for cell in cells for line in cell.checks):
+        record, required = merged.records.get(line.id), line.is_required
+        for one in line.blockers:
+            yield _reason(_BLOCKED[one.kind], one.text, (line.id,), record, is_required=required)

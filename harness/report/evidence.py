@@ -1,14 +1,17 @@
 """What lies below a line of the report: the measurement and the raw files behind it."""
 
 import dataclasses
+import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
+from harness.language import _
 from harness.measure.accuracy import AccuracyMeasurement
 from harness.measure.export import ExportMeasurement
 from harness.measure.parity import ParityMeasurement
 from harness.measure.strips import Strips
 from harness.measure.throughput import SessionTiming, ThroughputMeasurement
+from harness.record.npz import labels_from_npz
 from harness.record.recompute import session_timings
 from harness.record.record import Record, RunDirectory
 
@@ -23,6 +26,7 @@ class Evidence:
     throughput: ThroughputMeasurement | None = None
     sessions: tuple[SessionTiming, ...] = ()
     strips: Strips | None = None
+    class_names: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +67,8 @@ def _with(known: Evidence, record: Record, run: RunDirectory) -> Evidence:
         case ParityMeasurement() as parity:
             return dataclasses.replace(known, parity=parity)
         case AccuracyMeasurement() as accuracy:
-            strips = _strips(record, run)
-            return dataclasses.replace(known, accuracy=accuracy, strips=strips)
+            strips, names = _strips(record, run), _class_names(record, run)
+            return dataclasses.replace(known, accuracy=accuracy, strips=strips, class_names=names)
         case ThroughputMeasurement() as throughput:
             sessions = tuple(session_timings(record, run))
             return dataclasses.replace(known, throughput=throughput, sessions=sessions)
@@ -76,6 +80,12 @@ def _strips(record: Record, run: RunDirectory) -> Strips | None:
     if "strips" not in record.raw:
         return None
     return Strips.from_json(run.read(record, "strips"), f"{record.id}: raw strips")
+
+
+def _class_names(record: Record, run: RunDirectory) -> tuple[str, ...]:
+    if "labels" not in record.raw:
+        return ()
+    return labels_from_npz(io.BytesIO(run.read(record, "labels"))).class_names
 
 
 def movers(measured: AccuracyMeasurement) -> tuple[Mover, ...]:
@@ -105,8 +115,12 @@ def confused(measured: AccuracyMeasurement, most: int = 12) -> tuple[tuple[int, 
     return tuple(sorted(wrong, key=lambda entry: (-entry[2], entry[0], entry[1]))[:most])
 
 
-def class_name(number: int, names: Mapping[str, str]) -> str:
-    """Return the name of a class, with its number."""
+def class_name(number: int, found: Evidence) -> str:
+    """Return the name of a class, with its number; the number alone where no run kept the name."""
     if number < 0:
-        return "no answer or a tie"
-    return f"{names[str(number)]} ({number})" if str(number) in names else f"class {number}"
+        return _("no answer or a tie")
+    names = {str(place): name for place, name in enumerate(found.class_names)}
+    names |= {} if found.strips is None else found.strips.class_names
+    if str(number) in names:
+        return f"{names[str(number)]} ({number})"
+    return _("class {n}").format(n=number)

@@ -15,6 +15,7 @@ from harness.decide.speeds import (
 )
 from harness.device import DeviceSpec
 from harness.host.environment import UNKNOWN
+from harness.judge.limits import ThroughputReference
 from harness.judge.matrix import AccuracyCell, matrix_chance
 from harness.measure.accuracy import AccuracyMeasurement
 from harness.record.record import Record
@@ -27,6 +28,7 @@ from harness.report.table_values import (
     VersionRow,
 )
 from harness.report.values import RunLine
+from harness.spec import Status
 
 
 def guide_tables(
@@ -135,7 +137,13 @@ def _doubts(record: Record, measured: AccuracyMeasurement) -> Iterator[str]:
 
 
 def _throughput_rows(records: Sequence[Record], thresholds: Thresholds) -> Iterator[ThroughputRow]:
-    speeds = speeds_from_records(records, thresholds.references())
+    references = thresholds.references()
+    speeds = speeds_from_records(records, references)
+    undecided = {
+        record.cell
+        for record in records
+        if record.check == "throughput" and record.verdict.status is Status.INCONCLUSIVE
+    }
     best = {(one.model, one.device): one for one in best_batches(speeds)}
     compared = ratios(speeds)
     for model in dict.fromkeys(speed.cell.model for speed in speeds):
@@ -147,7 +155,12 @@ def _throughput_rows(records: Sequence[Record], thresholds: Thresholds) -> Itera
             yield ThroughputRow(
                 model=model,
                 batch=batch,
-                speeds={one.cell.device: _figure(one, best) for one in shown},
+                speeds={
+                    one.cell.device: _figure(one, best, references[one.cell]).model_copy(
+                        update={"is_decided": one.cell not in undecided}
+                    )
+                    for one in shown
+                },
                 ratios=tuple(
                     _ratio_figure(ratio)
                     for ratio in compared
@@ -175,7 +188,9 @@ def _ratio_figure(ratio: Ratio) -> RatioFigure:
     )
 
 
-def _figure(speed: CellSpeed, best: Mapping[tuple[str, str], BestBatch]) -> SpeedFigure:
+def _figure(
+    speed: CellSpeed, best: Mapping[tuple[str, str], BestBatch], reference: ThroughputReference
+) -> SpeedFigure:
     guide, is_alike = speed.guide, speed.scope == speed.guide_scope
     return SpeedFigure(
         per_s=speed.per_s,
@@ -184,4 +199,6 @@ def _figure(speed: CellSpeed, best: Mapping[tuple[str, str], BestBatch]) -> Spee
         guide_scope=None if guide is None else speed.guide_scope,
         deviation=speed.per_s / guide - 1.0 if guide is not None and is_alike else None,
         is_best=_is_best(speed, best),
+        bounds=speed.bounds,
+        golden=None if reference.is_beside_pytorch else reference.golden,
     )

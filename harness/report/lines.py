@@ -18,12 +18,20 @@ from harness.spec import Cell, Check
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """What a release asks of a check: ``tier`` is None where it asks for nothing."""
+    """What is asked of a check.
+
+    Attributes:
+        cell, check: that it is.
+        limits: of the cell; None where the contract has none.
+        is_required: whether it must have passed.
+        tier: in which it must have run; None where any will do.
+    """
 
     cell: Cell
     check: Check
-    tier: str | None
     limits: Limits | None
+    is_required: bool
+    tier: str | None = None
 
 
 def line_from_record(record: Record, asked: Asked, *, is_waived: bool) -> CheckLine:
@@ -34,7 +42,7 @@ def line_from_record(record: Record, asked: Asked, *, is_waived: bool) -> CheckL
         id=record.id,
         check=record.check,
         run_id=record.run_id,
-        is_required=asked.tier is not None,
+        is_required=asked.is_required,
         outcome=outcome,
         reason=record.verdict.reason,
         margin=margin_text(record),
@@ -57,7 +65,7 @@ def line_of_nothing(asked: Asked) -> CheckLine:
     return CheckLine(
         id=f"{asked.cell.id}:{asked.check}",
         check=asked.check,
-        is_required=asked.tier is not None,
+        is_required=asked.is_required,
         outcome="not run",
         reason="no run that was given has a record of it",
     )
@@ -77,7 +85,17 @@ def _margin_line(
     interval = None
     if asked.limits is not None:
         interval = _interval(finding, measured, asked.limits, sessions_min)
-    return MarginLine(**finding.model_dump(), interval=interval)
+    return MarginLine(
+        **finding.model_dump(), interval=interval, estimate=_estimate(finding, measured)
+    )
+
+
+def _estimate(finding: Finding, measured: Measurement | None) -> float | None:
+    """Return the loss of accuracy in points, where its upper bound is what was compared."""
+    if not isinstance(measured, AccuracyMeasurement) or finding.unit != "points":
+        return None
+    paired = measured.paired
+    return None if paired is None else 100.0 * paired.loss
 
 
 def _interval(

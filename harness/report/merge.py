@@ -32,17 +32,24 @@ class Merged:
         records: one a check, by id; of several that ran the worst.
         repeated: by id of a check that ran more than once, the runs that hold it.
         by_run: every record, in the order of the runs.
+        must_pass: ids of the checks that any of the runs was asked to pass.
     """
 
     runs: tuple[RunLine, ...]
     records: Mapping[str, Record]
     repeated: Mapping[str, tuple[str, ...]]
     by_run: tuple[tuple[Record, ...], ...] = ()
+    must_pass: tuple[str, ...] = ()
 
     @property
     def commits(self) -> tuple[str, ...]:
         """Suite commits of the runs, each once."""
         return tuple(dict.fromkeys(run.commit for run in self.runs))
+
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        """Tiers of the runs, each once."""
+        return tuple(dict.fromkeys(run.tier for run in self.runs))
 
 
 def merged_runs(runs: Sequence[RunDirectory]) -> Merged:
@@ -69,6 +76,7 @@ def merged_runs(runs: Sequence[RunDirectory]) -> Merged:
         records={name: min(group, key=_badness) for name, group in by_id.items()},
         repeated=dict(_repeated(by_id)),
         by_run=tuple(map(tuple, records)),
+        must_pass=tuple(dict.fromkeys(name for one in facts for name in one.must_pass)),
     )
 
 

@@ -3,58 +3,134 @@
 ``signoff.json`` is the JSON form of a Release; docs/signoff.schema.json describes it.
 """
 
+import dataclasses
 import datetime
 import json
 import shlex
 from collections.abc import Sequence
+from typing import Any
 
 from harness.contract.thresholds import Thresholds
 from harness.decide.waivers import review
 from harness.host.environment import UNKNOWN
 from harness.record.record import Record
 from harness.record.reproduce import reproduce_cell
-from harness.report.decision import reasons_against
+from harness.report.comparison_values import Comparison
+from harness.report.decision import reasons_against, reasons_of_runs
 from harness.report.guide import guide_tables
 from harness.report.lines import Asked, line_from_record, line_of_nothing
 from harness.report.merge import Merged
 from harness.report.values import (
+    RUN_REPORT,
     CellLine,
     CheckLine,
     Coverage,
     Release,
     WaiverLine,
 )
-from harness.spec import CHECKS, Cell, Check
+from harness.spec import CHECKS, Cell
 
 RELEASE_TIER = "release"
 
 
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """What a person adds to a release: its title, and the release that it is compared with."""
+
+    title: str = ""
+    against: Comparison | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Scope:
+    """What is asked of some runs: by a release its tier, by a run report what they were asked for.
+
+    Attributes:
+        tiers: in words.
+        required: ids of the checks that must have passed.
+        cells: that they belong to.
+        tier: in which they must have run; None where any will do.
+    """
+
+    tiers: str
+    required: frozenset[str]
+    cells: frozenset[Cell]
+    tier: str | None = None
+
+
 def release_from_merged(
-    merged: Merged, thresholds: Thresholds, today: datetime.date, tier: str = RELEASE_TIER
+    merged: Merged,
+    thresholds: Thresholds,
+    today: datetime.date,
+    tier: str = RELEASE_TIER,
+    head: Head = Head(),
 ) -> Release:
     """Decide; whatever the tier of the runs, ``tier`` says what is required.
 
     Raises:
         InputError: the thresholds have no such tier.
     """
-    waivers = _waiver_lines(merged, thresholds, today, tier)
-    waived = {name for line in waivers for name in line.covers}
-    cells = _cell_lines(merged, thresholds, tier, waived)
+    scope = _release_scope(thresholds, tier)
+    waivers = _waiver_lines(merged, thresholds, today, scope)
+    cells = _cell_lines(merged, thresholds, scope, waivers)
     reasons = reasons_against(merged, cells, waivers, thresholds)
-    commits = merged.commits
-    return Release(
+    return _release(
+        merged,
+        thresholds,
         decision="DO NOT SHIP" if reasons else "SHIP",
+        title=head.title,
+        against=head.against,
         reasons=reasons,
         made=today.isoformat(),
-        tier=tier,
-        thresholds=thresholds.digest,
-        commit=commits[0] if len(commits) == 1 else None,
-        runs=merged.runs,
-        coverage=_coverage(cells),
+        tier=scope.tiers,
         cells=cells,
         waivers=waivers,
+    )
+
+
+def run_report_from_merged(
+    merged: Merged, thresholds: Thresholds, today: datetime.date, head: Head = Head()
+) -> Release:
+    """Say what runs show of what they were asked for; of a release that decides nothing."""
+    scope = _run_scope(merged, thresholds)
+    waivers = _waiver_lines(merged, thresholds, today, scope)
+    return _release(
+        merged,
+        thresholds,
+        decision=RUN_REPORT,
+        title=head.title,
+        against=head.against,
+        reasons=reasons_of_runs(merged, thresholds, today),
+        made=today.isoformat(),
+        tier=scope.tiers,
+        cells=_cell_lines(merged, thresholds, scope, waivers),
+        waivers=waivers,
+    )
+
+
+def _release(merged: Merged, thresholds: Thresholds, **values: Any) -> Release:
+    return Release(
+        **values,
+        thresholds=thresholds.digest,
+        commit=merged.commits[0] if len(merged.commits) == 1 else None,
+        runs=merged.runs,
+        coverage=_coverage(values["cells"]),
         tables=guide_tables(tuple(merged.records.values()), merged.runs, thresholds),
     )
+
+
+def _release_scope(thresholds: Thresholds, tier: str) -> Scope:
+    cells, requires = thresholds.cells(tier), thresholds.tier(tier).requires
+    required = (f"{cell.id}:{one}" for cell in cells for one in CHECKS if requires(cell, one))
+    return Scope(tier, frozenset(required), frozenset(cells), tier)
+
+
+def _run_scope(merged: Merged, thresholds: Thresholds) -> Scope:
+    required = frozenset(merged.must_pass)
+    cells = (
+        cell for cell in thresholds.cells() if any(f"{cell.id}:{one}" in required for one in CHECKS)
+    )
+    return Scope(", ".join(merged.tiers), required, frozenset(cells))
 
 
 def signoff_schema() -> str:
@@ -64,15 +140,10 @@ def signoff_schema() -> str:
 
 
 def _waiver_lines(
-    merged: Merged, thresholds: Thresholds, today: datetime.date, tier: str
+    merged: Merged, thresholds: Thresholds, today: datetime.date, scope: Scope
 ) -> tuple[WaiverLine, ...]:
-    required = [
-        f"{cell.id}:{check}"
-        for cell in thresholds.cells(tier)
-        for check in _required_checks(cell, thresholds, tier)
-    ]
     waivers = thresholds.file.waivers
-    reviewed = review(tuple(merged.records.values()), waivers, today, required)
+    reviewed = review(tuple(merged.records.values()), waivers, today, scope.required)
     problems = {problem.id: problem.reason for problem in reviewed.problems}
     return tuple(
         WaiverLine(
@@ -91,13 +162,13 @@ def _waiver_lines(
 
 
 def _cell_lines(
-    merged: Merged, thresholds: Thresholds, tier: str, waived: set[str]
+    merged: Merged, thresholds: Thresholds, scope: Scope, waivers: Sequence[WaiverLine]
 ) -> tuple[CellLine, ...]:
-    needed = set(thresholds.cells(tier))
+    waived = {name for line in waivers for name in line.covers}
     seen = {record.cell for record in merged.records.values()}
-    known = [cell for cell in thresholds.cells() if cell in needed | seen]
+    known = [cell for cell in thresholds.cells() if cell in scope.cells | seen]
     unknown = sorted(seen - set(known), key=lambda cell: cell.id)
-    lines = [_cell_line(cell, merged, thresholds, tier, waived) for cell in [*known, *unknown]]
+    lines = [_cell_line(cell, merged, thresholds, scope, waived) for cell in [*known, *unknown]]
     return tuple(sorted(lines, key=_urgency))
 
 
@@ -107,33 +178,24 @@ def _urgency(cell: CellLine) -> tuple[bool, bool]:
 
 
 def _cell_line(
-    cell: Cell, merged: Merged, thresholds: Thresholds, tier: str, waived: set[str]
+    cell: Cell, merged: Merged, thresholds: Thresholds, scope: Scope, waived: set[str]
 ) -> CellLine:
     limits = thresholds.limits(cell) if cell in thresholds.cells() else None
-    required = _required_checks(cell, thresholds, tier)
-    lines = tuple(
-        _check_line(
-            merged.records.get(f"{cell.id}:{check}"),
-            Asked(cell, check, tier if check in required else None, limits),
-            waived,
-        )
-        for check in CHECKS
-    )
+    lines = []
+    for check in CHECKS:
+        name = f"{cell.id}:{check}"
+        is_required = name in scope.required
+        asked = Asked(cell, check, limits, is_required, scope.tier if is_required else None)
+        lines.append(_check_line(merged.records.get(name), asked, waived))
     return CellLine(
         id=cell.id,
         model=cell.model,
         device=cell.device,
         batch=cell.batch,
-        is_required=bool(required),
-        checks=lines,
+        is_required=any(line.is_required for line in lines),
+        checks=tuple(lines),
         reproduce=reproduce_command(cell, merged),
     )
-
-
-def _required_checks(cell: Cell, thresholds: Thresholds, tier: str) -> tuple[Check, ...]:
-    if cell not in thresholds.cells(tier):
-        return ()
-    return tuple(check for check in CHECKS if thresholds.tier(tier).requires(cell, check))
 
 
 def _check_line(record: Record | None, asked: Asked, waived: set[str]) -> CheckLine:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from harness.judge.matrix import MatrixChance
 from harness.measure.measurement import Measurement
+from harness.measure.statistics import Interval
 
 
 class VersionRow(Measurement):
@@ -53,6 +54,9 @@ class SpeedFigure(Measurement):
         guide_scope: what the guide measured.
         deviation: measured over guide, less one; None where the two are of different scopes.
         is_best: whether this is the best batch size of the device.
+        bounds: 95 % bounds over sessions; None after one session.
+        golden: clips a second that the contract expects; None where it expects a ratio.
+        is_decided: whether the speed was told from its floor.
     """
 
     per_s: float
@@ -61,6 +65,9 @@ class SpeedFigure(Measurement):
     guide_scope: str | None = None
     deviation: float | None = None
     is_best: bool = False
+    bounds: Interval | None = None
+    golden: float | None = None
+    is_decided: bool = True
 
 
 class RatioFigure(Measurement):

@@ -9,46 +9,30 @@ from typing import Literal, Self
 import pydantic
 
 from harness.decide.blockers import Blocker
+from harness.decide.todo import Reason
 from harness.judge import Finding
 from harness.measure.measurement import Measurement
 from harness.measure.statistics import Interval
+from harness.report.comparison_values import Comparison
 from harness.report.table_values import GuideTables
 from harness.spec import Check
 
 Outcome = Literal["pass", "fail", "inconclusive", "invalid", "error", "not run", "waived"]
-Decision = Literal["SHIP", "DO NOT SHIP"]
-ReasonKind = Literal[
-    "not run",
-    "fail",
-    "error",
-    "invalid",
-    "inconclusive",
-    "stopped run",
-    "broken run",
-    "suite commit",
-    "thresholds",
-    "repeated",
-    "unfounded",
-    "unbound",
-    "seeded",
-    "emulated",
-    "partial",
-    "waiver",
-]
-
-
-class Reason(Measurement):
-    """One reason against shipping: a sentence, and the checks or runs that it is about."""
-
-    kind: ReasonKind
-    text: str
-    ids: tuple[str, ...] = ()
+# A run report says what a run shows; of a release it decides nothing, and it cannot be signed as one.
+RUN_REPORT: Literal["RUN REPORT"] = "RUN REPORT"
+Decision = Literal["SHIP", "DO NOT SHIP", "RUN REPORT"]
 
 
 class MarginLine(Finding):
-    """A comparison with its limit; ``interval`` is in the unit of the comparison, if there is one."""
+    """A comparison with its limit.
+
+    Attributes:
+        interval: in the unit of the comparison, if there is one.
+        estimate: what the interval is about, where a bound of it is what was compared.
+    """
 
     interval: Interval | None = None
+    estimate: float | None = None
 
 
 class RunLine(Measurement):
@@ -177,10 +161,12 @@ class Release(Measurement):
     be built.
 
     Attributes:
-        decision: SHIP or DO NOT SHIP.
-        reasons: against shipping, what did not run first.
+        decision: SHIP or DO NOT SHIP; RUN REPORT where only what runs were asked for is judged.
+        title: product and release, as a person named them.
+        reasons: against shipping, what did not run first; of a run report, why it is not green, and
+            what was not asked for and did not run.
         made: day of the decision, ISO 8601.
-        tier: whose requirements were applied.
+        tier: whose requirements were applied; of a run report, the tiers of its runs.
         thresholds: sha256 of the contract.
         commit: of the suite that made every run; None where they differ.
         runs: that were merged.
@@ -188,10 +174,12 @@ class Release(Measurement):
         cells: of the release and whatever else was run, cells with a gap first.
         waivers: of the contract.
         tables: of the guides.
+        against: the release that it is compared with; nobody recomputes it, its digest is signed.
     """
 
     schema_version: Literal[1] = 1
     decision: Decision
+    title: str = ""
     reasons: tuple[Reason, ...]
     made: str
     tier: str
@@ -202,9 +190,12 @@ class Release(Measurement):
     cells: tuple[CellLine, ...]
     waivers: tuple[WaiverLine, ...] = ()
     tables: GuideTables = GuideTables()
+    against: Comparison | None = None
 
     @pydantic.model_validator(mode="after")
     def _has_seen_what_it_ships(self) -> Self:
+        if self.decision == RUN_REPORT:
+            return self
         if self.decision == "DO NOT SHIP":
             if not self.reasons:
                 raise ValueError("DO NOT SHIP needs a reason")

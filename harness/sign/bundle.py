@@ -14,10 +14,12 @@ from harness.errors import RecordError
 from harness.host.provenance import sha256_from_file
 from harness.host.reading import ARRAY_BYTES
 from harness.record.record import RunDirectory
+from harness.report import signature
 
 ATTESTATION = "attestation"
 TEST_RESULT = "test-result.dsse.json"
 SUMMARY = "verification-summary.dsse.json"
+STYLE = f"{ATTESTATION}/{signature.STYLE}"
 SIGNOFF = "signoff.json"
 REPORT = "report"
 RUNS = "runs"
@@ -46,6 +48,11 @@ class Bundle:
         inside = self.root / REPORT / SIGNOFF
         return inside if inside.is_file() else self.root / SIGNOFF
 
+    @property
+    def page(self) -> Path:
+        """The page of the decision; a bundle of a run that has none was never shown."""
+        return self.signoff.with_suffix(".html")
+
     def runs(self) -> tuple[RunDirectory, ...]:
         """Return the runs in it: the folder itself, or those below ``runs/``.
 
@@ -72,7 +79,7 @@ class Bundle:
             name = path.relative_to(self.root).as_posix()
             if path.is_symlink() or not (path.is_file() or path.is_dir()):
                 raise RecordError(f"{path} is not a plain file; only plain files can be signed")
-            if path.is_file() and name not in (_inside(TEST_RESULT), _inside(SUMMARY)):
+            if path.is_file() and name not in (_inside(TEST_RESULT), _inside(SUMMARY), STYLE):
                 found[name] = _sha256(path)
         return found
 

@@ -1,5 +1,6 @@
 """in-toto statements in DSSE envelopes: what is signed, byte by byte, and nothing besides."""
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,6 +49,20 @@ def opened_envelope(path: Path, keys: Sequence[PublicKey]) -> tuple[Mapping[str,
         raise SignatureError(_refusal(path, list(envelope.signatures), keys)) from error
     statement: Mapping[str, Any] = json_from_text(envelope.payload)
     return statement, next(key for key in keys if key.keyid in accepted)
+
+
+def unverified_statement(path: Path) -> Mapping[str, Any]:
+    """Return the statement in an envelope, whoever signed it: good to compare with, proves nothing.
+
+    Raises:
+        SignatureError: the file is missing or damaged.
+    """
+    try:
+        payload = json.loads(_read(path))["payload"]
+        statement: Mapping[str, Any] = json.loads(base64.b64decode(payload))
+    except (ValueError, KeyError, TypeError) as error:
+        raise SignatureError(f"{path} is not a DSSE envelope, or was edited: {error}") from error
+    return statement
 
 
 def _refusal(path: Path, signers: Sequence[str], keys: Sequence[PublicKey]) -> str:

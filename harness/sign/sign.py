@@ -1,9 +1,12 @@
 """Sign a bundle: only what follows from its raw files is signed, whatever it comes to."""
 
+import contextlib
 import dataclasses
 import datetime
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.contract.thresholds import Thresholds
 from harness.errors import RecordError, refusal
@@ -11,12 +14,14 @@ from harness.host.reading import bytes_from_file
 from harness.record.recompute import differences, plain
 from harness.record.record import Record
 from harness.report.merge import merged_runs
-from harness.report.release import release_from_merged
-from harness.report.values import Release
-from harness.sign.bundle import ATTESTATION, SIGNOFF, Bundle, changed_files
+from harness.report.page import json_from_release
+from harness.report.release import Head, release_from_merged
+from harness.report.signature import Signature, signed_page, style
+from harness.report.values import RUN_REPORT, Release
+from harness.sign.bundle import ATTESTATION, SIGNOFF, STYLE, Bundle, changed_files
 from harness.sign.envelope import signed_envelope
 from harness.sign.evidence import evidence_problems, kept_thresholds
-from harness.sign.keys import signer_from_file
+from harness.sign.keys import PublicKey, signer_from_file
 from harness.sign.statements import files_of, test_result, verification_summary
 
 
@@ -53,28 +58,62 @@ def sign(
             refusal(f"{bundle.root} is not signed, as it does not hold", [*found.problems])
         )
     if not bundle.signoff.exists():
-        bundle.signoff.write_text(found.release.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    statement = test_result(bundle, found.release, found.records)
-    _require_unchanged(bundle, before, files_of(statement))
-    content = signed_envelope(statement, signer)
-    summary = verification_summary(found.release, found.records, content, now)
-    bundle.test_result.parent.mkdir(exist_ok=True)
-    bundle.test_result.write_bytes(content)
-    bundle.summary.write_bytes(signed_envelope(summary, signer))
+        bundle.signoff.write_text(json_from_release(found.release), encoding="utf-8")
+    with _page_signed(bundle, public, now) as changed:
+        statement = test_result(bundle, found.release, found.records)
+        _require_unchanged(bundle, {**before, **changed}, files_of(statement))
+        content = signed_envelope(statement, signer)
+        summary = verification_summary(found.release, found.records, content, now)
+        bundle.test_result.parent.mkdir(exist_ok=True)
+        bundle.test_result.write_bytes(content)
+        bundle.summary.write_bytes(signed_envelope(summary, signer))
+        if changed:
+            (bundle.root / STYLE).write_text(style_of(bundle, statement), encoding="utf-8")
     return found.release
+
+
+@contextlib.contextmanager
+def _page_signed(
+    bundle: Bundle, key: PublicKey, now: datetime.datetime
+) -> Iterator[Mapping[str, str]]:
+    """Say on the page who signs it and give its new digest; it is as before if the block fails."""
+    if not bundle.page.is_file():
+        yield {}
+        return
+    before, name = bundle.page.read_bytes(), bundle.page.relative_to(bundle.root).as_posix()
+    folder = "../" * name.count("/") + ATTESTATION
+    signature = Signature(key.owner, key.keyid, key.expires, f"{now:%Y-%m-%d %H:%M} UTC", folder)
+    after = signed_page(before.decode(), signature).encode()
+    bundle.page.write_bytes(after)
+    try:
+        yield {name: hashlib.sha256(after).hexdigest()}
+    except BaseException:
+        bundle.page.write_bytes(before)
+        raise
+
+
+def style_of(bundle: Bundle, statement: Mapping[str, Any]) -> str:
+    """Return the style sheet that tells the page which decision a statement signs."""
+    return style(files_of(statement)[bundle.signoff.relative_to(bundle.root).as_posix()])
 
 
 def signed_release(bundle: Bundle) -> Release:
     """Read ``signoff.json``.
 
     Raises:
-        RecordError: it is missing or damaged.
+        RecordError: it is missing or damaged, or a run report.
     """
     try:
         content = bytes_from_file(bundle.signoff)
     except OSError as error:
         raise RecordError(f"{bundle.signoff} cannot be read: {error.strerror}") from error
-    return Release.from_json(content, bundle.signoff)
+    release = Release.from_json(content, bundle.signoff)
+    if release.decision == RUN_REPORT:
+        raise RecordError(
+            f"{bundle.signoff} is a run report, which decides nothing: only a release is signed; make "
+            "it with harness report --release"
+        )
+    return release
 
 
 def derived(bundle: Bundle, tier: str, day: datetime.date) -> Derived:
@@ -103,7 +142,9 @@ def derived(bundle: Bundle, tier: str, day: datetime.date) -> Derived:
         release = release_from_merged(merged, next(iter(contracts.values())), day, tier)
     else:
         contract, made = _contract_of(stored, bundle, contracts), _day_of(stored, bundle)
-        release = release_from_merged(merged, contract, made, stored.tier)
+        release = release_from_merged(
+            merged, contract, made, stored.tier, Head(stored.title, stored.against)
+        )
         problems += [
             f"{bundle.signoff.name} does not follow from the records: {difference}"
             for difference in differences(plain(release), plain(stored), "release")

@@ -121,7 +121,9 @@ def _artifacts(records: Sequence[Record]) -> list["ResourceDescriptor"]:
 def _configuration(release: Release) -> list["ResourceDescriptor"]:
     found = [_descriptor("thresholds.toml", release.thresholds)]
     commits = dict.fromkeys(run.commit for run in release.runs if run.commit)
-    return found + [_suite(commit) for commit in commits]
+    other = release.against
+    compared = [] if other is None else [_descriptor(f"compared with {other.name}", other.digest)]
+    return [*found, *(_suite(commit) for commit in commits), *compared]
 
 
 def _suite(commit: str) -> "ResourceDescriptor":

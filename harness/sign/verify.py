@@ -8,10 +8,10 @@ from typing import Any
 from harness.errors import HarnessError, RecordError, SignatureError
 from harness.host.reading import bytes_from_file
 from harness.report.values import Release
-from harness.sign.bundle import Bundle, changed_files
+from harness.sign.bundle import STYLE, Bundle, changed_files
 from harness.sign.envelope import opened_envelope
 from harness.sign.keys import PublicKey
-from harness.sign.sign import Derived, derived
+from harness.sign.sign import Derived, derived, style_of
 from harness.sign.statements import (
     SUMMARY_TYPE,
     TEST_RESULT_TYPE,
@@ -60,7 +60,7 @@ def verify(bundle: Bundle, keys: Sequence[PublicKey], day: datetime.date) -> Ver
         return Verification((str(error),))
     try:
         signed = files_of(statement)
-        problems = changed_files(signed, bundle.digests())
+        problems = [*changed_files(signed, bundle.digests()), *_style_problems(bundle, statement)]
     except HarnessError as error:
         return Verification((str(error),), key)
     except (KeyError, TypeError) as error:
@@ -95,6 +95,16 @@ def _opened(
     if statement.get("predicateType") != TEST_RESULT_TYPE:
         raise SignatureError(f"{bundle.test_result} is not a signed test result")
     return statement, key
+
+
+def _style_problems(bundle: Bundle, statement: Mapping[str, Any]) -> Iterator[str]:
+    """Name a style sheet that could make the page look other than it was signed."""
+    path, page = bundle.root / STYLE, bundle.page
+    is_linked = page.is_file() and STYLE.encode() in page.read_bytes()
+    if is_linked and not path.is_file():
+        yield f"{STYLE} is missing"
+    elif path.is_file() and path.read_bytes() != style_of(bundle, statement).encode():
+        yield f"{STYLE} was changed after signing"
 
 
 def _summary(

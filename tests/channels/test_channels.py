@@ -130,6 +130,7 @@ def test_a_required_check_that_did_not_run_turns_the_gate_red(run_root, tmp_path
     rewrite(run_root, accuracy={"status": "not run", "reason": "no checkpoint"})
     gate = junit(run_root, tmp_path).find("testsuite[@name='acceptance gate']/testcase/failure")
     assert gate.get("type") == "incomplete"
+    assert gate.get("message").endswith("3 of 4 required checks passed; 1 check needs a data set")
     assert f"NOT RUN: {CELL}:accuracy\n    no checkpoint" in gate.text
 
 
@@ -180,7 +181,11 @@ def test_job_summary_says_what_is_open_and_how_to_repeat_it(run_root, tmp_path):
     assert text.startswith("## Acceptance: FAILED\n")
     assert "- **FAIL** nonlocal\\_tiny-cpu-bs1:parity: too far" in text
     assert "| nonlocal\\_tiny-cpu-bs1 | pass | fail" in text
-    assert f"pytest acceptance -m cpu --tier release --model {CELL.split('-')[0]}" in text
+    assert "Run report: On this host's CPU: 3 of 4 required checks passed; 1 check failed" in text
+    assert (
+        "pytest acceptance -m 'cpu and parity' --tier release --model nonlocal\\_tiny" not in text
+    )
+    assert "pytest acceptance -m 'cpu and parity' --tier release --model nonlocal_tiny" in text
 
 
 def test_the_summary_of_github_is_appended_to(run_root, tmp_path, monkeypatch, capsys):

@@ -14,7 +14,6 @@ from harness.errors import ThresholdsError
 from harness.record.facts import binding_of
 from harness.record.recompute import founded_records
 from harness.record.record import RunDirectory
-from harness.report.write import PAGE
 from harness.sign.evidence import evidence_problems
 from tests.signed_run import make_run
 
@@ -144,4 +143,4 @@ def test_a_run_that_keeps_the_old_form_is_judged_by_it(old_run, tmp_path, capsys
     assert "which is not what the run was judged by" not in capsys.readouterr().out
     page = tmp_path / "page"
     main(["report", str(old_run.root), "--output", str(page), *contract])
-    assert (page / PAGE).is_file()
+    assert (page / "signoff.html").is_file()

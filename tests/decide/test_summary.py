@@ -11,7 +11,7 @@ from harness.decide.summary import (
 from harness.decide.waivers import Decision
 from harness.judge import Finding, Verdict
 from harness.measure.statistics import Interval
-from harness.record.record import Record
+from harness.record.record import Record, RunFacts
 from harness.spec import Status
 from tests import made
 
@@ -139,13 +139,24 @@ def straddling(batch, bounds=(38.0, 260.0)):
     return record("throughput", Status.INCONCLUSIVE, [noisy], batch)
 
 
+FACTS = RunFacts(
+    run_id="r",
+    tier="smoke",
+    started="2026-11-25T02:00:00+00:00",
+    command=(),
+    thresholds_digest="",
+    environment={},
+    required=("nonlocal_tiny-cpu-bs1:accuracy",),
+)
+
+
 def told(records):
     found = [
         Problem(one.id, one.verdict.status, "why")
         for one in records
         if one.verdict.status is not Status.PASS
     ]
-    return decision_lines(records, Decision(found, {}), ())
+    return decision_lines(records, Decision(found, {}), (), FACTS)
 
 
 def test_a_host_that_was_too_busy_is_told_first():
@@ -176,7 +187,7 @@ def test_a_green_run_says_nothing_of_the_host():
 
 
 def test_what_was_waived_or_spared_is_not_among_the_rest_that_passed():
-    left_out = [Problem("b-cpu-bs1:accuracy", Status.NOT_RUN, "no data")]
     noisy = Problem("nonlocal_tiny-cpu-bs1:throughput", Status.INCONCLUSIVE, "why")
-    lines = decision_lines([straddling(1)], Decision([noisy], {}), (), left_out)
+    spared = record("accuracy", Status.NOT_RUN, batch=4)
+    lines = decision_lines([straddling(1), spared], Decision([noisy], {}), (), FACTS)
     assert lines[0].endswith("; the rest passed, but 0 waived and 1 not required that did not run")

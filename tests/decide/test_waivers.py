@@ -74,7 +74,7 @@ def test_a_waived_outcome_is_not_red_and_not_a_pass(status):
     assert exit_status(decision.problems) is ExitStatus.PASSED
     assert decision.waived == {PARITY: waiver()}
     assert table_lines(records, decision.waived)[1].split()[1:3] == ["pass", "waived"]
-    text = "\n".join(decision_lines(records, decision, [waiver()]))
+    text = "\n".join(decision_lines(records, decision, [waiver()], facts(EXPORT, PARITY)))
     line = f"WAIVED: {PARITY}\n    fp16 overflow in block 3 (NPU-17, owner mei, until 2026-12-31)"
     assert line in text
     assert "[[waivers]]" not in text
@@ -190,7 +190,7 @@ def test_a_failing_run_gets_the_table_that_fits_with_blanks_to_fill():
         "owner": "",
         "expires": "",
     }
-    assert text in "\n".join(decision_lines(records, decision, [waiver()]))
+    assert text in "\n".join(decision_lines(records, decision, [waiver()], facts(EXPORT, PARITY)))
 
 
 def test_the_corrected_table_drops_what_passes_and_renews_what_has_expired():

@@ -356,7 +356,7 @@ def test_a_failing_run_prints_waivers_to_fill_in(site):
     result = site.run("-m", "cpu", "acceptance")
     assert result.ret == 1
     text = summary(result)
-    table = text[text.index("[[waivers]]\n") : text.index("run: ")]
+    table = text[text.index("[[waivers]]\n") : text.index("Run report: ")]
     waive(site, table)
     with pytest.raises(ThresholdsError, match=r"waivers\.0\.issue"):
         thresholds_from_file(site.root / "thresholds.toml")
@@ -744,7 +744,7 @@ def test_markers_are_told_and_strict(site):
     result = site.run("--markers", "acceptance")
     result.stdout.fnmatch_lines(
         [
-            "@pytest.mark.ascend310p: cells on Ascend 310P*",
+            "@pytest.mark.ascend310p: cells on an Ascend 310P*",
             "@pytest.mark.export: the export check of a cell",
             "@pytest.mark.smoke: cells of the smoke tier",
         ]

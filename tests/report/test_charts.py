@@ -15,6 +15,7 @@ from harness.report.charts import (
     trend_chart,
 )
 from harness.report.svg import nice_ticks, scale, tag
+from harness.report.table_values import SpeedFigure
 from harness.report.values import MarginLine
 
 
@@ -99,7 +100,10 @@ def test_sessions_are_drawn_with_bounds_and_floor():
 
 
 def test_devices_differ_by_shape_and_name_not_by_colour_alone():
-    series = {name: {1: 10.0, 4: 12.0} for name in ("cpu", "cuda", "ascend310", "ascend310p", "x")}
+    figure = SpeedFigure(per_s=10.0, scope="chip")
+    series = {
+        name: {1: figure, 4: figure} for name in ("cpu", "cuda", "ascend310", "ascend310p", "x")
+    }
     root = parsed(speed_chart(series))
     texts = {one.text: float(one.get("y")) for one in root if one.tag == "text"}
     assert set(series) <= set(texts)
@@ -110,7 +114,27 @@ def test_devices_differ_by_shape_and_name_not_by_colour_alone():
         "rect",
         "path",
     }
-    parsed(speed_chart({"cpu": {1: 10.0}}))
+    parsed(speed_chart({"cpu": {1: figure}}))
+
+
+def test_a_speed_shows_its_interval_its_references_and_whether_it_is_decided():
+    figure = SpeedFigure(
+        per_s=10.0,
+        scope="chip",
+        guide=11.0,
+        guide_scope="chip",
+        golden=9.0,
+        bounds=Interval(low=8.0, high=12.0, confidence=0.95),
+        is_decided=False,
+    )
+    root = parsed(speed_chart({"cpu": {1: figure}}))
+    classes = [one.get("class") for one in root]
+    assert classes.count("interval s0") == 2
+    assert classes.count("golden s0") == 2
+    assert "mark s0 hollow" in classes
+    of_a_card = figure.model_copy(update={"guide_scope": "card", "bounds": None, "golden": None})
+    classes = [one.get("class") for one in parsed(speed_chart({"cpu": {1: of_a_card}}))]
+    assert "interval s0" not in classes
 
 
 def test_a_trend_marks_its_change_points():

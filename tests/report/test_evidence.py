@@ -1,7 +1,15 @@
 import pytest
 
 from harness.errors import RecordError
-from harness.report.evidence import Mover, class_name, confused, evidence_from_records, movers
+from harness.measure.strips import Strips
+from harness.report.evidence import (
+    Evidence,
+    Mover,
+    class_name,
+    confused,
+    evidence_from_records,
+    movers,
+)
 
 
 @pytest.fixture
@@ -63,6 +71,9 @@ def test_the_largest_confusions_come_first(make_run, cell):
 
 
 def test_classes_are_named_with_their_number():
-    assert class_name(3, {"3": "juggling"}) == "juggling (3)"
-    assert class_name(4, {"3": "juggling"}) == "class 4"
-    assert class_name(-1, {}) == "no answer or a tie"
+    found = Evidence(class_names=("abseiling", "air drumming"))
+    assert class_name(1, found) == "air drumming (1)"
+    assert class_name(4, found) == "class 4"
+    assert class_name(-1, found) == "no answer or a tie"
+    strips = Strips(flip_count=0, class_names={"4": "juggling"}, strips=())
+    assert class_name(4, Evidence(strips=strips)) == "juggling (4)"

@@ -6,6 +6,9 @@ import re
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from harness.report.formats import estimate
+from harness.report.page import page_from_release
+
 CELL = "nonlocal_r50-ascend310-bs4"
 
 
@@ -55,10 +58,21 @@ def test_the_first_screen_says_it_all(open_page):
     page = open_page(viewport={"width": 1280, "height": 900})
     heading = page.get_by_role("heading", level=1)
     assert heading.inner_text().endswith("DO NOT SHIP")
-    for name in ("Why not", "Required and run", "Waivers"):
+    assert "Not yet: " in page.locator("#decision").inner_text()
+    for name in ("What to do", "What was seen", "Waivers"):
         box = page.get_by_role("heading", name=name, exact=True).bounding_box()
         assert box["y"] + box["height"] <= 900
-    assert page.locator("ul.reasons .tag").first.inner_text().lower() == "not run"
+    tasks = page.locator("ul.tasks > li summary").all_inner_texts()
+    assert tasks[0].startswith("1 check needs an Ascend 310")
+    assert not page.locator("ul.tasks details[open]").count()
+
+
+def test_a_task_copies_its_command(open_page):
+    page = open_page(permissions=["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy the command: 1 check is not decided").click()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith("pytest acceptance -m 'ascend310 and throughput' --tier release")
+    assert copied.endswith("--budget-minutes 10")
 
 
 def test_what_did_not_run_is_first_in_the_matrix(open_page):
@@ -73,7 +87,9 @@ def test_outcomes_are_words_and_not_colour_alone(open_page):
     page = open_page()
     words = set(page.locator(".matrix td .o").all_inner_texts())
     found = {word.split(maxsplit=1)[1] for word in words}
-    assert {"pass", "fail", "error", "invalid", "inconclusive", "not run", "waived"} == found
+    assert found == {
+        *("pass", "fail", "error", "invalid", "inconclusive", "not run", "no device", "waived")
+    }
 
 
 def test_filters_by_device_model_and_outcome(open_page):
@@ -209,7 +225,7 @@ class TestHostileNames:
     def test_nothing_of_them_runs(self, open_page):
         page = open_page()
         assert page.title().startswith("DO NOT SHIP")
-        assert page.locator("script").count() == 1
+        assert page.locator("script:not([type])").count() == 1
         assert page.locator("img").count() == 0
         assert page.errors == []
 
@@ -231,3 +247,56 @@ class TestHostileNames:
         assert "<script>" not in text
         assert "<img" not in text
         assert len(text.encode()) < 2**20
+
+
+def test_what_is_not_decided_not_run_and_failed_differ_without_colour(open_page):
+    page = open_page()
+    looks = {
+        word: page.locator(f".matrix td.b-{word}").first.evaluate(
+            "cell => { const style = getComputedStyle(cell); "
+            "return style.backgroundImage + style.borderLeftWidth + style.borderLeftStyle; }"
+        )
+        for word in ("pass", "fail", "inconclusive", "not-run")
+    }
+    assert len({*looks.values()}) == len(looks)
+
+
+def test_words_that_need_it_are_explained_below_the_matrix(open_page):
+    words = open_page().locator("#matrix ~ dl dt").all_inner_texts()
+    assert {"inconclusive", "invalid", "waived", "not run", "no device"} == {*words}
+
+
+def test_the_matrix_is_a_card_a_cell_on_a_phone(open_page):
+    page = open_page(viewport={"width": 390, "height": 844})
+    row = page.locator(".matrix tbody tr").first
+    boxes = [one.bounding_box() for one in row.locator("td").all()]
+    assert len({box["x"] for box in boxes}) == 1
+    assert all(box["x"] + box["width"] <= 390 for box in boxes)
+    labels = row.locator("td").evaluate_all("all => all.map(one => one.dataset.label)")
+    assert labels == ["Required", "export", "parity", "accuracy", "throughput"]
+
+
+def test_a_device_that_no_run_had_is_one_folded_row(
+    browser, make_run, release_cells, decide, tmp_path
+):
+    here = [cell for cell in release_cells if cell.device == "cpu"]
+    release = decide(make_run("run", here))
+    (tmp_path / "page.html").write_text(page_from_release(release, {}), "utf-8")
+    with contextlib.closing(browser.new_context(offline=True)) as context:
+        page = context.new_page()
+        page.goto((tmp_path / "page.html").as_uri())
+        assert page.locator(".matrix tbody tr").count() == len(here) + len(
+            {cell.device for cell in release_cells} - {"cpu"}
+        )
+        row = page.locator(".matrix tr.absent[data-device=ascend310]")
+        cells = [cell.id for cell in release_cells if cell.device == "ascend310"]
+        assert f"{len(cells)} cells" in row.inner_text()
+        row.locator("summary").click()
+        assert row.get_by_role("link").all_inner_texts() == cells
+
+
+def test_an_estimate_has_the_digits_of_its_interval():
+    assert estimate(3.0961, 2.9591, 3.2381) == "3.10 (2.96 to 3.24)"
+    assert estimate(0.9938, 0.9818, 0.9979, 100.0) == "99.38 (98.18 to 99.79)"
+    assert estimate(1234.5, 1100.0, 1400.0) == "1234 (1100 to 1400)"
+    assert estimate(2.0, 2.0, 2.0) == "2.0000 (2.0000 to 2.0000)"

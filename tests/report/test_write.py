@@ -1,14 +1,23 @@
 import json
+import re
 import stat
 
 import pytest
 
 from harness.__main__ import main
-from harness.errors import MissingInput, RecordError, RunError
+from harness.decide.summary import verdict_lines
+from harness.decide.todo import todos
+from harness.decide.waivers import decide
+from harness.decide.wording import todo_lines
+from harness.errors import DeviceAbsent, MissingInput, RecordError, RunError
 from harness.report import pdf
+from harness.report.headline import last_line
+from harness.report.merge import merged_runs
 from harness.report.pdf import browser, browser_arguments, pdf_from_page
+from harness.report.release import release_from_merged, run_report_from_merged
 from harness.report.values import Release
 from harness.report.write import report_lines, write_report
+from harness.spec import CHECKS
 
 FILES = {"signoff.html", "signoff.md", "signoff.json", "signoff.pdf"}
 
@@ -92,14 +101,18 @@ class TestCommand:
         told = capsys.readouterr()
         assert "no PDF" in told.err
         lines = told.out.splitlines()
-        assert lines[0] == f"DO NOT SHIP: {required_count - 8} × not run"
+        assert lines[0].startswith(
+            "DO NOT SHIP: Not yet: 28 checks need an Ascend 310P, 24 need an"
+        )
+        counts = re.findall(r"(\d+) (?:checks )?(?:need an|have not run)", lines[0])
+        assert sum(map(int, counts)) == required_count - 8
         assert lines[-1] == str(tmp_path / "out" / "signoff.html")
 
     def test_ships(self, make_run, release_cells, required_count, tmp_path, capsys, printer):
         run = make_run("whole", release_cells)
         assert main(["report", str(run.root), "--output", str(tmp_path / "out")]) == 0
-        told = f"SHIP: {required_count} of {required_count} required checks passed"
-        assert told in capsys.readouterr().out
+        told = f"\nSHIP: {required_count} of {required_count} required checks passed"
+        assert told in f"\n{capsys.readouterr().out}"
 
     def test_refuses_what_is_no_run(self, tmp_path, capsys):
         assert main(["report", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
@@ -116,8 +129,68 @@ class TestAtTheEndOfARun:
     def test_a_run_that_cannot_be_read_takes_nothing_from_the_run(self, run, thresholds):
         (run.root / "records.jsonl").write_text("{")
         (line,) = report_lines(run, thresholds)
-        assert line.startswith("no sign-off report: ")
+        assert line.startswith("no report: ")
         assert "truncated or damaged" in line
+
+
+class TestRunReport:
+    """What runs outside the tier of a release show: it never says that they may ship."""
+
+    @pytest.fixture
+    def nightly(self, make_run, release_cells):
+        cells = release_cells[:2]
+        required = tuple(f"{cell.id}:{check}" for cell in cells for check in CHECKS)
+        return make_run("nightly", cells, tier="nightly", required=required)
+
+    def test_a_green_one_says_what_it_shows(self, nightly, tmp_path, capsys, no_browser):
+        out = tmp_path / "out"
+        assert main(["report", str(nightly.root), "--output", str(out)]) == 1
+        line, path = capsys.readouterr().out.splitlines()
+        assert (
+            line
+            == "Run report: On an Ascend 310 and this host's CPU: 8 of 8 required checks passed"
+        )
+        assert path == str(out / "report.html")
+        assert {one.name for one in out.iterdir()} == {"report.html", "report.md", "report.json"}
+        for one in out.iterdir():
+            assert "SHIP" not in re.sub(r"DO NOT SHIP", "", one.read_text("utf-8"))
+
+    def test_it_is_not_a_release_though_everything_passed(
+        self, make_run, release_cells, thresholds, today
+    ):
+        required = tuple(f"{cell.id}:{check}" for cell in release_cells for check in CHECKS)
+        run = make_run("nightly", release_cells, tier="nightly", required=required)
+        merged = merged_runs([run])
+        report = run_report_from_merged(merged, thresholds, today)
+        assert (report.decision, report.reasons) == ("RUN REPORT", ())
+        assert release_from_merged(merged, thresholds, today).decision == "DO NOT SHIP"
+
+    def test_release_decides_by_the_tier_of_a_release(self, nightly, tmp_path, capsys, no_browser):
+        out = tmp_path / "out"
+        main(["report", str(nightly.root), "--output", str(out)])
+        assert main(["report", str(nightly.root), "--output", str(out), "--release"]) == 1
+        assert capsys.readouterr().out.splitlines()[2].startswith("DO NOT SHIP: Not yet: ")
+        assert {one.name for one in out.iterdir()} == {"signoff.html", "signoff.md", "signoff.json"}
+
+    def test_the_terminal_says_the_same(self, make_run, release_cells, thresholds, every_outcome):
+        required = tuple(f"{cell.id}:{check}" for cell in release_cells[:8] for check in CHECKS)
+        plans = every_outcome | {
+            f"{release_cells[9].id}:accuracy": {"raises": DeviceAbsent("no T4")}
+        }
+        run = make_run(
+            "every", release_cells, plans, tier="nightly", required=required, broken={"x": "broke"}
+        )
+        facts, records = run.facts(), run.records()
+        decision = decide(records, facts, (), facts.started_on)
+        page = run_report_from_merged(merged_runs([run]), thresholds, facts.started_on)
+        headline, *tasks = verdict_lines(records, decision, facts)
+        assert headline == last_line(page)
+        assert tasks == todo_lines(todos(page.reasons), "nightly")
+        assert headline.endswith(
+            "26 of 32 required checks passed; 1 check needs an Ascend 310, 1 has not run in full, 1 failed, "
+            "1 ended in an error, 1 was not measured properly, 1 item broke outside of the checks, 1 check "
+            "is not decided; not required: 1 check needs an Ascend 310P"
+        )
 
 
 def test_the_json_is_what_the_schema_describes(run, thresholds, tmp_path, today, no_browser):
@@ -131,7 +204,7 @@ def test_the_page_draws_the_history_it_is_given(make_run, release_cells, tmp_pat
     run, history = make_run("run", release_cells[:1]), tmp_path / "history.sqlite"
     assert main(["history", "add", str(run.root), "--history", str(history)]) == 0
     out = tmp_path / "out"
-    words = ["report", str(run.root), "--output", str(out)]
+    words = ["report", str(run.root), "--output", str(out), "--title", "Clips 1.4"]
     assert main([*words, "--history", str(history)]) == 1
     assert 'id="trend"' in (out / "signoff.html").read_text("utf-8")
     assert main(words) == 1
@@ -145,3 +218,32 @@ def test_a_history_that_is_not_there_is_an_error(
     absent = str(tmp_path / "absent.sqlite")
     assert main(["report", str(run.root), "--output", str(tmp_path), "--history", absent]) == 2
     assert "absent.sqlite" in capsys.readouterr().err
+
+
+class TestChinese:
+    @pytest.fixture
+    def written(self, run, tmp_path, capsys, no_browser):
+        out = tmp_path / "zh"
+        assert main(["report", str(run.root), "--output", str(out), "--language", "zh"]) == 1
+        return out, capsys.readouterr().out
+
+    def test_the_last_line_the_page_and_its_summary_speak_it(self, written):
+        out, said = written
+        assert said.startswith("不可发布：尚不可发布：")
+        page = (out / "signoff.html").read_text("utf-8")
+        assert '<html lang="zh">' in page
+        for text in ("待办事项", "需要昇腾 310P", "不可发布", "单元与检查"):
+            assert text in page
+        assert (out / "signoff.md").read_text("utf-8").startswith("# 不可发布")
+
+    def test_the_decision_for_machines_is_the_same_in_every_language(
+        self, written, run, tmp_path, no_browser
+    ):
+        main(["report", str(run.root), "--output", str(tmp_path / "en")])
+        both = [(folder / "signoff.json").read_bytes() for folder in (tmp_path / "en", written[0])]
+        assert both[0] == both[1]
+
+    def test_numbers_names_and_digests_are_not_translated(self, written, run, thresholds):
+        page = (written[0] / "signoff.html").read_text("utf-8")
+        assert thresholds.digest[:12] in page
+        assert "nonlocal_r50-ascend310-bs4" in page or "nonlocal_r50-ascend310p-bs4" in page

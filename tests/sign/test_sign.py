@@ -7,7 +7,11 @@ import shutil
 import pytest
 
 from harness.__main__ import main
+from harness.contract.thresholds import stored_thresholds
+from harness.errors import RecordError
 from harness.record.record import RunDirectory
+from harness.report.merge import merged_runs
+from harness.report.release import run_report_from_merged
 from harness.sign.envelope import signed_envelope
 from harness.sign.keys import signer_from_file, write_key_pair
 from tests.made import bind
@@ -132,6 +136,59 @@ def test_signed_after_the_day_of_verifying_is_refused(signed, keys, capsys):
 def test_signing_twice_is_refused(signed, keys, capsys):
     assert main(["sign", str(signed), "--key", str(keys / "ours")]) == 2
     assert "is signed already" in capsys.readouterr().err
+
+
+def test_the_page_says_who_signed_it_and_its_style_sheet_cannot_be_changed(
+    run_root, tmp_path, keys, capsys
+):
+    before, report = tmp_path / "before", tmp_path / "report"
+    words = ["report", str(run_root), "--thresholds", str(run_root / "thresholds.toml")]
+    main([*words, "--output", str(before)])
+    shutil.copytree(run_root, before / "runs" / run_root.name)
+    main([*words, "--output", str(report), "--against", str(before)])
+    assert "Anybody can have changed this page" in (report / "signoff.html").read_text("utf-8")
+    assert main(["sign", str(report), "--run", str(run_root), "--key", str(keys / "ours")]) == 0
+    page = (report / "signoff.html").read_text("utf-8")
+    assert "Signed by <bdi>ours</bdi> on " in page
+    assert "Anybody can have changed" not in page
+    check = ["verify", str(report), "--key", str(keys / "ours.pub.json")]
+    assert main(check) == 0
+    payload = json.loads((report / "attestation" / "test-result.dsse.json").read_text())["payload"]
+    configuration = json.loads(base64.b64decode(payload))["predicate"]["configuration"]
+    other = hashlib.sha256((before / "signoff.json").read_bytes()).hexdigest()
+    assert configuration[-1] == {"name": "compared with before", "digest": {"sha256": other}}
+    path = report / "attestation" / "page.css"
+    digest = hashlib.sha256((report / "signoff.json").read_bytes()).hexdigest()
+    assert digest in path.read_text()
+    assert f'data-signoff="{digest}"' in page
+    path.write_text(path.read_text() + "h1 { display: none }")
+    assert main(check) == 1
+    assert "attestation/page.css was changed after signing" in capsys.readouterr().out
+
+
+def test_a_page_whose_signing_fails_stays_as_it_was(run_root, tmp_path, keys, monkeypatch):
+    report = tmp_path / "report"
+    words = ["report", str(run_root), "--output", str(report), "--thresholds"]
+    main([*words, str(run_root / "thresholds.toml")])
+    before = (report / "signoff.html").read_bytes()
+
+    def refuse(*_):
+        raise RecordError("no")
+
+    monkeypatch.setattr("harness.sign.sign.signed_envelope", refuse)
+    assert main(["sign", str(report), "--run", str(run_root), "--key", str(keys / "ours")]) == 2
+    assert (report / "signoff.html").read_bytes() == before
+
+
+def test_a_run_report_is_not_signed_as_a_release(run_root, tmp_path, keys, capsys):
+    thresholds = stored_thresholds(run_root / "thresholds.toml")
+    merged = merged_runs([RunDirectory(run_root)])
+    report = run_report_from_merged(merged, thresholds, datetime.date(2026, 3, 1))
+    assert report.reasons == ()
+    (run_root / "signoff.json").write_text(report.model_dump_json())
+    assert sign_now(run_root, keys) == 2
+    assert "signoff.json is a run report, which decides nothing" in capsys.readouterr().err
+    assert not (run_root / "attestation").exists()
 
 
 def make_green(record):

@@ -1,5 +1,6 @@
 "use strict";
 (() => {
+  const texts = JSON.parse(document.getElementById("texts").textContent);
   const names = ["device", "model", "outcome"];
   const selects = Object.fromEntries(names.map((name) => [name, document.getElementById("filter-" + name)]));
   const items = [...document.querySelectorAll("[data-device]")];
@@ -14,7 +15,7 @@
   const apply = () => {
     for (const item of items) item.hidden = !names.every((name) => fits(item, name));
     const shown = cells.filter((cell) => !cell.hidden).length;
-    status.textContent = `${shown} of ${cells.length} cells shown`;
+    status.textContent = texts.shown.replace("{shown}", shown).replace("{all}", cells.length);
   };
   const remember = () => {
     const query = new URLSearchParams();
@@ -55,6 +56,27 @@
     const isOpen = cells.every((cell) => cell.hidden || cell.open);
     for (const cell of cells) if (!cell.hidden) cell.open = !isOpen;
   });
+  for (const one of document.querySelectorAll("ul.tasks > li")) {
+    const button = document.createElement("button");
+    const command = one.querySelector(".command").textContent;
+    button.type = "button";
+    button.className = "copy";
+    button.textContent = texts.copy;
+    button.setAttribute("aria-label", `${texts.label}: ${one.querySelector("summary").textContent}`);
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(command);
+      button.textContent = texts.copied;
+    });
+    one.append(button);
+  }
+  const state = document.getElementById("signature-state");
+  if (state) {
+    const own = document.getElementById("signature");
+    const signed = getComputedStyle(own).getPropertyValue("--signoff").replaceAll('"', "").trim();
+    const found = !signed ? "none" : signed === own.dataset.signoff ? "match" : "other";
+    state.textContent = state.dataset[found];
+    state.className = `state-${found}`;
+  }
   let folded = [];
   addEventListener("beforeprint", () => {
     folded = [...document.querySelectorAll("details:not([open])")];

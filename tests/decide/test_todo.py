@@ -1,0 +1,105 @@
+from harness.decide.problems import Problem
+from harness.decide.todo import Reason, Task, reasons_from_problems, todos
+from harness.decide.wording import Shown, command, release_sentence, said, todo_lines
+from harness.judge import Verdict
+from harness.record.record import Record
+from harness.spec import Status
+
+CELL = "nonlocal_r50-ascend310-bs4"
+
+
+def record(check="accuracy", *, is_there=True, status=Status.NOT_RUN, weights="checkpoint"):
+    return Record(
+        run_id="r",
+        tier="nightly",
+        model="nonlocal_r50",
+        device="ascend310",
+        batch=4,
+        check=check,
+        verdict=Verdict(status=status, reason="why"),
+        weights=weights,
+        is_device_present=is_there,
+        started="now",
+        seconds=0.0,
+    )
+
+
+def only(problem, *records):
+    (found,) = todos(reasons_from_problems([problem], records))
+    return found
+
+
+def test_what_kept_a_check_from_running_comes_from_the_record_not_from_its_words():
+    problem = Problem(f"{CELL}:accuracy", Status.NOT_RUN, "words")
+    assert said(only(problem, record(is_there=False))) == "1 check needs an Ascend 310"
+    assert said(only(problem, record(weights="seeded"))) == "1 check needs weights"
+    assert said(only(problem, record())) == "1 check needs a data set"
+    assert said(only(problem)) == "1 check has not run in full"
+
+
+def test_what_lies_beside_a_record_is_told_from_its_outcome():
+    failed = record(status=Status.FAIL)
+    name = failed.id
+    assert only(Problem(name, Status.FAIL, "off"), failed).task is Task.FIX
+    assert only(Problem(name, Status.FAIL, "the waiver is unused"), record()).task is Task.WAIVER
+    assert only(Problem(name, Status.ERROR, "was run 2 times"), failed).task is Task.AGAIN
+    assert said(only(Problem("(run)", Status.ERROR, "stopped"))) == "1 run does not count"
+    assert said(only(Problem("(nothing)", Status.NOT_RUN, "x"))) == "no required check has passed"
+
+
+def test_a_check_counts_once_and_a_failure_is_not_hidden_behind_weights():
+    ids = (f"{CELL}:parity", f"{CELL}:export")
+    reasons = [
+        Reason(kind="seeded", text="seeded weights", ids=ids, task=Task.WEIGHTS, about="x.pth"),
+        Reason(kind="partial", text="nightly", ids=ids, task=Task.RUN),
+        Reason(kind="fail", text="off", ids=ids[:1], task=Task.FIX, about="fail"),
+    ]
+    weights, fix = todos(reasons)
+    assert (weights.task, weights.ids) == (Task.WEIGHTS, ids[1:])
+    assert (fix.task, fix.ids) == (Task.FIX, ids[:1])
+    assert [reason.kind for reason in fix.reasons] == ["seeded", "partial", "fail"]
+
+
+def test_what_nobody_asked_for_stands_apart():
+    spared = Problem(f"{CELL}:accuracy", Status.NOT_RUN, "no weights")
+    problem = Problem(f"{CELL}:parity", Status.FAIL, "off")
+    found = todos(
+        reasons_from_problems(
+            [problem], [record(weights="seeded"), record("parity", status=Status.FAIL)], [spared]
+        )
+    )
+    assert [(one.task, one.is_required) for one in found] == [
+        (Task.FIX, True),
+        (Task.WEIGHTS, False),
+    ]
+    lines = todo_lines(found, "nightly")
+    assert lines[3] == "  1 check needs weights (not required)"
+    assert "tsm_nl_dot_product_r50" in lines[4]
+
+
+def test_the_command_runs_every_check_of_a_task():
+    ids = (f"{CELL}:parity", "timesformer-ascend310p-bs1:accuracy")
+    (found,) = todos([Reason(kind="inconclusive", text="x", ids=ids, task=Task.REPEAT)])
+    assert command(found, "release") == (
+        "pytest acceptance -m '(ascend310 or ascend310p) and (parity or accuracy)' --tier release "
+        "--model nonlocal_r50 --model timesformer --batch-size 4 --batch-size 1 --budget-minutes 10"
+    )
+    (run,) = todos([Reason(kind="stopped run", text="x", ids=("r",), task=Task.AGAIN)])
+    assert command(run, "release") == "pytest acceptance --tier release"
+
+
+def test_the_noun_is_said_once_for_one_and_for_many():
+    reasons = [
+        Reason(kind="not run", text="x", ids=(f"{CELL}:export",), task=Task.RUN),
+        Reason(
+            kind="fail",
+            text="x",
+            ids=(f"{CELL}:parity", f"{CELL}:accuracy"),
+            task=Task.FIX,
+            about="fail",
+        ),
+        Reason(kind="stopped run", text="x", ids=("a", "b"), task=Task.AGAIN),
+    ]
+    assert release_sentence(todos(reasons), Shown(0, 4, 0)) == (
+        "Not yet: 1 check has not run in full, 2 failed, 2 runs do not count"
+    )

@@ -1,0 +1,103 @@
+"""The catalogues: every text that a person reads has an entry, and every entry is read by somebody."""
+
+import ast
+import string
+from pathlib import Path
+from typing import get_args
+
+import jinja2
+import pytest
+from jinja2.ext import extract_from_ast
+
+import harness
+from harness import registry
+from harness.decide.todo import ReasonKind
+from harness.language import ENGLISH, LANGUAGES, _, catalogue, language, n_, speaking
+from harness.report.values import Decision, Outcome
+from harness.spec import CHECKS
+
+ROOT = Path(harness.__file__).parent
+MARKS = {"_", "n_", "later", "later_n"}
+SCOPES = ("chip", "card", "host")
+# Words that are looked up by their value.
+WORDS = {
+    *get_args(Outcome),
+    *get_args(ReasonKind),
+    *get_args(Decision),
+    *CHECKS,
+    *SCOPES,
+    *(f"per {scope}" for scope in SCOPES),
+    *(spec.noun for spec in registry.device_specs().values()),
+    *("device", "model", "outcome", "no device", "points"),
+}
+# These are the same in every language.
+SAME = {"%"}
+OTHERS = [name for name in LANGUAGES if name != ENGLISH]
+
+
+def texts_of_code():
+    """Yield every text that a module marks; a mark of something else than a text has to be in WORDS."""
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in MARKS:
+                first = node.args[0]
+                if isinstance(first, ast.Constant):
+                    yield first.value
+
+
+def texts_of_templates():
+    environment = jinja2.Environment()
+    for path in (ROOT / "report" / "templates").glob("*.j2"):
+        tree = environment.parse(path.read_text("utf-8"))
+        for _line, _mark, text in extract_from_ast(tree, ("_", "n_")):
+            first = text[0] if isinstance(text, tuple) else text
+            if first is not None:
+                yield first
+
+
+TEXTS = {*texts_of_code(), *texts_of_templates(), *WORDS} - SAME
+
+
+def places(text):
+    return {name for _text, name, _spec, _conversion in string.Formatter().parse(text) if name}
+
+
+def test_the_texts_are_found():
+    assert "Not yet: {tasks}" in TEXTS
+    assert "{checks} needs {device}" in TEXTS
+    assert "What to do" in TEXTS
+    assert len(TEXTS) > 150
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_no_text_is_missing(name):
+    entries = catalogue(name)
+    assert sorted(text for text in TEXTS if not entries.get(text)) == []
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_no_entry_is_left_over(name):
+    assert sorted(catalogue(name).keys() - TEXTS) == []
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_an_entry_has_the_places_of_its_text(name):
+    wrong = [text for text, said in catalogue(name).items() if places(text) != places(said)]
+    assert wrong == []
+
+
+def test_english_is_what_stands_in_the_code():
+    assert (language(), catalogue(ENGLISH)) == (ENGLISH, {})
+    assert (_("a text"), n_("{n} run", "{n} runs", 1), n_("{n} run", "{n} runs", 2)) == (
+        "a text",
+        "{n} run",
+        "{n} runs",
+    )
+
+
+def test_a_language_is_spoken_inside_its_block_alone():
+    with speaking("zh"):
+        assert _("What to do") == "待办事项"
+        assert n_("{n} run", "{n} runs", 2) == n_("{n} run", "{n} runs", 1)
+        assert _("a text that is in no catalogue") == "a text that is in no catalogue"
+    assert _("What to do") == "What to do"
