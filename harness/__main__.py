@@ -16,6 +16,7 @@ USAGE_ERROR = 2
 # Modules of harness/cli with the commands that each adds, in the order of the help. One command
 # imports one module: `harness verify` needs neither a model nor a device.
 MODULES: Mapping[str, tuple[str, ...]] = {
+    "model": ("model",),
     "models": ("doctor", "models", "export", "build", "run", "cache"),
     "dataset": ("dataset", "preprocess"),
     "judge": ("judge",),

@@ -93,6 +93,12 @@ def site_tables() -> dict[str, type[site.SiteTable]]:
     return {name: _definition(module, "Table") for name, module in found.items()}
 
 
+def look_again() -> None:
+    """Look at the folders anew: a file was written or removed."""
+    _names_in.cache_clear()
+    importlib.invalidate_caches()
+
+
 @functools.cache
 def _names_in(*path: str) -> tuple[str, ...]:
     return tuple(sorted(module.name for module in pkgutil.iter_modules(path)))

@@ -17,6 +17,7 @@ from harness.host.artifacts import ArtifactStore
 from harness.measure.scores import best_classes, crop_mean
 from harness.predict.chips import chip_predictions
 from harness.spec import Cell
+from harness.zoo.listing import listed_line, zoo_list
 
 
 def add_commands(commands: Any) -> None:
@@ -26,9 +27,11 @@ def add_commands(commands: Any) -> None:
     doctor.add_argument(
         "--ascend", action="store_true", help="check all that docs/ascend.md asks of a host"
     )
-    add_command(
+    added = add_command(
         commands, "models", _models, "list the models with their inputs, outputs and weights"
     )
+    text = "list every configuration of mmaction2 instead, and whether this suite takes it"
+    added.add_argument("--zoo", action="store_true", help=text)
     for name, function, text in (
         ("export", _export, "export a model to ONNX and simplify it"),
         ("build", _build, "build the device model of a cell, with all that comes before it"),
@@ -57,6 +60,10 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _models(options: argparse.Namespace) -> int:
+    if options.zoo:
+        for one in zoo_list():
+            print(listed_line(one))
+        return 0
     bench = workbench_of(options)
     for name in registry.model_names():
         spec = registry.model_spec(name)

@@ -27,7 +27,10 @@ Precision = Literal["fp32", "fp16"]
 
 
 class ClipSetTable(Table):
-    """A whole data set; ``digest`` is of its manifest, where all have the same files."""
+    """A whole data set; ``digest`` is of its manifest, where all have the same files.
+
+    ``class_count`` is what the head of each of its models must have; None does not ask.
+    """
 
     clip_count: Count
     class_count: Count | None = None

@@ -61,6 +61,19 @@ def model_spec_from_config(
     )
 
 
+def with_protocol(spec: ModelSpec, **changes: Any) -> ModelSpec:
+    """Return a model with another protocol, and the tensors that follow from it."""
+    config, protocol = config_from_file(config_path(spec.config)), spec.protocol
+    protocol = dataclasses.replace(protocol, **changes)
+    rows = row_count(config, merge(config.part("model"), spec.overrides), protocol)
+    return dataclasses.replace(
+        spec,
+        protocol=protocol,
+        input=dataclasses.replace(spec.input, shape=(1, *protocol.sample_shape)),
+        output=dataclasses.replace(spec.output, shape=(rows, spec.class_count)),
+    )
+
+
 def overrides_of(config: Config, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Return overrides after which a model fetches no weights to start from."""
     merged: dict[str, Any] = {}

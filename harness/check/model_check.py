@@ -1,0 +1,100 @@
+"""A quick look at a model, new or not: its protocol, its export and its parity, without a device."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from harness.build.build import WeightsFile, Workshop, onnx_from_torch, simplified_from_onnx
+from harness.check.mmaction2_pipeline import protocol_problems
+from harness.errors import HarnessError
+from harness.judge import judge_parity
+from harness.judge.limits import ParityLimits
+from harness.measure.parity import ChainScores, InputCounts, parity_measurement
+from harness.predict.host_scores import onnx_scores
+from harness.predict.parity_inputs import ParityInputs
+from harness.predict.reference import torch_scores
+from harness.spec import ModelSpec, Status, digest_from_json, plain_fields
+from harness.zoo.config import config_from_file, config_path
+from harness.zoo.model import with_protocol
+from harness.zoo.protocol import protocol_from_config
+
+INPUT_COUNT = 2
+ONE_VIEW = {"crop_count": 1, "clip_count": 1, "placement": "segments"}
+# How clips are decoded is the data set's matter.
+DECODING = ("source", "rawframe_short_side")
+
+
+@dataclasses.dataclass(frozen=True)
+class Looked:
+    """What was looked at, whether it is as it should be, and what was seen."""
+
+    what: str
+    is_good: bool
+    seen: str
+
+    def __str__(self) -> str:
+        """Return it as a line for a person."""
+        return f"{self.what:<11}{'ok' if self.is_good else 'NOT OK':<8}{self.seen}"
+
+
+def look_at_model(
+    spec: ModelSpec, weights: WeightsFile, limits: ParityLimits, workshop: Workshop
+) -> Iterator[Looked]:
+    """Look at a model with one view of a sample, as more only repeat its graph.
+
+    Args:
+        spec: the model.
+        weights: its weights.
+        limits: of parity in float32.
+        workshop: keeps what is built.
+    """
+    yield look_at_protocol(spec)
+    small = with_protocol(spec, **ONE_VIEW)
+    try:
+        exported = onnx_from_torch(small, 1, weights, workshop)
+        yield Looked("export", True, f"opset {spec.opset}, {_count(exported.artifact.provenance)}")
+        simplified = simplified_from_onnx(exported, workshop)
+        yield Looked("simplify", True, _count(simplified.artifact.provenance))
+        inputs = noise_inputs(small)
+        torch = torch_scores(small, weights, inputs, workshop)
+        onnx, simple = (onnx_scores(one, inputs, workshop) for one in (exported, simplified))
+    except HarnessError as error:
+        yield Looked(getattr(error, "stage", "reference"), False, str(error))
+        return
+    chain = ChainScores(
+        exact=torch.fp64, torch=torch.fp32, onnx=onnx, simplified=simple, device=simple
+    )
+    verdict = judge_parity(
+        parity_measurement(chain, inputs.ids, inputs.counts), limits, INPUT_COUNT
+    )
+    yield Looked("parity", verdict.status is Status.PASS, verdict.reason)
+
+
+def look_at_protocol(spec: ModelSpec) -> Looked:
+    """Compare the protocol with mmaction2's own pipeline, pixel by pixel."""
+    config = config_from_file(config_path(spec.config))
+    declared, derived = (plain_fields(one) for one in (spec.protocol, protocol_from_config(config)))
+    names = sorted({*declared, *derived} - {*DECODING})
+    differing = [name for name in names if declared.get(name) != derived.get(name)]
+    if differing:
+        told = f"declared otherwise than the configuration: {', '.join(differing)}"
+        return Looked("protocol", True, told)
+    problems = protocol_problems(config, spec.protocol)
+    seen = "; ".join(problems) or "bit for bit as mmaction2's test pipeline"
+    return Looked("protocol", not problems, seen)
+
+
+def noise_inputs(spec: ModelSpec) -> ParityInputs:
+    """Return seeded noise as inputs of a model."""
+    rng = np.random.default_rng(0)
+    shape = spec.protocol.sample_shape
+    tensors = tuple(rng.standard_normal(shape, np.float32) for _ in range(INPUT_COUNT))
+    ids = tuple(f"noise{number}" for number in range(INPUT_COUNT))
+    digest = digest_from_json({"noise": ids, "shape": shape})
+    return ParityInputs(ids, InputCounts(noise=INPUT_COUNT), tensors, digest)
+
+
+def _count(provenance: Any) -> str:
+    return f"{sum(provenance['facts']['ops'].values())} nodes"

@@ -1,0 +1,178 @@
+"""The commands ``model add`` and ``model check``."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from harness import registry
+from harness.build.torch_model import check_checkpoint_digest
+from harness.check.model_check import look_at_model
+from harness.cli.arguments import (
+    add_command,
+    add_thresholds,
+    positive,
+    site_of,
+    workbench_of,
+)
+from harness.contract.add_model import (
+    NewModel,
+    contract_with,
+    declaration,
+    require_new_name,
+    write_model,
+)
+from harness.contract.thresholds import thresholds_from_file
+from harness.data.datasets import clip_set_from_site
+from harness.errors import InputError, MissingInput
+from harness.spec import ModelSpec
+from harness.zoo.metafile import ZooEntry, entry_of_checkpoint
+from harness.zoo.model import model_spec_from_config
+
+
+def add_commands(commands: Any) -> None:
+    """Add ``model`` to the subcommands of ``harness``."""
+    text = "add a model of mmaction2, or look whether one is ready to be judged"
+    actions = commands.add_parser("model", help=text, description=text).add_subparsers(
+        dest="action", required=True, metavar="ACTION"
+    )
+    text = (
+        "write the declaration of a model and its tables in thresholds.toml, from a configuration "
+        "of mmaction2 and what its model zoo says of the checkpoint"
+    )
+    added = add_command(actions, "add", _add, text, "add a model from its configuration")
+    added.add_argument("config", help="below mmaction/.mim/configs, or the path of your own")
+    added.add_argument(
+        "checkpoint", nargs="?", help="file or file name; default: the zoo's only one"
+    )
+    added.add_argument("--name", help="default: the configuration's")
+    added.add_argument("--dataset", help="name of the clip set; default: the configuration's")
+    added.add_argument(
+        "--top1", type=_share, metavar="SHARE", help="accuracy of your own checkpoint"
+    )
+    added.add_argument("--top5", type=_share, metavar="SHARE", help="as --top1")
+    added.add_argument("--source", metavar="TEXT", help="where --top1 and --top5 come from")
+    added.add_argument("--clip-count", type=positive, metavar="N", help="clips of a new clip set")
+    added.add_argument("--device", action="append", help="repeatable; default: cpu")
+    added.add_argument(
+        "--batch-size", type=positive, action="append", metavar="N", help="default: 1"
+    )
+    added.add_argument("--dry-run", action="store_true", help="only show what would be written")
+    add_thresholds(added)
+    text = (
+        "compare a model's protocol with mmaction2's pipeline, export it with one view, and compare "
+        "it with PyTorch; exit status 1 if something is not as it should be"
+    )
+    look = add_command(actions, "check", _check, text, "look at a model, in minutes")
+    look.add_argument("name", help="name, as `harness models` lists it")
+    add_thresholds(look)
+
+
+def _add(options: argparse.Namespace) -> int:
+    new = _new_model(options)
+    if options.dry_run:
+        before = options.thresholds.read_text(encoding="utf-8")
+        print(f"# harness/models/{new.spec.name}.py\n{declaration(new.spec)}")
+        print(f"# {options.thresholds}")
+        print("".join(_added_lines(before, contract_with(before, new))))
+        return 0
+    path, _ = write_model(new, options.thresholds)
+    print(f"wrote {path}\nwrote the tables of {new.spec.name} in {options.thresholds}\nnow run:")
+    print(f"  harness model check {new.spec.name}")
+    for device in new.devices:
+        print(f"  pytest -m {device} --model {new.spec.name} acceptance/")
+    if "cpu" in new.devices:
+        print(f"  harness calibrate '{new.spec.name}-cpu-*'    # a floor for its speed")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    spec, bench = registry.model_spec(options.name), workbench_of(options)
+    table = thresholds_from_file(options.thresholds).file.models.get(spec.name)
+    if table is None:
+        raise InputError(
+            f"{options.thresholds} has no models.{spec.name}; `harness model add` writes it"
+        )
+    weights, is_good = bench.weights(spec.name), True
+    print(f"{spec.name}: {weights.path or f'seeded weights, as {spec.checkpoint} is not here'}")
+    for looked in look_at_model(spec, weights, table.parity["fp32"], bench.workshop):
+        print(looked, flush=True)
+        is_good = is_good and looked.is_good
+    return 0 if is_good else 1
+
+
+def _new_model(options: argparse.Namespace) -> NewModel:
+    given = None if options.checkpoint is None else Path(options.checkpoint)
+    if given is not None and given.exists():
+        check_checkpoint_digest(given)
+    entry = _entry(options, None if given is None else given.name)
+    differences = {
+        key: getattr(options, key) for key in ("name", "dataset") if getattr(options, key)
+    }
+    spec = model_spec_from_config(options.config, entry.checkpoint, calibrated=True, **differences)
+    require_new_name(spec.name)
+    if entry.top1 is None:
+        raise InputError(
+            f"the model zoo has no top-1 for {entry.checkpoint}; give --top1 and --source"
+        )
+    devices = options.device or ["cpu"]
+    for device in devices:
+        registry.device_spec(device)
+    return NewModel(
+        spec=spec,
+        top1=entry.top1,
+        top5=entry.top5,
+        source=options.source
+        or f"mmaction2 0.24.1 model zoo, {entry.checkpoint}; floor: 99 % of it",
+        clip_count=_clip_count(options, spec),
+        devices=devices,
+        batches=options.batch_size or [1],
+    )
+
+
+def _entry(options: argparse.Namespace, checkpoint: str | None) -> ZooEntry:
+    if options.top1 is None:
+        return entry_of_checkpoint(options.config, checkpoint)
+    if checkpoint is None or not options.source:
+        raise InputError("--top1 is of a checkpoint of your own: give the checkpoint and --source")
+    return ZooEntry(checkpoint, options.top1, options.top5)
+
+
+def _clip_count(options: argparse.Namespace, spec: ModelSpec) -> int:
+    """Return the clips of a model's data set: the contract's, given, or found on this machine."""
+    known = thresholds_from_file(options.thresholds).file.clip_sets.get(spec.dataset)
+    if known is not None:
+        if known.class_count not in (None, spec.class_count):
+            raise InputError(
+                f"the head has {spec.class_count} classes, {spec.dataset} has {known.class_count}; "
+                "name the data set that the model was trained on with --dataset"
+            )
+        return known.clip_count
+    if options.clip_count is not None:
+        return int(options.clip_count)
+    try:
+        clip_set = clip_set_from_site(spec.dataset, site_of(options))
+    except MissingInput as error:
+        raise InputError(f"{error}, or say how many clips it has with --clip-count") from error
+    if len(clip_set.class_names) != spec.class_count:
+        raise InputError(
+            f"the head has {spec.class_count} classes, {spec.dataset} on this machine has "
+            f"{len(clip_set.class_names)}; correct its label map in site.toml, or give --dataset"
+        )
+    return len(clip_set.clips)
+
+
+def _added_lines(before: str, after: str) -> list[str]:
+    import difflib
+
+    lines = difflib.ndiff(before.splitlines(keepends=True), after.splitlines(keepends=True))
+    return [line[2:] for line in lines if line.startswith("+ ")]
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0.0 < share <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0 and at most 1")
+    return share
