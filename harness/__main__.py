@@ -18,6 +18,7 @@ USAGE_ERROR = 2
 MODULES: Mapping[str, tuple[str, ...]] = {
     "model": ("model",),
     "models": ("doctor", "models", "export", "build", "run", "cache"),
+    "offline_models": ("om",),
     "dataset": ("dataset", "preprocess"),
     "judge": ("judge",),
     "export_results": ("export-results",),

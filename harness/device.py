@@ -251,6 +251,10 @@ class Device(Protocol):
         """
         return contextlib.nullcontext()
 
+    def passport(self, model: DeviceModel) -> Mapping[str, Any] | None:
+        """Return what a built model says of itself, as a ``Passport`` has it, where tools tell."""
+        return None
+
     def toolchain(self) -> tuple[ToolState, ...]:
         """Return the tools that the device needs, for ``harness doctor``; never raises."""
         return ()

@@ -59,6 +59,7 @@ TESTED_WITH = {
     "harness.judge.export": "judge/test_verdict.py",
     "harness.judge.measurement": "check/test_checks.py",
     "harness.measure.export": "judge/test_verdict.py",
+    "harness.measure.passport": "runtimes/ascend/test_passport.py",
     "harness.predict.host_scores": "predict/test_reference.py",
     "harness.runtimes.ort.nvidia_smi": "runtimes/ort/test_device.py",
 }

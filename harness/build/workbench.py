@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from harness.host.environment import rounding_facts
 from harness.host.locks import OnWait, exclusive, free_one, shared, try_exclusive, wait_notice
 from harness.host.progress import Progress
 from harness.host.site import Site
+from harness.measure.passport import Passport
 from harness.precision import PRECISIONS, Precision
 from harness.spec import Cell, DeviceModel, ModelSpec, OnnxModel
 
@@ -88,6 +90,13 @@ class Workbench:
             device = device.in_precision(self._precision(cell))
         facts = {**rounding_facts(), **_lasting_facts(self.state(cell.device))}
         return device_model_from_onnx(self.simplified(cell), device, facts, self.workshop)
+
+    def passport(self, cell: Cell) -> Passport | None:
+        """Return what a cell's device model says of itself; None where it is silent or not built."""
+        with contextlib.suppress(HarnessError):
+            found = self.device(cell.device).passport(self.device_model(cell))
+            return None if found is None else Passport.model_validate_json(json.dumps(dict(found)))
+        return None
 
     def device(self, name: str) -> Device:
         """Return a device with the tools that site.toml sets, without probing it."""

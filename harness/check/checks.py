@@ -70,7 +70,8 @@ def check_export(context: Context) -> Found:
         bench.device(cell.device),
         failure=ExportError,
     )
-    return Found(measurement, judge_export(measurement))
+    measurement = measurement.model_copy(update={"passport": bench.passport(cell)})
+    return Found(measurement, judge_export(measurement, context.limits.device_model))
 
 
 def chain_scores(context: Context) -> tuple[ParityInputs, ChainScores]:

@@ -76,6 +76,16 @@ def _device_rows(
 ) -> Iterator[tuple[str, ...]]:
     for label, floor in (("top-1", table.top1), ("top-5", table.top5)):
         yield (device, label, *_floor_fields(floor, clip_count), notes.mark(floor.source))
+    if (limits := table.device_model) is not None:
+        mark, memory, slow = (
+            notes.mark(limits.source),
+            limits.memory_max_mb,
+            limits.ai_cpu_operators_max,
+        )
+        if memory is not None:
+            yield (device, "memory", f"{memory:g}", NONE, NONE, NONE, "MB at most", mark)
+        if slow is not None:
+            yield (device, "AI CPU", str(slow), NONE, NONE, NONE, "operators at most", mark)
     for batch, reference in table.throughput.items():
         fields = _speed_fields(reference, has_golden=batch not in table.no_golden)
         yield (f"{device}-{batch}", "speed", *fields, notes.mark(reference.source))

@@ -10,6 +10,7 @@ import pydantic
 from harness.judge.limits import (
     AccuracyFloor,
     Count,
+    DeviceModelLimits,
     Digest,
     EveryClipLimits,
     Filled,
@@ -49,6 +50,7 @@ class DeviceTable(Table):
     top5: AccuracyFloor
     throughput: Annotated[Mapping[str, ThroughputReference], pydantic.Field(min_length=1)]
     no_golden: Annotated[tuple[str, ...], pydantic.Field(strict=False)] = ()
+    device_model: DeviceModelLimits | None = None
 
 
 class ModelTable(Table):

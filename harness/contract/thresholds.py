@@ -13,6 +13,7 @@ The layout, in which tables may be repeated for each model, device, batch size a
     [models.M]                              clip set, weights, paired comparison, accuracy floors
     [models.M.parity.fp16]                  the keys in which the model differs; every_clip alike
     [models.M.devices.D]                    the accuracy goldens of the device, or a floor of its own
+    [models.M.devices.D.device_model]       memory and AI-CPU operators that its model may take
     [models.M.devices.D.throughput]         the keys in which the model differs, and its rows:
     bs4 = { golden = 78.25, tolerance = 0.05 }
     [tiers.T]                               which cells it runs, what it requires, how long
@@ -119,6 +120,7 @@ class Thresholds:
                 ),
             ),
             throughput=device.throughput[cell.row],
+            device_model=device.device_model,
         )
 
     def references(self) -> Mapping[Cell, ThroughputReference]:

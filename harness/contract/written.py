@@ -14,6 +14,7 @@ from harness import registry
 from harness.contract.tables import ClipSetTable, Precision, ThresholdsFile, Tier, Waiver
 from harness.errors import ThresholdsError
 from harness.judge.limits import (
+    DeviceModelLimits,
     Digest,
     EveryClipLimits,
     Filled,
@@ -38,6 +39,7 @@ class WrittenDevice(Table):
     top5: Mapping[str, Any] = {}
     throughput: Mapping[str, Any] = {}
     no_golden: Annotated[tuple[Text, ...], pydantic.Field(strict=False)] = ()
+    device_model: DeviceModelLimits | None = None
 
 
 class WrittenModel(Table):
@@ -169,6 +171,7 @@ def _device(file: WrittenFile, model: WrittenModel, name: str) -> Keys:
         "top5": _floor(model.top5, device.top5),
         "throughput": rows,
         "no_golden": device.no_golden,
+        "device_model": device.device_model,
     }
 
 

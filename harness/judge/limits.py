@@ -173,6 +173,17 @@ class ThroughputReference(Table):
         return self.golden * self.implausible
 
 
+class DeviceModelLimits(Table):
+    """What a device model may take of the device; None: as much as it likes.
+
+    ``memory_max_mb`` bounds its memory and its weights together.
+    """
+
+    memory_max_mb: Positive | None = None
+    ai_cpu_operators_max: Annotated[int, pydantic.Field(ge=0)] | None = None
+    source: Filled
+
+
 class AccuracyLimits(Table):
     """Floors of one device, the expected clips and the comparisons with PyTorch.
 
@@ -204,6 +215,7 @@ class Limits(Table):
     host_parity: ParityLimits
     accuracy: AccuracyLimits
     throughput: ThroughputReference
+    device_model: DeviceModelLimits | None = None
 
 
 def floor_count(floor: float, n: int) -> int:

@@ -19,7 +19,7 @@ def rejudge(
     """Judge a stored measurement, under the limits of today."""
     match measurement:
         case ExportMeasurement():
-            return judge_export(measurement)
+            return judge_export(measurement, limits.device_model)
         case ParityMeasurement():
             return judge_parity(measurement, limits.parity, inputs_min, limits.host_parity)
         case AccuracyMeasurement():

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from harness.measure.measurement import Measurement
+from harness.measure.passport import Passport
 
 
 class TensorFacts(Measurement):
@@ -18,7 +19,7 @@ class ExportMeasurement(Measurement):
     """The facts of one ONNX file; ``problems`` are sentences, each naming what to mend.
 
     ``ops_checked`` is the number of nodes held against the device's allow list: none means that
-    nothing was looked at.
+    nothing was looked at. ``passport`` is of the model that the device's compiler made of it.
     """
 
     kind: Literal["export"] = "export"
@@ -30,3 +31,4 @@ class ExportMeasurement(Measurement):
     outputs: tuple[TensorFacts, ...]
     onnx_bytes: int
     simplified_bytes: int | None = None
+    passport: Passport | None = None

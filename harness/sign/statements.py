@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from harness.measure.export import ExportMeasurement
 from harness.record.record import Record
 from harness.report.values import Outcome, Release
 from harness.sign.bundle import ATTESTATION, TEST_RESULT, Bundle
@@ -103,6 +104,12 @@ def _statement(
 def _artifacts(records: Sequence[Record]) -> list["ResourceDescriptor"]:
     """Name each distinct artifact once, with the cells that were judged on it."""
     cells: dict[tuple[str, str], dict[str, None]] = {}
+    passports = {
+        record.subjects.get("device_model"): passport.model_dump(mode="json", exclude_none=True)
+        for record in records
+        if isinstance(record.measurement, ExportMeasurement)
+        and (passport := record.measurement.passport) is not None
+    }
     for record in records:
         for kind, digest in record.subjects.items():
             cells.setdefault((kind, digest), {})[record.cell.id] = None
@@ -110,7 +117,11 @@ def _artifacts(records: Sequence[Record]) -> list["ResourceDescriptor"]:
         _descriptor(
             f"{kind}:{next(iter(names))}",
             digest,
-            {"kind": kind, "cells": list(names)},
+            {
+                "kind": kind,
+                "cells": list(names),
+                **({"passport": passports[digest]} if digest in passports else {}),
+            },
             # Seeded weights have no file; the digest says which seed.
             "sha256" if re.fullmatch("[0-9a-f]{64}", digest) else "seed",
         )

@@ -34,7 +34,7 @@ ROOT = Path(harness.__file__).parent.parent
 CELL = Cell("nonlocal_tiny", "cpu", 1)
 GOLDEN = thresholds_from_file(ROOT / "thresholds.toml").limits(CELL).throughput.golden
 COMMANDS = (
-    *("doctor", "models", "export", "build", "run", "judge", "cache"),
+    *("doctor", "models", "export", "build", "run", "judge", "cache", "om"),
     *("history", "baseline", "gate", "bisect"),
 )
 

@@ -181,6 +181,9 @@ def compile_model(options):
     inputs, outputs = heads(model, shapes_from_text(options.get("input_shape", "")))
     head = {"soc_version": options["soc_version"], "inputs": inputs, "outputs": outputs}
     head["precision"] = precision_from_options(options)
+    head["command"] = " ".join(["/usr/local/Ascend/bin/atc.bin", *options["words"]])
+    if has_fault("atc_wrong_soc"):
+        head["soc_version"] = "Ascend910B4"
     path = om_path(options["output"])
     if has_fault("atc_empty_file"):
         path.touch()
@@ -218,6 +221,30 @@ def write_json(options):
     Path(options["json"]).write_text(text)
 
 
+INFO = """\
+============ Display Model Info start ============
+Original Atc command line: {command}
+system   info: atc_version[7.6.0.1.220], soc_version[{soc}], framework_type[Onnx].
+resource info: memory_size[{memory} B], weight_size[{weights} B], stream_num[1], event_num[0].
+om       info: modeldef_size[{modeldef} B], weight_data_size[{weights} B], tbe_kernels_size[0 B]{store}
+============ Display Model Info end   ============"""
+
+
+def display(options):
+    """Mode 6: what an offline model is."""
+    import numpy as np
+
+    try:
+        head, data = read_om(options["om"])
+    except (OSError, ValueError):
+        raise RefusalError(f"E10041: Failed to load the model from {options['om']}.") from None
+    tensors = [*head["inputs"], *head["outputs"]]
+    memory = sum(4 * int(np.prod(tensor["shape"])) for tensor in tensors)
+    store = ", so_store_size[0 B]." if os.environ.get("EMULATOR_GENERATION") != "2023" else "."
+    numbers = {"memory": memory, "weights": len(data), "modeldef": len(data) // 100}
+    say(INFO.format(command=head["command"], soc=head["soc_version"], store=store, **numbers))
+
+
 def fatal_faults():
     if has_fault("atc_missing_hal"):
         say("atc.bin: " + MISSING.format("libascend_hal.so"))
@@ -243,7 +270,10 @@ def main(words):
         options = options_from_words(words)
         if options.get("mode") == "1":
             write_json(options)
+        elif options.get("mode") == "6":
+            display(options)
         else:
+            options["words"] = words
             check_options(options)
             compile_model(options)
     except RefusalError as refusal:

@@ -5,8 +5,10 @@ from harness.judge import (
     Verdict,
     judge_export,
 )
+from harness.judge.limits import DeviceModelLimits
 from harness.judge.verdict import at_least, at_most, below, listed
 from harness.measure.export import ExportMeasurement, TensorFacts
+from harness.measure.passport import Passport
 from harness.spec import Status
 
 SOURCE = "test"
@@ -86,6 +88,35 @@ def test_an_export_with_problems_fails_by_their_names():
 
 def test_an_export_that_nobody_looked_at_is_no_pass():
     assert judge_export(export(ops_checked=0)).status is Status.INVALID
+
+
+LIMITS = DeviceModelLimits(memory_max_mb=30.0, ai_cpu_operators_max=1, source=SOURCE)
+
+
+def passport(memory=20_000_000, weights=5_000_000, slow=()):
+    facts = {"memory_bytes": memory, "weight_bytes": weights, "ai_cpu_operators": slow}
+    return Passport(soc_version="Ascend310P3", command="atc", **facts)
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "words"),
+    [
+        (passport(), Status.PASS, "no problem found"),
+        (passport(slow=("a", "b")), Status.FAIL, "operators on the AI CPU is 2, must be <= 1"),
+        (
+            passport(memory=30_000_000),
+            Status.FAIL,
+            "memory of the device model is 35 MB, must be <= 30",
+        ),
+        (passport(memory=None), Status.INVALID, "memory of the device model is undefined"),
+        (passport(slow=None), Status.INVALID, "operators on the AI CPU is undefined"),
+        (None, Status.INVALID, "undefined"),
+    ],
+)
+def test_a_device_model_is_held_to_the_contract(found, status, words):
+    verdict = judge_export(export(passport=found), LIMITS)
+    assert (verdict.status, words in verdict.reason) == (status, True), verdict.reason
+    assert judge_export(export(passport=found)).status is Status.PASS
 
 
 def test_export_facts_survive_json():

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import BuildError
+from harness.errors import BuildError, RunError
 from harness.host.command import (
     Command,
     CommandHeartbeat,
@@ -30,6 +30,7 @@ from harness.runtimes.ascend.environment import (
     versions_on_disk,
 )
 from harness.runtimes.ascend.om_graph import operators_of_om
+from harness.runtimes.ascend.passport import passport_of_om, passport_problems
 from harness.runtimes.ascend.precision import check_precision, precision_words, without_effect
 from harness.spec import OnnxModel
 
@@ -108,7 +109,7 @@ def built_om(
             result = _ran(run, tools)
             om = _om_of(run, result, tools, env)
             _check_kept(run, om, precision, tools, env)
-            facts = _facts(run, result, om, tools, env)
+            facts = {**_facts(run, result, om, tools, env), **_passport(run, om, tools, env)}
             facts |= {"precision": dataclasses.asdict(precision)} if precision else {}
             _put(om, target)
     except OSError as error:
@@ -211,6 +212,22 @@ def _om_of(run: AtcRun, result: CommandResult, tools: CannTools, env: Mapping[st
             " a full disk or quota",
         )
     return found[0]
+
+
+def _passport(run: AtcRun, om: Path, tools: CannTools, env: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the offline model says of itself; an atc that cannot tell leaves the reason.
+
+    Raises:
+        BuildError: it is not the model that was asked for.
+    """
+    try:
+        found = passport_of_om(om, run.folder, tools, env)
+    except RunError as error:
+        return {"passport_error": str(error)}
+    if problems := list(passport_problems(found, run.soc_version, run.onnx.input, "fp16")):
+        raise _refused(run, f"the model that it wrote is another one: {'; '.join(problems)}")
+    command = found.command.replace(f"{run.onnx.artifact.path.resolve().parent}/", "")
+    return {"passport": found.model_copy(update={"command": command}).model_dump(mode="json")}
 
 
 def _oom_text(tools: CannTools) -> str:

@@ -14,13 +14,19 @@ from harness.host.provenance import code_digest
 from harness.host.site import Site
 from harness.inside import Operator
 from harness.precision import Precision
-from harness.runtimes.ascend import atc, atc_options, precision
+from harness.runtimes.ascend import atc, atc_options, passport, precision
 from harness.runtimes.ascend.ais_bench import found_ais_bench
 from harness.runtimes.ascend.atc import built_om
 from harness.runtimes.ascend.atc_options import version_from_text
 from harness.runtimes.ascend.build_slots import Say
 from harness.runtimes.ascend.doctor import tool_states
-from harness.runtimes.ascend.environment import CannTools, cann_environment, versions_on_disk
+from harness.runtimes.ascend.environment import (
+    CannTools,
+    PinnedOm,
+    cann_environment,
+    versions_on_disk,
+)
+from harness.runtimes.ascend.foreign import accepted_om
 from harness.runtimes.ascend.host_checks import host_checks
 from harness.runtimes.ascend.om_graph import operators_of_om
 from harness.runtimes.ascend.om_inside import OmInside, dumped, om_inside
@@ -28,7 +34,7 @@ from harness.runtimes.ascend.operators import ATC_OPS
 from harness.runtimes.ascend.probe import Unit, probe, unit_from_id
 from harness.runtimes.ascend.session import CannSession, private_copy
 from harness.runtimes.ascend.site import tools_from_site
-from harness.spec import DeviceModel, Feed, OnnxModel
+from harness.spec import Cell, DeviceModel, Feed, OnnxModel
 
 _LOG = logging.getLogger(__name__)
 
@@ -90,21 +96,26 @@ class CannDevice(Device):
     def shaped_by(self, onnx: OnnxModel) -> Mapping[str, object]:
         """Return atc's options, the precision and the code that calls it."""
         told = {"precision": self.precision} if self.precision else {}
-        code = code_digest(sys.modules[__name__], atc, atc_options, precision)
-        return {"options": list(onnx.spec.atc), **told, "code": code}
+        code = code_digest(sys.modules[__name__], atc, atc_options, passport, precision)
+        pinned = self._pinned(onnx)
+        foreign = {} if pinned is None else {"om": pinned.sha256}
+        return {"options": list(onnx.spec.atc), **told, **foreign, "code": code}
 
     def in_precision(self, precision: Precision) -> "CannDevice":
         """Return the same device, building in a precision."""
         return dataclasses.replace(self, precision=precision)
 
     def build(self, onnx: OnnxModel, target: Path) -> Mapping[str, Any]:
-        """Compile ``onnx`` into the file ``target`` and return facts for its provenance.
+        """Compile ``onnx``, or take the model that site.toml names, and return facts of it.
 
         Raises:
             BuildError: atc rejected the model or wrote nothing usable.
             DeviceError: there is no chip to build for.
         """
-        return built_om(onnx, self.unit().soc_version, target, self.tools, self.say, self.precision)
+        soc_version, pinned = self.unit().soc_version, self._pinned(onnx)
+        if pinned is not None:
+            return accepted_om(pinned, onnx, soc_version, target, self.tools)
+        return built_om(onnx, soc_version, target, self.tools, self.say, self.precision)
 
     def open(self, model: DeviceModel, threads: int | None = None) -> CannSession:
         """Load a built model; the chip computes, so ``threads`` is ignored.
@@ -140,6 +151,16 @@ class CannDevice(Device):
         with private_copy(model.artifact.path, self.tools.scratch) as om:
             batch, number = feed[model.onnx.input.name], unit.device_number
             yield dumped(model.onnx, om, batch, bench, number, self.tools)
+
+    def passport(self, model: DeviceModel) -> Mapping[str, Any] | None:
+        """Return what the offline model said of itself when it was built or accepted."""
+        found = build_fact(model, "passport")
+        return found if isinstance(found, Mapping) else None
+
+    def _pinned(self, onnx: OnnxModel) -> PinnedOm | None:
+        if self.precision is not None:
+            return None
+        return self.tools.models.get(Cell(onnx.spec.name, self.spec.name, onnx.batch).id)
 
     def unit(self, unit_id: str | None = None) -> Unit:
         """Look up one chip: the one named, the one bound, or the least busy one.

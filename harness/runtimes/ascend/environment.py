@@ -43,6 +43,14 @@ print("PREFLIGHT " + json.dumps(found))
 
 
 @dataclasses.dataclass(frozen=True)
+class PinnedOm:
+    """An offline model that somebody else built, which site.toml names for a cell."""
+
+    path: Path
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
 class CannTools:
     """Where this host's tools are, and how long they may take.
 
@@ -52,6 +60,7 @@ class CannTools:
         atc_python: interpreter called ``python3`` that atc should find first; empty for PATH's.
         set_env: CANN's environment script; None to search below ``ascend_root``.
         device_numbers: the only devices that may be used; empty for all.
+        models: offline models that somebody else built, by cell.
         device_root: folder of the device nodes.
         scratch: folder for temporary files; clips pass through it if streaming is impossible.
         locks: folder of the locks that this host's processes share.
@@ -73,6 +82,7 @@ class CannTools:
     set_env: Path | None = None
     ascend_root: Path = Path("/usr/local/Ascend")
     device_numbers: tuple[int, ...] = ()
+    models: Mapping[str, PinnedOm] = dataclasses.field(default_factory=dict)
     device_root: Path = Path("/dev")
     scratch: Path = Path(tempfile.gettempdir())
     locks: Path = Path(tempfile.gettempdir()) / "ascend-locks"

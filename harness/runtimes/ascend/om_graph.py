@@ -38,6 +38,7 @@ class OmOperator:
         inputs: name and output number of what computes each input.
         origins: the ONNX output that each output is, where there is one.
         nbytes: of its inputs and outputs, weights among them.
+        engine: the library that its kernel is from, which tells the processor; empty: unknown.
     """
 
     name: str
@@ -48,6 +49,7 @@ class OmOperator:
     inputs: tuple[tuple[str, int], ...]
     origins: tuple[Origin | None, ...]
     nbytes: int
+    engine: str = ""
 
     @property
     def dtype(self) -> str:
@@ -108,6 +110,7 @@ def _operator(op: Mapping[str, Any]) -> OmOperator:
         inputs=tuple(_source(text) for text in op.get("input") or () if _source(text)[1] >= 0),
         origins=tuple(_origin(attrs, nodes, index, one) for index, one in enumerate(outputs)),
         nbytes=sum(map(_nbytes, [*(op.get("input_desc") or ()), *outputs])),
+        engine=str(attrs.get("_ge_attr_op_kernel_lib_name", {}).get("s", "")),
     )
 
 

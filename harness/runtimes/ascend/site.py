@@ -1,9 +1,25 @@
 """site.toml -> CannTools: where this machine keeps its Ascend tools."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
+
+import pydantic
 
 from harness.host.site import DeviceIds, File, Site, SiteTable
-from harness.runtimes.ascend.environment import CannTools
+from harness.runtimes.ascend.environment import CannTools, PinnedOm
+
+
+class PinnedModel(SiteTable):
+    """An offline model that somebody else built.
+
+    Attributes:
+        om: the file.
+        sha256: its digest, in hexadecimal.
+    """
+
+    om: File
+    sha256: Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Table(SiteTable):
@@ -15,6 +31,7 @@ class Table(SiteTable):
         ais_bench_python: interpreter that has ais_bench.
         npu_smi: the program npu-smi.
         device_ids: the only devices that may be used; empty: all that are found.
+        models: offline models to take in place of a build, by cell.
     """
 
     set_env: File | None = None
@@ -22,6 +39,7 @@ class Table(SiteTable):
     ais_bench_python: File | None = None
     npu_smi: File | None = None
     device_ids: DeviceIds = ()
+    models: Mapping[str, PinnedModel] = {}
 
 
 def tools_from_site(site: Site) -> CannTools:
@@ -33,6 +51,7 @@ def tools_from_site(site: Site) -> CannTools:
         atc_python=_text(ascend.atc_python),
         set_env=ascend.set_env,
         device_numbers=tuple(ascend.device_ids),
+        models={name: PinnedOm(one.om, one.sha256) for name, one in ascend.models.items()},
         scratch=site.cache_dir / "ascend" / "scratch",
         logs=site.cache_dir / "ascend" / "logs",
         locks=site.lock_dir,

@@ -24,6 +24,8 @@ ATC = {
     "atc_missing_hal": "libascend_hal.so is missing",
     "atc_missing_library": "another library is missing",
     "atc_disk_full": "no space for the file",
+    "atc_ai_cpu": "softmax is built for the AI CPU",
+    "atc_wrong_soc": "the model is built for another chip than asked for",
     "atc_warning": "success with a warning block",
 }
 NPU_SMI = {

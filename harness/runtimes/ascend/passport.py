@@ -1,0 +1,104 @@
+"""The passport of an offline model: ``atc --mode=6`` reads it, ``--mode=1`` lists its operators."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from harness.errors import RunError
+from harness.host.command import Command
+from harness.measure.passport import Passport
+from harness.runtimes.ascend.environment import CannTools, atc_environment
+from harness.runtimes.ascend.om_graph import operators_of_om
+from harness.spec import TensorSpec
+
+BLOCK = re.compile(
+    r"=+ Display Model Info start\s*=+(.*?)=+ Display Model Info end\s*=+", re.DOTALL
+)
+COMMAND = re.compile(r"^Original Atc command line:[ \t]*(.*)$", re.MULTILINE)
+FIELD = re.compile(r"(\w+)\[([^\]]*)\]")
+# What the two forms of the option say where a cell asks for a precision.
+MODES = {
+    "fp16": {"force_fp16", "fp16"},
+    "origin": {"must_keep_origin_dtype", "origin"},
+    "mixed": {"allow_mix_precision", "allow_mix_precision_fp16", "mixed_float16"},
+}
+
+
+def passport_from_text(text: str) -> Passport:
+    """Read what ``atc --mode=6`` prints; operators are not in it.
+
+    Raises:
+        RunError: there is no such block, or it does not name a chip.
+    """
+    block = BLOCK.search(text)
+    command = COMMAND.search(block[1]) if block else None
+    if block is None or command is None:
+        raise RunError(f"`atc --mode=6` displays no model: it printed {text.strip()[-300:]!r}")
+    fields = dict(FIELD.findall(block[1].replace(command[0], "")))
+    if not fields.get("soc_version"):
+        raise RunError(f"`atc --mode=6` names no chip: it printed {block[1].strip()[-300:]!r}")
+    return Passport(
+        soc_version=fields["soc_version"],
+        command=command[1].strip(),
+        framework=fields.get("framework_type"),
+        compiler=fields.get("atc_version"),
+        memory_bytes=_number(fields.get("memory_size")),
+        weight_bytes=_number(fields.get("weight_size")),
+        stream_count=_number(fields.get("stream_num")),
+    )
+
+
+def passport_of_om(om: Path, folder: Path, tools: CannTools, env: Mapping[str, str]) -> Passport:
+    """Ask atc what an offline model is, and on which processors its operators run.
+
+    Raises:
+        RunError: atc does not read the model.
+    """
+    log = tools.logs / f"atc-passport-{om.name}.log"
+    argv = (tools.atc, "--mode=6", f"--om={om}")
+    command = Command(argv, tools.run_timeout_s, folder, atc_environment(tools, env), log)
+    try:
+        result = tools.run(command)
+    except OSError as error:
+        raise RunError(f"atc cannot be started to read {om.name}: {error}") from error
+    if result.rc or result.timed_out:
+        raise RunError(f"`atc --mode=6` failed on {om.name}: {result.last_lines}; log in {log}")
+    found = passport_from_text(result.output)
+    operators = operators_of_om(om, folder, tools, env)
+    if not any(operator.engine for operator in operators):
+        return found
+    slow = tuple(f"{one.name} ({one.type})" for one in operators if "aicpu" in one.engine.lower())
+    return found.model_copy(update={"ai_cpu_operators": slow})
+
+
+def passport_problems(
+    passport: Passport, soc_version: str, tensor: TensorSpec, mode: str
+) -> Iterator[str]:
+    """Yield why an offline model is not the one that a cell asks for.
+
+    Args:
+        passport: what it says of itself.
+        soc_version: the chip of the cell.
+        tensor: its input, at the batch size of the cell.
+        mode: the precision of the cell.
+    """
+    if passport.soc_version != soc_version:
+        yield f"it was built for {passport.soc_version}, not for {soc_version}"
+    options = options_of(passport.command)
+    shape = ",".join(map(str, tensor.shape))
+    if options.get("input_shape", f"{tensor.name}:{shape}") != f"{tensor.name}:{shape}":
+        yield f"its input is {options['input_shape']}, not {tensor.name}:{shape}"
+    given = options.get("precision_mode_v2", options.get("precision_mode", "fp16"))
+    if given not in MODES[mode]:
+        yield f"it computes in {given}, not in {mode}"
+
+
+def options_of(command: str) -> dict[str, str]:
+    """Return the options of an atc command line by name."""
+    words = (word.removeprefix("--").split("=", 1) for word in command.split() if "=" in word)
+    return {name: value.strip("\"'") for name, value in words}
+
+
+def _number(text: str | None) -> int | None:
+    found = re.match(r"\d+", text or "")
+    return int(found[0]) if found else None
