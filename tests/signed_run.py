@@ -17,6 +17,7 @@ from harness.measure.accuracy import accuracy_measurement
 from harness.measure.export import ExportMeasurement
 from harness.measure.host_turns import Turns
 from harness.measure.parity import ChainScores, InputCounts, parity_measurement
+from harness.measure.passport import Passport
 from harness.measure.throughput import session_timing, throughput_measurement
 from harness.record.npz import npz_from_labels, npz_from_predictions
 from harness.record.record import Record, RunFacts, new_run_directory
@@ -85,7 +86,9 @@ def throughput(factor=3.24):
 
 def export():
     facts = {"ops_checked": 3, "opset": 11, "op_counts": {"Conv": 3}, "onnx_bytes": 10}
-    return ExportMeasurement(problems=(), inputs=(), outputs=(), **facts), {}
+    passport = Passport(soc_version="Ascend310P3", command="atc --model=x.onnx", memory_bytes=7)
+    measured = ExportMeasurement(problems=(), inputs=(), outputs=(), passport=passport, **facts)
+    return measured, {}
 
 
 def record_from(run, thresholds, check, found, **more):

@@ -11,6 +11,7 @@ from harness.check.context import Context
 from harness.data.datasets import motion8
 from harness.device import DeviceState, Presence
 from harness.errors import InvalidMeasurement, MissingInput
+from harness.judge.limits import DeviceModelLimits
 from harness.judge.measurement import rejudge
 from harness.measure.measurement import Measurement
 from harness.measure.scores import FLOAT16_SMALLEST_NORMAL, FLOAT32_SMALLEST_NORMAL
@@ -56,6 +57,19 @@ def test_other_limits_give_another_verdict(clean, thresholds):
     verdict = rejudge(record.measurement, strict, record.inputs_min, 1)
     assert verdict.status is Status.FAIL
     assert rejudge(record.measurement, limits, 999, 1).status is Status.INVALID
+
+
+def test_what_a_built_model_says_of_itself_is_part_of_the_export(context, monkeypatch):
+    assert checks.check_export(context()).measurement.passport is None
+    said = {"soc_version": "Ascend310P3", "command": "atc", "ai_cpu_operators": ["a", "b"]}
+    monkeypatch.setattr("harness.device.Device.passport", lambda self, model: said)
+    limits = context().limits.model_copy(
+        update={"device_model": DeviceModelLimits(ai_cpu_operators_max=1, source="us")}
+    )
+    found = checks.check_export(dataclasses.replace(context(), limits=limits))
+    assert found.measurement.passport.ai_cpu_operators == ("a", "b")
+    assert found.verdict.status is Status.FAIL
+    assert "operators on the AI CPU is 2, must be <= 1" in found.verdict.reason
 
 
 def test_an_unknown_measurement_has_no_judge(clean, thresholds):

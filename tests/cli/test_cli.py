@@ -25,6 +25,7 @@ from harness.measure.accuracy import accuracy_measurement
 from harness.measure.export import ExportMeasurement
 from harness.measure.host_turns import Turns
 from harness.measure.parity import ChainScores, InputCounts, parity_measurement
+from harness.measure.passport import Passport
 from harness.measure.throughput import session_timing, throughput_measurement
 from harness.record.record import Record, RunDirectory, RunFacts, new_run_directory
 from harness.spec import CHECKS, Cell, Status
@@ -199,6 +200,24 @@ def test_doctor_checks_an_ascend_host_alone(capsys, monkeypatch):
     states["ascend310p"] = states["ascend310"]
     assert main(["doctor", "--ascend"]) == 1
     assert "no Ascend device can be used" in capsys.readouterr().out
+
+
+def test_an_offline_model_is_shown(capsys, monkeypatch, tmp_path):
+    (tmp_path / "x.om").write_bytes(b"om")
+    said = Passport(soc_version="Ascend310P3", command="atc --model=x", memory_bytes=2_000_000)
+    monkeypatch.setattr(
+        "harness.runtimes.ascend.foreign.passport_from_file", lambda path, tools: said
+    )
+    assert main(["om", "show", str(tmp_path / "x.om")]) == 0
+    shown = capsys.readouterr().out
+    assert "chip              Ascend310P3" in shown
+    assert "memory            2.0 MB" in shown
+    assert re.search("^sha256 +[0-9a-f]{64}$", shown, re.MULTILINE)
+
+
+def test_an_offline_model_that_is_not_there_is_said(capsys, tmp_path):
+    assert main(["om", "show", str(tmp_path / "x.om")]) == 2
+    assert "there is no file" in capsys.readouterr().err
 
 
 def test_models_are_listed_with_what_they_take_and_give(capsys, tmp_path):

@@ -146,6 +146,17 @@ def test_a_tier_has_the_cells_that_its_patterns_match(read):
     assert thresholds.cells("release") == thresholds.cells()
 
 
+def test_a_device_model_may_be_limited(read):
+    key = "models.nonlocal_r50.devices.cpu.device_model"
+    thresholds = read(changed(key, {"memory_max_mb": 100.0, "source": "us"}))
+    limits = thresholds.limits(Cell("nonlocal_r50", "cpu", 4)).device_model
+    assert (limits.memory_max_mb, limits.ai_cpu_operators_max) == (100.0, None)
+    assert limits.source == "measured by us"
+    assert read(VALID).limits(Cell("nonlocal_r50", "cpu", 4)).device_model is None
+    text = refusal(read, changed(key, {"memory_max_mb": -1.0, "source": "us"}))
+    assert f"{key}.memory_max_mb" in text
+
+
 def test_unknown_tier_lists_the_known(read):
     with pytest.raises(InputError, match=r"no tier 'weekly'; there are: smoke, release"):
         read(VALID).cells("weekly")

@@ -148,6 +148,10 @@ def test_home_is_expanded(write, folder, monkeypatch):
         ("[ascend]\nset_env = 'none.sh'", r"ascend.set_env: there is no file .*none\.sh"),
         ("[ascend]\ndevice_ids = ['0']", "ascend.device_ids.0: should be a valid integer"),
         ("[ascend]\ndevice_ids = [-1]", "ascend.device_ids.0: .* greater than or equal to 0"),
+        (
+            "[ascend.models.x-ascend310p-bs1]\nom = 'none.om'\nsha256 = 'ab'",
+            "ascend.models.x-ascend310p-bs1.sha256: ",
+        ),
         ("[ascend]\ndevice_ids = [true]", "ascend.device_ids.0: should be a valid integer"),
         ("a = 1\na = 2", "is not TOML: Cannot overwrite a value"),
         ("a = ", "is not TOML"),

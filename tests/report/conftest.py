@@ -25,6 +25,7 @@ from harness.measure.every_clip import ClipDistance, EveryClip
 from harness.measure.export import ExportMeasurement
 from harness.measure.host_turns import Turns
 from harness.measure.parity import ChainScores, InputCounts, parity_measurement
+from harness.measure.passport import Passport
 from harness.measure.statistics import (
     mcnemar_midp,
     minimum_detectable_loss,
@@ -63,6 +64,9 @@ def thresholds():
 
 def export(**changes):
     facts = {"problems": (), "ops_checked": 458, "opset": 11, "op_counts": {"Conv": 53}}
+    facts["passport"] = Passport(
+        soc_version="Ascend310P3", command="atc --model=x", ai_cpu_operators=("Softmax_3",)
+    )
     return ExportMeasurement(
         **(facts | changes), inputs=(), outputs=(), onnx_bytes=127_329_736, simplified_bytes=None
     )

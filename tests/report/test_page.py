@@ -108,6 +108,12 @@ def test_filters_by_device_model_and_outcome(open_page):
     assert page.errors == []
 
 
+def test_the_export_shows_what_the_device_model_says_of_itself(open_page):
+    page = open_page(f"#{CELL}:export")
+    facts = page.locator(f"details#{CELL}").inner_text()
+    assert re.search(r"AI-CPU operators\s+Softmax_3", facts)
+
+
 def test_a_filter_is_a_link(open_page):
     page = open_page()
     page.get_by_role("combobox", name="Device").select_option("cuda")

@@ -384,6 +384,9 @@ def test_the_statement_is_an_in_toto_test_result_of_every_file_and_artifact(sign
     cell = "nonlocal_tiny-cpu-bs1"
     kinds = ("weights", "inputs", "onnx", "simplified", "device_model", "clips", "thresholds")
     assert sorted(digests) == sorted(f"{kind}:{cell}" for kind in kinds)
+    named = {subject["name"]: subject for subject in statement["subject"]}
+    passport = named[f"device_model:{cell}"]["annotations"]["passport"]
+    assert (passport["soc_version"], passport["memory_bytes"]) == ("Ascend310P3", 7)
     predicate = statement["predicate"]
     assert predicate["result"] == "PASSED"
     checks = ("export", "parity", "accuracy", "throughput")

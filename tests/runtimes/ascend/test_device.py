@@ -12,6 +12,7 @@ from harness.device import Presence
 from harness.errors import DeviceBroken, RunError
 from harness.registry import device, load_site
 from harness.runtimes.ascend.device import build_fact
+from harness.runtimes.ascend.environment import PinnedOm
 from harness.runtimes.ascend.site import tools_from_site
 
 DEVICE310, DEVICE310P = device("ascend310"), device("ascend310p")
@@ -57,11 +58,13 @@ def test_the_tools_come_from_the_site(tmp_path):
         'cache_dir = "cache"\nlock_dir = "locks"\n[ascend]\nset_env = "set_env.sh"\n'
         'atc_python = "python3"\nais_bench_python = "python3"\nnpu_smi = "npu-smi"\n'
         "device_ids = [1, 3]\n"
+        f'[ascend.models.x-ascend310p-bs1]\nom = "npu-smi"\nsha256 = "{"a" * 64}"\n'
     )
     tools = tools_from_site(load_site(site, {"HOME": str(tmp_path)}))
     assert (tools.npu_smi, tools.atc) == (str(tmp_path / "npu-smi"), "atc")
     assert tools.python == tools.atc_python == str(tmp_path / "python3")
     assert (tools.set_env, tools.device_numbers) == (tmp_path / "set_env.sh", (1, 3))
+    assert tools.models == {"x-ascend310p-bs1": PinnedOm(tmp_path / "npu-smi", "a" * 64)}
     assert (tools.locks, tools.scratch.parent.parent) == (tmp_path / "locks", tmp_path / "cache")
     nothing = tools_from_site(load_site(None, {"HOME": str(tmp_path)}))
     assert (nothing.npu_smi, nothing.python, nothing.set_env) == ("npu-smi", "", None)
