@@ -19,7 +19,14 @@ from harness.build.input_check import InputCheck, check_known_clips, check_sampl
 from harness.clips import Clip, ClipSet
 from harness.data.datasets import clip_set_from_site, motion8, require_classes
 from harness.device import HOST, Device, DeviceState, Presence
-from harness.errors import DeviceAbsent, DeviceBroken, DeviceError, InputError, MissingInput
+from harness.errors import (
+    DeviceAbsent,
+    DeviceBroken,
+    DeviceError,
+    HarnessError,
+    InputError,
+    MissingInput,
+)
 from harness.host.artifacts import ArtifactStore
 from harness.host.environment import rounding_facts
 from harness.host.locks import OnWait, exclusive, free_one, shared, try_exclusive, wait_notice

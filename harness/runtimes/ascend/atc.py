@@ -30,7 +30,7 @@ from harness.runtimes.ascend.environment import (
     versions_on_disk,
 )
 from harness.runtimes.ascend.om_graph import operators_of_om
-from harness.runtimes.ascend.passport import passport_of_om, passport_problems
+from harness.runtimes.ascend.passport import mode_of, passport_of_om, passport_problems
 from harness.runtimes.ascend.precision import check_precision, precision_words, without_effect
 from harness.spec import OnnxModel
 
@@ -224,7 +224,8 @@ def _passport(run: AtcRun, om: Path, tools: CannTools, env: Mapping[str, str]) -
         found = passport_of_om(om, run.folder, tools, env)
     except RunError as error:
         return {"passport_error": str(error)}
-    if problems := list(passport_problems(found, run.soc_version, run.onnx.input, "fp16")):
+    mode = mode_of(" ".join(run.command.argv))
+    if problems := list(passport_problems(found, run.soc_version, run.onnx.input, mode)):
         raise _refused(run, f"the model that it wrote is another one: {'; '.join(problems)}")
     command = found.command.replace(f"{run.onnx.artifact.path.resolve().parent}/", "")
     return {"passport": found.model_copy(update={"command": command}).model_dump(mode="json")}

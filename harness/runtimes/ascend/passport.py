@@ -16,7 +16,7 @@ BLOCK = re.compile(
 )
 COMMAND = re.compile(r"^Original Atc command line:[ \t]*(.*)$", re.MULTILINE)
 FIELD = re.compile(r"(\w+)\[([^\]]*)\]")
-# What the two forms of the option say where a cell asks for a precision.
+# How the two forms of atc's option say a precision.
 MODES = {
     "fp16": {"force_fp16", "fp16"},
     "origin": {"must_keep_origin_dtype", "origin"},
@@ -88,9 +88,15 @@ def passport_problems(
     shape = ",".join(map(str, tensor.shape))
     if options.get("input_shape", f"{tensor.name}:{shape}") != f"{tensor.name}:{shape}":
         yield f"its input is {options['input_shape']}, not {tensor.name}:{shape}"
-    given = options.get("precision_mode_v2", options.get("precision_mode", "fp16"))
-    if given not in MODES[mode]:
+    if (given := mode_of(passport.command)) != mode:
         yield f"it computes in {given}, not in {mode}"
+
+
+def mode_of(command: str) -> str:
+    """Return the precision that an atc command line asks for; an unknown one by atc's own name."""
+    options = options_of(command)
+    given = options.get("precision_mode_v2", options.get("precision_mode", "fp16"))
+    return next((mode for mode, names in MODES.items() if given in names), given)
 
 
 def options_of(command: str) -> dict[str, str]:

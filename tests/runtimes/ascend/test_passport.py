@@ -72,6 +72,12 @@ def test_what_is_no_passport_is_refused(text):
             "not in fp",
         ),
         (("--log=info", "--precision_mode_v2=origin"), "Ascend310B4", "origin", None),
+        (
+            ("--log=info", "--precision_mode=x"),
+            "Ascend310B4",
+            "fp16",
+            "it computes in x, not in fp16",
+        ),
         (("--log=info", "--precision_mode=force_fp16"), "Ascend310B4", "origin", "not in origin"),
         (("--input_shape=images:1,3,640,640 ", ""), "Ascend310B4", "fp16", None),
     ],
