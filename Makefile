@@ -7,7 +7,7 @@ TOOLS := $(VENV)/tools
 # What pip takes on an aarch64 host with glibc 2.28; it does not add the older tags by itself.
 AARCH64 := $(addsuffix _aarch64,manylinux_2_28 manylinux_2_27 manylinux_2_26 manylinux_2_17 manylinux2014)
 
-.PHONY: acceptance test lint coverage browser smoke emulate farm aarch64 without-decord lock audit sbom clean
+.PHONY: acceptance test lint coverage browser smoke emulate zoo farm aarch64 without-decord lock audit sbom clean
 
 acceptance: $(READY)
 	$(BIN)/pytest -n 2 --signoff -m cpu acceptance/
@@ -44,6 +44,11 @@ emulate: $(READY)
 # Three nodes of a Ray cluster on this machine, with emulated chips; see docs/farm.md.
 farm: $(READY)
 	BIN=$(BIN) tests/farm/matrix
+
+# One configuration of each family of mmaction2's model zoo; all of it: python -m benchmarks.zoo --results zoo.jsonl
+zoo: $(READY)
+	rm -f $(VENV)/zoo.jsonl
+	$(BIN)/python -m benchmarks.zoo --sample --results $(VENV)/zoo.jsonl
 
 # What an x86_64 host can show of aarch64: each package of the lock has a wheel for it (mmcv-full is built from source),
 # and clips decode without decord.

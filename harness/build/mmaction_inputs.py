@@ -23,6 +23,7 @@ from harness.build.torch_model import quiet_mmaction
 from harness.clips import Clip
 from harness.data.known_inputs import KnownInput, known_input_from_steps
 from harness.data.loading import InputSteps
+from harness.data.manifest import frame_path, size_of_clip
 from harness.data.video import decoders
 from harness.errors import ClipError, MissingInput, first_line
 from harness.host.provenance import package_versions
@@ -31,7 +32,7 @@ from harness.zoo.config import Config, config_from_file, config_path, mmaction2_
 from harness.zoo.protocol import CROPS, DECODERS, HOOK, NEUTRAL, SAMPLERS, protocol_from_config
 
 Step = dict[str, Any]
-FRAME_NAME = "img_{:05}.jpg"
+FRAME_NAME, PLAIN_FRAME_NAME = "img_{:05}.jpg", "{:05}.jpg"
 LAST_STEPS = ("Normalize", "FormatShape")
 
 
@@ -145,9 +146,9 @@ def _described(clip: Clip, protocol: InputProtocol) -> Iterator[Step]:
 
 
 def _frame_folder(folder: Path) -> Step:
-    count = len(list(folder.glob("img_*.jpg")))
-    named = {"filename_tmpl": FRAME_NAME, "start_index": 1}
-    return {"frame_dir": str(folder), "total_frames": count, **named}
+    is_guides = frame_path(folder, 1).name.startswith("img_")
+    named = {"filename_tmpl": FRAME_NAME if is_guides else PLAIN_FRAME_NAME, "start_index": 1}
+    return {"frame_dir": str(folder), "total_frames": size_of_clip(folder)[0], **named}
 
 
 def _extracted(video: Path, folder: Path, short_side: int) -> Step:

@@ -78,6 +78,7 @@ def _add(options: argparse.Namespace) -> int:
     path, _ = write_model(new, options.thresholds)
     print(f"wrote {path}\nwrote the tables of {new.spec.name} in {options.thresholds}\nnow run:")
     print(f"  harness model check {new.spec.name}")
+    print(f"  python fixtures/write_inputs.py {new.spec.name}    # known answers of its inputs")
     for device in new.devices:
         print(f"  pytest -m {device} --model {new.spec.name} acceptance/")
     if "cpu" in new.devices:

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.data.manifest import is_frame_name, size_of_clip
+from harness.data.manifest import frame_path, is_frame_name, size_of_clip
 from harness.data.video import count_frames
 from harness.errors import ClipError
 
@@ -63,12 +63,11 @@ def frame_count(path: Path) -> int:
     if not path.is_dir():
         return count_frames(path)
     count = size_of_clip(path)[0]
-    missing = next(
-        (n for n in range(1, count + 1) if not _has_content(path / f"img_{n:05d}.jpg")), None
-    )
+    missing = next((n for n in range(1, count + 1) if not _has_content(frame_path(path, n))), None)
     if not count or missing:
         raise ClipError(
-            f"cannot read clip {path}: it has no img_{missing or 1:05d}.jpg, or an empty one"
+            f"cannot read clip {path}: it has no {frame_path(path, missing or 1).name}, or an empty "
+            "one"
         )
     return count
 

@@ -154,8 +154,18 @@ def size_of_clip(path: Path) -> tuple[int, int]:
 
 
 def is_frame_name(name: str) -> bool:
-    """Whether a file is named like a raw frame of the guides' extraction."""
-    return name.startswith("img_") and name.endswith(".jpg") and name[4:-4].isdecimal()
+    """Whether a file is named like a raw frame, as ``frame_path`` names it."""
+    return name.endswith(".jpg") and name[:-4].removeprefix("img_").isdecimal()
+
+
+def frame_path(folder: Path, number: int) -> Path:
+    """Return the file of a raw frame, counted from 1.
+
+    It is ``img_00001.jpg``, as the guides' extraction and UCF-101 have it, or ``00001.jpg``, as
+    Something-Something and Jester are published.
+    """
+    guide, plain = folder / f"img_{number:05d}.jpg", folder / f"{number:05d}.jpg"
+    return plain if plain.is_file() and not guide.exists() else guide
 
 
 def fingerprint(path: Path, is_content: bool) -> str:

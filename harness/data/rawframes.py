@@ -21,6 +21,7 @@ import numpy as np
 from harness.clips import Clip
 from harness.data.clip_files import frame_count
 from harness.data.containers import FRAME_PIXELS_MAX, jpeg_size
+from harness.data.manifest import frame_path
 from harness.data.skipping import Choose
 from harness.data.transforms import Frame, frame_from_jpeg, jpeg_from_frame
 from harness.data.video import count_frames, iterate_frames
@@ -110,7 +111,7 @@ def frames_from_folder(folder: Path, choose: Choose) -> list[Frame]:
         ClipError: a file is missing or not an image.
     """
     indices = choose(frame_count(folder))
-    kept = {index: _frame(folder / f"img_{index + 1:05d}.jpg") for index in set(indices)}
+    kept = {index: _frame(frame_path(folder, index + 1)) for index in set(indices)}
     return [kept[index] for index in indices]
 
 

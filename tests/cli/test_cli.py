@@ -35,7 +35,7 @@ ROOT = Path(harness.__file__).parent.parent
 CELL = Cell("nonlocal_tiny", "cpu", 1)
 GOLDEN = thresholds_from_file(ROOT / "thresholds.toml").limits(CELL).throughput.golden
 COMMANDS = (
-    *("doctor", "models", "export", "build", "run", "judge", "cache", "om"),
+    *("doctor", "model", "models", "export", "build", "run", "judge", "cache", "om"),
     *("history", "baseline", "gate", "bisect"),
 )
 

@@ -9,7 +9,7 @@ from harness.__main__ import main
 from harness.clips import Clip
 from harness.data import rawframes
 from harness.data.loading import crops_from_clip, sample_from_clip
-from harness.data.manifest import write_manifest
+from harness.data.manifest import clip_set_from_manifest, problem_count, write_manifest
 from harness.data.rawframes import extract, frames_from_folder, write_listing
 from harness.data.scan import Source, scan
 from harness.errors import ArtifactError, ClipError
@@ -56,6 +56,23 @@ def clips(tmp_path, write_clip):
     return [
         Clip(str(n), write_clip(tmp_path / f"{n}.mp4", 6, (32, 24), bf="0"), n) for n in range(3)
     ]
+
+
+def test_frames_are_found_as_something_something_names_them(tmp_path, clips, timesformer_protocol):
+    """Folders of 00001.jpg, in mmaction2's list of folder, frames and label."""
+    list(extract(clips, tmp_path / "named", 0))
+    expected = crops_from_clip(Clip("1", tmp_path / "named/1", 1), timesformer_protocol)
+    lines = write_listing(tmp_path / "named", clips, list(extract(clips, tmp_path / "named", 0)))
+    for path in (tmp_path / "named").rglob("img_*.jpg"):
+        path.rename(path.with_name(path.name.removeprefix("img_")))
+    found = scan(Source(tmp_path / "named", ("a", "b", "c"), "sthv1", listing=lines))
+    assert problem_count(found.problems) == 0
+    second = clip_set_from_manifest(found).clips[1]
+    assert (second.path, second.label) == (tmp_path / "named/1", 1)
+    np.testing.assert_array_equal(crops_from_clip(second, timesformer_protocol), expected)
+    (second.path / "00003.jpg").unlink()
+    with pytest.raises(ClipError, match=r"no img_00003\.jpg|no 00003\.jpg"):
+        crops_from_clip(second, timesformer_protocol)
 
 
 def test_what_was_stopped_goes_on_where_it_stood(tmp_path, clips, monkeypatch):
