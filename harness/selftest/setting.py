@@ -212,8 +212,9 @@ class Bench:
         folder = self.folder / name
         folder.mkdir(parents=True)
         cache = folder / "cache"
-        # Files of the store are never written again; what a killed run left there is.
-        ignored = shutil.ignore_patterns("*.lock", "partial")
+        # Files of the store are never written again. A lock is one file, and what a killed run left is not
+        # of this one.
+        ignored = shutil.ignore_patterns("*.lock", "lock", "partial")
         self.cache.mkdir(parents=True, exist_ok=True)
         shutil.copytree(self.cache, cache, ignore=ignored, copy_function=os.link)
         return Setting(self.device, folder, cache, self.contract, lambda: self._runs, self.shared)
