@@ -7,12 +7,10 @@ python benchmarks/busy.py '*_tiny-cpu-bs1' --loads 1 2 --runs 20
 """
 
 import argparse
-import dataclasses
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from measured import finish, workbench
 
@@ -23,14 +21,12 @@ from harness.check.checks import check_throughput
 from harness.check.context import Context
 from harness.contract.tables import matches
 from harness.contract.thresholds import Thresholds, thresholds_from_file
-from harness.device import LoopSettings, LoopTimes, Session
 from harness.host.busy import busy_processes
 from harness.judge import Verdict
-from harness.spec import Cell, DeviceModel, Feed, Status
-from harness.testing import FaultyDevice
+from harness.selftest.time_faults import MoreWork, TimedDevice, sleeping
+from harness.spec import Cell, Status
 
 CONTRACT = Path(harness.__file__).parent.parent / "thresholds.toml"
-MORE_WORK, NAP_S = 0.15, 0.05
 # What the reason of each fault must name; the same build must pass.
 EXPECTED = {
     "same": "",
@@ -38,46 +34,13 @@ EXPECTED = {
     "sleeps": "waiting in a query",
     "one processor": "processors at work",
 }
-
-
-class SlowSession(Session):
-    """A session whose queries do more than they need to."""
-
-    def __init__(self, session: Session, fault: str) -> None:
-        self._session, self._fault = session, fault
-
-    def run(self, feed: Feed) -> Feed:
-        """Run a batch, then compute or sleep in the same thread."""
-        start_s = time.process_time()
-        output = self._session.run(feed)
-        end_s = time.process_time()
-        if self._fault == "sleeps":
-            time.sleep(NAP_S)
-        if self._fault == "works 15 % more":
-            end_s += MORE_WORK * (end_s - start_s)
-            while time.process_time() < end_s:
-                sum(range(1000))
-        return output
-
-    def loop(self, feed: Feed, settings: LoopSettings) -> LoopTimes:
-        """Time the session as it is."""
-        return self._session.loop(feed, settings)
-
-    def close(self) -> None:
-        """Close the session."""
-        self._session.close()
-
-
-@dataclasses.dataclass
-class SlowDevice(FaultyDevice):
-    """The processor with one fault of speed."""
-
-    fault: str = "same"
-
-    def open(self, model: DeviceModel, threads: int | None = None) -> SlowSession:  # type: ignore[override]
-        """Open a session, on one processor where that is the fault."""
-        wanted = 1 if self.fault == "one processor" else threads
-        return SlowSession(self.device.open(model, wanted), self.fault)
+# Without a fault the device is as it is, its loop too.
+FAULTS: dict[str, dict[str, Any]] = {
+    "same": {},
+    "works 15 % more": {"query": MoreWork(0.15, "thread_time")},
+    "sleeps": {"query": sleeping},
+    "one processor": {"threads": 1},
+}
 
 
 def main() -> int:
@@ -117,13 +80,8 @@ def bench_with(fault: str) -> Workbench:
         plain.site,
         plain.workshop.log_dir,
         plain.progress,
-        find_device=lambda name: SlowDevice(registry.device(name), outputs_stay, fault),
+        find_device=lambda name: TimedDevice(registry.device(name), **FAULTS[fault]),
     )
-
-
-def outputs_stay() -> Callable[[Feed], Feed]:
-    """Return the fault of outputs that there is none of."""
-    return dict
 
 
 def judged(bench: Workbench, thresholds: Thresholds, tier: str, cell: Cell) -> Verdict:

@@ -18,6 +18,13 @@ def _replaced(old: str, new: str) -> Edit:
     return edit
 
 
+def _without_key(key: str) -> Edit:
+    def edit(text: str) -> str:
+        return "\n".join(line for line in text.split("\n") if not line.startswith(f"{key} = "))
+
+    return edit
+
+
 def _read(edit: Edit) -> Trial:
     """Run a check with an edited contract; return all that was printed."""
 
@@ -111,17 +118,19 @@ _CONTRACT: tuple[tuple[str, str, str, Trial], ...] = (
         "the digest of the clips removed",
         "report",
         _OTHER,
-        _signed_off(
-            lambda text: "\n".join(x for x in text.split("\n") if not x.startswith("digest ="))
-        ),
+        _signed_off(_without_key("digest")),
+    ),
+    (
+        "the known answers of inputs removed",
+        "report",
+        _OTHER,
+        _signed_off(_without_key("inputs")),
     ),
     (
         "the digest of the weights removed",
         "report",
         _OTHER,
-        _signed_off(
-            lambda text: "\n".join(x for x in text.split("\n") if not x.startswith("weights ="))
-        ),
+        _signed_off(_without_key("weights")),
     ),
     (
         "a contract that no commit holds",
