@@ -21,7 +21,7 @@ from harness.spec import InputProtocol
 Lines = list[str]
 Frames = list[npt.NDArray[np.uint8]]
 # What a fault of what both sides read is caught by, before anything is judged.
-_INPUT = "invalid: inputs of {} from clip .* are not those of mmaction2: {}:"
+_INPUT = "invalid: inputs of {} from clip .* are not those of mmaction2: ({}):"
 
 
 def other_list(change: Callable[[Lines], Lines], file: str = "labels.txt") -> Plant:
@@ -207,7 +207,7 @@ def _reordered(*order: int) -> Callable[[tuple[int, ...], int], Iterable[int]]:
 
 
 _INPUTS: tuple[tuple[str, str, Plant], ...] = (
-    ("red and blue swapped", "decode", _of_frames(_each(lambda frame: frame[..., ::-1]))),
+    ("red and blue swapped", "colour", _of_frames(_each(lambda frame: frame[..., ::-1]))),
     ("grey", "decode", _of_frames(_each(_grey))),
     ("every pixel one higher", "decode", _of_frames(_each(lambda f: np.minimum(f, 254) + 1))),
     ("mirrored", "decode", _of_frames(_each(lambda frame: frame[:, ::-1]))),
@@ -221,11 +221,11 @@ _INPUTS: tuple[tuple[str, str, Plant], ...] = (
     ("two frames swapped", "indices", _of_indices(_reordered(0, 1, 2, 4, 3, 5, 6, 7))),
     ("one frame dropped, one twice", "indices", _of_indices(_reordered(0, 1, 2, 3, 3, 5, 6, 7))),
     ("the middle frame eight times", "indices", _of_indices(lambda _, n: [n // 2] * 8)),
-    ("two decoded frames swapped", "decode", _of_frames(lambda f: [f[1], f[0], *f[2:]])),
+    ("two decoded frames swapped", "order", _of_frames(lambda f: [f[1], f[0], *f[2:]])),
     ("the nearest pixel in place of bilinear", "resize", _interpolated("INTER_NEAREST")),
     ("bicubic in place of bilinear", "resize", _interpolated("INTER_CUBIC")),
-    ("cropped one pixel to the side", "resize", _corners(lambda x, y: (x + 1, y))),
-    ("cropped in the corner", "resize", _corners(lambda x, y: (0, 0))),
+    ("cropped one pixel to the side", "crop", _corners(lambda x, y: (x + 1, y))),
+    ("cropped in the corner", "crop|resize", _corners(lambda x, y: (0, 0))),
 )
 _VIEWS = (("one view three times", [0, 0, 0]), ("views in another order", [2, 0, 1]))
 
@@ -239,7 +239,9 @@ def list_faults() -> Iterable[Fault]:
         yield Fault("input", name, "parity", finding, in_a_run("parity", plant))
     for name, corners in _VIEWS:
         trial = in_a_run("parity", _of_tensors(_views(corners)), VIEWED)
-        yield Fault("input", name, "parity", _INPUT.format(VIEWED, "normalise"), trial, VIEWED)
+        yield Fault(
+            "input", name, "parity", _INPUT.format(VIEWED, "layout|normalise"), trial, VIEWED
+        )
 
 
 def _views(corners: list[int]) -> Callable[[Any], Any]:
