@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from harness.build.onnx_export import onnx_problems, op_counts, tensor_spec_from_value_info
 from harness.device import Device
+from harness.errors import ExportError, first_line
 from harness.measure.export import ExportMeasurement, TensorFacts
 from harness.spec import ModelSpec
 
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
 def measure_export(
     exported: Path, simplified: Path, spec: ModelSpec, batch: int, device: Device
 ) -> ExportMeasurement:
-    """Check both files: valid, as declared, static, and with operators that the device supports."""
-    import onnx
+    """Check both files: valid, as declared, static, and with operators that the device supports.
 
+    Raises:
+        ExportError: the simplified file cannot be read.
+    """
     problems = [
         f"{what}: {problem}"
         for what, path in (("exported", exported), ("simplified", simplified))
@@ -25,7 +28,7 @@ def measure_export(
             path, spec.input.batched(batch), spec.output.batched(batch), spec.opset
         )
     ]
-    proto = onnx.load(simplified)
+    proto = _loaded(simplified)
     counts = op_counts(proto)
     problems += [
         f"simplified: operator {name} ({count} nodes) is not in the allow list of {device.spec.name}"
@@ -42,6 +45,19 @@ def measure_export(
         onnx_bytes=exported.stat().st_size,
         simplified_bytes=simplified.stat().st_size,
     )
+
+
+def _loaded(path: Path) -> "onnx.ModelProto":
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        return onnx.load(path)
+    except DecodeError as error:
+        raise ExportError(
+            f"the simplified model {path} is not a whole ONNX file ({first_line(error)}): it is cut off "
+            "or damaged; delete it and run again, which makes it anew"
+        ) from error
 
 
 def _tensor_facts(value: "onnx.ValueInfoProto") -> TensorFacts:

@@ -64,7 +64,8 @@ def _relative_l2(spec: ModelSpec, batch: int, source: Path, target: Path) -> flo
         if not 0.0 < scale < math.inf:
             raise InvalidMeasurement(
                 f"{spec.name} scores every class of seeded noise alike, or gives NaN or Inf, before "
-                "it is simplified: nothing to compare with; parity says whether PyTorch does so too"
+                "it is simplified: nothing to compare with; look for NaN in the weights, and at the last "
+                "operators of the exported model"
             )
         return float(np.linalg.norm(actual - expected)) / scale
 

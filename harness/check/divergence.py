@@ -22,7 +22,12 @@ SEARCH = (
 
 
 def divergence(context: Context, scores: ChainScores, inputs: ParityInputs) -> str | None:
-    """Look for where the chain diverges; a search that breaks takes nothing from the verdict."""
+    """Look for where the chain diverges; a search that breaks takes nothing from the verdict.
+
+    Scores of another shape have no input that is off most: nothing is looked for.
+    """
+    if not scores.torch.shape == scores.onnx.shape == scores.device.shape:
+        return None
     try:
         return _divergent_node(context, inputs.tensors[worst_input(scores, inputs)])
     except HarnessError as error:

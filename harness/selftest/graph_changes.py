@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import onnx
 
 Weights = npt.NDArray[np.float32]
-ChangeFile = Callable[[Path], None]
+ChangeFile = Callable[[Path], object]
 ChangeGraph = Callable[["onnx.ModelProto"], object]
 
 

@@ -114,7 +114,7 @@ _RECORDS: tuple[tuple[str, Bend, str], ...] = (
         "truncated or damaged",
     ),
     ("a record taken out", of_lines(lambda lines: lines[:-1]), "was not collected|not run|removed"),
-    ("a record taken out, its device said to be absent", excused, "accuracy|removed"),
+    ("a record taken out, its device said to be absent", excused, "removed"),
     (
         "the run not over",
         lambda root, _: set_facts(root, is_over=False),

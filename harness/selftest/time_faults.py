@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,21 @@ class MoreWork:
         return query
 
 
+@dataclasses.dataclass(frozen=True)
+class SlowOnce:
+    """Slows the first session down, which leaves the id of its process in a file for the others."""
+
+    slow: MoreWork
+    mark: Path
+
+    def __call__(self, run: Query) -> Query:
+        """Return the query of a session, slower in the first."""
+        own = str(os.getpid())
+        if not self.mark.exists():
+            self.mark.write_text(own)
+        return self.slow(run) if self.mark.read_text() == own else run
+
+
 def sleeping(run: Query) -> Query:
     """Return a query that sleeps once it has computed."""
 
@@ -184,11 +200,22 @@ def slower(share: float) -> Plant:
         is_host = device_spec(setting.device).is_host
         if is_host and share <= HOST_TOLERANCE * 1.2:
             raise NotApplicable(f"the contract lets a host be {100 * HOST_TOLERANCE:g} % slower")
-        clock = "thread_time" if is_host else "perf_counter"
-        with timed(query=MoreWork(share, clock))(setting):
+        with timed(query=MoreWork(share, _clock(setting)))(setting):
             yield
 
     return plant
+
+
+@contextlib.contextmanager
+def one_session_slow(setting: Setting) -> Iterator[None]:
+    """Make one session take four times as long."""
+    query = SlowOnce(MoreWork(3.0, _clock(setting)), setting.folder / "slow")
+    with timed(query=query)(setting):
+        yield
+
+
+def _clock(setting: Setting) -> str:
+    return "thread_time" if device_spec(setting.device).is_host else "perf_counter"
 
 
 def golden(setting: Setting) -> float:
@@ -229,6 +256,7 @@ _TIMES: tuple[tuple[str, str, str, Plant], ...] = (
     ("15 % slower", "throughput", _SLOW, slower(0.15)),
     ("20 % slower", "throughput", _SLOW, slower(0.2)),
     ("twice as slow", "throughput", _SLOW, slower(1.0)),
+    ("one session four times as slow", "throughput", f"{_SLOW}|lies between", one_session_slow),
     ("a wait in every query", "throughput", "waiting in a query", timed(query=sleeping)),
     ("threads lost", "throughput", "processors at work", timed(threads=1)),
     (

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 from harness.build import simplify
+from harness.check.divergence import divergence
 from harness.data.loading import sample_from_clip
 from harness.decide.rejudge import rejudged
 from harness.device import DeviceState, Presence
-from harness.errors import BuildError, DeviceAbsent, DeviceError, RunError
+from harness.errors import BuildError, DeviceAbsent, DeviceError, InvalidMeasurement, RunError
 from harness.judge.limits import EveryClipLimits
 from harness.measure.accuracy import accuracy_measurement
+from harness.measure.parity import ChainScores
 from harness.record.npz import labels_from_npz, npz_from_predictions, predictions_from_npz
 from harness.record.record import RunDirectory
 from harness.registry import device, device_spec
@@ -639,7 +641,24 @@ def test_a_simplified_file_that_does_not_load(make_suite, own_cache, in_process,
     suite = make_suite(own_cache)
     assert_red(suite.check(CELL, "parity"), Status.ERROR, "run: ONNX Runtime cannot load .*_sim")
     assert_red(suite.check(CELL, "accuracy"), Status.ERROR, "build: ONNX Runtime cannot load")
-    assert_red(suite.check(CELL, "export"), Status.ERROR, "export: .*DecodeError")
+    assert_red(
+        suite.check(CELL, "export"),
+        Status.ERROR,
+        "export: the simplified model .*_sim.onnx is not a whole ONNX file .*delete it and run again",
+    )
+
+
+def test_a_stage_that_can_compare_nothing_leaves_a_record(
+    make_suite, own_cache, in_process, monkeypatch
+):
+    def write(*_):
+        raise InvalidMeasurement("nothing to compare with")
+
+    monkeypatch.setattr(simplify, "write_simplified", write)
+    shutil.rmtree(own_cache / "simplified")
+    record = make_suite(own_cache).check(CELL, "parity")
+    assert_red(record, Status.INVALID, "nothing to compare with")
+    assert record.subjects.keys() == {"weights", "thresholds", "onnx", "clips"}
 
 
 def test_a_search_that_breaks_leaves_the_verdict(clean, make_suite, cache, in_process, monkeypatch):
@@ -652,6 +671,12 @@ def test_a_search_that_breaks_leaves_the_verdict(clean, make_suite, cache, in_pr
     record = suite.check(CELL, "parity")
     assert_red(record, Status.FAIL, "non-finite output.*the search broke: out of memory")
     assert record.raw.keys() == {"scores", "repeats"}
+
+
+def test_nothing_is_searched_where_the_shapes_differ():
+    two, three = np.zeros((2, 8)), np.zeros((3, 8))
+    scores = ChainScores(exact=two, torch=two, onnx=two, simplified=two, device=three)
+    assert divergence(None, scores, None) is None
 
 
 def test_the_search_begins_with_the_input_that_is_off_most(
