@@ -394,8 +394,8 @@ def after_accuracy(clean, make_suite, cache, in_process):
 def test_timed_answers_are_held_against_the_accuracy_run(after_accuracy):
     record = after_accuracy()
     assert record.verdict.status is Status.PASS, record.verdict.reason
-    assert record.measurement.clips_compared == 12
-    assert "answers as in the accuracy run on 12 clips" in record.verdict.reason
+    assert record.measurement.clips_compared == 8
+    assert "answers as in the accuracy run on 8 clips" in record.verdict.reason
 
 
 @pytest.mark.parametrize(
@@ -405,7 +405,7 @@ def test_timed_answers_are_held_against_the_accuracy_run(after_accuracy):
 )
 def test_timed_answers_that_differ_from_the_accuracy_run_do_not_count(after_accuracy, fault):
     record = after_accuracy(fault)
-    assert_red(record, Status.INVALID, "did not compute what the accuracy run computed, of 12 of")
+    assert_red(record, Status.INVALID, "did not compute what the accuracy run computed, of 8 of")
 
 
 def test_accuracy_keeps_all_that_its_verdict_rests_on(clean, clip_set):
