@@ -480,6 +480,7 @@ def record(check, verdict, measurement, **more):
         verdict=verdict,
         measurement=measurement,
         is_device_present=True,
+        subjects={"inputs": thresholds_from_file(ROOT / "thresholds.toml").limits(CELL).inputs},
         started="now",
         seconds=0.0,
         **more,
