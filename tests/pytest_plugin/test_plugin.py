@@ -83,6 +83,7 @@ class StubSuite:
             verdict=Verdict(status=Status(status), reason=reason, findings=(met,)),
             measurement=MEASURED.validate_json(json.dumps(measured[check])) if status in ("pass", "fail") else None,
             raw=told.get("raw", {}),
+            subjects={"inputs": (HERE / "inputs").read_text()},
             device_facts={"process": str(os.getpid())},
             is_device_present=is_present,
             is_emulated=told.get("emulated", False),
@@ -122,6 +123,8 @@ class Site:
         (self.root / "outcomes.json").write_text(json.dumps(told))
         values = {check: json.loads(measured(check).model_dump_json()) for check in CHECKS}
         (self.root / "measured.json").write_text(json.dumps(values))
+        inputs = thresholds_from_file(self.root / "thresholds.toml").file.inputs
+        (self.root / "inputs").write_text(inputs or "")
 
     def run(self, *arguments):
         return self.pytester.runpytest_inprocess(*arguments)

@@ -105,7 +105,7 @@ class TestCommand:
             "DO NOT SHIP: Not yet: 28 checks need an Ascend 310P, 24 need an"
         )
         counts = re.findall(r"(\d+) (?:checks )?(?:need an|have not run)", lines[0])
-        assert sum(map(int, counts)) == required_count - 8
+        assert sum(map(int, counts)) == required_count - 8, lines[0]
         assert lines[-1] == str(tmp_path / "out" / "signoff.html")
 
     def test_ships(self, make_run, release_cells, required_count, tmp_path, capsys, printer):

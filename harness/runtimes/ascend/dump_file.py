@@ -110,6 +110,8 @@ def _dump(path: Path, fields: Fields, offset: int) -> Dump:
             size = int(own.get(SIZE[kind], [0])[-1])
             tensors.append(_tensor(path, own, kind, (offset, size)))
             offset += size
+    if not any(found.values()):
+        raise ValueError("its header lists no tensor")
     if offset > path.stat().st_size:
         raise ValueError(f"it has {path.stat().st_size} bytes, and its header promises {offset}")
     name = fields.get(OP_NAME, [b""])[-1].decode()
