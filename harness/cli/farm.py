@@ -48,13 +48,13 @@ A token keeps others out. Make one on the host that leads, and copy the file to 
 
 On the host that leads, in a shell in which `harness doctor` shows what it should:
 
-    export RAY_AUTH_MODE=token ACCEPTANCE_HOST=$(hostname)
+    export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 ACCEPTANCE_HOST=$(hostname)
     ray start --head --node-ip-address={address} --port={PORT} \\
       --ray-client-server-port={CLIENT_PORT} --include-dashboard=false {resources}
 
 On each other host, with the same commit of the suite installed:
 
-    export RAY_AUTH_MODE=token ACCEPTANCE_HOST=$(hostname)
+    export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 ACCEPTANCE_HOST=$(hostname)
     ray start --address={address}:{PORT} {resources}
 
 Then look at every host, and run; -n is how many cells are under way at once:
