@@ -1,6 +1,7 @@
 """Rules that hold for the tree of `harness/` as a whole."""
 
 import ast
+import fnmatch
 import functools
 import graphlib
 import json
@@ -236,3 +237,9 @@ def test_the_test_of_a_module_is_found_without_a_search():
     untested = {module for module in set(MODULES) - packages - PLAIN if not is_tested(module)}
     assert untested == set(TESTED_WITH)
     assert [test for test in TESTED_WITH.values() if not (TESTS / test).exists()] == []
+
+
+def test_pytest_enters_every_folder_of_the_tests(pytestconfig):
+    folders = {path.parent.name for path in Path(__file__).parent.rglob("test_*.py")}
+    passed_by = pytestconfig.getini("norecursedirs")
+    assert not [name for name in folders for one in passed_by if fnmatch.fnmatch(name, one)]

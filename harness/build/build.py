@@ -18,7 +18,7 @@ from harness.build import (
     torch_model,
 )
 from harness.device import Device
-from harness.errors import BuildError, ExportError, SimplifyError, StageError
+from harness.errors import BuildError, ExportError, InputError, SimplifyError, StageError
 from harness.host.artifacts import ArtifactStore
 from harness.host.child_process import run_in_child
 from harness.host.progress import Heartbeat, Progress
@@ -181,7 +181,10 @@ def device_model_from_onnx(
 
 def _config_digest(spec: ModelSpec) -> str:
     """Digest the configuration; mmaction2's version covers its own base files."""
-    path = config_path(spec.config)
-    if path.is_relative_to(mmaction2_folder()):
+    try:
+        folder, path = mmaction2_folder(), config_path(spec.config)
+    except InputError as error:
+        raise ExportError(str(error)) from error
+    if path.is_relative_to(folder):
         return sha256_from_file(path)
     return digest_from_json([sha256_from_file(file) for file in config_from_file(path).files])

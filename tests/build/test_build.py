@@ -21,6 +21,7 @@ from harness.host.site import load_site
 from harness.registry import device, device_spec
 from harness.spec import ATC
 from harness.testing import FakeDevice
+from harness.zoo.config import mmaction2_folder
 
 SEEDED = WeightsFile("seeded", "seed:1")
 FACTS = {"cpu.model": "a processor"}
@@ -135,8 +136,8 @@ def test_an_offline_model_is_keyed_by_the_code_that_calls_atc(chain, ran):
     *_, built = chain(device_name="ascend310p")
     inputs = built.artifact.provenance["inputs"]
     assert inputs["options"] == list(built.onnx.spec.atc)
-    code = {"harness.runtimes.ascend.device", "harness.runtimes.ascend.atc"}
-    assert inputs["code"].keys() == code
+    modules = ("device", "atc", "atc_options", "passport", "precision")
+    assert inputs["code"].keys() == {f"harness.runtimes.ascend.{name}" for name in modules}
     assert built.artifact.path.suffix == ".om"
 
 
@@ -150,6 +151,7 @@ def test_another_configuration_is_another_export(chain, ran, monkeypatch):
 
 
 def test_without_mmaction2_there_is_no_export(chain, ran, monkeypatch):
+    mmaction2_folder.cache_clear()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ExportError, match="mmaction2 is not installed"):
         chain()
