@@ -149,7 +149,7 @@ class _Watch:
         code = self.process.exitcode or 0
         if code >= 0:
             return f"its process exited with status {code} and returned nothing"
-        text = f"its process was killed by {_signal_name(-code)}"
+        text = f"its process was killed by {signal_name(-code)}"
         if self.peak_bytes:
             text += f" after using at least {self.peak_bytes / 1e9:.2f} GB"
         if code == -signal.SIGKILL:
@@ -179,7 +179,8 @@ def _error_from_outcome(outcome: _Outcome, failure: type[StageError], title: str
     return errors[0]
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """Return the name of a signal, or its number where it has none."""
     try:
         return signal.Signals(number).name
     except ValueError:

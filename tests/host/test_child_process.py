@@ -257,7 +257,7 @@ def test_peak_bytes_of_a_process_that_tells_nothing(monkeypatch):
 
 
 def test_signal_name_of_an_unknown_number():
-    assert child_process._signal_name(999) == "signal 999"
+    assert child_process.signal_name(999) == "signal 999"
 
 
 KEEPS = """

@@ -4,8 +4,8 @@ The last lines of the output rarely show the cause, so the first pattern here th
 """
 
 import re
-import signal
 
+from harness.host.child_process import signal_name
 from harness.host.command import CommandResult
 
 # Pattern -> sentence, the most specific first.
@@ -79,12 +79,5 @@ def _sentence(result: CommandResult) -> str:
     if known := sentence_from_text(result.output):
         return known
     if result.rc > 128:
-        return f"it crashed with {_signal_name(result.rc - 128)}"
+        return f"it crashed with {signal_name(result.rc - 128)}"
     return "it failed" if result.rc else "it exited with status 0 but left no usable result"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
