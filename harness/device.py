@@ -42,6 +42,11 @@ class DeviceState:
     unit_ids: tuple[str, ...] = ()
     emulated: bool = False
 
+    @property
+    def lasting_facts(self) -> dict[str, str]:
+        """The facts without those of single chips: temperature and load affect no device model."""
+        return {name: text for name, text in self.facts.items() if name not in self.unit_ids}
+
 
 @dataclasses.dataclass(frozen=True)
 class DeviceSpec:

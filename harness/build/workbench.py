@@ -95,7 +95,7 @@ class Workbench:
         device = self.present_device(cell.device)
         if cell.precision:
             device = device.in_precision(self._precision(cell))
-        facts = {**rounding_facts(), **_lasting_facts(self.state(cell.device))}
+        facts = {**rounding_facts(), **self.state(cell.device).lasting_facts}
         return device_model_from_onnx(self.simplified(cell), device, facts, self.workshop)
 
     def passport(self, cell: Cell) -> Passport | None:
@@ -197,8 +197,3 @@ class Workbench:
         clip_set = clip_set_from_site(spec.dataset, self.site)
         require_classes(clip_set, spec)
         return clip_set
-
-
-def _lasting_facts(state: DeviceState) -> dict[str, str]:
-    """Leave out the facts of single chips: temperature and load do not affect a device model."""
-    return {name: text for name, text in state.facts.items() if name not in state.unit_ids}

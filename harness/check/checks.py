@@ -126,7 +126,7 @@ def accuracy_clips(context: Context) -> ClipSet:
     """Return the clips that accuracy is measured on here.
 
     Raises:
-        MissingInput: there is no checkpoint, or there are no clips.
+        MissingInput: the checkpoint or the clips are missing.
         DeviceError: the device is absent or broken.
     """
     context.bench.present_device(context.cell.device)

@@ -13,7 +13,7 @@ from harness.check.checks import CHECK_FUNCTIONS, Found
 from harness.check.context import Context
 from harness.clips import Predictions
 from harness.contract.thresholds import Thresholds
-from harness.decide.blockers import blockers_of
+from harness.decide.blockers import with_blockers
 from harness.device import Presence
 from harness.errors import (
     DeviceAbsent,
@@ -62,10 +62,7 @@ class Suite:
         record = Record(
             run_id=self.run.id,
             tier=self.tier_name,
-            model=cell.model,
-            device=cell.device,
-            batch=cell.batch,
-            precision=cell.precision,
+            **dataclasses.asdict(cell),
             check=check,
             verdict=verdict,
             stage=stage,
@@ -83,8 +80,7 @@ class Suite:
             started=started.isoformat(timespec="seconds"),
             seconds=time.perf_counter() - start_s,
         )
-        blockers = tuple(blocker.text for blocker in blockers_of(record))
-        return record.model_copy(update={"signoff_blockers": blockers})
+        return with_blockers(record)
 
     @property
     def seed(self) -> str:

@@ -40,6 +40,12 @@ def blockers_of(record: Record) -> Iterator[Blocker]:
             yield Blocker(kind=BlockerKind.PARTIAL, text=text)
 
 
+def with_blockers(record: Record) -> Record:
+    """Return a record that says itself what blocks it."""
+    texts = tuple(one.text for one in blockers_of(record))
+    return record.model_copy(update={"signoff_blockers": texts})
+
+
 def _derived(record: Record) -> Iterator[Blocker]:
     status, measured = record.verdict.status, record.measurement
     if status is not Status.PASS:

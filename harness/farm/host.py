@@ -9,21 +9,18 @@ import dataclasses
 import hashlib
 import io
 import os
-import shutil
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from harness import registry
-from harness.build.build import weights_from_site
+from harness.build.workbench import Workbench
 from harness.check.checks import Found, accuracy_clips, accuracy_found, inputs_read_again
 from harness.check.context import Context
 from harness.check.suite import check_subjects
 from harness.clips import ClipSet, Predictions
-from harness.device import DeviceState, Presence
-from harness.errors import CheckpointError, DeviceError
+from harness.errors import CheckpointError
 from harness.farm.orders import Delivery, HostFacts, Order, Part, Survey
 from harness.farm.workplace import (
     Parcels,
@@ -34,9 +31,10 @@ from harness.farm.workplace import (
     parcel_of,
     workplace,
 )
+from harness.host.artifact_errors import free_bytes
 from harness.host.environment import rounding_facts
 from harness.host.lock_notes import read_owner
-from harness.host.site import Site
+from harness.host.progress import Progress
 from harness.host.suite_code import suite_digest, suite_facts
 from harness.predict.chips import predict_shard
 from harness.predict.device_predictions import plan_from_bench
@@ -48,16 +46,17 @@ from harness.record.npz import npz_from_predictions, predictions_from_npz
 def describe(say: Say) -> HostFacts:
     """Probe every device of this host."""
     site = registry.load_site(None, os.environ)
+    bench = Workbench(site, site.cache_dir, Progress())
     locks = sorted(site.lock_dir.glob("*.lock")) if site.lock_dir.is_dir() else []
     owners = [(path.stem, read_owner(path)) for path in locks]
     return HostFacts(
         name=host_name(),
         suite={**suite_facts(), "suite.files": suite_digest()},
         machine=rounding_facts(),
-        devices={name: _state(name, site) for name in registry.device_specs()},
-        weights=dict(_weights(site)),
+        devices={name: bench.state(name) for name in registry.device_specs()},
+        weights=dict(_weights(bench)),
         running=tuple(f"{name}: {owner}" for name, owner in owners if owner is not None),
-        free_gb=shutil.disk_usage(_existing(site.cache_dir)).free / 1e9,
+        free_gb=free_bytes(site.cache_dir) / 1e9,
     )
 
 
@@ -186,10 +185,10 @@ def _batches_of(clip_set: ClipSet, index: int, count: int) -> ClipSet:
     return dataclasses.replace(clip_set, clips=clips, digest=digest, is_whole=False)
 
 
-def _weights(site: Site) -> Iterator[tuple[str, str]]:
+def _weights(bench: Workbench) -> Iterator[tuple[str, str]]:
     for name in registry.model_names():
         with contextlib.suppress(CheckpointError):
-            yield name, weights_from_site(registry.model_spec(name), site).digest
+            yield name, bench.weights(name).digest
 
 
 def _predictions(npz: bytes) -> Predictions:
@@ -200,14 +199,3 @@ def _shares(what: str, parts: Sequence[Part]) -> str:
     counts = Counter(part.host for part in parts)
     listed = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
     return f"{what}, shards by host: {listed}"
-
-
-def _state(name: str, site: Site) -> DeviceState:
-    try:
-        return registry.device(name).at(site).probe()
-    except DeviceError as error:
-        return DeviceState(Presence.BROKEN, str(error))
-
-
-def _existing(path: Path) -> Path:
-    return next(one for one in (path, *path.absolute().parents) if one.exists())

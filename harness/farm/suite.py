@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.check.suite import outcome_from_error, stored_predictions
 from harness.contract.thresholds import Thresholds
-from harness.decide.blockers import blockers_of
+from harness.decide.blockers import with_blockers
 from harness.decide.rejudge import verdict_again
 from harness.device import DeviceState, Presence
 from harness.errors import (
@@ -71,8 +71,7 @@ class FarmSuite:
                 "signoff_blockers": (),
             }
         )
-        blockers = tuple(blocker.text for blocker in blockers_of(record))
-        return record.model_copy(update={"signoff_blockers": blockers})
+        return with_blockers(record)
 
     def _delivery(self, order: Order) -> Delivery:
         at = placement(self.hosts, self.cluster.address, order.cell.device)
@@ -154,9 +153,7 @@ class FarmSuite:
         return Record(
             run_id=self.run.id,
             tier=order.tier,
-            model=cell.model,
-            device=cell.device,
-            batch=cell.batch,
+            **dataclasses.asdict(cell),
             check=order.check,
             verdict=verdict,
             stage=stage,
@@ -228,8 +225,7 @@ def _with_device(hosts: Mapping[str, HostFacts], device: str) -> dict[str, Devic
 
 
 def _kind(facts: HostFacts, state: DeviceState) -> tuple[tuple[str, str], ...]:
-    lasting = {name: text for name, text in state.facts.items() if name not in state.unit_ids}
-    return tuple(sorted({**facts.machine, **lasting}.items()))
+    return tuple(sorted({**facts.machine, **state.lasting_facts}.items()))
 
 
 def _exporter(hosts: Mapping[str, HostFacts], model: str) -> str:

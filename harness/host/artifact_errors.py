@@ -53,6 +53,11 @@ def _advice(error: OSError, request: Request, temp: Path) -> str:
     )
 
 
+def free_bytes(path: Path) -> int:
+    """Return the free space where a path is, or where it would be made."""
+    existing = next(one for one in (path, *path.absolute().parents) if one.exists())
+    return shutil.disk_usage(existing).free
+
+
 def _free_text(path: Path) -> str:
-    existing = next(parent for parent in path.absolute().parents if parent.exists())
-    return f"{shutil.disk_usage(existing).free / 1e6:.1f} MB free"
+    return f"{free_bytes(path) / 1e6:.1f} MB free"

@@ -75,7 +75,7 @@ def farm_from_config(
 
 def absent_devices(config: pytest.Config, names: Collection[str], site: Site | None) -> set[str]:
     """Return the devices that no host of the farm has, or, without a farm, this machine has not."""
-    farm = farm_from_config(config)
+    farm = farm_from_config(config) if names else None
     if farm is not None:
         from harness.farm.suite import present_devices
 
