@@ -64,6 +64,8 @@ def write_clip(make_frames: Callable[..., list[Frame]]) -> Callable[..., Path]:
             stream: Any = container.add_stream(codec, rate=25, options=options)
             stream.width, stream.height = size
             stream.pix_fmt = pixels
+            # libvpx refuses more than 64 threads, and by default takes one a processor.
+            stream.codec_context.thread_count = 1
             if is_variable:
                 stream.codec_context.time_base = Fraction(1, 75)
             sound: Any = container.add_stream("aac", rate=8000) if has_audio else None
