@@ -20,6 +20,10 @@ class NotApplicable(Exception):
     """This fault cannot be planted on this device; the message says why."""
 
 
+class NotPlanted(Exception):
+    """This fault cannot be planted, for there is nothing that it would change; the message says what."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Fault:
     """One way of being wrong.
@@ -56,11 +60,16 @@ class Caught:
 
 
 def try_fault(fault: Fault, setting: Setting) -> Caught:
-    """Plant a fault; it is caught if the run is not green and says what the fault must be caught by."""
+    """Plant a fault; it is caught if the run is not green and says what the fault must be caught by.
+
+    A fault that could not be planted counts as escaped: nobody saw it caught.
+    """
     try:
         answer = fault.trial(setting)
     except NotApplicable as error:
         return Caught(fault, "not applicable", str(error))
+    except NotPlanted as error:
+        return Caught(fault, "escaped", f"not planted: {error}")
     found = re.search(fault.finding, answer.said, re.DOTALL)
     if answer.status != 0 and found is not None:
         return Caught(fault, "caught", " ".join(found[0].split()))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from harness.selftest.faults import NotPlanted
+
 if TYPE_CHECKING:
     import onnx
 
@@ -89,7 +91,7 @@ def weights(pattern: str, change: Callable[[Weights], npt.ArrayLike]) -> ChangeG
 
         found = [one for one in model.graph.initializer if one.name.endswith(pattern)]
         if not found:
-            raise AssertionError(f"no weight is called {pattern}")
+            raise NotPlanted(f"no weight is called {pattern}")
         for one in found:
             values = np.asarray(change(numpy_helper.to_array(one).copy()), np.float32)
             one.CopyFrom(numpy_helper.from_array(values, one.name))

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from harness.__main__ import main
-from harness.selftest.faults import Fault, NotApplicable
+from harness.selftest.faults import Fault, NotApplicable, NotPlanted
 from harness.selftest.setting import Answer
 from harness.selftest.table import SMOKE, all_faults, chosen_faults, counts_line, plant_all
 
@@ -34,6 +34,7 @@ def fault(answer):
         (Answer(0, "parity pass: too far"), "escaped"),
         (Answer(1, "parity error: no disk"), "escaped"),
         (NotApplicable("no such part"), "not applicable"),
+        (NotPlanted("the contract has nothing like it"), "escaped"),
     ],
 )
 def test_a_fault_is_caught_by_its_own_finding_alone(answer, outcome):
