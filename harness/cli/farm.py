@@ -67,7 +67,7 @@ Then look at every host, and run; -n is how many cells are under way at once:
 
 
 def _resources(options: argparse.Namespace) -> int:
-    from harness.farm.cluster import resource_of
+    from harness.farm.calls import resource_of
 
     site = site_of(options)
     states = {name: registry.device(name).at(site).probe() for name in registry.device_specs()}
@@ -81,19 +81,17 @@ def _resources(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
+    from harness.farm.hosts import host_problems
     from harness.host.suite_code import suite_digest
 
     cluster, here, is_well = _cluster(options), suite_digest(), True
     nodes = {node.id: node for node in cluster.nodes()}
     for node, facts in cluster.describe().items():
-        if isinstance(facts, str):
-            print(f"{nodes[node].address}: {printable(facts)}")
-            is_well = False
-            continue
-        for line in _host_lines(nodes[node], facts):
-            print(line)
-        for problem in _host_problems(nodes[node], facts, here):
-            print(f"  PROBLEM  {problem}")
+        if not isinstance(facts, str):
+            for line in _host_lines(nodes[node], facts):
+                print(line)
+        for problem in host_problems(nodes[node], facts, here):
+            print(f"  PROBLEM  {printable(problem)}")
             is_well = False
     return 0 if is_well else 1
 
@@ -106,23 +104,6 @@ def _host_lines(node: "Node", facts: "HostFacts") -> list[str]:
             versions = ", ".join(f"{key} {text}" for key, text in state.facts.items())
             lines.append(f"  {name:<12}{state.presence}, {len(state.unit_ids)} chip(s); {versions}")
     return lines + [f"  runs     {printable(line)}" for line in facts.running]
-
-
-def _host_problems(node: "Node", facts: "HostFacts", here: str) -> list[str]:
-    from harness.farm.cluster import resource_of
-
-    problems = []
-    if facts.suite["suite.files"] != here:
-        problems.append("another suite than on this host: install the same commit there")
-    for name, state in facts.devices.items():
-        known = node.resources.get(resource_of(name), 0.0)
-        usable = len(state.unit_ids) if state.presence is Presence.PRESENT else 0
-        if known != usable:
-            problems.append(
-                f"the farm counts {known:g} chip(s) of {name}, the host finds {usable}: start it again "
-                "with the line of `harness farm up`"
-            )
-    return problems
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -1,35 +1,33 @@
 """Ray as the suite uses it: hosts and their chips as resources, calls on hosts, and watched waiting.
 
 Ray places calls, moves values, notices that a host is gone, runs its calls again elsewhere, and ends those
-that no host can take any more. Here is only what a person sees of it.
+that no host can take any more. Here is what a person sees of it, and the limit of time that Ray has not.
 """
 
+import contextlib
 import dataclasses
 import functools
 import logging
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from harness.errors import HarnessError, RunError, SiteError, first_line
+from harness.farm.calls import News, Placement, Running, Stint, on_host
 from harness.farm.orders import HostFacts
 
 T = TypeVar("T")
 Calls = Sequence[tuple[Any, ...]]
 
 NAMESPACE = "acceptance"
-# A call that a host took down with it is made this many times more.
-RETRIES = 4
+# What every host writes is gathered on the host that leads: without that one there is no farm.
+HEAD = {"node:__internal_head__": 0.001}
 ANSWER_S = 60.0
 CONNECT_S = 10.0
 _TICK_S = 0.5
 _START = "`harness farm up` says how to start one, and --farm or farm in site.toml names it"
 _NO_RAY = "a farm needs Ray: install it with pip install 'ascend-video-acceptance[farm]'"
-
-
-def resource_of(device: str) -> str:
-    """Return the name by which Ray knows the chips of a device."""
-    return f"chip:{device}"
+_AGAIN = "then rerun: what hosts have finished is kept there"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,26 +39,8 @@ class Node:
     resources: Mapping[str, float]
 
 
-@dataclasses.dataclass(frozen=True)
-class Placement:
-    """Where a call may run: on one of these hosts, with so much of these resources for itself."""
-
-    hosts: tuple[str, ...]
-    resources: Mapping[str, float] = dataclasses.field(default_factory=dict)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The same as Ray takes it."""
-        return {
-            "num_cpus": 0,
-            "resources": dict(self.resources),
-            "label_selector": {"ray.io/node-id": f"in({','.join(self.hosts)})"},
-            "max_retries": RETRIES,
-        }
-
-
 class Cluster:
-    """A connection to a farm.
+    """A connection to a farm; ``stints`` says which host did what when.
 
     Args:
         address: ``ray://HEAD:10001``, or ``auto`` for the cluster that this host is part of.
@@ -72,15 +52,21 @@ class Cluster:
 
     def __init__(self, address: str, say: Callable[[str], object]) -> None:
         self.address = address
+        self.stints: list[Stint] = []
         self._say = say
         self._ray = _connected(address)
         from ray.util.queue import Queue
 
-        self._lines = Queue(actor_options={"num_cpus": 0})
+        self._news = Queue(actor_options={"num_cpus": 0, "resources": HEAD})
 
     def nodes(self) -> tuple[Node, ...]:
-        """Return the hosts that are there now."""
-        alive = [node for node in self._ray.nodes() if node["Alive"]]
+        """Return the hosts that are there now.
+
+        Raises:
+            RunError: the farm is gone.
+        """
+        with _mapped("looking for hosts"):
+            alive = [node for node in self._ray.nodes() if node["Alive"]]
         return tuple(
             Node(node["NodeID"], node["NodeManagerAddress"], node["Resources"]) for node in alive
         )
@@ -91,11 +77,12 @@ class Cluster:
 
     def held(self, function: Callable[..., Any], *args: Any, at: Placement, title: str) -> Any:
         """Run ``function(say, *args)`` on a host; its value stays in the farm until a call takes it."""
-        ref = _remote().options(**at.options).remote(self._lines, function, *args)
-        self._wait([ref], lambda done: None)
+        run = self._run(function, args, at, title)
+        with _mapped(title):
+            self._wait([run], lambda done: None)
         # What it raised is raised here, not in each call that would have taken it.
-        self._value(_remote().options(**at.options).remote(self._lines, _nothing, ref), title)
-        return ref
+        self.call(_nothing, run.ref, at=at, title=title)
+        return run.ref
 
     def map(
         self,
@@ -110,76 +97,105 @@ class Cluster:
         Args:
             function: at the top of a module; its first argument takes lines about the progress.
             calls: the other arguments of each call.
-            at: where they may run.
+            at: where they may run, and for how long.
             title: says what they are, to people.
             on_done: called with the number of calls that have ended.
 
         Raises:
             HarnessError: as the function raised it.
-            RunError: every host that could run them is gone, or took too many calls down with it.
+            RunError: every host that could run them is gone, or took too many calls down with it; or
+                none of them ends a call in its time.
         """
-        remote = _remote().options(**at.options)
-        refs = [remote.remote(self._lines, function, *args) for args in calls]
+        runs = [self._run(function, args, at, title) for args in calls]
         try:
-            self._wait(refs, on_done)
-            return [self._value(ref, title) for ref in refs]
+            with _mapped(title):
+                self._wait(runs, on_done)
+                return [self._ray.get(run.ref) for run in runs]
         finally:
-            for ref in refs:
-                self._ray.cancel(ref, force=True)
+            with contextlib.suppress(Exception):  # a farm that is gone has nothing to be cancelled
+                for run in runs:
+                    self._ray.cancel(run.ref, force=True)
 
-    def describe(self) -> dict[str, HostFacts | str]:
-        """Ask every host about itself; by id, its facts, or why there are none."""
+    def ask(
+        self, function: Callable[..., T], nodes: Iterable[str] | None = None
+    ) -> dict[str, T | str]:
+        """Call a function on hosts, by default on all; by id, its value, or why there is none."""
+        named = [node.id for node in self.nodes()] if nodes is None else nodes
+        title = function.__name__
+        with _mapped(title):
+            runs = {node: self._run(function, (), Placement((node,)), title) for node in named}
+            if refs := [run.ref for run in runs.values()]:
+                self._ray.wait(refs, num_returns=len(refs), timeout=ANSWER_S)
+            return {node: self._answer(run.ref, title) for node, run in runs.items()}
+
+    def describe(self, nodes: Iterable[str] | None = None) -> dict[str, HostFacts | str]:
+        """Ask hosts about themselves; by id, the facts, or why there are none."""
         from harness.farm import host
 
-        return self.ask(host.describe)
+        return self.ask(host.describe, nodes)
 
-    def ask(self, function: Callable[..., T]) -> dict[str, T | str]:
-        """Call a function on every host; by id, its value, or why there is none."""
-        refs = {
-            node.id: _remote()
-            .options(**Placement((node.id,)).options)
-            .remote(self._lines, function)
-            for node in self.nodes()
-        }
-        self._ray.wait(list(refs.values()), num_returns=len(refs), timeout=ANSWER_S)
-        return {node: self._answer(ref) for node, ref in refs.items()}
-
-    def _answer(self, ref: Any) -> Any:
+    def _answer(self, ref: Any, title: str) -> Any:
         done, _ = self._ray.wait([ref], timeout=0)
         if not done:
             self._ray.cancel(ref, force=True)
             return f"it does not answer within {ANSWER_S:g} s"
         try:
-            return self._value(ref, "describe")
+            with _mapped(title):
+                return self._ray.get(ref)
         except HarnessError as error:
             return str(error)
 
-    def _wait(self, refs: Sequence[Any], on_done: Callable[[int], object]) -> None:
-        pending = list(refs)
+    def _run(
+        self, function: Callable[..., Any], args: tuple[Any, ...], at: Placement, title: str
+    ) -> Running:
+        remote = functools.partial(_remote, self._news, function, args)
+        return Running(title, at, remote, self.stints)
+
+    def _wait(self, runs: Sequence[Running], on_done: Callable[[int], object]) -> None:
+        """Wait until calls have ended; one whose host is silent, or takes too long, goes elsewhere."""
+        pending = list(runs)
         while pending:
-            _, pending = self._ray.wait(pending, num_returns=len(pending), timeout=_TICK_S)
-            self._pass_on()
-            on_done(len(refs) - len(pending))
+            refs = [run.ref for run in pending]
+            done = set(self._ray.wait(refs, num_returns=len(refs), timeout=_TICK_S)[0])
+            self._hear({run.id: run for run in pending})
+            for run in pending:
+                if run.ref in done:
+                    run.end()
+                elif fault := run.fault():
+                    self._ray.cancel(run.ref, force=True)
+                    self._say(run.elsewhere(fault))
+            pending = [run for run in pending if run.ref not in done]
+            on_done(len(runs) - len(pending))
 
-    def _pass_on(self) -> None:
-        for line in _queued(self._lines):
-            self._say(line)
+    def _hear(self, pending: Mapping[str, Running]) -> None:
+        for news in _queued(self._news):
+            if news.call in pending:
+                pending[news.call].hear(news)
+            if news.text:
+                self._say(f"{news.host}: {news.text}")
 
-    def _value(self, ref: Any, title: str) -> Any:
-        from ray.exceptions import RayError, RayTaskError
 
-        try:
-            return self._ray.get(ref)
-        except RayTaskError as error:
-            if isinstance(error.cause, HarnessError):
-                raise error.cause from error
-            raise RunError(f"{title}: it raised {first_line(error.cause)} on a host") from error
-        except RayError as error:
-            raise RunError(
-                f"{title}: the farm lost it, and no other host could take it: {first_line(error)}; start "
-                "the host again with the line of `harness farm up`, then rerun: what hosts have finished "
-                "is kept there"
-            ) from error
+@contextlib.contextmanager
+def _mapped(title: str) -> Iterator[None]:
+    """Raise what Ray raises as an error of the suite that names what was asked."""
+    from ray.exceptions import RayError, RayTaskError
+
+    try:
+        yield
+    except RayTaskError as error:
+        if isinstance(error.cause, HarnessError):
+            raise error.cause from error
+        raise RunError(f"{title}: it raised {first_line(error.cause)} on a host") from error
+    except RayError as error:
+        raise RunError(
+            f"{title}: the farm lost it, and no other host could take it: {first_line(error)}; start "
+            f"the host again with the line of `harness farm up`, {_AGAIN}"
+        ) from error
+    except ConnectionError as error:
+        raise RunError(
+            f"{title}: the host that leads the farm is gone: {first_line(error)}; start the farm again "
+            f"with the lines of `harness farm up`, {_AGAIN}"
+        ) from error
 
 
 def _connected(address: str) -> Any:
@@ -216,34 +232,27 @@ def _refuse_silence(address: str) -> None:
         ) from error
 
 
+def _remote(
+    news: Any, function: Callable[..., Any], args: tuple[Any, ...], call: str, at: Placement
+) -> Any:
+    """Hand a call to Ray and return its future value."""
+    return _remote_function().options(**at.options).remote(news, call, function, *args)
+
+
 @functools.cache
-def _remote() -> Any:
+def _remote_function() -> Any:
     import ray
 
     return ray.remote(on_host)
-
-
-def on_host(lines: Any, function: Callable[..., T], *args: Any) -> T:
-    """Call a function in a process of a host; the lines that it writes go to the driver."""
-    return function(lambda line: _put(lines, line), *args)
 
 
 def _nothing(say: Callable[[str], object], value: object) -> None:
     """Take a value, so that an error in its place is raised."""
 
 
-def _put(lines: Any, line: str) -> None:
-    from harness.farm.workplace import host_name
-
+def _queued(news: Any) -> Sequence[News]:
     try:
-        lines.put_nowait(f"{host_name()}: {line}")
+        found: list[News] = news.get_nowait_batch(news.size())
     except Exception:  # noqa: BLE001 - what a person sees must not break what is measured
-        return
-
-
-def _queued(lines: Any) -> Iterable[str]:
-    try:
-        found: list[str] = lines.get_nowait_batch(lines.size())
-    except Exception:  # noqa: BLE001 - the same
         return ()
     return found

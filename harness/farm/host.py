@@ -5,8 +5,6 @@ so it is named by an environment variable of the shell in which ``ray start`` wa
 """
 
 import contextlib
-import dataclasses
-import hashlib
 import io
 import os
 import subprocess
@@ -28,18 +26,18 @@ from harness.farm.workplace import (
     context_of,
     deliver,
     host_name,
-    parcel_of,
     workplace,
 )
 from harness.host.artifact_errors import free_bytes
 from harness.host.environment import rounding_facts
 from harness.host.lock_notes import read_owner
 from harness.host.progress import Progress
+from harness.host.provenance import parcel_from_artifact
 from harness.host.suite_code import suite_digest, suite_facts
 from harness.predict.chips import predict_shard
 from harness.predict.device_predictions import plan_from_bench
 from harness.predict.reference import REFERENCE_BATCH, torch_predictions
-from harness.predict.shards import merged, shard_of_set
+from harness.predict.shards import batches_of_set, merged, shard_of_set
 from harness.record.npz import npz_from_predictions, predictions_from_npz
 
 
@@ -75,7 +73,7 @@ def export(say: Say, order: Order) -> Parcels:
     """
     with workplace(order, say, ()) as bench:
         exported, simplified = bench.exported(order.cell), bench.simplified(order.cell)
-        return parcel_of(exported.artifact), parcel_of(simplified.artifact)
+        return parcel_from_artifact(exported.artifact), parcel_from_artifact(simplified.artifact)
 
 
 def build(say: Say, order: Order, parcels: Parcels) -> Parcels:
@@ -85,7 +83,7 @@ def build(say: Say, order: Order, parcels: Parcels) -> Parcels:
         HarnessError: it cannot be done here.
     """
     with workplace(order, say, parcels) as bench:
-        return (*parcels, parcel_of(bench.device_model(order.cell).artifact))
+        return (*parcels, parcel_from_artifact(bench.device_model(order.cell).artifact))
 
 
 def measure(
@@ -137,9 +135,9 @@ def refer(say: Say, order: Order, parcels: Parcels, index: int, count: int) -> P
         context, model = context_of(order, bench), order.cell.model
         clip_set, whole = accuracy_clips(context), bench.clip_set(model)
         with bench.beside_others():
+            batches = batches_of_set(clip_set, index, count, REFERENCE_BATCH)
             preds = torch_predictions(
-                *(context.spec, bench.weights(model), _batches_of(clip_set, index, count)),
-                *(bench.workshop, whole),
+                context.spec, bench.weights(model), batches, bench.workshop, whole
             )
         subjects = _subjects(context, clip_set)
         return Part(host_name(), npz_from_predictions(preds), (), subjects)
@@ -172,17 +170,6 @@ def _subjects(context: Context, clip_set: ClipSet) -> Mapping[str, str]:
         "device model": bench.device_model(cell).artifact.sha256,
         "clips": clip_set.digest,
     }
-
-
-def _batches_of(clip_set: ClipSet, index: int, count: int) -> ClipSet:
-    """Return every ``count``-th batch of a clip set.
-
-    PyTorch rounds a row by what else is in its batch, so each batch is whole, as on one machine.
-    """
-    numbered = enumerate(clip_set.clips)
-    clips = tuple(clip for at, clip in numbered if at // REFERENCE_BATCH % count == index)
-    digest = hashlib.sha256(f"{clip_set.digest} batches {index} of {count}".encode()).hexdigest()
-    return dataclasses.replace(clip_set, clips=clips, digest=digest, is_whole=False)
 
 
 def _weights(bench: Workbench) -> Iterator[tuple[str, str]]:

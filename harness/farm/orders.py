@@ -3,13 +3,14 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from harness.device import DeviceState
 from harness.spec import Cell, Check
 
 # Clips of a shard: a lost host costs no more than these, and a slow one holds up nobody for long.
 SHARD_CLIPS = 256
+# PyTorch takes an hour for as many clips of three views on a slow host.
+SHARD_LIMIT_S = 2 * 3600.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,18 +49,6 @@ class Delivery:
     host: str
     record: bytes
     raw: Mapping[str, tuple[bytes, str]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Parcel:
-    """An artifact of a host's store, to be kept in another's; ``facts`` are those of its build."""
-
-    kind: str
-    filename: str
-    inputs: Mapping[str, Any]
-    content: bytes
-    sha256: str
-    facts: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)

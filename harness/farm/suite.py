@@ -4,33 +4,24 @@ A host's own verdict does not count: what it measured is computed again from the
 sent, and judged under the driver's contract.
 """
 
-import collections
 import dataclasses
 import datetime
 import io
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from harness.check.suite import outcome_from_error, stored_predictions
 from harness.contract.thresholds import Thresholds
 from harness.decide.blockers import with_blockers
 from harness.decide.rejudge import verdict_again
-from harness.device import DeviceState, Presence
-from harness.errors import (
-    DeviceAbsent,
-    HarnessError,
-    InvalidMeasurement,
-    MissingInput,
-    RecordError,
-    SiteError,
-    refusal,
-)
+from harness.errors import HarnessError, InvalidMeasurement, RecordError, refusal
 from harness.farm import host
-from harness.farm.cluster import Cluster, Placement, resource_of
-from harness.farm.orders import Delivery, HostFacts, Order, Part, Survey
+from harness.farm.calls import Placement
+from harness.farm.cluster import Cluster
+from harness.farm.hosts import Hosts, Kind, exporters, present_devices
+from harness.farm.orders import SHARD_LIMIT_S, Delivery, Order, Part, Survey
 from harness.host.progress import Progress
-from harness.host.suite_code import suite_digest
 from harness.record.npz import predictions_from_npz
 from harness.record.recompute import measurement_problems
 from harness.record.record import Record, RunDirectory
@@ -45,11 +36,11 @@ class FarmSuite:
     contract: bytes
     tier_name: str
     run: RunDirectory
-    cluster: Cluster
-    hosts: Mapping[str, HostFacts]
+    hosts: Hosts
     progress: Progress
     more_timing: tuple[int, float] = (0, 0.0)
     models: dict[Cell, Any] = dataclasses.field(default_factory=dict)
+    kinds: dict[Cell, Kind] = dataclasses.field(default_factory=dict)
 
     def check(self, cell: Cell, check: Check) -> Record:
         """Have one check measured and return its record; every HarnessError becomes an outcome."""
@@ -73,25 +64,30 @@ class FarmSuite:
         )
         return with_blockers(record)
 
+    @property
+    def cluster(self) -> Cluster:
+        """The farm."""
+        return self.hosts.cluster
+
     def _delivery(self, order: Order) -> Delivery:
-        at = placement(self.hosts, self.cluster.address, order.cell.device)
+        cell = order.cell
+        at, self.kinds[cell] = self.hosts.place(cell.device, self.kinds.get(cell))
         models = self._models(order, dataclasses.replace(at, resources={}))
         if order.check == "accuracy":
-            return self._accuracy(order, models, at)
+            return self._accuracy(order, models, dataclasses.replace(at, limit_s=SHARD_LIMIT_S))
         preds = None
         if order.check == "throughput":
-            preds = stored_predictions(self.run, order.cell)
+            preds = stored_predictions(self.run, cell)
+            at = dataclasses.replace(at, limit_s=at.limit_s + 60.0 * order.budget_minutes)
         return self.cluster.call(host.measure, order, models, preds, at=at, title=order.id)
 
     def _models(self, order: Order, at: Placement) -> Any:
         """Return the models of a cell, each built once in the farm; they stay there."""
         cell = order.cell
         if cell not in self.models:
-            exporter = Placement((_exporter(self.hosts, cell.model),))
-            title = f"{cell.id} export"
-            onnx = self.cluster.held(host.export, order, at=exporter, title=title)
-            first = Placement(at.hosts[:1])
-            title = f"{cell.id} build"
+            exporting, title = exporters(self.hosts.now(), cell.model), f"{cell.id} export"
+            onnx = self.cluster.held(host.export, order, at=exporting, title=title)
+            first, title = Placement(at.hosts[:1], others=at.hosts[1:]), f"{cell.id} build"
             self.models[cell] = self.cluster.held(host.build, order, onnx, at=first, title=title)
         return self.models[cell]
 
@@ -135,6 +131,11 @@ class FarmSuite:
         asked = (order.cell, order.check, order.tier)
         if (record.cell, record.check, record.tier) != asked:
             raise RecordError(f"{delivery.host} sent {record.id} when asked for {order.id}")
+        if unsent := sorted(record.raw.keys() - delivery.raw.keys()):
+            raise RecordError(
+                f"{delivery.host} sent a record of {record.id} without the raw {', '.join(unsent)} that it "
+                "rests on: run the check again"
+            )
         raw = {name: self.run.keep(*delivery.raw[name]) for name in record.raw}
         record = record.model_copy(update={"raw": raw})
         if record.measurement is None:
@@ -157,7 +158,7 @@ class FarmSuite:
             check=order.check,
             verdict=verdict,
             stage=stage,
-            is_device_present=bool(_with_device(self.hosts, cell.device)),
+            is_device_present=cell.device in present_devices(self.hosts.known.values()),
             inputs_min=tier.inputs_for(cell),
             sessions_min=tier.timing_for(cell).sessions_min,
             started=started.isoformat(timespec="seconds"),
@@ -165,85 +166,10 @@ class FarmSuite:
         )
 
 
-def joined_hosts(cluster: Cluster) -> dict[str, HostFacts]:
-    """Return the facts of every host of a farm, by the id that Ray has for it.
-
-    Raises:
-        SiteError: a host does not answer, or runs another suite than this one.
-    """
-    here, found, problems = suite_digest(), dict[str, HostFacts](), []
-    for node, facts in cluster.describe().items():
-        if isinstance(facts, str):
-            problems.append(f"host {node}: {facts}")
-        elif facts.suite.get("suite.files") != here:
-            problems.append(
-                f"{facts.name} runs the suite of commit {facts.suite.get('suite.commit')}, whose files "
-                "differ from those here: install the same one there"
-            )
-        else:
-            found[node] = facts
-    if problems:
-        raise SiteError(refusal(f"the farm at {cluster.address} cannot be used", problems))
-    return found
-
-
-def placement(hosts: Mapping[str, HostFacts], address: str, device: str) -> Placement:
-    """Return where a cell of a device may run: the largest group of hosts that are alike.
-
-    A cell is never a mix of two toolchains or of two kinds of processor: the group shares what shapes
-    its device model and the rounding of its sums.
-
-    Raises:
-        DeviceAbsent: no host has the device.
-    """
-    groups: dict[Any, list[str]] = collections.defaultdict(list)
-    for node, state in _with_device(hosts, device).items():
-        groups[_kind(hosts[node], state)].append(node)
-    if not groups:
-        listed = ", ".join(sorted(facts.name for facts in hosts.values())) or "none"
-        raise DeviceAbsent(
-            f"no host of the farm at {address} has {device} (hosts: {listed}); `harness farm status` "
-            "says what each has"
-        )
-    largest = max(groups.values(), key=lambda nodes: (_chips(hosts, nodes, device), sorted(nodes)))
-    return Placement(tuple(sorted(largest)), {resource_of(device): 1.0})
-
-
-def present_devices(hosts: Mapping[str, HostFacts]) -> set[str]:
-    """Return the devices that any host has."""
-    names = {name for facts in hosts.values() for name in facts.devices}
-    return {name for name in names if _with_device(hosts, name)}
-
-
-def _with_device(hosts: Mapping[str, HostFacts], device: str) -> dict[str, DeviceState]:
-    states = {node: facts.devices.get(device) for node, facts in hosts.items()}
-    return {
-        node: state
-        for node, state in states.items()
-        if state is not None and state.presence is Presence.PRESENT and state.unit_ids
-    }
-
-
-def _kind(facts: HostFacts, state: DeviceState) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted({**facts.machine, **state.lasting_facts}.items()))
-
-
-def _exporter(hosts: Mapping[str, HostFacts], model: str) -> str:
-    """Return the host on which every worker has a model exported: its lock lets it be done once."""
-    able = [node for node, facts in hosts.items() if model in facts.weights]
-    if not able:
-        raise MissingInput(f"no host of the farm has usable weights of {model}")
-    return min(able, key=lambda node: (hosts[node].weights[model].startswith("seed:"), node))
-
-
-def _chips(hosts: Mapping[str, HostFacts], nodes: Sequence[str], device: str) -> int:
-    return sum(len(hosts[node].devices[device].unit_ids) for node in nodes)
-
-
 def _refuse_a_mix(parts: Sequence[Part], survey: Survey, title: str) -> None:
     for part in parts:
         differing = [
-            name for name, digest in survey.subjects.items() if part.subjects[name] != digest
+            name for name, digest in survey.subjects.items() if part.subjects.get(name) != digest
         ]
         if differing:
             raise InvalidMeasurement(

@@ -18,12 +18,11 @@ from harness.check.context import Context
 from harness.check.suite import Suite
 from harness.clips import Predictions
 from harness.contract.thresholds import Thresholds, thresholds_from_file
-from harness.errors import ArtifactError
-from harness.farm.orders import Delivery, Order, Parcel
-from harness.host.artifacts import ArtifactStore
+from harness.farm.orders import Delivery, Order
 from harness.host.progress import Progress
+from harness.host.provenance import Parcel
 from harness.record.record import RunDirectory
-from harness.spec import Artifact, Cell
+from harness.spec import Cell
 
 HOST_NAME = "ACCEPTANCE_HOST"
 Say = Callable[[str], object]
@@ -43,7 +42,7 @@ def workplace(order: Order, say: Say, parcels: Parcels) -> Iterator[Workbench]:
         site = registry.load_site(None, os.environ)
         bench = Workbench(site, Path(folder, "logs"), progress)
         for parcel in parcels:
-            unpack(parcel, bench.workshop.store)
+            bench.workshop.store.adopt(parcel)
         with progress.watched(order.id):
             yield bench
 
@@ -79,31 +78,6 @@ def deliver(
     record = record.model_copy(update={"device_facts": facts})
     raw = {what: run.kept[digest] for what, digest in record.raw.items()}
     return Delivery(host_name(), record.model_dump_json().encode(), raw)
-
-
-def parcel_of(artifact: Artifact) -> Parcel:
-    """Return an artifact of this host's store as it is sent to another."""
-    made = artifact.provenance
-    return Parcel(
-        kind=artifact.kind,
-        filename=artifact.path.name,
-        inputs=made["inputs"],
-        content=artifact.path.read_bytes(),
-        sha256=artifact.sha256,
-        facts=made["facts"],
-    )
-
-
-def unpack(parcel: Parcel, store: ArtifactStore) -> None:
-    """Keep what another host built in this host's store.
-
-    Raises:
-        ArtifactError: it changed on its way, or the store cannot be written.
-    """
-    if hashlib.sha256(parcel.content).hexdigest() != parcel.sha256:
-        raise ArtifactError(f"{parcel.kind} {parcel.filename} changed on its way to {host_name()}")
-    fields = parcel.kind, parcel.filename, parcel.inputs, parcel.content, parcel.facts
-    store.adopt(*fields)
 
 
 class _HostRun(RunDirectory):

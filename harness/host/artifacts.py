@@ -14,6 +14,7 @@ import hashlib
 import logging
 import os
 import shutil
+import socket
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ from harness.host.provenance import (
     LAST_USED,
     PROVENANCE,
     Entry,
+    Parcel,
     Reading,
     Request,
     entry_from_folder,
@@ -98,25 +100,20 @@ class ArtifactStore:
         self.events.append(StoreEvent(kind, request.key, is_hit, seconds, facts))
         return artifact
 
-    def adopt(
-        self,
-        kind: str,
-        filename: str,
-        inputs: Mapping[str, object],
-        content: bytes,
-        facts: Mapping[str, object],
-    ) -> Artifact:
-        """Keep the artifact that another host built of ``inputs``, in place of an own build.
+    def adopt(self, parcel: Parcel) -> Artifact:
+        """Keep an artifact that another host built, in place of an own build.
 
         Raises:
-            ArtifactError: the store cannot be written.
+            ArtifactError: it changed on its way, or the store cannot be written.
         """
-        request = request_from_inputs(kind, filename, inputs)
-        folder, digest = self._folder(request), hashlib.sha256(content).hexdigest()
+        request = request_from_inputs(parcel.kind, parcel.filename, parcel.inputs)
+        folder = self._folder(request)
 
         def write(target: Path) -> Mapping[str, object]:
-            target.write_bytes(content)
-            return facts
+            if hashlib.sha256(parcel.content).hexdigest() != parcel.sha256:
+                raise ArtifactError(f"{request} changed on its way to {socket.gethostname()}")
+            target.write_bytes(parcel.content)
+            return parcel.facts
 
         with contextlib.ExitStack() as stack:
             with explained(request, folder):
@@ -124,7 +121,7 @@ class ArtifactStore:
                     hold(_lock_path(folder), wait_notice(str(request), _LOG.warning))
                 )
             artifact = read_entry(folder, request).artifact
-            if artifact is not None and artifact.sha256 == digest:
+            if artifact is not None and artifact.sha256 == parcel.sha256:
                 return artifact
             return _built(folder, request, write)
 

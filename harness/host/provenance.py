@@ -54,6 +54,31 @@ class Entry:
     path: Path
 
 
+@dataclasses.dataclass(frozen=True)
+class Parcel:
+    """An artifact as one store sends it to another; ``facts`` are those of its build."""
+
+    kind: str
+    filename: str
+    inputs: Mapping[str, Any]
+    content: bytes
+    sha256: str
+    facts: Mapping[str, Any]
+
+
+def parcel_from_artifact(artifact: Artifact) -> Parcel:
+    """Return an artifact of a store as it is sent to another."""
+    made = artifact.provenance
+    return Parcel(
+        kind=artifact.kind,
+        filename=artifact.path.name,
+        inputs=made["inputs"],
+        content=artifact.path.read_bytes(),
+        sha256=artifact.sha256,
+        facts=made["facts"],
+    )
+
+
 def request_from_inputs(kind: str, filename: str, inputs: Mapping[str, object]) -> Request:
     """Return the request with its key.
 

@@ -25,6 +25,17 @@ def shard_of_set(clip_set: ClipSet, index: int, count: int) -> ClipSet:
     return dataclasses.replace(clip_set, clips=clips, is_whole=False)
 
 
+def batches_of_set(clip_set: ClipSet, index: int, count: int, batch: int) -> ClipSet:
+    """Return every ``count``-th batch of a clip set, from batch ``index`` on.
+
+    What rounds a row by the rest of its batch, as PyTorch does, gives for whole batches what it gives
+    for the whole set.
+    """
+    clips = tuple(clip for at, clip in enumerate(clip_set.clips) if at // batch % count == index)
+    digest = digest_from_json({"batches of": clip_set.digest, "batch": batch, "of": [index, count]})
+    return dataclasses.replace(clip_set, clips=clips, digest=digest, is_whole=False)
+
+
 def subset_of_clips(clip_set: ClipSet, count: int | None) -> ClipSet:
     """Return the ``count`` clips whose ids hash lowest, in their order; the whole set if None.
 

@@ -1,8 +1,7 @@
 """The farm that a run measures on, where ``--farm`` or ``farm`` in site.toml names one."""
 
-import dataclasses
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,52 +10,43 @@ from harness import registry
 from harness.contract.scope import Scope
 from harness.device import Presence
 from harness.errors import HarnessError
-from harness.farm.orders import HostFacts
 from harness.host.progress import Progress
 from harness.host.site import Site
 from harness.record.record import RunDirectory
 
 if TYPE_CHECKING:
-    from harness.farm.cluster import Cluster
+    from harness.farm.hosts import Hosts
     from harness.farm.suite import FarmSuite
 
 
-@dataclasses.dataclass(frozen=True)
-class Farm:
-    """A connected farm and the hosts that it had then, by the id that Ray has for each."""
-
-    cluster: "Cluster"
-    hosts: Mapping[str, HostFacts]
-
-    def suite(
-        self,
-        scope: Scope,
-        run: RunDirectory,
-        progress: Progress,
-        more_timing: tuple[int, float],
-    ) -> "FarmSuite":
-        """Return what runs the checks of this process on the farm."""
-        from harness.farm.suite import FarmSuite
-
-        return FarmSuite(
-            thresholds=scope.thresholds.with_more_timing(*more_timing),
-            contract=scope.thresholds.path.read_bytes(),
-            tier_name=scope.tier,
-            run=run,
-            cluster=self.cluster,
-            hosts=self.hosts,
-            progress=progress,
-            more_timing=more_timing,
-        )
+FARM: pytest.StashKey["Hosts | None"] = pytest.StashKey()
 
 
-FARM: pytest.StashKey[Farm | None] = pytest.StashKey()
+def farm_suite(
+    hosts: "Hosts",
+    scope: Scope,
+    run: RunDirectory,
+    progress: Progress,
+    more_timing: tuple[int, float],
+) -> "FarmSuite":
+    """Return what runs the checks of this process on a farm."""
+    from harness.farm.suite import FarmSuite
+
+    return FarmSuite(
+        thresholds=scope.thresholds.with_more_timing(*more_timing),
+        contract=scope.thresholds.path.read_bytes(),
+        tier_name=scope.tier,
+        run=run,
+        hosts=hosts,
+        progress=progress,
+        more_timing=more_timing,
+    )
 
 
 def farm_from_config(
     config: pytest.Config, say: Callable[[str], object] = lambda line: None
-) -> Farm | None:
-    """Return the farm that this run measures on, connected; None if it measures here.
+) -> "Hosts | None":
+    """Return the hosts of the farm that this run measures on; None if it measures here.
 
     Args:
         config: of this process.
@@ -75,23 +65,22 @@ def farm_from_config(
 
 def absent_devices(config: pytest.Config, names: Collection[str], site: Site | None) -> set[str]:
     """Return the devices that no host of the farm has, or, without a farm, this machine has not."""
-    farm = farm_from_config(config) if names else None
-    if farm is not None:
-        from harness.farm.suite import present_devices
+    hosts = farm_from_config(config) if names else None
+    if hosts is not None:
+        from harness.farm.hosts import present_devices
 
-        return set(names) - present_devices(farm.hosts)
+        return set(names) - present_devices(hosts.known.values())
     states = {name: registry.device(name).at(site).probe() for name in names}
     return {name for name, state in states.items() if state.presence is Presence.ABSENT}
 
 
-def _connected(config: pytest.Config, say: Callable[[str], object]) -> Farm | None:
+def _connected(config: pytest.Config, say: Callable[[str], object]) -> "Hosts | None":
     site = registry.load_site(config.getoption("--site"), os.environ)
     address = config.getoption("--farm") or site.farm
     if address is None:
         return None
     # Not at the top: a run on one machine never imports what drives a farm.
     from harness.farm.cluster import Cluster
-    from harness.farm.suite import joined_hosts
+    from harness.farm.hosts import Hosts
 
-    cluster = Cluster(address, say)
-    return Farm(cluster, joined_hosts(cluster))
+    return Hosts(Cluster(address, say), say)

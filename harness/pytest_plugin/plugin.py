@@ -23,7 +23,7 @@ from harness.pytest_plugin.controller import (
     scope_from_config,
     thresholds_path,
 )
-from harness.pytest_plugin.farm import farm_from_config
+from harness.pytest_plugin.farm import farm_from_config, farm_suite
 from harness.pytest_plugin.terminal import (
     CheckLines,
     is_check,
@@ -169,9 +169,9 @@ def acceptance_suite(request: pytest.FixtureRequest) -> "Suite | FarmSuite":
     scope, run = scope_from_config(config), _run_directory(config)
     progress = progress_from_config(config)
     more_timing = config.getoption("--sessions"), config.getoption("--budget-minutes")
-    farm = farm_from_config(config, progress.say)
-    if farm is not None:
-        return farm.suite(scope, run, progress, more_timing)
+    hosts = farm_from_config(config, progress.say)
+    if hosts is not None:
+        return farm_suite(hosts, scope, run, progress, more_timing)
     site = registry.load_site(config.getoption("--site"), os.environ)
     bench = Workbench(site, run.root / "logs", progress)
     thresholds = scope.thresholds.with_more_timing(*more_timing)

@@ -77,10 +77,10 @@ def test_status_names_what_is_wrong(answering, capsys):
     answering(answers, {"chip:cpu": 2.0})
     assert main(["farm", "status"]) == 1
     text = capsys.readouterr().out
-    assert "PROBLEM  another suite than on this host" in text
-    assert "192.0.2.1: it does not answer" in text
-    assert "the farm counts 2 chip(s) of cpu, the host finds 1" in text
-    assert "the farm counts 2 chip(s) of cpu, the host finds 0" in text
+    assert "PROBLEM  a runs the suite of commit c0ffee, whose files differ" in text
+    assert "PROBLEM  host 192.0.2.1: it does not answer" in text
+    assert "the farm counts 2 chip(s) of cpu on a, which finds 1" in text
+    assert "the farm counts 2 chip(s) of cpu on first, which finds 0" in text
 
 
 def test_doctor_asks_every_host(answering, capsys):

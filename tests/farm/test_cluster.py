@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import DeviceAbsent, RunError, SiteError
-from harness.farm.cluster import Cluster, Placement
+from harness.farm.calls import Placement
+from harness.farm.cluster import Cluster
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install '.[farm]'")
 

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from harness.device import DeviceState, Presence
-from harness.errors import ArtifactError, DeviceAbsent, SiteError
+from harness.errors import DeviceAbsent, RunError, SiteError
 from harness.farm import host, orders, workplace
-from harness.farm.cluster import Placement
+from harness.farm.calls import Placement, resource_of
+from harness.farm.cluster import Node
+from harness.farm.hosts import Hosts, present_devices
 from harness.farm.orders import HostFacts
-from harness.farm.suite import FarmSuite, joined_hosts, placement, present_devices
+from harness.farm.suite import FarmSuite
 from harness.host.progress import Progress
 from harness.host.suite_code import suite_digest
 from harness.record.npz import npz_from_predictions, predictions_from_npz
@@ -29,10 +31,13 @@ class LocalCluster:
 
     address = "local"
 
-    def __init__(self, environments, answers=None):
+    def __init__(self, environments, answers):
         self.environments = environments
         self.answers = answers
         self.calls = []
+
+    def nodes(self):
+        return [Node(node, "192.0.2.1", chips(facts)) for node, facts in self.answers.items()]
 
     def call(self, function, *args, at, title):
         return self.map(function, [args], at, title)[0]
@@ -50,8 +55,8 @@ class LocalCluster:
             on_done(number + 1)
         return values
 
-    def describe(self):
-        return self.answers
+    def describe(self, nodes):
+        return {node: self.answers[node] for node in nodes}
 
     @contextlib.contextmanager
     def inside(self, node):
@@ -59,6 +64,12 @@ class LocalCluster:
             for name, value in self.environments[node].items():
                 patch.setenv(name, value)
             yield
+
+
+def chips(facts):
+    if isinstance(facts, str):
+        return {}
+    return {resource_of(name): len(state.unit_ids) for name, state in facts.devices.items()}
 
 
 def facts(name, **devices):
@@ -96,8 +107,8 @@ def farm(make_suite, tmp_path, monkeypatch):
 
     def make(hosts=HOSTS):
         contract = plain.thresholds.path.read_bytes()
-        cluster = LocalCluster(environments)
-        made = plain.thresholds, contract, "nightly", plain.run, cluster, hosts, Progress()
+        there = Hosts(LocalCluster(environments, dict(hosts)), print)
+        made = plain.thresholds, contract, "nightly", plain.run, there, Progress()
         return FarmSuite(*made), benches
 
     return make
@@ -211,47 +222,70 @@ def test_a_device_that_no_host_has_is_not_run(farm):
     assert not record.is_device_present
 
 
+def hosts_of(answers, lines=None):
+    return Hosts(LocalCluster({}, answers), (lines if lines is not None else []).append)
+
+
 def test_hosts_that_are_alike_share_a_cell_and_the_largest_group_gets_it():
-    hosts = {
+    answers = {
         "a": facts("a", ascend310p=(1, {"cann": "8.0"})),
         "b": facts("b", ascend310p=(1, {"cann": "8.0"})),
         "c": facts("c", ascend310p=(1, {"cann": "8.2"})),
     }
-    expected = Placement(("a", "b"), {"chip:ascend310p": 1.0})
-    assert placement(hosts, "local", "ascend310p") == expected
-    assert present_devices(hosts) == {"ascend310p"}
+    hosts = hosts_of(answers)
+    at, kind = hosts.place("ascend310p")
+    assert at == Placement(("a", "b"), {"chip:ascend310p": 1.0})
+    assert present_devices(hosts.known.values()) == {"ascend310p"}
     with pytest.raises(DeviceAbsent):
-        placement(hosts, "local", "cuda")
+        hosts.place("cuda")
+    del answers["a"], answers["b"]
+    assert hosts.place("ascend310p")[0].hosts == ("c",)
+    with pytest.raises(RunError, match="a host of another kind takes over no cell that was begun"):
+        hosts.place("ascend310p", kind)
 
 
-def test_a_host_that_is_silent_or_runs_another_suite_is_refused():
+def test_a_host_that_cannot_take_part_is_refused_before_anything_runs():
     other = dataclasses.replace(facts("b"), suite={"suite.commit": "beef", "suite.files": "other"})
     answers = {"n1": HOSTS["n1"], "n2": other, "n3": "it does not answer within 60 s"}
     with pytest.raises(SiteError) as refused:
-        joined_hosts(LocalCluster({}, answers))
+        hosts_of(answers)
     assert "b runs the suite of commit beef" in str(refused.value)
-    assert "host n3: it does not answer" in str(refused.value)
-    assert joined_hosts(LocalCluster({}, {"n1": HOSTS["n1"]})) == {"n1": HOSTS["n1"]}
+    assert "host 192.0.2.1: it does not answer" in str(refused.value)
 
 
-def test_a_parcel_that_changed_on_its_way_is_refused(workshop, tmp_path):
-    made = workshop.store.get_or_build(
-        "onnx", "a.onnx", {"of": "a"}, lambda path: write(path, b"1")
+def test_a_host_whose_chips_the_farm_miscounts_is_refused(monkeypatch):
+    monkeypatch.setattr("tests.farm.test_suite.chips", lambda facts: {})
+    with pytest.raises(SiteError, match=r"counts 0 chip\(s\) of cpu on first, which finds 1"):
+        hosts_of(dict(HOSTS))
+
+
+def test_a_host_that_joins_takes_part_if_it_may():
+    answers, lines = {"n1": HOSTS["n1"]}, []
+    hosts = hosts_of(answers, lines)
+    answers["n2"] = HOSTS["n2"]
+    answers["n3"] = dataclasses.replace(facts("c"), suite={"suite.files": "other"})
+    assert sorted(hosts.now()) == ["n1", "n2"]
+    assert sorted(hosts.now()) == ["n1", "n2"]
+    assert [line.partition(":")[0] for line in lines] == [
+        "a host joined the farm and takes no part"
+    ]
+    del answers["n1"]
+    assert sorted(hosts.now()) == ["n2"]
+    assert present_devices(hosts.known.values()) == {"cpu"}
+
+
+def test_a_record_without_its_raw_files_is_an_error_that_names_host_and_file(farm, monkeypatch):
+    farm_suite, _ = farm()
+    deliver = workplace.deliver
+
+    def forgetful(order, bench, known=None, found=None):
+        delivery = deliver(order, bench, known, found)
+        kept = {name: raw for name, raw in delivery.raw.items() if name != "scores"}
+        return dataclasses.replace(delivery, raw=kept)
+
+    monkeypatch.setattr(host, "deliver", forgetful)
+    record = farm_suite.check(CELL, "parity")
+    assert record.verdict.status is Status.ERROR
+    assert "first sent a record of nonlocal_tiny-cpu-bs4:parity without the raw scores" in (
+        record.verdict.reason
     )
-    parcel = workplace.parcel_of(made)
-    assert parcel.content == b"1"
-    with pytest.raises(ArtifactError, match="changed on its way"):
-        workplace.unpack(dataclasses.replace(parcel, content=b"2"), workshop.store)
-
-
-def test_an_adopted_artifact_replaces_an_own_build(workshop):
-    workshop.store.get_or_build("onnx", "a.onnx", {"of": "a"}, lambda path: write(path, b"own"))
-    adopted = workshop.store.adopt("onnx", "a.onnx", {"of": "a"}, b"theirs", {})
-    assert adopted.path.read_bytes() == b"theirs"
-    again = workshop.store.get_or_build("onnx", "a.onnx", {"of": "a"}, None)
-    assert again.sha256 == adopted.sha256
-
-
-def write(path, content):
-    path.write_bytes(content)
-    return {}

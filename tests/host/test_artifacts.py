@@ -18,6 +18,7 @@ from harness.errors import ArtifactError, ExportError
 from harness.host import artifacts, provenance
 from harness.host.artifacts import ArtifactStore
 from harness.host.locks import hold
+from harness.host.provenance import parcel_from_artifact
 from harness.spec import TensorSpec, digest_from_json
 
 ROOT = Path(__file__).parents[2]
@@ -479,3 +480,16 @@ def test_request_is_a_value():
     assert str(request) == f"onnx m.onnx ({request.key[:12]})"
     with pytest.raises(dataclasses.FrozenInstanceError):
         request.key = ""
+
+
+def test_what_another_store_built_replaces_an_own_build_and_is_hashed_once(
+    store, tmp_path, monkeypatch
+):
+    get(store, Builder(b"own"))
+    parcel = parcel_from_artifact(get(ArtifactStore(tmp_path / "other"), Builder(b"theirs")))
+    with pytest.raises(ArtifactError, match="changed on its way"):
+        store.adopt(dataclasses.replace(parcel, content=b"bent"))
+    assert store.adopt(parcel).path.read_bytes() == b"theirs"
+    monkeypatch.delattr(artifacts, "hashlib")
+    again = store.adopt(parcel)
+    assert get(store, None) == again

@@ -1,0 +1,194 @@
+"""A call on a host: where it may run and for how long, what is heard of it, and which host did what when."""
+
+import dataclasses
+import datetime
+import itertools
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from harness.errors import HarnessError, RunError
+
+T = TypeVar("T")
+
+# A call that a host took down with it is made this many times more.
+RETRIES = 4
+# A host writes a line at least every 30 s while it works; one that has not for so long is taken for hung.
+SILENT_S = 180.0
+# The longest call is a build, whose tool may take four hours before it is killed on its host.
+LIMIT_S = 5 * 3600.0
+
+_NUMBERS = itertools.count()
+
+
+def resource_of(device: str) -> str:
+    """Return the name by which Ray knows the chips of a device."""
+    return f"chip:{device}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """Where a call may run: on one of these hosts, with so much of these resources for itself.
+
+    Attributes:
+        hosts: their ids.
+        resources: that a call holds.
+        limit_s: a call that takes longer is taken from its host.
+        silent_s: a host that is silent for longer loses its call.
+        others: hosts that may run it where none of ``hosts`` is left.
+    """
+
+    hosts: tuple[str, ...]
+    resources: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    limit_s: float = LIMIT_S
+    silent_s: float = SILENT_S
+    others: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The same as Ray takes it."""
+        return {
+            "num_cpus": 0,
+            "resources": dict(self.resources),
+            "label_selector": _one_of(self.hosts),
+            "fallback_strategy": [{"label_selector": _one_of(self.others)}] if self.others else [],
+            "max_retries": RETRIES,
+        }
+
+    def without(self, host: str) -> "Placement":
+        """Return the same for all hosts but one."""
+        left = [node for node in (*self.hosts, *self.others) if node != host]
+        hosts = tuple(node for node in left if node in self.hosts) or tuple(left)
+        others = tuple(node for node in left if node not in hosts)
+        return dataclasses.replace(self, hosts=hosts, others=others)
+
+
+@dataclasses.dataclass(frozen=True)
+class News:
+    """What a host says while it works on a call; no text: it begins."""
+
+    call: str
+    node: str
+    host: str
+    text: str = ""
+
+
+@dataclasses.dataclass
+class Stint:
+    """What a host did, and from when to when, in seconds since 1970 on the driver's clock.
+
+    ``end_s`` is None while it is under way; ``fault`` says why the host lost the call, if it did.
+    """
+
+    host: str
+    what: str
+    start_s: float
+    end_s: float | None = None
+    fault: str = ""
+
+
+class Running:
+    """A call under way.
+
+    Args:
+        title: says what it is, to people.
+        at: where it may run.
+        remote: hands it to Ray.
+        stints: gets a line for each host that works on it.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        at: Placement,
+        remote: Callable[[str, Placement], Any],
+        stints: list[Stint],
+    ) -> None:
+        self.title = title
+        self._at, self._remote, self._stints = at, remote, stints
+        self._stint: Stint | None = None
+        self._start()
+
+    def hear(self, news: News) -> None:
+        """Take what its host says."""
+        self._heard_s = time.monotonic()
+        if not news.text:
+            self.end("lost")
+            self._node, self._since_s = news.node, self._heard_s
+            self._stint = Stint(news.host, self.title, _now_s())
+            self._stints.append(self._stint)
+
+    def fault(self) -> str:
+        """Say why its host should not go on with it; empty while all is well, or before it begins."""
+        if self._stint is None:
+            return ""
+        now_s = time.monotonic()
+        if now_s - self._heard_s > self._at.silent_s:
+            return f"has been silent for {now_s - self._heard_s:.0f} s"
+        if now_s - self._since_s > self._at.limit_s:
+            return f"has not ended within {self._at.limit_s:g} s"
+        return ""
+
+    def elsewhere(self, fault: str) -> str:
+        """Hand it to another host, and return a line about it.
+
+        Raises:
+            RunError: there is no other host.
+        """
+        assert self._stint is not None
+        host = self._stint.host
+        self.end(fault)
+        self._at = self._at.without(self._node)
+        if not self._at.hosts:
+            raise RunError(
+                f"{self.title}: {host} {fault}, and no other host is left for it: look at that host with "
+                "`harness farm status`, then rerun: what hosts have finished is kept there"
+            )
+        self._start()
+        return f"{self.title}: {host} {fault}; it goes to another host"
+
+    def end(self, fault: str = "") -> None:
+        """Note that its host is done with it."""
+        if self._stint is not None:
+            self._stint.end_s, self._stint.fault = _now_s(), fault
+        self._stint = None
+
+    def _start(self) -> None:
+        # A new name for each start, so that what a host still says that has lost it counts for nothing.
+        self.id = str(next(_NUMBERS))
+        self._node, self._stint = "", None
+        self._heard_s = self._since_s = 0.0
+        self.ref = self._remote(self.id, self._at)
+
+
+def on_host(news: Any, call: str, function: Callable[..., T], *args: Any) -> T:
+    """Call a function in a process of a host; what it says goes to the driver.
+
+    Raises:
+        HarnessError: as the function raised it, with the name of the host.
+    """
+    import ray
+
+    from harness.farm.workplace import host_name
+
+    about = call, ray.get_runtime_context().get_node_id(), host_name()
+    _put(news, News(*about))
+    try:
+        return function(lambda line: _put(news, News(*about, line)), *args)
+    except HarnessError as error:
+        raise type(error)(f"{host_name()}: {error}") from error
+
+
+def _put(news: Any, item: News) -> None:
+    try:
+        news.put_nowait(item)
+    except Exception:  # noqa: BLE001 - what a person sees must not break what is measured
+        return
+
+
+def _one_of(hosts: tuple[str, ...]) -> dict[str, str]:
+    return {"ray.io/node-id": f"in({','.join(hosts)})"}
+
+
+def _now_s() -> float:
+    return datetime.datetime.now(datetime.UTC).timestamp()

@@ -1,0 +1,165 @@
+"""The hosts of a farm: which may take part, and which of them a cell may run on."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from harness.device import DeviceState, Presence
+from harness.errors import (
+    DeviceAbsent,
+    HarnessError,
+    MissingInput,
+    RunError,
+    SiteError,
+    refusal,
+)
+from harness.farm.calls import Placement, resource_of
+from harness.farm.cluster import Cluster, Node
+from harness.farm.orders import HostFacts
+from harness.host.suite_code import suite_digest
+
+# What hosts must share to be alike: facts of the machine and of the device's software.
+Kind = tuple[tuple[str, str], ...]
+
+
+class Hosts:
+    """The hosts that take part in a run: those at its start, and those that joined since.
+
+    Args:
+        cluster: whose hosts they are.
+        say: takes lines about hosts that join and cannot take part.
+
+    Raises:
+        SiteError: a host does not answer, runs another suite than this one, or has other chips than
+            the farm counts.
+    """
+
+    def __init__(self, cluster: Cluster, say: Callable[[str], object]) -> None:
+        self.cluster = cluster
+        self.known: dict[str, HostFacts] = {}
+        self._say = say
+        self._refused: set[str] = set()
+        if problems := self._look(cluster.nodes()):
+            raise SiteError(refusal(f"the farm at {cluster.address} cannot be used", problems))
+
+    def now(self) -> dict[str, HostFacts]:
+        """Return those that are there now, by the id that Ray has for each.
+
+        Raises:
+            RunError: the farm is gone.
+        """
+        nodes = self.cluster.nodes()
+        new = [node for node in nodes if node.id not in self.known.keys() | self._refused]
+        for problem in self._look(new):
+            self._say(f"a host joined the farm and takes no part: {problem}")
+        there = {node.id for node in nodes}
+        return {node: facts for node, facts in self.known.items() if node in there}
+
+    def _look(self, nodes: Sequence[Node]) -> list[str]:
+        """Ask hosts about themselves, and return why some cannot take part."""
+        problems, found = [], self.cluster.describe([node.id for node in nodes]) if nodes else {}
+        for node in nodes:
+            facts = found[node.id]
+            wrong = host_problems(node, facts, suite_digest())
+            if wrong or isinstance(facts, str):
+                self._refused.add(node.id)
+                problems += wrong
+            else:
+                self.known[node.id] = facts
+        return problems
+
+    def place(self, device: str, kind: Kind | None = None) -> tuple[Placement, Kind]:
+        """Return where a cell of a device may run now, and of which kind those hosts are.
+
+        A cell is never a mix of two toolchains or of two kinds of processor: its hosts share what shapes
+        its device model and the rounding of its sums.
+
+        Args:
+            device: of the cell.
+            kind: on which the cell was begun; None: the largest group of hosts that are alike gets it.
+
+        Raises:
+            DeviceAbsent: no host had the device since the run began.
+            RunError: those that had it, or all of the kind, have left.
+        """
+        hosts, groups = self.now(), dict[Kind, list[str]]()
+        for node, state in with_device(hosts, device).items():
+            groups.setdefault(_kind(hosts[node], state), []).append(node)
+        if kind is None and groups:
+            kind = max(groups, key=lambda one: (_chips(hosts, groups[one], device), groups[one]))
+        if kind not in groups:
+            raise self._unplaced(device)
+        return Placement(tuple(sorted(groups[kind])), {resource_of(device): 1.0}), kind
+
+    def _unplaced(self, device: str) -> HarnessError:
+        listed = ", ".join(sorted(facts.name for facts in self.known.values())) or "none"
+        if not with_device(self.known, device):
+            return DeviceAbsent(
+                f"no host of the farm at {self.cluster.address} has {device} (hosts: {listed}); "
+                "`harness farm status` says what each has"
+            )
+        return RunError(
+            f"the hosts with {device} that this cell could run on have left the farm; a host of another "
+            "kind takes over no cell that was begun; start them again with the line of `harness farm up`"
+        )
+
+
+def host_problems(node: Node, facts: HostFacts | str, here: str) -> list[str]:
+    """Say why a host cannot take part.
+
+    Args:
+        node: as Ray knows it.
+        facts: what it says of itself, or why it says nothing.
+        here: digest of the suite's files on this host.
+    """
+    if isinstance(facts, str):
+        return [f"host {node.address}: {facts}"]
+    problems = []
+    if facts.suite.get("suite.files") != here:
+        problems.append(
+            f"{facts.name} runs the suite of commit {facts.suite.get('suite.commit')}, whose files "
+            "differ from those here: install the same one there"
+        )
+    for name, state in facts.devices.items():
+        known = node.resources.get(resource_of(name), 0.0)
+        usable = len(state.unit_ids) if state.presence is Presence.PRESENT else 0
+        if known != usable:
+            problems.append(
+                f"the farm counts {known:g} chip(s) of {name} on {facts.name}, which finds {usable}: "
+                "start it again with the line of `harness farm up`"
+            )
+    return problems
+
+
+def exporters(hosts: Mapping[str, HostFacts], model: str) -> Placement:
+    """Return the host on which every driver has a model exported: its lock lets it be done once.
+
+    Raises:
+        MissingInput: no host has its weights.
+    """
+    able = [node for node, facts in hosts.items() if model in facts.weights]
+    if not able:
+        raise MissingInput(f"no host of the farm has usable weights of {model}")
+    able.sort(key=lambda node: (hosts[node].weights[model].startswith("seed:"), node))
+    return Placement((able[0],), others=tuple(able[1:]))
+
+
+def present_devices(hosts: Iterable[HostFacts]) -> set[str]:
+    """Return the devices that any host has."""
+    return {name for facts in hosts for name, state in facts.devices.items() if _is_usable(state)}
+
+
+def with_device(hosts: Mapping[str, HostFacts], device: str) -> dict[str, DeviceState]:
+    """Return the state of a device on each host that has it, by the host's id."""
+    states = {node: facts.devices.get(device) for node, facts in hosts.items()}
+    return {node: state for node, state in states.items() if state and _is_usable(state)}
+
+
+def _is_usable(state: DeviceState) -> bool:
+    return state.presence is Presence.PRESENT and bool(state.unit_ids)
+
+
+def _kind(facts: HostFacts, state: DeviceState) -> Kind:
+    return tuple(sorted({**facts.machine, **state.lasting_facts}.items()))
+
+
+def _chips(hosts: Mapping[str, HostFacts], nodes: Sequence[str], device: str) -> int:
+    return sum(len(hosts[node].devices[device].unit_ids) for node in nodes)
