@@ -127,9 +127,11 @@ def _plain_stream(container: Any) -> Any:
     if stream is None or others:
         raise NotPlain
     context = stream.codec_context
+    if context is None or context.name != "h264":
+        raise NotPlain
     extra = context.extradata or b""
     # An avcC record starts with 1; a start code instead means a different packing of the units.
-    if context.name != "h264" or len(extra) < 7 or extra[0] != 1:
+    if len(extra) < 7 or extra[0] != 1:
         raise NotPlain
     context.thread_count = 1
     # If a stream does not say how far its frames are reordered, the decoder guesses, and

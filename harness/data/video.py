@@ -155,7 +155,10 @@ def _require_video(data: bytes) -> None:
 
     try:
         with av.open(io.BytesIO(data), metadata_errors="replace") as container:
-            sizes = [(stream.width, stream.height) for stream in container.streams.video]
+            contexts = [stream.codec_context for stream in container.streams.video]
+            if None in contexts:
+                raise ClipError(f"FFmpeg does not know its codec; {ADVICE}")
+            sizes = [(context.width, context.height) for context in contexts]
     except av.FFmpegError as error:
         raise ClipError(f"not a video ({error.strerror}); {ADVICE}") from error
     if not sizes:

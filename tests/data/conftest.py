@@ -1,6 +1,7 @@
 """Clips made on purpose, and mmaction2's own pipelines as the oracle."""
 
 import importlib.util
+import shutil
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -64,8 +65,6 @@ def write_clip(make_frames: Callable[..., list[Frame]]) -> Callable[..., Path]:
             stream: Any = container.add_stream(codec, rate=25, options=options)
             stream.width, stream.height = size
             stream.pix_fmt = pixels
-            # libvpx refuses more than 64 threads, and by default takes one a processor.
-            stream.codec_context.thread_count = 1
             if is_variable:
                 stream.codec_context.time_base = Fraction(1, 75)
             sound: Any = container.add_stream("aac", rate=8000) if has_audio else None
@@ -137,9 +136,6 @@ ODD_CLIPS: dict[str, tuple[str, dict[str, Any]]] = {
     "mpeg4_mp4": ("mpeg4.mp4", {"count": 30, "codec": "mpeg4", "bf": "2", "g": "10"}),
     "mpeg1": ("1.mpg", {"count": 30, "codec": "mpeg1video"}),
     "mpeg2": ("2.mpg", {"count": 30, "codec": "mpeg2video", "bf": "2"}),
-    "vp8": ("vp8.webm", {"count": 60, "codec": "libvpx", "auto-alt-ref": "1"}),
-    "vp9": ("vp9.webm", {"count": 60, "codec": "libvpx-vp9", "auto-alt-ref": "1"}),
-    "vp9_444": ("vp9444.webm", {"count": 20, "codec": "libvpx-vp9", "pixels": "yuv444p"}),
     "mjpeg": ("mjpeg.avi", {"count": 20, "codec": "mjpeg", "pixels": "yuvj422p"}),
     "wmv2": ("clip.wmv", {"count": 30, "codec": "wmv2"}),
     "flv1": ("sorenson.flv", {"count": 30, "codec": "flv"}),
@@ -148,6 +144,8 @@ ODD_CLIPS: dict[str, tuple[str, dict[str, Any]]] = {
     "prores": ("prores.mov", {"count": 10, "codec": "prores_ks", "pixels": "yuv422p10le"}),
     "av1": ("av1.mkv", {"count": 10, "codec": "libsvtav1"}),
 }
+# Kept in a folder, for there are hosts on which libvpx opens no encoder: 60, 60 and 20 frames of `make_frames`.
+KEPT_CLIPS = {"vp8": "vp8.webm", "vp9": "vp9.webm", "vp9_444": "vp9444.webm"}
 CAMERA = ("carphone_pristine", "carphone_distorted", "bikes")
 
 
@@ -174,8 +172,11 @@ def write_odd(
     """Write a clip of a kind that has a name here."""
 
     def write(kind: str) -> Path:
+        folder = tmp_path_factory.mktemp("clips")
+        if kind in KEPT_CLIPS:
+            return Path(shutil.copy(Path(__file__).parent / "clips" / KEPT_CLIPS[kind], folder))
         name, options = (MADE_CLIPS | ODD_CLIPS)[kind]
-        return write_clip(tmp_path_factory.mktemp("clips") / name, **options)
+        return write_clip(folder / name, **options)
 
     return write
 
@@ -190,7 +191,7 @@ def clip_path(request: pytest.FixtureRequest, write_odd: Callable[[str], Path]) 
     return write_odd(request.param) if request.param in MADE_CLIPS else camera_path(request.param)
 
 
-@pytest.fixture(scope="session", params=[*MADE_CLIPS, *ODD_CLIPS])
+@pytest.fixture(scope="session", params=[*MADE_CLIPS, *ODD_CLIPS, *KEPT_CLIPS])
 def odd_clip(request: pytest.FixtureRequest, write_odd: Callable[[str], Path]) -> tuple[str, Path]:
     return request.param, write_odd(request.param)
 

@@ -20,12 +20,20 @@ REFUSED = {
     "h264_10_bit": "its pixels are yuv420p10le",
     "hevc_10_bit": "its pixels are yuv420p10le",
     "hevc_open_gop": BOTH_SIDES,
-    "mpeg4_b_frames": BOTH_SIDES,
-    "mpeg4_mp4": BOTH_SIDES,
+    "avi": "its codec is mpeg4",
+    "mpeg4": "its codec is mpeg4",
+    "mpeg4_b_frames": "its codec is mpeg4",
+    "mpeg4_mp4": "its codec is mpeg4",
     "mpeg1": "its codec is mpeg1video",
     "mpeg2": "its codec is mpeg2video",
     "prores": "its codec is prores",
     "av1": "its codec is libdav1d",
+    "vp8": "its codec is vp8",
+    "mjpeg": "its codec is mjpeg",
+    "wmv2": "its codec is wmv2",
+    "flv1": "its codec is flv",
+    "msmpeg4": "its codec is msmpeg4",
+    "h263": "its codec is h263",
 }
 
 
@@ -77,18 +85,20 @@ def test_what_a_file_asks_its_player_to_do_is_refused(rotated_clip, hidden_frame
     assert_refused(hidden_frames_clip, "an edit list or damage hides some of its frames")
 
 
-@pytest.mark.parametrize("name", ["hevc", "mpeg4", "vp9", "odd", "mjpeg", "wmv2"])
+@pytest.mark.parametrize("name", ["hevc", "vp9", "odd", "b_frames"])
 def test_a_damaged_clip_is_never_silently_another(write_odd, name, decord):
     path = write_odd(name)
-    data = bytearray(path.read_bytes())
-    middle = len(data) // 2
-    data[middle : middle + 200] = bytes(200)
-    path.write_bytes(data)
-    try:
-        decode_frames(path, range)
-    except ClipError:
-        return
-    assert_decords(path)
+    whole, rng = path.read_bytes(), np.random.default_rng(5)
+    for size in (1, 20, 200) * 5:
+        data = bytearray(whole)
+        start = int(rng.integers(len(whole) // 10, len(whole) - size))
+        data[start : start + size] = rng.bytes(size)
+        path.write_bytes(data)
+        try:
+            decode_frames(path, range)
+        except ClipError:
+            continue
+        assert_decords(path)
 
 
 def test_two_videos_in_a_file_are_refused(tmp_path, make_frames):
@@ -136,7 +146,7 @@ def test_pictures_that_are_not_plain_are_refused(picture, reason):
 
 
 def test_frames_that_do_not_come_are_refused(tmp_path, write_clip, monkeypatch):
-    path = write_clip(tmp_path / "clip.avi", 5, codec="mpeg4")
+    path = write_clip(tmp_path / "clip.mkv", 5, codec="hevc", **{"x265-params": "log-level=0"})
     monkeypatch.setattr("harness.data.whole._times", lambda *_: [0, 1, 2, 3, 4, 5])
     assert_refused(path, "its frames do not come in the order of their times")
 
