@@ -3,10 +3,11 @@
     python -m benchmarks.zoo --results zoo.jsonl            # all; hours on two cores, resumes
     python -m benchmarks.zoo --results zoo.jsonl --sample   # one of each family of any frame size
 
-Each configuration is built with calibrated weights, exported at opset 11 with one view, simplified,
-and run in ONNX Runtime beside PyTorch; its whole protocol is compared with mmaction2's own pipeline.
-The exit status is 1 where a configuration that ran does not pass. A line of ``--results`` is one
-configuration; delete it, or the file, to run it again.
+Each configuration goes through what ``harness model check`` does, with calibrated weights: exported
+at opset 11 with one view, simplified, run in ONNX Runtime, and judged against PyTorch in float32 and
+float64 by the contract's limits of parity. Its whole protocol is compared with mmaction2's own
+pipeline. The exit status is 1 if a configuration that ran does not pass. A line of ``--results`` is
+one configuration; delete it, or the file, to run it again.
 """
 
 import argparse
@@ -19,28 +20,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from harness.build.onnx_export import write_onnx
-from harness.build.simplify import write_simplified
-from harness.build.torch_model import run_torch, torch_model_from_spec
+import harness
+from harness.build.build import WeightsFile, Workshop
 from harness.check.mmaction2_pipeline import protocol_problems, shrunk
-from harness.check.model_check import ONE_VIEW, noise_inputs
+from harness.check.model_check import look_at_model
+from harness.contract.thresholds import thresholds_from_file
 from harness.errors import HarnessError, first_line
-from harness.measure.parity import edge_parity
-from harness.measure.scores import is_constant, nonfinite_count
-from harness.predict.run import feed_from_tensors
-from harness.runtimes.ort.session import ort_session
-from harness.spec import ModelSpec
+from harness.host.artifacts import ArtifactStore
+from harness.host.progress import Progress
+from harness.judge.limits import ParityLimits
 from harness.zoo.config import config_from_file, config_path
 from harness.zoo.listing import Listed, zoo_list
 from harness.zoo.model import model_spec_from_config, with_protocol
 from harness.zoo.protocol import protocol_from_config
 
+CONTRACT = Path(harness.__file__).parent.parent / "thresholds.toml"
 GOAL = 0.97
-MAX_RELATIVE_L2 = 1e-4
 SIZE, FRAME, FACTOR = 32, (43, 32), 8
+SEEDED = WeightsFile("seeded", "seed")
 # Their last layers fit one size of frames.
 FIXED_SIZE = ("c3d", "timesformer")
 # What is no classifier of RGB clips, by the reason that the list gives.
@@ -62,9 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     listed = rgb_classifiers()
     wanted = sampled(listed) if options.sample else listed
     done = results_from(options.results)
+    # The same for every model, in float32.
+    limits = thresholds_from_file(CONTRACT).file.models["nonlocal_tiny"].parity["fp32"]
     for one in wanted:
         if one.config not in done:
-            result = tried(one)
+            result = tried(one, limits)
             done[one.config] = result
             with options.results.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(result) + "\n")
@@ -91,13 +90,13 @@ def sampled(listed: Iterable[Listed]) -> list[Listed]:
     return list(first.values())
 
 
-def tried(one: Listed) -> Result:
+def tried(one: Listed, limits: ParityLimits) -> Result:
     """Return whether a configuration passes, or where it stops."""
     start_s = time.monotonic()
     reason = one.reason
     if one.spec is not None:
         try:
-            reason = problem_of(one.config)
+            reason = problem_of(one.config, limits)
         # mmaction2 and the exporter can fail in any way; the next configuration shall still run.
         except Exception as error:  # noqa: BLE001
             told = str(error) if isinstance(error, HarnessError) else first_line(error)
@@ -112,43 +111,29 @@ def tried(one: Listed) -> Result:
     }
 
 
-def problem_of(config: str) -> str:
-    """Return the first thing that is not as mmaction2 has it; empty if there is none."""
+def problem_of(config: str, limits: ParityLimits) -> str:
+    """Return the first thing that is not as it should be; empty if there is none."""
     read = shrunk(config_from_file(config_path(config)), FACTOR)
     problems = protocol_problems(read, protocol_from_config(read), (FRAME,))
     if problems:
         return problems[0]
     spec = model_spec_from_config(config, "none", calibrated=True)
-    size = {} if config.split("/")[1] in FIXED_SIZE else {"crop_size": SIZE, "short_side": SIZE}
-    return parity_problem(with_protocol(spec, **ONE_VIEW, **size))
-
-
-def parity_problem(spec: ModelSpec) -> str:
-    """Return why a model is not what its simplified ONNX file computes; empty if it is."""
-    model = torch_model_from_spec(spec, None)
-    feeds = [feed_from_tensors(spec, 1, [tensor]) for tensor in noise_inputs(spec).tensors]
-    expected, again = (
-        scores(lambda feed: run_torch(model, spec, feed), spec, feeds) for _ in range(2)
-    )
-    if nonfinite_count(expected) or is_constant(expected):
-        return "the reference is not finite, or constant"
-    if not np.allclose(expected, again, rtol=1e-5):
-        return "the reference is not the same twice"
+    if config.split("/")[1] not in FIXED_SIZE:
+        spec = with_protocol(spec, crop_size=SIZE, short_side=SIZE)
     with tempfile.TemporaryDirectory() as folder:
-        exported, simplified = Path(folder) / "a.onnx", Path(folder) / "b.onnx"
-        write_onnx(spec, 1, None, exported)
-        write_simplified(spec, 1, exported, simplified)
-        session = ort_session(simplified)
-        actual = scores(
-            lambda feed: {spec.output.name: session.run(None, dict(feed))[0]}, spec, feeds
-        )
-    found = edge_parity(actual, expected, expected, "torch_to_onnx").relative_l2
-    return "" if found is not None and found <= MAX_RELATIVE_L2 else f"relative L2 {found:.2g}"
+        workshop = InProcess(ArtifactStore(Path(folder)), Path(folder), Progress())
+        for looked in look_at_model(spec, SEEDED, limits, workshop):
+            if not looked.is_good:
+                return f"{looked.what}: {looked.seen}"
+    return ""
 
 
-def scores(run: Any, spec: ModelSpec, feeds: Iterable[Any]) -> npt.NDArray[np.float32]:
-    """Return the scores [row, class] of some feeds."""
-    return np.concatenate([run(feed)[spec.output.name] for feed in feeds])
+class InProcess(Workshop):
+    """A workshop whose stages run in this process, which has imported PyTorch once."""
+
+    def run(self, title: str, failure: Any, function: Any, *args: Any, **_: Any) -> dict[str, Any]:
+        """Run a stage and return its facts."""
+        return dict(function(*args))
 
 
 def results_from(path: Path) -> dict[str, Result]:

@@ -1,7 +1,7 @@
 """What mmaction2 computes of a clip in a test, as one graph of plain operators.
 
 Three architectures are not such a graph as they stand. TIN shifts frames with a compiled operator
-that most builds of mmcv lack. TRN draws the frames that it relates anew in every forward pass. TPN
+that most builds of mmcv lack, and only in float32. TRN draws the frames that it relates anew in every forward pass. TPN
 on TSM makes its last layer in the first one.
 """
 
@@ -18,20 +18,16 @@ RELATIONS_SEED = 0
 POOLED = ("torchvision", "timm")
 
 
-def replace_compiled_operators() -> None:
-    """Let TIN shift frames without mmcv's compiled operator."""
-    from mmaction.models.backbones import resnet_tin
-
-    resnet_tin.linear_sampler = sampled_between_frames
-
-
 def prepare_for_test(recognizer: Any) -> None:
     """Make what a recognizer makes or draws in a forward pass, once and for all."""
     import torch
 
     for module in recognizer.modules():
-        if type(module).__name__ == "RelationModuleMultiScale":
-            module.forward = functools.partial(_with_seeded_choice, module.forward)
+        match type(module).__name__:
+            case "RelationModuleMultiScale":
+                module.forward = functools.partial(_with_seeded_choice, module.forward)
+            case "TemporalInterlace":
+                module.forward = functools.partial(interlaced, module)
     if _is_fully_convolutional(recognizer):
         with torch.no_grad():
             recognizer.cls_head._init_new_cls()
@@ -47,6 +43,23 @@ def scores_in_test(recognizer: Any, clips: "torch.Tensor") -> "torch.Tensor":
         scores = recognizer.forward_dummy(clips)[0]
     flat: torch.Tensor = scores if scores.ndim == 2 else scores.flatten(1)
     return flat
+
+
+def interlaced(module: Any, features: "torch.Tensor") -> "torch.Tensor":
+    """Return features [frame, channel, height, width] as mmaction2's ``TemporalInterlace`` does.
+
+    They are joined, not written into zeros of float32, which took a table of every index in ONNX.
+    """
+    import torch
+
+    count = features.shape[1] // module.shift_div
+    moving, resting = features[:, :count], features[:, count:]
+    clips = moving.reshape(-1, module.num_segments, *moving.shape[1:])
+    pooled = clips.mean(dim=(3, 4)).permute(0, 2, 1)
+    offset, weight = module.offset_net(pooled).flatten(1), module.weight_net(pooled)
+    moved = sampled_between_frames(clips, torch.cat([offset, -offset], dim=1))
+    weighted = moved * _by_channel(torch.cat([weight, weight], dim=2), clips)
+    return torch.cat([weighted.reshape(moving.shape), resting], dim=1)
 
 
 def sampled_between_frames(data: "torch.Tensor", offset: "torch.Tensor") -> "torch.Tensor":

@@ -13,11 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.build.inference import (
-    prepare_for_test,
-    replace_compiled_operators,
-    scores_in_test,
-)
+from harness.build.inference import prepare_for_test, scores_in_test
 from harness.build.seeded_weights import SEED, calibrate, spread_constant_parameters
 from harness.errors import CheckpointError, first_line
 from harness.host.provenance import sha256_from_file
@@ -62,7 +58,6 @@ def recognizer_from_spec(spec: ModelSpec) -> Any:
         from harness.build.narrow_tsm import register_narrow_tsm
 
         register_narrow_tsm()
-        replace_compiled_operators()
         torch.manual_seed(SEED)
         # The constructor calls init_weights(), which adds the shifts and the non-local blocks;
         # a second call would wrap them twice.

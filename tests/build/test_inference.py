@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from harness.build.inference import sampled_between_frames
-from harness.build.torch_model import run_torch, torch_model_from_spec
+from harness.build.inference import interlaced, sampled_between_frames
+from harness.build.torch_model import quiet_mmaction, run_torch, torch_model_from_spec
 from harness.zoo.model import model_spec_from_config
 
 SMALL = {
@@ -38,6 +38,20 @@ def test_frames_shift_by_fractions_as_the_compiled_operator_shifts_them(torch):
     expected = (1 - share) * shifted(data, below) + share * shifted(data, below + 1)
     found = sampled_between_frames(torch.from_numpy(data), torch.from_numpy(offset))
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
+
+
+def test_frames_are_interlaced_as_mmaction2_interlaces_them_in_both_precisions(torch, monkeypatch):
+    with quiet_mmaction():
+        from mmaction.models.backbones import resnet_tin
+    monkeypatch.setattr(resnet_tin, "linear_sampler", sampled_between_frames)
+    torch.manual_seed(0)
+    module = resnet_tin.TemporalInterlace(16, num_segments=4, shift_div=2)
+    features = torch.randn(8, 16, 3, 3)
+    expected = module(features)
+    torch.testing.assert_close(interlaced(module, features), expected)
+    double = interlaced(module.double(), features.double())
+    assert double.dtype is torch.float64
+    torch.testing.assert_close(double.float(), expected)
 
 
 @pytest.mark.usefixtures("torch")
