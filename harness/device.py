@@ -3,7 +3,8 @@
 import contextlib
 import dataclasses
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -11,6 +12,7 @@ from harness.errors import BuildError
 from harness.inside import Inside, Operator
 from harness.precision import Precision
 from harness.spec import DeviceModel, Feed, OnnxModel
+from harness.timings import LoopSettings, LoopTimes, Start
 
 # Name of the lock on the host's processor, and of the unit of a device that is that processor.
 HOST = "cpu"
@@ -99,31 +101,6 @@ class ToolState:
     advice: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class LoopTimes:
-    """Times of one session that runs the same feed again and again, in milliseconds a query.
-
-    ``device_ms`` is the compute alone, ``device_io_ms`` adds the copies to and from the device.
-    Warm-up queries are left out. ``output`` is from the last timed query, ``problems`` say why the
-    times do not count, and ``notes`` say how the device was before and after.
-    """
-
-    device_ms: tuple[float, ...]
-    device_io_ms: tuple[float, ...]
-    output: Feed | None = None
-    problems: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class LoopSettings:
-    """How long a session is timed: at least ``min_queries`` and ``min_seconds``, after warm-up."""
-
-    warmup_queries: int = 5
-    min_queries: int = 20
-    min_seconds: float = 2.0
-
-
 class Session(Protocol):
     """A loaded model on a device. What has a body is a default, for sessions that inherit it."""
 
@@ -192,6 +169,25 @@ class Device(Protocol):
             RunError: the model cannot be loaded.
         """
         ...
+
+    def start(self, model: DeviceModel, feed: Feed, prepare: Callable[[Path], object]) -> Start:
+        """Load a built model and run it once, in a process that has done neither before.
+
+        ``prepare`` is called with the file that is loaded, just before that.
+
+        Raises:
+            RunError: the device failed.
+        """
+        prepare(model.artifact.path)
+        start_s = time.perf_counter()
+        session = self.open(model)
+        try:
+            ready_s = time.perf_counter()
+            session.run(feed)
+            ended_s = time.perf_counter()
+        finally:
+            session.close()
+        return Start(1000.0 * (ready_s - start_s), 1000.0 * (ended_s - ready_s))
 
     @property
     def model_suffix(self) -> str:

@@ -5,7 +5,7 @@ import enum
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -24,8 +24,18 @@ ASIDE = {"aside": True}
 
 Placement = Literal["segments", "twice", "dense"]
 Averaging = Literal["prob", "score", "none"]
-Check = Literal["export", "parity", "accuracy", "throughput"]
-CHECKS: tuple[Check, ...] = get_args(Check)
+Check = Literal["export", "parity", "accuracy", "throughput", "startup", "soak"]
+ALL_CHECKS: tuple[Check, ...] = get_args(Check)
+# Of every cell; it has the others where its contract limits what they measure.
+CHECKS: tuple[Check, ...] = ALL_CHECKS[:4]
+
+
+def shown_checks(seen: Iterable[Check]) -> tuple[Check, ...]:
+    """Return the columns of a table of checks: those of every cell, and whatever else was seen."""
+    wanted = {*CHECKS, *seen}
+    return tuple(check for check in ALL_CHECKS if check in wanted)
+
+
 Weights = Literal["checkpoint", "seeded"]
 
 

@@ -10,20 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.device import (
-    Device,
-    DeviceSpec,
-    DeviceState,
-    LoopSettings,
-    LoopTimes,
-    Presence,
-    Session,
-)
+from harness.device import Device, DeviceSpec, DeviceState, Presence, Session
 from harness.errors import HarnessError, RunError, StageError
 from harness.host.child_process import StageCost
 from harness.host.progress import Heartbeat
 from harness.inside import Inside
 from harness.spec import DeviceModel, Feed, OnnxModel
+from harness.timings import LoopSettings, LoopTimes
 
 
 def run_here(

@@ -39,7 +39,7 @@ measure
 host
 models
 zoo
-errors spec precision device inside clips testing language
+errors spec precision device timings inside clips testing language
 """
 FLOORS = {name: floor for floor, line in enumerate(LAYERS.split("\n")) for name in line.split()}
 MODEL_SOFTWARE = {"torch", "torchvision", "mmaction", "mmcv", "onnx", "onnxruntime", "decord"}
@@ -58,6 +58,8 @@ TESTED_WITH = {
     "harness.measure.strips": "data/test_strips.py",
     "harness.__main__": "cli/test_cli.py",
     "harness.judge.export": "judge/test_verdict.py",
+    "harness.judge.startup": "measure/test_startup.py",
+    "harness.judge.subjects": "judge/test_accuracy.py",
     "harness.judge.measurement": "check/test_checks.py",
     "harness.measure.export": "judge/test_verdict.py",
     "harness.measure.passport": "runtimes/ascend/test_passport.py",
@@ -65,7 +67,14 @@ TESTED_WITH = {
     "harness.runtimes.ort.nvidia_smi": "runtimes/ort/test_device.py",
 }
 # Values and errors: whoever makes one tests it.
-PLAIN = {"harness.clips", "harness.device", "harness.errors", "harness.inside", "harness.precision"}
+PLAIN = {
+    "harness.clips",
+    "harness.device",
+    "harness.errors",
+    "harness.inside",
+    "harness.precision",
+    "harness.timings",
+}
 # Tests of the tree as a whole.
 WHOLE = {"test_architecture.py"}
 ENTRIES_MAX = 12

@@ -14,7 +14,7 @@ from harness import registry
 from harness.decide.todo import ReasonKind
 from harness.language import ENGLISH, LANGUAGES, _, catalogue, language, n_, speaking
 from harness.report.values import Decision, Outcome
-from harness.spec import CHECKS
+from harness.spec import ALL_CHECKS
 
 ROOT = Path(harness.__file__).parent
 MARKS = {"_", "n_", "later", "later_n"}
@@ -24,7 +24,7 @@ WORDS = {
     *get_args(Outcome),
     *get_args(ReasonKind),
     *get_args(Decision),
-    *CHECKS,
+    *ALL_CHECKS,
     *SCOPES,
     *(f"per {scope}" for scope in SCOPES),
     *(spec.noun for spec in registry.device_specs().values()),

@@ -4,12 +4,13 @@ import time
 import numpy as np
 import pytest
 
-from harness.device import LoopSettings, Presence
+from harness.device import Presence
 from harness.errors import BuildError, RunError
 from harness.host.child_process import run_in_child
 from harness.registry import device_spec, model_spec
 from harness.spec import Artifact, DeviceModel, OnnxModel
 from harness.testing import FakeClock, FakeDevice, FakeSession, FaultyDevice
+from harness.timings import LoopSettings
 
 FEED = {"x": np.arange(3.0)}
 

@@ -18,7 +18,7 @@ from harness.judge import Finding
 from harness.record.record import Record
 from harness.record.reproduce import reproduce_check
 from harness.report.formats import cell_text
-from harness.spec import CHECKS
+from harness.spec import Check, shown_checks
 
 
 def run_suites(run: StoredRun) -> list[Suite]:
@@ -114,13 +114,14 @@ def run_summary(run: StoredRun) -> Iterator[str]:
         yield f"- **{problem.status.upper()}** {cell_text(problem.id)}: {reason}"
     if problems:
         yield ""
-    yield from table_lines(["cell", *CHECKS], _rows(run))
+    checks = shown_checks(record.check for record in run.records)
+    yield from table_lines(["cell", *checks], _rows(run, checks))
 
 
-def _rows(run: StoredRun) -> Iterator[list[str]]:
+def _rows(run: StoredRun, checks: Sequence[Check]) -> Iterator[list[str]]:
     for name, records in run.by_cell().items():
         outcomes = {record.check: _outcome(run, record) for record in records}
-        yield [name, *(outcomes.get(check, "–") for check in CHECKS)]
+        yield [name, *(outcomes.get(check, "–") for check in checks)]
 
 
 def _outcome(run: StoredRun, record: Record) -> str:

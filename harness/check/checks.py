@@ -1,11 +1,10 @@
-"""The four checks of a cell: measure, judge, and name what the verdict rests on."""
+"""The checks of a cell: measure, judge, and name what the verdict rests on."""
 
 import contextlib
 import dataclasses
 import functools
 import itertools
-import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +14,14 @@ from harness.check.context import Context
 from harness.check.divergence import divergence
 from harness.check.repeats import repeated_scores
 from harness.check.second_reading import second_reading
+from harness.check.sessions import Found, decided, held_device
+from harness.check.startup import check_startup
 from harness.check.timed_session import TimedClips, expected_answers, time_session
 from harness.clips import ClipSet, Predictions
 from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
 from harness.data.strips import raw_strips
-from harness.device import LoopSettings, Session
+from harness.device import Session
 from harness.errors import ExportError, MissingInput, RunError
 from harness.host.child_process import run_in_child
 from harness.judge import Verdict, judge_accuracy, judge_export, judge_parity, judge_throughput
@@ -37,23 +38,10 @@ from harness.predict.reference import torch_predictions, torch_scores
 from harness.predict.run import run_tensors
 from harness.record.npz import npz_from_arrays, npz_from_predictions
 from harness.record.npz import npz_from_labels as npz_labels
-from harness.record.record import CheckMeasurement
 from harness.spec import Status
+from harness.timings import LoopSettings
 
 TIMED_CLIPS = 16
-
-
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """What a check found: the measurement, the verdict on it, and the raw files behind it.
-
-    ``inputs`` says which clips of its own it had read a second time.
-    """
-
-    measurement: CheckMeasurement
-    verdict: Verdict
-    raw: Mapping[str, tuple[bytes, str]] = dataclasses.field(default_factory=dict)
-    inputs: str = ""
 
 
 def check_export(context: Context) -> Found:
@@ -175,20 +163,18 @@ def accuracy_found(
 
 def check_throughput(context: Context) -> Found:
     """Time sessions until their interval decides or the plan ends."""
-    plan, timings = context.tier.timing_for(context.cell), list[SessionTiming]()
-    start_s = time.monotonic()
+    plan, batch = context.tier.timing_for(context.cell), context.cell.batch
+
+    def look(timings: list[SessionTiming]) -> Verdict:
+        measurement = throughput_measurement(timings, batch)
+        return judge_throughput(measurement, context.limits.throughput, plan.sessions_min)
+
     with contextlib.closing(timed_sessions(context)) as sessions:
-        for timing in sessions:
-            timings.append(timing)
-            measurement = throughput_measurement(timings, context.cell.batch)
-            verdict = judge_throughput(measurement, context.limits.throughput, plan.sessions_min)
-            is_open = verdict.status is Status.INCONCLUSIVE
-            if len(timings) >= plan.sessions_min and not is_open:
-                break
-            if plan.is_spent(len(timings), time.monotonic() - start_s):
-                break
+        timings, verdict = decided(sessions, plan, look)
     lines = "\n".join(timing.model_dump_json() for timing in timings)
-    return Found(measurement, verdict, {"latencies": (lines.encode(), ".jsonl")})
+    return Found(
+        throughput_measurement(timings, batch), verdict, {"latencies": (lines.encode(), ".jsonl")}
+    )
 
 
 def timed_sessions(context: Context) -> Generator[SessionTiming, None, None]:
@@ -198,14 +184,11 @@ def timed_sessions(context: Context) -> Generator[SessionTiming, None, None]:
     shared with other checks.
     """
     cell, bench, limits = context.cell, context.bench, context.limits
-    with bench.beside_others():
-        model = bench.device_model(cell)
     plan = context.tier.timing_for(cell)
     settings = LoopSettings(plan.warmup_queries, plan.min_queries, plan.min_seconds)
     is_host = limits.throughput.is_beside_pytorch
     beside = (bench.weights(cell.model).path,) if is_host else None
-    shared = bench.beside_others() if is_host else contextlib.nullcontext()
-    with shared, bench.chip(cell.device, is_alone=not is_host) as device:
+    with held_device(context, shares_host=True) as (device, model):
         preds, timed = context.accuracy_predictions(), _timed_clips(context)
         expected = expected_answers(preds, timed.clips, limits.parity, context.smallest)
         for number in itertools.count(1):
@@ -223,6 +206,7 @@ CHECK_FUNCTIONS = {
     "parity": check_parity,
     "accuracy": check_accuracy,
     "throughput": check_throughput,
+    "startup": check_startup,
 }
 
 

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.build import torch_model
-from harness.device import Device, LoopSettings, Session
+from harness.device import Device, Session
 from harness.host.clocks import ReadClocks, Reading, clock_problems, involuntary_switches
 from harness.host.environment import cpu_note, cpu_state, is_host_quiet, processor_name
 from harness.measure.host_turns import HostUse, Turns
 from harness.measure.timing import in_turns
 from harness.spec import DeviceModel, Feed, ModelSpec
+from harness.timings import LoopSettings
 
 
 class HostWatch:

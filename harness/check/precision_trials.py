@@ -9,7 +9,6 @@ from harness.check.checks import chain_scores, judge_chain
 from harness.check.context import Context
 from harness.check.divergence import divergent_operator, worst_input
 from harness.check.precision_search import Keep, Trial
-from harness.device import LoopSettings
 from harness.errors import BuildError, HarnessError, InvalidMeasurement
 from harness.measure.parity import parity_measurement
 from harness.precision import Precision
@@ -17,6 +16,7 @@ from harness.predict.device_predictions import open_session
 from harness.predict.parity_inputs import ParityInputs
 from harness.predict.run import feed_from_tensors
 from harness.spec import Status
+from harness.timings import LoopSettings
 
 TIMED = LoopSettings(warmup_queries=5, min_queries=20, min_seconds=1.0)
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 
 from harness.build.input_check import InputCheck
 from harness.build.workbench import Workbench
-from harness.check.checks import CHECK_FUNCTIONS, Found
+from harness.check.checks import CHECK_FUNCTIONS
 from harness.check.context import Context
+from harness.check.sessions import Found
 from harness.clips import Predictions
 from harness.contract.thresholds import Thresholds
 from harness.decide.blockers import with_blockers
@@ -25,10 +26,12 @@ from harness.errors import (
 )
 from harness.host.reading import bytes_from_file
 from harness.judge import Verdict
-from harness.judge.limits import weights_problem
+from harness.judge.subjects import weights_problem
 from harness.record.npz import predictions_from_npz
 from harness.record.record import RECORDS, Record, RunDirectory, StageRecord
 from harness.spec import Cell, Check, Status, Weights
+
+TIMED = frozenset({"throughput", "startup", "soak"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +99,7 @@ class Suite:
             with self.bench.beside_others():
                 check_subjects(context)
             # Timing asks for the processor alone; everything else only keeps out of its way.
-            with contextlib.nullcontext() if check == "throughput" else self.bench.beside_others():
+            with contextlib.nullcontext() if check in TIMED else self.bench.beside_others():
                 found = self.measures[check](context)
         except HarnessError as error:
             return None, *outcome_from_error(error)

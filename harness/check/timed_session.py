@@ -14,7 +14,7 @@ from harness.clips import Clip, ClipSet, Predictions, Sample
 from harness.data.loading import Unreadable, crops_from_clip, sample_from_clip
 from harness.data.store import CropStore
 from harness.data.transforms import Crops, batch_rows
-from harness.device import Device, LoopSettings, Session
+from harness.device import Device, Session
 from harness.errors import ClipError
 from harness.host.child_process import keep_freed_memory
 from harness.host.clocks import read_clocks
@@ -25,6 +25,7 @@ from harness.measure.throughput import SessionTiming, session_timing
 from harness.measure.timing import measure_session
 from harness.predict.run import declared_output, feed_from_samples
 from harness.spec import Averaging, DeviceModel, Feed, InputProtocol, ModelSpec
+from harness.timings import LoopSettings
 
 Scores = npt.NDArray[Any]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from harness import registry
 from harness.contract.tables import ModelTable, ThresholdsFile, Tier, matches
 from harness.precision import PRECISIONS
-from harness.spec import CHECKS, Cell, ModelSpec
+from harness.spec import ALL_CHECKS, Cell, ModelSpec
 
 
 def problems(file: ThresholdsFile) -> Iterator[str]:
@@ -22,6 +22,7 @@ def problems(file: ThresholdsFile) -> Iterator[str]:
             yield from _clips_problems(file, name, tier)
             yield from _pattern_problems(file, name, tier)
             yield from _plan_problems(file, name, tier)
+            yield from _soak_problems(file, name, tier)
         yield from _waiver_problems(file)
 
 
@@ -62,8 +63,12 @@ def _device_problems(key: str, name: str, table: ModelTable, spec: ModelSpec) ->
     if name not in registry.device_names():
         yield f"{key}: no such device; there are: {', '.join(registry.device_names())}"
         return
-    for row in table.devices[name].throughput:
+    device = table.devices[name]
+    for row in device.throughput:
         yield from (f"{key}.throughput.{row}: {text}" for text in _row_problems(row, name, spec))
+    for check in ("startup", "soak"):
+        for row in getattr(device, check).keys() - device.throughput.keys():
+            yield f"{key}.{check}.{row}: no such cell; it needs a row in {key}.throughput as well"
 
 
 def _row_problems(row: str, device: str, spec: ModelSpec) -> Iterator[str]:
@@ -85,14 +90,16 @@ def _pattern_problems(file: ThresholdsFile, name: str, tier: Tier) -> Iterator[s
     for pattern in tier.cells:
         if not any(matches(cell, [pattern]) for cell in every_cell):
             yield f"tiers.{name}.cells: {pattern!r} matches no cell"
-    checks = [f"{cell.id}:{check}" for cell in file.cells(tier) for check in CHECKS]
+    checks = [
+        f"{cell.id}:{check}" for cell in file.cells(tier) for check in file.checks(cell, tier)
+    ]
     for pattern in tier.required:
         if not any(matches(check, [pattern]) for check in checks):
             yield f"tiers.{name}.required: {pattern!r} matches no check of the tier's cells"
 
 
 def _name_problems(name: str) -> Iterator[str]:
-    if not re.fullmatch(r"[a-z]\w*", name) or name in {*registry.device_names(), *CHECKS}:
+    if not re.fullmatch(r"[a-z]\w*", name) or name in {*registry.device_names(), *ALL_CHECKS}:
         yield f"tiers.{name}: a tier is a pytest marker: one word, not the name of a device or a check"
 
 
@@ -121,6 +128,12 @@ def _plan_problems(file: ThresholdsFile, name: str, tier: Tier) -> Iterator[str]
     for pair, plan in tier.timing.items():
         if plan.sessions_max < plan.sessions_min:
             yield f"tiers.{name}.timing.{pair}.sessions_max: below sessions_min"
+
+
+def _soak_problems(file: ThresholdsFile, name: str, tier: Tier) -> Iterator[str]:
+    cells = file.cells(tier)
+    if tier.soak_minutes and not any("soak" in file.checks(cell, tier) for cell in cells):
+        yield f"tiers.{name}.soak_minutes: no cell of the tier has a row in a soak table"
 
 
 def _waiver_problems(file: ThresholdsFile) -> Iterator[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from harness import registry
 from harness.contract.thresholds import Thresholds
 from harness.errors import InputError
-from harness.spec import CHECKS, Cell, Check
+from harness.spec import ALL_CHECKS, Cell, Check
 
 DEFAULT_TIER = "nightly"
 
@@ -47,7 +47,7 @@ class Scope:
         chosen = [
             (cell, check)
             for cell in self.cells
-            for check in CHECKS
+            for check in self.thresholds.checks(cell, self.tier)
             if tier.requires(cell, check) and self._is_selected(cell, check)
         ]
         idle = self.named_devices - {cell.device for cell, _ in chosen}
@@ -83,7 +83,9 @@ def scope_from_options(
         InputError: an unknown model, device, batch size or tier, and the message lists the known;
             or an expression that pytest cannot read.
     """
-    words = _wanted_words(expression, [*registry.device_names(), *thresholds.file.tiers, *CHECKS])
+    words = _wanted_words(
+        expression, [*registry.device_names(), *thresholds.file.tiers, *ALL_CHECKS]
+    )
     named_tiers = [name for name in thresholds.file.tiers if name in words]
     name = tier or (named_tiers[0] if len(named_tiers) == 1 else DEFAULT_TIER)
     cells = thresholds.cells(name)

@@ -17,12 +17,15 @@ from harness.judge.limits import (
     NotNegative,
     PairedLimits,
     ParityLimits,
+    Positive,
+    SoakLimits,
+    StartupLimits,
     Table,
     Text,
     ThroughputReference,
     WeightsDigest,
 )
-from harness.spec import Cell, Check
+from harness.spec import ALL_CHECKS, Cell, Check
 
 Precision = Literal["fp32", "fp16"]
 
@@ -43,7 +46,8 @@ class ClipSetTable(Table):
 class DeviceTable(Table):
     """What a model must reach on one device.
 
-    ``no_golden`` names the batch sizes whose throughput is a sanity bound alone.
+    ``no_golden`` names the batch sizes whose throughput is a sanity bound alone. ``startup`` and
+    ``soak`` have the rows of the cells that are checked for it.
     """
 
     top1: AccuracyFloor
@@ -51,6 +55,8 @@ class DeviceTable(Table):
     throughput: Annotated[Mapping[str, ThroughputReference], pydantic.Field(min_length=1)]
     no_golden: Annotated[tuple[str, ...], pydantic.Field(strict=False)] = ()
     device_model: DeviceModelLimits | None = None
+    startup: Mapping[str, StartupLimits] = {}
+    soak: Mapping[str, SoakLimits] = {}
 
 
 class ModelTable(Table):
@@ -102,7 +108,7 @@ class Tier(Table):
     ``model-device-bsN:check``, or ``bsN-precision`` for a cell that names one. ``parity_inputs`` and
     ``timing`` are by ``model-device``, with a ``default``. ``clips`` says, by the same keys, on how
     many clips accuracy is measured; without it, that is the whole set, and only the whole set can be
-    signed off.
+    signed off. ``soak_minutes`` is how long its cells with soak limits work; without it, none does.
     """
 
     cells: Annotated[tuple[Text, ...], pydantic.Field(min_length=1, strict=False)]
@@ -110,6 +116,7 @@ class Tier(Table):
     parity_inputs: Mapping[str, Count]
     timing: Mapping[str, TimingPlan]
     clips: Mapping[str, Count] = {}
+    soak_minutes: Positive | None = None
 
     def clips_for(self, cell: Cell) -> int | None:
         """Number of clips that accuracy of a cell is measured on; None for the whole set."""
@@ -183,6 +190,15 @@ class ThresholdsFile(Table):
             for row in device_table.throughput
         )
         return tuple(cell for cell in cells if tier is None or matches(cell.id, tier.cells))
+
+    def checks(self, cell: Cell, tier: Tier) -> tuple[Check, ...]:
+        """The checks that a cell of this file has in a tier."""
+        device = self.models[cell.model].devices[cell.device]
+        is_there = {
+            "startup": cell.row in device.startup,
+            "soak": cell.row in device.soak and tier.soak_minutes is not None,
+        }
+        return tuple(check for check in ALL_CHECKS if is_there.get(check, True))
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:

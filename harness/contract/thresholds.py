@@ -14,6 +14,8 @@ The layout, in which tables may be repeated for each model, device, batch size a
     [models.M.parity.fp16]                  the keys in which the model differs; every_clip alike
     [models.M.devices.D]                    the accuracy goldens of the device, or a floor of its own
     [models.M.devices.D.device_model]       memory and AI-CPU operators that its model may take
+    [models.M.devices.D.startup]            what a start may take, in rows as those of throughput
+    [models.M.devices.D.soak]               what long work may change, in such rows
     [models.M.devices.D.throughput]         the keys in which the model differs, and its rows:
     bs4 = { golden = 78.25, tolerance = 0.05 }
     [tiers.T]                               which cells it runs, what it requires, how long
@@ -41,7 +43,7 @@ from harness.contract.written import file_from_tables
 from harness.errors import InputError, ThresholdsError
 from harness.host.reading import TOML_BYTES, bytes_from_file, toml_from_text
 from harness.judge.limits import AccuracyLimits, Limits, ThroughputReference
-from harness.spec import Cell
+from harness.spec import Cell, Check
 
 Reader = Callable[[Mapping[str, Any]], ThresholdsFile]
 
@@ -121,7 +123,18 @@ class Thresholds:
             ),
             throughput=device.throughput[cell.row],
             device_model=device.device_model,
+            startup=device.startup.get(cell.row),
+            soak=device.soak.get(cell.row),
         )
+
+    def checks(self, cell: Cell, tier: str) -> tuple[Check, ...]:
+        """Return the checks that a cell has in a tier; none where the file has no such cell.
+
+        Raises:
+            InputError: there is no tier of that name.
+        """
+        found = self.tier(tier)
+        return self.file.checks(cell, found) if cell in self.cells() else ()
 
     def references(self) -> Mapping[Cell, ThroughputReference]:
         """Return the reference speed of every cell."""

@@ -6,6 +6,7 @@ model's.
 """
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -40,6 +41,8 @@ class WrittenDevice(Table):
     throughput: Mapping[str, Any] = {}
     no_golden: Annotated[tuple[Text, ...], pydantic.Field(strict=False)] = ()
     device_model: DeviceModelLimits | None = None
+    startup: Mapping[str, Any] = {}
+    soak: Mapping[str, Any] = {}
 
 
 class WrittenModel(Table):
@@ -159,11 +162,7 @@ def _by_precision(
 
 def _device(file: WrittenFile, model: WrittenModel, name: str) -> Keys:
     device, bounds = model.devices[name], file.no_golden
-    terms = {**file.devices.get(name, {}), **_terms(device.throughput)}
-    rows = {
-        batch: {**terms, **row} if isinstance(row, Mapping) else row
-        for batch, row in _rows(device.throughput).items()
-    }
+    rows = _complete_rows(device.throughput, file.devices.get(name, {}))
     if bounds is not None:
         rows |= dict.fromkeys(device.no_golden, bounds.reference())
     return {
@@ -172,6 +171,8 @@ def _device(file: WrittenFile, model: WrittenModel, name: str) -> Keys:
         "throughput": rows,
         "no_golden": device.no_golden,
         "device_model": device.device_model,
+        "startup": _complete_rows(device.startup),
+        "soak": _complete_rows(device.soak),
     }
 
 
@@ -184,12 +185,21 @@ def _floor(shared: Keys, own: Keys) -> Keys:
     return {**shared, **own, **joined}
 
 
-def _rows(throughput: Keys) -> Keys:
-    return {key: row for key, row in throughput.items() if _is_row(key, row)}
+def _complete_rows(table: Keys, shared: Keys = MappingProxyType({})) -> dict[str, Any]:
+    """Return the rows of a table, each with the keys that stand around it."""
+    terms = {**shared, **_terms(table)}
+    return {
+        batch: {**terms, **row} if isinstance(row, Mapping) else row
+        for batch, row in _rows(table).items()
+    }
 
 
-def _terms(throughput: Keys) -> Keys:
-    return {key: value for key, value in throughput.items() if not _is_row(key, value)}
+def _rows(table: Keys) -> Keys:
+    return {key: row for key, row in table.items() if _is_row(key, row)}
+
+
+def _terms(table: Keys) -> Keys:
+    return {key: value for key, value in table.items() if not _is_row(key, value)}
 
 
 def _is_row(key: str, value: object) -> bool:
@@ -274,3 +284,6 @@ def _device_problems(key: str, table: WrittenDevice) -> Iterator[str]:
     yield from _term_problems(f"{key}.throughput", _terms(table.throughput))
     for batch in sorted({*table.no_golden} & table.throughput.keys()):
         yield f"{key}.no_golden: {batch} has a golden in {key}.throughput.{batch}; keep one"
+    for name, limits in (("startup", table.startup), ("soak", table.soak)):
+        if limits and not _rows(limits):
+            yield f"{key}.{name}: has no row, such as bs1, so it limits nothing"

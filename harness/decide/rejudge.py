@@ -7,8 +7,8 @@ from harness.contract.thresholds import Thresholds
 from harness.decide.waivers import Decision, decide
 from harness.errors import RecordError
 from harness.judge import Verdict
-from harness.judge.limits import inputs_problem, weights_problem
 from harness.judge.measurement import rejudge
+from harness.judge.subjects import inputs_problem, weights_problem
 from harness.judge.verdict import invalid
 from harness.measure.accuracy import AccuracyMeasurement
 from harness.record.recompute import founded_records

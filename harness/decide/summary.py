@@ -12,7 +12,7 @@ from harness.decide.wording import run_headline, shown_by, todo_lines
 from harness.judge import Finding
 from harness.language import _
 from harness.record.record import Record, RunFacts
-from harness.spec import CHECKS, Check, Status
+from harness.spec import Check, Status, shown_checks
 
 WIDTH = 20
 ADVICE = (
@@ -105,13 +105,14 @@ def table_lines(records: Sequence[Record], waived: Collection[str] = ()) -> list
     for record in records:
         rows.setdefault(record.cell.id, {})[record.check] = record
     width = max([len(name) for name in rows] + [len("cell")]) + 2
-    header = "cell".ljust(width) + "".join(check.ljust(WIDTH) for check in CHECKS)
+    checks = shown_checks(record.check for record in records)
+    header = "cell".ljust(width) + "".join(check.ljust(WIDTH) for check in checks)
     ordered = sorted(rows.items(), key=lambda row: not _has_gap(row[1].values()))
     return [
         header.rstrip(),
         *(
             (
-                name.ljust(width) + "".join(_text(cell.get(check), waived) for check in CHECKS)
+                name.ljust(width) + "".join(_text(cell.get(check), waived) for check in checks)
             ).rstrip()
             for name, cell in ordered
         ),
@@ -165,7 +166,7 @@ def margin_of(check: Check, findings: Sequence[Finding]) -> str:
             return _("{n} clips").format(n=f"{top1.measured - limit:+.0f}")
         case "throughput":
             return _speed_text(findings[0])
-        case "parity":
+        case "parity" | "startup":
             return _tightest(findings)
         case _:
             return ""

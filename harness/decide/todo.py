@@ -13,7 +13,7 @@ from harness import registry
 from harness.decide.problems import Problem
 from harness.measure.measurement import Measurement
 from harness.record.record import Record
-from harness.spec import CHECKS, Status
+from harness.spec import ALL_CHECKS, Status
 
 ReasonKind = Literal[
     "not run",
@@ -115,7 +115,7 @@ class ToDo:
 
 def is_check(name: str) -> bool:
     """Whether an id is that of a check of a cell."""
-    return name.rpartition(":")[2] in CHECKS
+    return name.rpartition(":")[2] in ALL_CHECKS
 
 
 def task_of(kind: ReasonKind, record: Record | None) -> tuple[Task, str]:

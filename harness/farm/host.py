@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from harness import registry
 from harness.build.workbench import Workbench
-from harness.check.checks import Found, accuracy_clips, accuracy_found, inputs_read_again
+from harness.check.checks import accuracy_clips, accuracy_found, inputs_read_again
 from harness.check.context import Context
+from harness.check.sessions import Found
 from harness.check.suite import check_subjects
 from harness.clips import ClipSet, Predictions
 from harness.errors import CheckpointError

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from harness import registry
 from harness.build.workbench import Workbench
-from harness.check.checks import CHECK_FUNCTIONS, Found
+from harness.check.checks import CHECK_FUNCTIONS
 from harness.check.context import Context
+from harness.check.sessions import Found
 from harness.check.suite import Suite
 from harness.clips import Predictions
 from harness.contract.thresholds import Thresholds, thresholds_from_file

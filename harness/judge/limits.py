@@ -2,7 +2,7 @@
 
 import fractions
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 import pydantic
 
@@ -25,6 +25,9 @@ class Table(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False
     )
+
+
+T = TypeVar("T", bound=Table)
 
 
 class ParityLimits(Table):
@@ -184,6 +187,44 @@ class DeviceModelLimits(Table):
     source: Filled
 
 
+class StartupLimits(Table):
+    """What a start may take: milliseconds of the wall clock and megabytes; None: whatever it takes.
+
+    ``cold`` is with the model's file out of the host's page cache, ``warm`` with it there.
+    """
+
+    cold_load_max_ms: Positive | None = None
+    cold_first_max_ms: Positive | None = None
+    warm_load_max_ms: Positive | None = None
+    warm_first_max_ms: Positive | None = None
+    host_peak_max_mb: Positive | None = None
+    device_peak_max_mb: Positive | None = None
+    source: Filled
+
+    @pydantic.model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        return _limiting(self)
+
+
+class SoakLimits(Table):
+    """What hours of work may change; None: as much as they like.
+
+    ``retention_min`` bounds the speed of the last ten minutes over that of the first,
+    ``growth`` what memory gains between them, ``energy_max_j`` is of one clip.
+    """
+
+    retention_min: Share | None = None
+    temperature_max_c: Positive | None = None
+    host_growth_max_mb: NotNegative | None = None
+    device_growth_max_mb: NotNegative | None = None
+    energy_max_j: Positive | None = None
+    source: Filled
+
+    @pydantic.model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        return _limiting(self)
+
+
 class AccuracyLimits(Table):
     """Floors of one device, the expected clips and the comparisons with PyTorch.
 
@@ -206,7 +247,8 @@ class Limits(Table):
 
     ``host_parity`` bounds the edges of the chain before the device, ``parity`` those on it.
     ``weights`` are the first hex digits of the checkpoint's sha256; None accepts any checkpoint.
-    ``inputs`` is the sha256 of the known answers of inputs; None asks for none.
+    ``inputs`` is the sha256 of the known answers of inputs; None asks for none. ``startup`` and
+    ``soak`` are None where the cell has no such check.
     """
 
     weights: WeightsDigest | None = None
@@ -216,6 +258,16 @@ class Limits(Table):
     accuracy: AccuracyLimits
     throughput: ThroughputReference
     device_model: DeviceModelLimits | None = None
+    startup: StartupLimits | None = None
+    soak: SoakLimits | None = None
+
+
+def _limiting(table: T) -> T:
+    """Refuse a table that has a source and no limit."""
+    if not table.model_dump(exclude={"source"}, exclude_none=True):
+        names = ", ".join(name for name in type(table).model_fields if name != "source")
+        raise ValueError(f"limits nothing; there are: {names}")
+    return table
 
 
 def floor_count(floor: float, n: int) -> int:
@@ -225,35 +277,3 @@ def floor_count(floor: float, n: int) -> int:
     from its binary neighbour.
     """
     return math.ceil(fractions.Fraction(repr(floor)) * n)
-
-
-def inputs_problem(wanted: str | None, digest: str | None) -> str | None:
-    """Say that a record's inputs were not held against the contract's known answers, or None.
-
-    Args:
-        wanted: sha256 of the known answers that the contract names, if it does.
-        digest: of those that the record names, if it does.
-    """
-    if wanted is None or digest == wanted:
-        return None
-    return (
-        "the inputs were not compared with the known answers that the contract names: theirs are "
-        f"{wanted:.16}, the record has {digest or 'none'}; run the check again with this suite"
-    )
-
-
-def weights_problem(model: str, wanted: str | None, digest: str) -> str | None:
-    """Say that a checkpoint is not the contract's, or None.
-
-    Args:
-        model: name of the model in the contract.
-        wanted: the first hex digits of the sha256 that the contract names, if it does.
-        digest: sha256 of the checkpoint.
-    """
-    if wanted is None or digest.startswith(wanted):
-        return None
-    return (
-        f"the checkpoint of {model} is not the contract's: its sha256 is {digest}, the contract says "
-        f"{wanted}; to judge this one, put its digest below [models.{model}]: "
-        f'weights = "{digest}"'
-    )

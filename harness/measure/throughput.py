@@ -202,7 +202,7 @@ def _speed(sessions: Sequence[SessionTiming], batch: int, definition: Definition
         return None
     queries = [time for one in times for time in one]
     return Speed(
-        per_s=_series([1000.0 * batch / _mean(one) for one in times]),
+        per_s=series_of([1000.0 * batch / _mean(one) for one in times]),
         x_pytorch=_ratios(sessions) if definition == "processor" else _wall_ratios(sessions, times),
         query_count=len(queries),
         latency_p50_ms=median(queries),
@@ -216,7 +216,7 @@ def _ratios(sessions: Sequence[SessionTiming]) -> SpeedSeries | None:
     turns = [session.turns for session in sessions if session.turns is not None]
     if len(turns) < len(sessions) or not all(one.is_whole for one in turns):
         return None
-    return _series([one.ratio for one in turns])
+    return series_of([one.ratio for one in turns])
 
 
 def _wall_ratios(sessions: Sequence[SessionTiming], times: Sequence[Times]) -> SpeedSeries | None:
@@ -224,7 +224,7 @@ def _wall_ratios(sessions: Sequence[SessionTiming], times: Sequence[Times]) -> S
     pytorch = [session.pytorch_ms for session in sessions]
     if not all(map(is_usable, pytorch)):
         return None
-    return _series([_mean(a) / _mean(b) for a, b in zip(pytorch, times, strict=True)])
+    return series_of([_mean(a) / _mean(b) for a, b in zip(pytorch, times, strict=True)])
 
 
 def _host_look(sessions: Sequence[SessionTiming]) -> HostLook | None:
@@ -236,7 +236,8 @@ def _host_look(sessions: Sequence[SessionTiming]) -> HostLook | None:
     return host_look(looks) if looks and len(looks) == len(sessions) else None
 
 
-def _series(values: Sequence[float]) -> SpeedSeries:
+def series_of(values: Sequence[float]) -> SpeedSeries:
+    """Return the values of sessions with their mean and its bounds; there is at least one."""
     return SpeedSeries(
         per_session=tuple(values), mean=_mean(values), bounds=session_bounds(values, CONFIDENCE)
     )

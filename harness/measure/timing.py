@@ -3,10 +3,10 @@
 import time
 from collections.abc import Callable, Sequence
 
-from harness.device import LoopSettings
 from harness.errors import InvalidMeasurement
 from harness.host.clocks import ReadClocks, Reading, read_clocks
 from harness.measure.statistics import median
+from harness.timings import LoopSettings
 
 Query = Callable[[], object]
 Clock = Callable[[], float]

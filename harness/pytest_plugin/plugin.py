@@ -32,7 +32,7 @@ from harness.pytest_plugin.terminal import (
 )
 from harness.record.record import Record, RunDirectory
 from harness.record.reproduce import reproduce_check
-from harness.spec import CHECKS, Cell, Check, Status
+from harness.spec import ALL_CHECKS, Cell, Check, Status
 
 if TYPE_CHECKING:
     from xdist.remote import Producer
@@ -110,7 +110,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the markers and, in the process that reports, the part that decides."""
     for name, spec in registry.device_specs().items():
         config.addinivalue_line("markers", f"{name}: cells on {spec.description}")
-    for check in CHECKS:
+    for check in ALL_CHECKS:
         config.addinivalue_line("markers", f"{check}: the {check} check of a cell")
     for tier in tier_names(thresholds_path(config)):
         config.addinivalue_line("markers", f"{tier}: cells of the {tier} tier")
@@ -156,10 +156,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if {"cell", "check"} <= set(metafunc.fixturenames):
         scope = scope_from_config(metafunc.config)
         parameters = [
-            pytest.param(cell, id=cell.id, marks=_marks(scope.markers(cell)))
+            pytest.param(
+                cell, id=cell.id, marks=[getattr(pytest.mark, name) for name in scope.markers(cell)]
+            )
             for cell in scope.cells
         ]
         metafunc.parametrize("cell", parameters, scope="session")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pycollect_makeitem() -> Generator[None, object, object]:
+    """Leave out what a cell is not checked for, as its contract limits nothing there."""
+    made = yield
+    return list(filter(_is_wanted, made)) if isinstance(made, list) else made
 
 
 @pytest.fixture(scope="session")
@@ -249,16 +258,20 @@ def _cell(item: pytest.Item) -> Cell:
     return cell
 
 
+def _is_wanted(item: pytest.Item | pytest.Collector) -> bool:
+    if not isinstance(item, pytest.Item) or not is_check(item):
+        return True
+    scope = scope_from_config(item.config)
+    checks = scope.thresholds.checks(_cell(item), scope.tier)
+    return any(item.get_closest_marker(name) for name in checks)
+
+
 def _cost(item: pytest.Item) -> tuple[int, str, int]:
     """Order checks by the size of a query, then by cell and check."""
     cell = _cell(item)
-    checks = [number for number, name in enumerate(CHECKS) if item.get_closest_marker(name)]
+    checks = [number for number, name in enumerate(ALL_CHECKS) if item.get_closest_marker(name)]
     size = math.prod(registry.model_spec(cell.model).input.batched_shape(cell.batch))
-    return size, cell.id, min(checks, default=len(CHECKS))
-
-
-def _marks(names: tuple[str, ...]) -> list[pytest.MarkDecorator]:
-    return [getattr(pytest.mark, name) for name in names]
+    return size, cell.id, min(checks, default=len(ALL_CHECKS))
 
 
 def _properties(record: Record) -> list[tuple[str, object]]:

@@ -27,11 +27,13 @@ from harness.measure.export import ExportMeasurement
 from harness.measure.measurement import Measurement
 from harness.measure.parity import ChainScores, ParityMeasurement, parity_measurement
 from harness.measure.repeats import repeats_from_arrays
+from harness.measure.startup import StartTiming, StartupMeasurement, startup_measurement
 from harness.measure.throughput import SessionTiming, ThroughputMeasurement, throughput_measurement
 from harness.record.npz import labels_from_npz, predictions_from_npz
 from harness.record.record import Record, RunDirectory
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Measurement)
 Reader = Callable[[io.BytesIO], T]
 # Sums of float64 may round otherwise on another machine; what an edit changes is far larger.
 RELATIVE = 1e-9
@@ -44,6 +46,7 @@ COMPUTED: Mapping[str, Collection[str]] = {
     "parity": ("scores",),
     "accuracy": ("predictions", *SHARED),
     "throughput": ("latencies",),
+    "startup": ("starts",),
 }
 _LOCK = threading.Lock()
 
@@ -90,6 +93,8 @@ def measurement_from_raw(record: Record, run: RunDirectory) -> Measurement:
             # Earlier suites pooled the queries of all sessions for percentiles, which decide nothing.
             is_alike = measured.percentiles_by_session
             return again if is_alike else again.with_percentiles_of(measured)
+        case StartupMeasurement():
+            return startup_measurement(start_timings(record, run), record.batch)
         case None:
             raise RecordError(f"{record.id}: nothing was measured, so nothing can be recomputed")
 
@@ -100,8 +105,16 @@ def session_timings(record: Record, run: RunDirectory) -> list[SessionTiming]:
     Raises:
         RecordError: they are not named, missing, changed or damaged.
     """
-    lines = run.read(record, "latencies").splitlines()
-    return [SessionTiming.from_json(line, f"{record.id}: raw latencies") for line in lines]
+    return _lines(SessionTiming, record, run, "latencies")
+
+
+def start_timings(record: Record, run: RunDirectory) -> list[StartTiming]:
+    """Read the raw figures behind a startup record.
+
+    Raises:
+        RecordError: they are not named, missing, changed or damaged.
+    """
+    return _lines(StartTiming, record, run, "starts")
 
 
 def measurement_problems(record: Record, run: RunDirectory) -> list[str]:
@@ -170,6 +183,11 @@ def _beside(shared: _Shared) -> tuple[ClipSet, Answers]:
     record, run = shared.record, shared.run
     clip_set = _arrays(labels_from_npz, record, run, "labels")
     return clip_set, joined(_arrays(predictions_from_npz, record, run, "reference"), clip_set)
+
+
+def _lines(kind: type[M], record: Record, run: RunDirectory, what: str) -> list[M]:
+    lines = run.read(record, what).splitlines()
+    return [kind.from_json(line, f"{record.id}: raw {what}") for line in lines]
 
 
 def _scores(source: io.BytesIO) -> ChainScores:

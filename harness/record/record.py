@@ -29,6 +29,7 @@ from harness.measure.accuracy import AccuracyMeasurement
 from harness.measure.export import ExportMeasurement
 from harness.measure.measurement import Measurement
 from harness.measure.parity import ParityMeasurement
+from harness.measure.startup import StartupMeasurement
 from harness.measure.throughput import ThroughputMeasurement
 from harness.record.facts import FACTS, RunFacts, binding_of, closing_of, new_nonce
 from harness.record.lines import tagged, values_from_line
@@ -40,7 +41,11 @@ __all__ = ["Record", "RunDirectory", "RunFacts", "new_nonce", "new_run_directory
 RECORDS = "records.jsonl"
 
 CheckMeasurement = Annotated[
-    ExportMeasurement | ParityMeasurement | AccuracyMeasurement | ThroughputMeasurement,
+    ExportMeasurement
+    | ParityMeasurement
+    | AccuracyMeasurement
+    | ThroughputMeasurement
+    | StartupMeasurement,
     pydantic.Field(discriminator="kind"),
 ]
 

@@ -4,9 +4,11 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 
-from harness.spec import CHECKS, Cell, Check
+from harness.spec import ALL_CHECKS, CHECKS, Cell, Check
 
-_ID = re.compile(rf"(?P<model>.+)-(?P<device>[^-]+)-bs(?P<batch>\d+):(?P<check>{'|'.join(CHECKS)})")
+_ID = re.compile(
+    rf"(?P<model>.+)-(?P<device>[^-]+)-bs(?P<batch>\d+):(?P<check>{'|'.join(ALL_CHECKS)})"
+)
 
 
 def reproduce_check(cell: Cell, check: Check, tier: str) -> str:
@@ -14,6 +16,8 @@ def reproduce_check(cell: Cell, check: Check, tier: str) -> str:
 
     It requires that check alone, so that its exit status is the outcome of the check.
     """
+    if check == "soak":
+        return shlex.join(("harness", "soak", cell.id, "--tier", tier))
     place = f"acceptance/test_{check}.py::test_{check}[{cell.id}]"
     return _command(place, f"{cell.device} and {check}", tier, [cell.model], [cell.batch])
 
@@ -42,7 +46,7 @@ def reproduce_checks(ids: Iterable[str], tier: str, more: Sequence[str] = ()) ->
         for name in ("model", "device", "batch", "check")
     )
     expression = _either(devices)
-    if len(checks) < len(CHECKS):
+    if not {*CHECKS} <= {*checks}:
         expression += f" and {_either(checks)}"
     sizes = [int(batch) for batch in batches]
     return _command("acceptance", expression, tier, models, sizes, more)

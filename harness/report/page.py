@@ -12,7 +12,6 @@ from harness.language import _, language, n_
 from harness.nightly.trend import Trend
 from harness.report import charts, evidence, formats, headline, signature, views
 from harness.report.values import RUN_REPORT, Outcome, Release
-from harness.spec import CHECKS
 
 if TYPE_CHECKING:
     import jinja2
@@ -75,7 +74,7 @@ def page_from_release(
         json_digest=hashlib.sha256(json_from_release(release).encode()).hexdigest(),
         texts=_texts(),
         outcomes=get_args(Outcome),
-        checks=CHECKS,
+        checks=views.columns(release),
     )
 
 
@@ -108,7 +107,7 @@ def markdown_from_release(release: Release) -> str:
     """Return the summary for a pull request, never longer than GitHub takes (1 MiB)."""
     template = _environment().get_template("summary.md.j2")
     for most in (200, 20, 3):
-        text = template.render(release=release, most=most, checks=CHECKS)
+        text = template.render(release=release, most=most, checks=views.columns(release))
         if len(text.encode()) <= MARKDOWN_BYTES_MAX:
             return text
     return text.encode()[:MARKDOWN_BYTES_MAX].decode(errors="ignore") + "\n(cut)\n"

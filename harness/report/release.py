@@ -28,7 +28,7 @@ from harness.report.values import (
     Release,
     WaiverLine,
 )
-from harness.spec import CHECKS, Cell
+from harness.spec import ALL_CHECKS, CHECKS, Cell
 
 RELEASE_TIER = "release"
 
@@ -121,15 +121,19 @@ def _release(merged: Merged, thresholds: Thresholds, **values: Any) -> Release:
 
 def _release_scope(thresholds: Thresholds, tier: str) -> Scope:
     cells, requires = thresholds.cells(tier), thresholds.tier(tier).requires
-    required = (f"{cell.id}:{one}" for cell in cells for one in CHECKS if requires(cell, one))
+    required = (
+        f"{cell.id}:{one}"
+        for cell in cells
+        for one in thresholds.checks(cell, tier)
+        if requires(cell, one)
+    )
     return Scope(tier, frozenset(required), frozenset(cells), tier)
 
 
 def _run_scope(merged: Merged, thresholds: Thresholds) -> Scope:
     required = frozenset(merged.must_pass)
-    cells = (
-        cell for cell in thresholds.cells() if any(f"{cell.id}:{one}" in required for one in CHECKS)
-    )
+    named = {name.rpartition(":")[0] for name in required}
+    cells = (cell for cell in thresholds.cells() if cell.id in named)
     return Scope(", ".join(merged.tiers), required, frozenset(cells))
 
 
@@ -182,8 +186,10 @@ def _cell_line(
 ) -> CellLine:
     limits = thresholds.limits(cell) if cell in thresholds.cells() else None
     lines = []
-    for check in CHECKS:
+    for check in ALL_CHECKS:
         name = f"{cell.id}:{check}"
+        if check not in CHECKS and name not in {*scope.required, *merged.records}:
+            continue
         is_required = name in scope.required
         asked = Asked(cell, check, limits, is_required, scope.tier if is_required else None)
         lines.append(_check_line(merged.records.get(name), asked, waived))

@@ -79,7 +79,7 @@ class CheckLine(Measurement):
 
     Attributes:
         id: ``model-device-bsN:check``.
-        check: export, parity, accuracy or throughput.
+        check: of the cell.
         run_id: of the run whose record this is; None if there is no record.
         is_required: whether the release rests on it.
         outcome: of the check; ``waived`` where an owner has taken a red outcome upon himself.
@@ -122,6 +122,10 @@ class CellLine(Measurement):
     is_required: bool
     checks: tuple[CheckLine, ...]
     reproduce: str
+
+    def line(self, check: Check) -> CheckLine | None:
+        """Return the line of a check; None where the cell has no such check."""
+        return next((line for line in self.checks if line.check == check), None)
 
     @property
     def has_gap(self) -> bool:

@@ -13,6 +13,7 @@ from harness.report.evidence import Evidence
 from harness.report.formats import estimate, number
 from harness.report.table_values import SpeedFigure, ThroughputRow
 from harness.report.values import CellLine, CheckLine, Release
+from harness.spec import Check, shown_checks
 
 NO_DEVICE = "no device"
 
@@ -93,6 +94,11 @@ def by_cell(ids: Iterable[str]) -> dict[str, list[str]]:
         cell, _, check = name.rpartition(":")
         cells.setdefault(cell or name, []).extend([check] if cell else [])
     return cells
+
+
+def columns(release: Release) -> tuple[Check, ...]:
+    """Return the checks that have a column."""
+    return shown_checks(line.check for line in release.check_lines)
 
 
 def flags(line: CheckLine) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.device import LoopSettings, LoopTimes, Session
+from harness.device import Session
 from harness.errors import RunError
 from harness.measure.timing import measure_session
 from harness.record.record import RunDirectory
@@ -22,6 +22,7 @@ from harness.selftest.faults import MODEL, Fault, NotApplicable, Plant, in_a_run
 from harness.selftest.setting import Setting, wide
 from harness.spec import DeviceModel, Feed
 from harness.testing import FaultyDevice
+from harness.timings import LoopSettings, LoopTimes
 
 Query = Callable[[Feed], Feed]
 NAP_S = 0.05

@@ -3,12 +3,12 @@ import pytest
 
 from harness.check import host_timing
 from harness.check.host_timing import HostWatch, time_turns
-from harness.device import LoopSettings
 from harness.errors import RunError
 from harness.host.clocks import Reading
 from harness.registry import device_spec
 from harness.spec import Artifact, DeviceModel, OnnxModel
 from harness.testing import FakeDevice
+from harness.timings import LoopSettings
 
 PASSED = Reading(10.0, 12.0, 7.0, 0.0, 10.0, 10.0, 12.0)
 ZERO = Reading(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)

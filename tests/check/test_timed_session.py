@@ -10,7 +10,6 @@ from harness.clips import Predictions
 from harness.data.loading import crops_from_clip
 from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
-from harness.device import LoopSettings, LoopTimes
 from harness.errors import ClipError, RunError
 from harness.host.clocks import Reading
 from harness.judge.limits import ParityLimits
@@ -19,6 +18,7 @@ from harness.measure.throughput import throughput_measurement
 from harness.registry import device_spec
 from harness.spec import Artifact, DeviceModel, OnnxModel
 from harness.testing import FakeClock, FakeDevice, FakeSession
+from harness.timings import LoopSettings, LoopTimes
 
 SETTINGS = LoopSettings(warmup_queries=2, min_queries=8, min_seconds=0.0)
 LOOP = LoopTimes(device_ms=(10.0,) * 8, device_io_ms=(12.0,) * 8)

@@ -10,7 +10,7 @@ from harness.contract.thresholds import thresholds_from_file, tier_names
 from harness.device import DeviceSpec
 from harness.errors import InputError, ThresholdsError
 from harness.host.site import FIXTURES
-from harness.spec import Cell
+from harness.spec import CHECKS, Cell
 
 MISSING = object()
 PARITY = {
@@ -155,6 +155,21 @@ def test_a_device_model_may_be_limited(read):
     assert read(VALID).limits(Cell("nonlocal_r50", "cpu", 4)).device_model is None
     text = refusal(read, changed(key, {"memory_max_mb": -1.0, "source": "us"}))
     assert f"{key}.memory_max_mb" in text
+
+
+def test_a_cell_has_more_checks_where_the_contract_limits_what_they_measure(read):
+    tables = copy.deepcopy(VALID)
+    cpu = tables["models"]["nonlocal_r50"]["devices"]["cpu"]
+    cpu["startup"] = {"source": "us", "host_peak_max_mb": 400.0, "bs1": {"warm_load_max_ms": 9.0}}
+    cpu["soak"] = {"bs1": {"retention_min": 0.9, "source": "us"}}
+    tables["tiers"]["smoke"]["soak_minutes"] = 30.0
+    contract, cell = read(tables), Cell("nonlocal_r50", "cpu", 1)
+    assert contract.checks(cell, "smoke")[4:] == ("startup", "soak")
+    # How long is the tier's to say.
+    assert contract.checks(cell, "release")[4:] == ("startup",)
+    assert contract.checks(Cell("nonlocal_r50", "cpu", 4), "smoke") == CHECKS
+    startup = contract.limits(cell).startup
+    assert (startup.host_peak_max_mb, startup.warm_load_max_ms) == (400.0, 9.0)
 
 
 def test_unknown_tier_lists_the_known(read):
@@ -367,6 +382,18 @@ def test_a_malformed_value_is_named_by_its_key(read, key, value):
     assert f"\n  {key}" in message
 
 
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ({"retention_min": 0.9, "source": "us"}, "cpu.soak: has no row, such as bs1"),
+        ({"bs1": {"source": "us"}}, "cpu.soak.bs1: Value error, limits nothing; there are: reten"),
+    ],
+)
+def test_a_table_of_limits_limits_something(read, table, expected):
+    message = refusal(read, changed("models.nonlocal_r50.devices.cpu.soak", table))
+    assert expected in message
+
+
 def test_a_row_may_name_a_precision(tmp_path):
     path = tmp_path / "thresholds.toml"
     own = (FIXTURES.parent / "thresholds.toml").read_text()
@@ -421,6 +448,17 @@ INCONSISTENT = [
         "clip_sets.motion8: no model uses it",
     ),
     ("parity.fp32", MISSING, "models.nonlocal_r50.parity.fp32: missing"),
+    (
+        "models.nonlocal_r50.devices.cpu.startup",
+        {"bs8": {"warm_load_max_ms": 9.0, "source": "us"}},
+        "models.nonlocal_r50.devices.cpu.startup.bs8: no such cell; it needs a row in models",
+    ),
+    (
+        "tiers.smoke.soak_minutes",
+        30.0,
+        "tiers.smoke.soak_minutes: no cell of the tier has a row in a soak table",
+    ),
+    ("tiers.smoke.required", ["*:startup"], "tiers.smoke.required: '*:startup' matches no check"),
     ("tiers.smoke.cells", ["*-tpu-*"], "tiers.smoke.cells: '*-tpu-*' matches no cell"),
     (
         "tiers.smoke.required",

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from harness import registry
-from harness.device import DeviceState, LoopSettings, Presence
+from harness.device import DeviceState, Presence
 from harness.errors import BuildError, RunError
 from harness.spec import Artifact, DeviceModel, OnnxModel
+from harness.timings import LoopSettings
 
 X = np.array([[-3, -2, -1], [0, 1, 2]], np.float32)
 EXPECTED = np.maximum(X, 0) + X

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from harness import registry
 from harness.runtimes.ort.device import _smallest_graph
-from harness.device import LoopSettings
+from harness.timings import LoopSettings
 from harness.spec import Artifact, DeviceModel, OnnxModel
 
 graph = Path(sys.argv[1])

@@ -12,8 +12,8 @@ from harness.judge.limits import (
     EveryClipLimits,
     PairedLimits,
     floor_count,
-    weights_problem,
 )
+from harness.judge.subjects import weights_problem
 from harness.measure.accuracy import accuracy_measurement
 from harness.measure.statistics import tango_bounds, wilson_interval
 from harness.spec import Status

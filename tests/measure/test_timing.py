@@ -1,10 +1,10 @@
 import pytest
 
-from harness.device import LoopSettings
 from harness.errors import InvalidMeasurement
 from harness.host.clocks import Reading
 from harness.measure.timing import in_turns, measure_session, warm_up
 from harness.testing import FakeClock
+from harness.timings import LoopSettings
 
 QUICK = LoopSettings(warmup_queries=4, min_queries=10, min_seconds=0.0)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.device import LoopSettings, LoopTimes, Session
+from harness.device import Session
 from harness.errors import DeviceError, InvalidMeasurement, RunError
 from harness.runtimes.ascend.ais_bench import MAX_LOOP, AisBench, loop_command, summary_of_run
 from harness.runtimes.ascend.ais_bench_errors import warnings_from_output
@@ -25,6 +25,7 @@ from harness.runtimes.ascend.environment import CannTools
 from harness.runtimes.ascend.infer_stream import InferStream, StreamUnavailableError
 from harness.runtimes.ascend.probe import Unit, chip_problems, is_quiet
 from harness.spec import DeviceModel
+from harness.timings import LoopSettings, LoopTimes
 
 if TYPE_CHECKING:
     import numpy.typing as npt

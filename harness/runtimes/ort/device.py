@@ -15,6 +15,7 @@ from harness.runtimes.ort.open_graph import OnnxInside, onnx_inside
 from harness.runtimes.ort.operators import OPSET11_OPS
 from harness.runtimes.ort.session import CPU_PROVIDER, Level, OrtSession, ort_errors, ort_session
 from harness.spec import DeviceModel, Feed, OnnxModel
+from harness.timings import Start
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -95,6 +96,11 @@ class OrtDevice(Device):
         """Load an optimised graph as it is."""
         session = self._session(model.artifact.path, RunError, threads=threads)
         return OrtSession(session, self.memory)
+
+    def start(self, model: DeviceModel, feed: Feed, prepare: Callable[[Path], object]) -> Start:
+        """Load a graph and run it once; the import of ONNX Runtime is no part of it."""
+        self._absence()
+        return super().start(model, feed, prepare)
 
     def inside(
         self, model: DeviceModel, feed: Feed

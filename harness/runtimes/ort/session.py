@@ -5,10 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.device import LoopSettings, LoopTimes, Session
+from harness.device import Session
 from harness.errors import RunError
 from harness.measure.timing import measure_session
 from harness.spec import Feed
+from harness.timings import LoopSettings, LoopTimes
 
 if TYPE_CHECKING:
     import onnxruntime

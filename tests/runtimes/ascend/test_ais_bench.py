@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from harness.clips import Sample
-from harness.device import LoopSettings
 from harness.errors import InvalidMeasurement, RunError
 from harness.host.command import CommandResult
 from harness.measure.throughput import session_timing, throughput_measurement
@@ -31,6 +30,7 @@ from harness.runtimes.ascend.ais_bench_files import chunks_of
 from harness.runtimes.ascend.ais_bench_result import check_times, summary_from_file
 from harness.runtimes.ascend.environment import cann_environment
 from harness.runtimes.ascend.npu_smi_table import NpuProcess
+from harness.timings import LoopSettings
 
 BENCH = AisBench("/opt/py/bin/python3", "2025", {})
 RUN = BenchRun(Path("/scratch/run-1"), Path("/logs/x.log"))

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from harness import registry
-from harness.device import LoopSettings, Presence
+from harness.device import Presence
 from harness.errors import BuildError, HarnessError, RunError
 from harness.runtimes.ort.device import OrtDevice
 from harness.runtimes.ort.session import OrtSession, ort_errors
 from harness.spec import DeviceModel
+from harness.timings import LoopSettings
 
 X = np.ones((2, 3), np.float32)
 QUICK = LoopSettings(warmup_queries=1, min_queries=4, min_seconds=0.0)

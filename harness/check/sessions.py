@@ -1,0 +1,63 @@
+"""What a check finds, the device that a timing holds, and sessions that are taken until they decide."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeVar
+
+from harness.check.context import Context
+from harness.contract.tables import TimingPlan
+from harness.device import Device
+from harness.judge import Verdict
+from harness.record.record import CheckMeasurement
+from harness.spec import DeviceModel, Status
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a check found: the measurement, the verdict on it, and the raw files behind it.
+
+    ``inputs`` says which clips of its own it had read a second time.
+    """
+
+    measurement: CheckMeasurement
+    verdict: Verdict
+    raw: Mapping[str, tuple[bytes, str]] = dataclasses.field(default_factory=dict)
+    inputs: str = ""
+
+
+@contextlib.contextmanager
+def held_device(context: Context, *, shares_host: bool) -> Iterator[tuple[Device, DeviceModel]]:
+    """Hold a chip of the cell alone during the block, with its built model.
+
+    ``shares_host``: where the device is the host, other checks go on beside it.
+
+    Raises:
+        HarnessError: the model cannot be built, or the device cannot be used.
+    """
+    cell, bench = context.cell, context.bench
+    with bench.beside_others():
+        model = bench.device_model(cell)
+    is_shared = shares_host and context.limits.throughput.is_beside_pytorch
+    shared = bench.beside_others() if is_shared else contextlib.nullcontext()
+    with shared, bench.chip(cell.device, is_alone=not is_shared) as device:
+        yield device, model
+
+
+def decided(
+    sessions: Iterable[T], plan: TimingPlan, look: Callable[[list[T]], Verdict]
+) -> tuple[list[T], Verdict]:
+    """Take sessions until a look at them decides or the plan ends; return them and the last verdict."""
+    taken, start_s = list[T](), time.monotonic()
+    for session in sessions:
+        taken.append(session)
+        verdict = look(taken)
+        is_open = verdict.status is Status.INCONCLUSIVE
+        if len(taken) >= plan.sessions_min and not is_open:
+            break
+        if plan.is_spent(len(taken), time.monotonic() - start_s):
+            break
+    return taken, verdict

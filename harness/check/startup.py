@@ -1,0 +1,78 @@
+"""The startup check: what it takes to load a model and run it once, in one fresh process after another."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from harness.check.context import Context
+from harness.check.sessions import Found, decided, held_device
+from harness.device import Device
+from harness.errors import RunError
+from harness.host.child_process import peak_bytes, run_in_child
+from harness.host.page_cache import drop_from_cache, read_into_cache
+from harness.judge.startup import judge_startup
+from harness.judge.verdict import Verdict
+from harness.measure.startup import CACHES, Cache, StartTiming, startup_measurement
+from harness.spec import DeviceModel, Feed, TensorSpec
+
+# A cold start and a warm one.
+Pair = tuple[StartTiming, StartTiming]
+
+
+def check_startup(context: Context) -> Found:
+    """Start a cell cold and warm in turns, until the limits are decided or the plan ends."""
+    batch, plan = context.cell.batch, context.tier.timing_for(context.cell)
+
+    def look(pairs: list[Pair]) -> Verdict:
+        measurement = startup_measurement(list(itertools.chain(*pairs)), batch)
+        return judge_startup(measurement, context.limits.startup, plan.sessions_min)
+
+    with held_device(context, shares_host=False) as (device, model):
+        pairs, verdict = decided(_pairs(context, device, model), plan, look)
+    starts = list(itertools.chain(*pairs))
+    lines = "\n".join(start.model_dump_json() for start in starts)
+    return Found(
+        startup_measurement(starts, batch), verdict, {"starts": (lines.encode(), ".jsonl")}
+    )
+
+
+def _pairs(context: Context, device: Device, model: DeviceModel) -> Iterator[Pair]:
+    for number in itertools.count(1):
+        title = f"{context.cell.id} start {number}"
+        beat = context.bench.progress.heartbeat
+        cold, warm = (
+            run_in_child(
+                start_once,
+                *(device, model, cache),
+                heartbeat=beat(f"{title} {cache}"),
+                failure=RunError,
+            )[0]
+            for cache in CACHES
+        )
+        yield cold, warm
+
+
+def start_once(device: Device, model: DeviceModel, cache: Cache) -> StartTiming:
+    """Start once; runs in a process of its own.
+
+    Raises:
+        RunError: the device failed.
+    """
+    is_cold, reached = cache == "cold", list[bool]()
+
+    def prepare(path: Path) -> None:
+        reached.append((drop_from_cache if is_cold else read_into_cache)(path))
+
+    start = device.start(model, _feed(model.onnx.input), prepare)
+    if start.host_peak_mb is None:
+        start = dataclasses.replace(start, host_peak_mb=peak_bytes() / 1e6 or None)
+    return StartTiming(cache=cache if all(reached) else None, **dataclasses.asdict(start))
+
+
+def _feed(tensor: TensorSpec) -> Feed:
+    """Return numbers as those of a clip are: zeros may be faster."""
+    values = np.random.default_rng(0).standard_normal(tensor.shape, np.float32)
+    return {tensor.name: values.astype(tensor.dtype, copy=False)}

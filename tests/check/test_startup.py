@@ -1,0 +1,81 @@
+"""Starts in fresh processes, with faults planted in the device that starts."""
+
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+
+from harness.check.context import Context
+from harness.check.startup import check_startup
+from harness.judge.limits import StartupLimits
+from harness.record.recompute import measurement_from_raw
+from harness.registry import device
+from harness.spec import Status
+from harness.testing import FaultyDevice
+
+LIMITS = StartupLimits(
+    warm_load_max_ms=2000.0, warm_first_max_ms=2000.0, host_peak_max_mb=400.0, source="us"
+)
+
+
+@dataclasses.dataclass
+class SlowToLoad(FaultyDevice):
+    """A device that waits before it opens a model."""
+
+    def open(self, model, threads=None):
+        time.sleep(2.5)
+        return super().open(model, threads)
+
+
+@dataclasses.dataclass
+class Hungry(FaultyDevice):
+    """A device that takes half a gigabyte of the host to open a model."""
+
+    def open(self, model, threads=None):
+        self.taken = np.ones(1 << 26)
+        return super().open(model, threads)
+
+
+@pytest.fixture
+def started(clean, make_suite, cache, thresholds):
+    """Return what starts a cell of the narrow model on a double of the processor."""
+
+    def run(double=None):
+        bench = make_suite(cache, {"cpu": double or device("cpu")}).bench
+        tier = thresholds.tier("nightly")
+        plan = tier.timing["default"].model_copy(update={"sessions_min": 2, "sessions_max": 2})
+        tier = tier.model_copy(update={"timing": {"default": plan}})
+        cell = clean[1]["throughput"].cell
+        limits = thresholds.limits(cell).model_copy(update={"startup": LIMITS})
+        return check_startup(Context(cell, bench, tier, limits))
+
+    return run
+
+
+def test_a_start_is_measured_for_real(started, clean, tmp_path):
+    found = started()
+    assert found.verdict.status is Status.PASS, found.verdict.reason
+    measured = found.measurement
+    assert 0.0 < measured.warm_first_ms.mean < 2000.0
+    assert 30.0 < measured.host_peak_mb < 400.0
+    assert measured.device_peak_mb is None
+    assert measured.uncooled in (0, 2)
+    # What the record says follows from its raw file.
+    suite, records = clean
+    record = records["throughput"].model_copy(
+        update={
+            "check": "startup",
+            "measurement": measured,
+            "raw": {"starts": suite.run.keep(*found.raw["starts"])},
+        }
+    )
+    assert measurement_from_raw(record, suite.run) == measured
+
+
+@pytest.mark.parametrize(
+    ("double", "said"), [(SlowToLoad, "warm load time is"), (Hungry, "peak host memory is")]
+)
+def test_a_planted_fault_is_found(started, double, said):
+    verdict = started(double(device("cpu"))).verdict
+    assert (verdict.status, said in verdict.reason) == (Status.FAIL, True), verdict.reason
