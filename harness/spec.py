@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,7 @@ from typing import Any, Literal, get_args
 
 import numpy.typing as npt
 
+from harness.errors import InputError
 from harness.precision import Precision
 
 Feed = Mapping[str, npt.NDArray[Any]]
@@ -65,11 +67,7 @@ class TensorSpec:
 
     def batched(self, batch: int) -> "TensorSpec":
         """Return the tensor for ``batch`` samples, given the spec of one sample."""
-        return dataclasses.replace(self, shape=self.batched_shape(batch))
-
-    def batched_shape(self, batch: int) -> tuple[int, ...]:
-        """Return the shape of ``batch`` samples."""
-        return (self.shape[0] * batch, *self.shape[1:])
+        return dataclasses.replace(self, shape=(self.shape[0] * batch, *self.shape[1:]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +150,7 @@ class ModelSpec:
         checkpoint: file name of the weights, ending in ``-<first hex digits of their sha256>.pth``.
         dataset: name of the data set, as site.toml and the clip sets of the contract have it.
         class_count: number of classes.
-        input: the input of one sample.
+        input: the input of one sample; a tuple where the model takes several, in the order of its file.
         output: the output of one sample; its rows are the views, or one row sums them up.
         softmax_in_graph: whether the graph ends in a softmax, so that its output is probabilities.
         protocol: how a clip becomes the input.
@@ -161,6 +159,7 @@ class ModelSpec:
             ``output``, ``input_shape`` and ``soc_version``.
         calibrated: whether seeded weights get batch norm statistics of their own activations.
         precisions: of cells that name one, beyond those that every model has.
+        frames: of several inputs, which frames of each clip each of them takes.
     """
 
     name: str
@@ -169,7 +168,7 @@ class ModelSpec:
     checkpoint: str
     dataset: str
     class_count: int
-    input: TensorSpec
+    input: TensorSpec | tuple[TensorSpec, ...]
     output: TensorSpec
     softmax_in_graph: bool
     protocol: InputProtocol
@@ -178,6 +177,26 @@ class ModelSpec:
     atc: tuple[str, ...] = ATC
     calibrated: bool = dataclasses.field(default=False, metadata=LATER)
     precisions: Mapping[str, Precision] = dataclasses.field(default_factory=dict, metadata=ASIDE)
+    frames: tuple[tuple[int, ...], ...] = dataclasses.field(default=(), metadata=LATER)
+
+    def __post_init__(self) -> None:
+        names, frames = [one.name for one in self.inputs], range(self.protocol.frame_count)
+        text, taken = f"{self.name} takes {', '.join(names)}", itertools.chain(*self.frames)
+        if len(set(names)) < len(names):
+            raise InputError(f"{text}: two inputs have one name; rename one of them in the file")
+        if len(names) > 1 and (len(self.frames) < len(names) or not set(taken) <= set(frames)):
+            raise InputError(
+                f"{text}: say in `frames` which of 0 to {frames[-1]} each of them takes"
+            )
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs of one sample, in the order of the file."""
+        return self.input if isinstance(self.input, tuple) else (self.input,)
+
+    def batched_inputs(self, batch: int) -> tuple[TensorSpec, ...]:
+        """Return the inputs for ``batch`` samples."""
+        return tuple(one.batched(batch) for one in self.inputs)
 
     @property
     def crop_count(self) -> int:
@@ -241,9 +260,9 @@ class OnnxModel:
     artifact: Artifact
 
     @property
-    def input(self) -> TensorSpec:
-        """The input of the file."""
-        return self.spec.input.batched(self.batch)
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs of the file."""
+        return self.spec.batched_inputs(self.batch)
 
     @property
     def output(self) -> TensorSpec:

@@ -43,7 +43,7 @@ def test_the_first_dimension_follows_the_batch():
 def test_an_onnx_model_has_the_tensors_of_its_batch():
     spec = model_spec("timesformer")
     onnx = OnnxModel(spec, 2, "seeded", Artifact("onnx", Path("m.onnx"), "", {}))
-    assert onnx.input.shape == (2, 3, 3, 8, 224, 224)
+    assert onnx.inputs[0].shape == (2, 3, 3, 8, 224, 224)
     assert onnx.output.shape == (6, 400)
     assert spec.crop_count == 3
 

@@ -25,7 +25,7 @@ def measure_export(
         f"{what}: {problem}"
         for what, path in (("exported", exported), ("simplified", simplified))
         for problem in onnx_problems(
-            path, spec.input.batched(batch), spec.output.batched(batch), spec.opset
+            path, spec.batched_inputs(batch), spec.output.batched(batch), spec.opset
         )
     ]
     proto = _loaded(simplified)

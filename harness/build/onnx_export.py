@@ -3,6 +3,7 @@
 import collections
 import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ def write_onnx(
     _attach_weights(target, model)
     del model
     problems = onnx_problems(
-        target, spec.input.batched(batch), spec.output.batched(batch), spec.opset
+        target, spec.batched_inputs(batch), spec.output.batched(batch), spec.opset
     )
     if problems:
         raise ExportError(
@@ -69,7 +70,7 @@ def op_counts(proto: "onnx.ModelProto") -> dict[str, int]:
 
 
 def onnx_problems(
-    path: Path, expected_input: TensorSpec, expected_output: TensorSpec, opset: int
+    path: Path, expected: Sequence[TensorSpec], expected_output: TensorSpec, opset: int
 ) -> list[str]:
     """Return what is not as declared in an ONNX file; empty if it is sound."""
     import onnx
@@ -87,22 +88,24 @@ def onnx_problems(
         problems.append(f"opset is {opsets.get('')} instead of {opset}")
     initializers = {tensor.name for tensor in proto.graph.initializer}
     inputs = [value for value in proto.graph.input if value.name not in initializers]
-    problems += _tensor_problems("input", inputs, expected_input)
-    problems += _tensor_problems("output", list(proto.graph.output), expected_output)
+    problems += _tensor_problems("input", inputs, expected)
+    problems += _tensor_problems("output", list(proto.graph.output), [expected_output])
     return problems
 
 
 def _tensor_problems(
-    role: str, values: "list[onnx.ValueInfoProto]", expected: TensorSpec
+    role: str, values: "list[onnx.ValueInfoProto]", expected: Sequence[TensorSpec]
 ) -> list[str]:
-    if [value.name for value in values] != [expected.name]:
-        return [f"{role}s are {[value.name for value in values]} instead of [{expected.name!r}]"]
-    actual = tensor_spec_from_value_info(values[0])
-    if actual != expected:
-        found = f"{actual.dtype} {list(actual.shape)}"
-        declared = f"{expected.dtype} {list(expected.shape)}"
-        return [f"{role} {expected.name} is {found} instead of {declared}"]
-    return []
+    found, wanted = [value.name for value in values], [one.name for one in expected]
+    if found != wanted:
+        return [f"{role}s are {found} instead of {wanted}"]
+    both = zip(map(tensor_spec_from_value_info, values), expected, strict=True)
+    return [
+        f"{role} {want.name} is {have.dtype} {list(have.shape)} instead of {want.dtype} "
+        f"{list(want.shape)}"
+        for have, want in both
+        if have != want
+    ]
 
 
 def tensor_spec_from_value_info(value: "onnx.ValueInfoProto") -> TensorSpec:
@@ -121,7 +124,7 @@ def tensor_spec_from_value_info(value: "onnx.ValueInfoProto") -> TensorSpec:
 def _trace(model: "torch.nn.Module", spec: ModelSpec, batch: int, target: Path) -> None:
     import torch
 
-    shape = spec.input.batched(batch).shape
+    zeros = tuple(torch.zeros(one.shape) for one in spec.batched_inputs(batch))
     exporter: Any = torch.onnx
     exporter.register_custom_op_symbolic("aten::unflatten", _unflatten_symbolic, spec.opset)
     with warnings.catch_warnings(), torch.no_grad():
@@ -131,9 +134,9 @@ def _trace(model: "torch.nn.Module", spec: ModelSpec, batch: int, target: Path) 
         try:
             exporter.export(
                 model,
-                (torch.zeros(shape),),
+                zeros,
                 str(target),
-                input_names=[spec.input.name],
+                input_names=[one.name for one in spec.inputs],
                 output_names=[spec.output.name],
                 opset_version=spec.opset,
                 do_constant_folding=False,

@@ -28,7 +28,7 @@ def write_simplified(spec: ModelSpec, batch: int, source: Path, target: Path) ->
     """
     _simplify(source, target)
     problems = onnx_problems(
-        target, spec.input.batched(batch), spec.output.batched(batch), spec.opset
+        target, spec.batched_inputs(batch), spec.output.batched(batch), spec.opset
     )
     if problems:
         raise SimplifyError(f"onnxsim spoilt {spec.name} at batch {batch}: {'; '.join(problems)}")
@@ -56,8 +56,8 @@ def _simplify(source: Path, target: Path) -> None:
 
 
 def _relative_l2(spec: ModelSpec, batch: int, source: Path, target: Path) -> float:
-    noise = np.random.default_rng(SEED).standard_normal(spec.input.batched(batch).shape)
-    feed = {spec.input.name: noise.astype(np.float32)}
+    rng, inputs = np.random.default_rng(SEED), spec.batched_inputs(batch)
+    feed = {one.name: rng.standard_normal(one.shape).astype(np.float32) for one in inputs}
     with np.errstate(invalid="ignore"):
         expected, actual = _centred_scores(spec, source, feed), _centred_scores(spec, target, feed)
         scale = float(np.linalg.norm(expected))

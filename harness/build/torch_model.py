@@ -70,9 +70,9 @@ def run_torch(model: "torch.nn.Module", spec: ModelSpec, feed: Feed) -> Feed:
 
     dtype = next(model.parameters()).dtype
     # Samples may come from read-only memory, which torch does not accept.
-    clips = np.require(feed[spec.input.name], requirements="W")
+    clips = [np.require(feed[one.name], requirements="W") for one in spec.inputs]
     with torch.no_grad():
-        output = model(torch.from_numpy(clips).to(dtype))
+        output = model(*(torch.from_numpy(one).to(dtype) for one in clips))
     return {spec.output.name: output.numpy()}
 
 

@@ -197,8 +197,11 @@ def _preprocess(options: argparse.Namespace) -> int:
         count = bench.progress.counter("preprocess", len(clip_set.clips))
         counted = _counted(items, count)
         written = write_bins(options.out, spec, options.batch_size, clip_set.clips, counted)
-    shape = list(spec.input.batched(options.batch_size).shape)
-    print(f"{written.files} files of float32 {shape}, {written.clips} clips, in {options.out}")
+    for one in spec.batched_inputs(options.batch_size):
+        folder = options.out / one.name if len(spec.inputs) > 1 else options.out
+        print(
+            f"{written.files} files of float32 {list(one.shape)}, {written.clips} clips, in {folder}"
+        )
     print(f"labels {options.out / INFO}, clip names {options.out / CLIPS}")
     if written.padding:
         print(f"the last file ends with {written.padding} padding samples of zeros")

@@ -61,15 +61,16 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _models(options: argparse.Namespace) -> int:
     if options.zoo:
-        for one in zoo_list():
-            print(listed_line(one))
+        print(*map(listed_line, zoo_list()), sep="\n")
         return 0
     bench = workbench_of(options)
     for name in registry.model_names():
         spec = registry.model_spec(name)
         weights = bench.weights(name)
         where = weights.path or f"seeded; {spec.checkpoint} is not on this machine"
-        print(f"{name}\n  input   {spec.input.name} {list(spec.input.shape)} {spec.input.dtype}")
+        print(name)
+        for one in spec.inputs:
+            print(f"  input   {one.name} {list(one.shape)} {one.dtype}")
         print(f"  output  {spec.output.name} {list(spec.output.shape)} {spec.output.dtype}")
         print(f"  config  {spec.config}\n  data    {spec.dataset}\n  weights {where}")
     return 0

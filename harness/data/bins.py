@@ -1,6 +1,7 @@
 """The guides' files, for people with scripts of their own: ``<n>.bin`` a batch and ``k400.info``.
 
-Each file is float32 in the layout of the model's input, one whole batch. ``k400.info`` has one line
+Each file is float32 in the layout of the model's input, one whole batch; the files of several inputs
+are in a folder for each, by its name. ``k400.info`` has one line
 ``number label`` for each clip, in the order of the files, as the guides' postprocessing reads them.
 A last batch that is not full is padded with zeros, as ``tsm_k400_preprocess.py`` does, and the
 result says so; ``k400.clips`` beside it names the clip behind each number.
@@ -11,12 +12,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from harness.clips import Clip, Sample
+from harness.data.inputs import inputs_from_tensor
 from harness.data.loading import Unreadable
 from harness.errors import ClipError
-from harness.spec import ModelSpec
+from harness.spec import Feed, ModelSpec
 
 INFO = "k400.info"
 CLIPS = "k400.clips"
@@ -52,7 +53,7 @@ def write_bins(
         ClipError: the folder holds files, which would be inferred too, or cannot be written.
     """
     labels = {clip.id: clip.label for clip in clips}
-    waiting: list[npt.NDArray[np.float32]] = []
+    waiting: list[Feed] = []
     ids: list[str] = []
     unreadable: list[str] = []
     files = 0
@@ -63,20 +64,27 @@ def write_bins(
                 unreadable.append(f"{item.clip_id}: {item.reason}")
                 continue
             ids.append(item.clip_id)
-            waiting.append(item.tensor.reshape(spec.input.shape))
+            waiting.append(inputs_from_tensor(spec, item.tensor))
             if len(waiting) == batch:
-                np.concatenate(waiting).tofile(out / f"{files}.bin")
+                _write_batch(out, files, waiting)
                 files += 1
                 waiting.clear()
         padding = (batch - len(waiting)) % batch
         if waiting:
-            filling = np.zeros_like(waiting[0])
-            np.concatenate([*waiting, *[filling] * padding]).tofile(out / f"{files}.bin")
+            filling = {name: np.zeros_like(part) for name, part in waiting[0].items()}
+            _write_batch(out, files, [*waiting, *[filling] * padding])
             files += 1
         _write_lists(out, ids, labels)
     except OSError as error:
         raise ClipError(f"cannot write the guides' files into {out}: {error.strerror}") from error
     return Written(files, len(ids), padding, tuple(unreadable))
+
+
+def _write_batch(out: Path, number: int, samples: Sequence[Feed]) -> None:
+    for name in samples[0]:
+        folder = out / name if len(samples[0]) > 1 else out
+        folder.mkdir(exist_ok=True)
+        np.concatenate([sample[name] for sample in samples]).tofile(folder / f"{number}.bin")
 
 
 def _require_empty(out: Path) -> None:

@@ -58,7 +58,7 @@ def parity_inputs(
             f"parity of {spec.name} needs {count} inputs, but clip set {clip_set.name} has only "
             f"{len(clip_set.clips)} clips: use a larger set or lower the tier's parity_inputs"
         )
-    shape = tensors[clips[0].id].shape if clips else spec.input.shape
+    shape = tensors[clips[0].id].shape if clips else spec.protocol.sample_shape
     generator = np.random.default_rng(SEED)
     for number in range(noise_count):
         tensors[f"noise{number}"] = generator.standard_normal(shape).astype(np.float32)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.clips import Predictions, Sample
+from harness.data.inputs import inputs_from_tensor
 from harness.data.loading import Unreadable
 from harness.errors import RunError
 from harness.host.progress import Counter
@@ -222,13 +223,15 @@ def feed_from_samples(spec: ModelSpec, batch: int, samples: Sequence[Sample]) ->
     whole = None if samples[0].row is None else samples[0].row.batch
     if (
         whole is not None
+        and len(spec.inputs) == 1
         and len(whole) == len(samples) == batch
         and all(
             sample.row is not None and sample.row.batch is whole and sample.row.index == index
             for index, sample in enumerate(samples)
         )
     ):
-        return {spec.input.name: whole.reshape(spec.input.batched_shape(batch))}
+        (only,) = spec.batched_inputs(batch)
+        return {only.name: whole.reshape(only.shape)}
     return feed_from_tensors(spec, batch, [sample.tensor for sample in samples])
 
 
@@ -237,7 +240,8 @@ def feed_from_tensors(
 ) -> Feed:
     """Stack single-sample tensors into one full batch, repeating the first if there are too few."""
     full = [*tensors, *[tensors[0]] * (batch - len(tensors))]
-    return {spec.input.name: np.concatenate([tensor.reshape(spec.input.shape) for tensor in full])}
+    fed = [inputs_from_tensor(spec, tensor) for tensor in full]
+    return {one.name: np.concatenate([each[one.name] for each in fed]) for one in spec.inputs}
 
 
 def declared_output(spec: ModelSpec, batch: int, outputs: Feed) -> npt.NDArray[Any]:
@@ -249,7 +253,7 @@ def declared_output(spec: ModelSpec, batch: int, outputs: Feed) -> npt.NDArray[A
     Raises:
         RunError: it is missing or has a different shape.
     """
-    name, shape = spec.output.name, spec.output.batched_shape(batch)
+    name, shape = spec.output.name, spec.output.batched(batch).shape
     if name not in outputs:
         given = ", ".join(sorted(outputs)) or "nothing"
         raise RunError(

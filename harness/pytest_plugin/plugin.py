@@ -270,7 +270,8 @@ def _cost(item: pytest.Item) -> tuple[int, str, int]:
     """Order checks by the size of a query, then by cell and check."""
     cell = _cell(item)
     checks = [number for number, name in enumerate(ALL_CHECKS) if item.get_closest_marker(name)]
-    size = math.prod(registry.model_spec(cell.model).input.batched_shape(cell.batch))
+    inputs = registry.model_spec(cell.model).batched_inputs(cell.batch)
+    size = sum(math.prod(one.shape) for one in inputs)
     return size, cell.id, min(checks, default=len(ALL_CHECKS))
 
 

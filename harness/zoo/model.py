@@ -69,7 +69,7 @@ def with_protocol(spec: ModelSpec, **changes: Any) -> ModelSpec:
     return dataclasses.replace(
         spec,
         protocol=protocol,
-        input=dataclasses.replace(spec.input, shape=(1, *protocol.sample_shape)),
+        input=dataclasses.replace(spec.inputs[0], shape=(1, *protocol.sample_shape)),
         output=dataclasses.replace(spec.output, shape=(rows, spec.class_count)),
     )
 

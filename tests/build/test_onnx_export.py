@@ -16,7 +16,7 @@ X, Y = TensorSpec("x", (2, 3)), TensorSpec("y", (2, 3))
 
 
 def problems(path):
-    return onnx_problems(path, X, Y, 11)
+    return onnx_problems(path, [X], Y, 11)
 
 
 @pytest.fixture(params=[(family, batch) for family in FAMILIES for batch in (1, 2)], ids=str)
@@ -188,7 +188,7 @@ def test_a_foreign_operator_is_no_sound_file(saved, tiny_onnx):
 
 def test_names_that_differ(saved, tiny_onnx):
     path = saved(tiny_onnx())
-    found = onnx_problems(path, TensorSpec("video", (2, 3)), TensorSpec("class", (2, 3)), 11)
+    found = onnx_problems(path, [TensorSpec("video", (2, 3))], TensorSpec("class", (2, 3)), 11)
     assert found == [
         "inputs are ['x'] instead of ['video']",
         "outputs are ['y'] instead of ['class']",

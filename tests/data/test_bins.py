@@ -10,6 +10,7 @@ from harness.data.loading import Unreadable
 from harness.errors import ClipError
 from harness.registry import model_spec
 from harness.spec import TensorSpec
+from tests.bare_onnx import slow_fast_spec
 
 CLIPS = tuple(Clip(f"clip {number}", Path("x"), 10 + number) for number in range(5))
 
@@ -65,3 +66,16 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path, spec):
     (tmp_path / "file").touch()
     with pytest.raises(ClipError, match="cannot write the guides' files"):
         write_bins(tmp_path / "file", spec, 1, CLIPS, items(spec))
+
+
+def test_each_of_several_inputs_has_a_folder(tmp_path):
+    spec = slow_fast_spec()
+    frames = np.arange(8, dtype=np.float32)[:, None, None]
+    clip = np.broadcast_to(frames, spec.protocol.sample_shape)
+    written = write_bins(tmp_path / "o", spec, 2, CLIPS, (Sample(c.id, clip) for c in CLIPS))
+    assert (written.files, written.padding) == (3, 1)
+    for one, taken in zip(spec.inputs, spec.frames, strict=True):
+        names = sorted(path.name for path in (tmp_path / "o" / one.name).iterdir())
+        assert names == ["0.bin", "1.bin", "2.bin"]
+        whole = np.fromfile(tmp_path / "o" / one.name / "0.bin", np.float32)
+        assert whole.reshape(one.batched(2).shape)[1, 0, :, 0, 0].tolist() == list(taken)

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -78,14 +78,19 @@ def found_ais_bench(tools: CannTools, env: Mapping[str, str]) -> AisBench:
 
 
 def accuracy_command(
-    bench: AisBench, om: Path, inputs: Path, run: BenchRun, device_number: int
+    bench: AisBench, om: Path, inputs: Sequence[Path], run: BenchRun, device_number: int
 ) -> tuple[str, ...]:
-    """Return the command line that runs every file of ``inputs`` once."""
-    return (*_start(bench, om, run, device_number), "--input", str(inputs))
+    """Return the command line that runs every file once, of one folder for each input of the model."""
+    return (*_start(bench, om, run, device_number), "--input", ",".join(map(str, inputs)))
 
 
 def dump_command(
-    bench: AisBench, om: Path, inputs: Path, run: BenchRun, device_number: int, config: Path
+    bench: AisBench,
+    om: Path,
+    inputs: Sequence[Path],
+    run: BenchRun,
+    device_number: int,
+    config: Path,
 ) -> tuple[str, ...]:
     """Return the command line that runs one batch once, since every execution dumps."""
     once = ("--warmup_count", "0", "--acl_json_path", str(config))
@@ -130,7 +135,8 @@ def _help(python: str, tools: CannTools, env: Mapping[str, str]) -> CommandResul
 
 
 def _check_paths(bench: AisBench, argv: tuple[str, ...]) -> None:
-    odd = [word for word in argv[3:] if word.startswith("/") and not PLAIN_PATH.fullmatch(word)]
+    paths = (path for word in argv[3:] if word.startswith("/") for path in word.split(","))
+    odd = [path for path in paths if not PLAIN_PATH.fullmatch(path)]
     if odd and bench.generation == "2025":
         raise RunError(
             f"ais_bench of 2024 and later accepts only letters, digits, '_', '/', '.' and '-' in"

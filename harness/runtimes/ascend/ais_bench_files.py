@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
+    Arrays = Sequence[Array]
 
 
 @contextlib.contextmanager
@@ -50,16 +51,20 @@ def check_batch(array: "Array", tensor: TensorSpec) -> None:
         )
 
 
-def chunks_of(arrays: "Iterable[Array]", limit_bytes: int) -> "Iterator[list[Array]]":
+def chunks_of(batches: "Iterable[Arrays]", limit_bytes: int) -> "Iterator[list[Arrays]]":
     """Group batches into lists of at most ``limit_bytes``, with at least one batch in each."""
-    chunk: list[Array] = []
-    for array in arrays:
-        if chunk and sum(kept.nbytes for kept in chunk) + array.nbytes > limit_bytes:
+    chunk: list[Arrays] = []
+    for batch in batches:
+        if chunk and sum(map(_nbytes, chunk)) + _nbytes(batch) > limit_bytes:
             yield chunk
             chunk = []
-        chunk.append(array)
+        chunk.append(batch)
     if chunk:
         yield chunk
+
+
+def _nbytes(arrays: "Arrays") -> int:
+    return sum(array.nbytes for array in arrays)
 
 
 def outputs_through_files(
@@ -68,7 +73,7 @@ def outputs_through_files(
     om: Path,
     device_number: int,
     tools: CannTools,
-    batches: "Sequence[Array]",
+    batches: "Sequence[Arrays]",
 ) -> "tuple[list[Array], tuple[str, ...]]":
     """Run full batches through files; return the output of each, and ais_bench's warnings.
 
@@ -78,8 +83,7 @@ def outputs_through_files(
     import numpy as np
 
     with bench_run(om.parent, tools, "accuracy") as run:
-        inputs = run.folder / "in"
-        stems = write_samples(onnx, batches, inputs)
+        inputs, stems = write_samples(onnx, batches, run.folder / "in")
         command = accuracy_command(bench, om, inputs, run, device_number)
         summary, result = summary_of_run(bench, command, run, tools)
         rows = arrays_from_summary(summary, stems, onnx.spec.output)
@@ -88,11 +92,28 @@ def outputs_through_files(
     return outputs, warnings_from_output(result.output)
 
 
-def write_samples(onnx: OnnxModel, batches: "Sequence[Array]", folder: Path) -> list[str]:
-    """Write one file per sample, so that ais_bench forms the batches, and return the stems."""
+def write_samples(
+    onnx: OnnxModel, batches: "Sequence[Arrays]", folder: Path
+) -> tuple[list[Path], list[str]]:
+    """Write one file per sample and input, so that ais_bench forms the batches.
+
+    Returns:
+        The folders, one for each input of the model, and the stems that the files of each have.
+    """
     folder.mkdir(mode=0o750)
-    size = onnx.spec.input.shape[0]
-    samples = (b[start : start + size] for b in batches for start in range(0, len(b), size))
+    numbers, stems = range(len(onnx.inputs)), list[str]()
+    folders = [folder / str(number) for number in numbers] if len(numbers) > 1 else [folder]
+    for number, one in enumerate(folders):
+        one.mkdir(mode=0o750, exist_ok=True)
+        stems = _write_input(onnx, [batch[number] for batch in batches], number, one)
+    return folders, stems
+
+
+def _write_input(
+    onnx: OnnxModel, arrays: "Sequence[Array]", number: int, folder: Path
+) -> list[str]:
+    size = onnx.spec.inputs[number].shape[0]
+    samples = (b[start : start + size] for b in arrays for start in range(0, len(b), size))
     stems = []
     for index, sample in enumerate(samples):
         # Zero-padded and without dots: natural order equals lexical order, and names never collide.

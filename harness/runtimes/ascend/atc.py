@@ -30,7 +30,12 @@ from harness.runtimes.ascend.environment import (
     versions_on_disk,
 )
 from harness.runtimes.ascend.om_graph import operators_of_om
-from harness.runtimes.ascend.passport import mode_of, passport_of_om, passport_problems
+from harness.runtimes.ascend.passport import (
+    input_shape,
+    mode_of,
+    passport_of_om,
+    passport_problems,
+)
 from harness.runtimes.ascend.precision import check_precision, precision_words, without_effect
 from harness.spec import OnnxModel
 
@@ -69,11 +74,10 @@ def atc_command(
     onnx: OnnxModel, soc_version: str, output: str, atc: str = "atc"
 ) -> tuple[str, ...]:
     """Return the guides' command line for this file, batch size and chip."""
-    shape = ",".join(str(size) for size in onnx.input.shape)
     values = {
         "model": onnx.artifact.path,
         "output": output,
-        "input_shape": f"{onnx.input.name}:{shape}",
+        "input_shape": input_shape(onnx.inputs),
         "soc_version": soc_version,
     }
     return (atc, *(word.format_map(values) for word in onnx.spec.atc))
@@ -225,7 +229,7 @@ def _passport(run: AtcRun, om: Path, tools: CannTools, env: Mapping[str, str]) -
     except RunError as error:
         return {"passport_error": str(error)}
     mode = mode_of(" ".join(run.command.argv))
-    if problems := list(passport_problems(found, run.soc_version, run.onnx.input, mode)):
+    if problems := list(passport_problems(found, run.soc_version, run.onnx.inputs, mode)):
         raise _refused(run, f"the model that it wrote is another one: {'; '.join(problems)}")
     command = found.command.replace(f"{run.onnx.artifact.path.resolve().parent}/", "")
     return {"passport": found.model_copy(update={"command": command}).model_dump(mode="json")}

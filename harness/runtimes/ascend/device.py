@@ -149,8 +149,8 @@ class CannDevice(Device):
         unit, env = self.unit(), cann_environment(self.tools)
         bench = found_ais_bench(self.tools, env)
         with private_copy(model.artifact.path, self.tools.scratch) as om:
-            batch, number = feed[model.onnx.input.name], unit.device_number
-            yield dumped(model.onnx, om, batch, bench, number, self.tools)
+            batch = [feed[one.name] for one in model.onnx.inputs]
+            yield dumped(model.onnx, om, batch, bench, unit.device_number, self.tools)
 
     def passport(self, model: DeviceModel) -> Mapping[str, Any] | None:
         """Return what the offline model said of itself when it was built or accepted."""

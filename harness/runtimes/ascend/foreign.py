@@ -45,7 +45,7 @@ def accepted_om(
         passport = passport_from_file(target, tools)
     except (OSError, RunError) as error:
         raise _refusal(pinned, str(error)) from error
-    problems = list(passport_problems(passport, soc_version, onnx.input, "fp16"))
+    problems = list(passport_problems(passport, soc_version, onnx.inputs, "fp16"))
     if problems:
         raise _refusal(pinned, "; ".join(problems))
     found = passport.model_copy(update={"is_foreign": True})

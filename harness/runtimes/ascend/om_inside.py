@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
+    Arrays = Sequence[Array]
 
 # <op_type>.<op_name>.<task>.<stream>.<microseconds>; a name that is too long is a number instead.
 FILE_NAME = re.compile(r"[\w-]+\.(?P<name>[\w-]+)(\.\d+){1,2}\.(?P<time>\d{16})\b.*", re.ASCII)
@@ -64,7 +65,7 @@ class OmInside(Inside):
 def dumped(
     onnx: OnnxModel,
     om: Path,
-    batch: "Array",
+    batch: "Arrays",
     bench: AisBench,
     device_number: int,
     tools: CannTools,
@@ -84,8 +85,7 @@ def dumped(
     config.write_text(json.dumps({"dump": {**wanted, **switches}}))
     config.chmod(0o640)
     with bench_run(om.parent, tools, "dump") as run:
-        inputs = run.folder / "in"
-        write_samples(onnx, [batch], inputs)
+        inputs, _ = write_samples(onnx, [batch], run.folder / "in")
         argv = dump_command(bench, om, inputs, run, device_number, config)
         summary_of_run(bench, argv, run, tools)
         log = run.log

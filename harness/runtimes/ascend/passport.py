@@ -1,7 +1,7 @@
 """The passport of an offline model: ``atc --mode=6`` reads it, ``--mode=1`` lists its operators."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from harness.errors import RunError
@@ -72,24 +72,29 @@ def passport_of_om(om: Path, folder: Path, tools: CannTools, env: Mapping[str, s
 
 
 def passport_problems(
-    passport: Passport, soc_version: str, tensor: TensorSpec, mode: str
+    passport: Passport, soc_version: str, inputs: Sequence[TensorSpec], mode: str
 ) -> Iterator[str]:
     """Yield why an offline model is not the one that a cell asks for.
 
     Args:
         passport: what it says of itself.
         soc_version: the chip of the cell.
-        tensor: its input, at the batch size of the cell.
+        inputs: what it takes, at the batch size of the cell.
         mode: the precision of the cell.
     """
     if passport.soc_version != soc_version:
         yield f"it was built for {passport.soc_version}, not for {soc_version}"
     options = options_of(passport.command)
-    shape = ",".join(map(str, tensor.shape))
-    if options.get("input_shape", f"{tensor.name}:{shape}") != f"{tensor.name}:{shape}":
-        yield f"its input is {options['input_shape']}, not {tensor.name}:{shape}"
+    shapes = input_shape(inputs)
+    if options.get("input_shape", shapes) != shapes:
+        yield f"its input is {options['input_shape']}, not {shapes}"
     if (given := mode_of(passport.command)) != mode:
         yield f"it computes in {given}, not in {mode}"
+
+
+def input_shape(inputs: Sequence[TensorSpec]) -> str:
+    """Return inputs as atc's option names them: ``a:1,8;b:1,2``."""
+    return ";".join(f"{one.name}:{','.join(map(str, one.shape))}" for one in inputs)
 
 
 def mode_of(command: str) -> str:

@@ -6,7 +6,7 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from harness.spec import Feed
 
     Array = npt.NDArray[Any]
+    Arrays = Sequence[Array]
 
 
 class CannSession(Session):
@@ -121,26 +122,28 @@ class CannSession(Session):
         self._close_stream()
         self._files.close()
 
-    def _batch(self, feed: "Feed") -> "Array":
+    def _batch(self, feed: "Feed") -> "Arrays":
         import numpy as np
 
-        tensor = self._onnx.input
-        if set(feed) != {tensor.name}:
-            raise RunError(f"the model takes {tensor.name}, but the feed has {', '.join(feed)}")
-        array = np.ascontiguousarray(feed[tensor.name])
-        check_batch(array, tensor)
-        return array
+        inputs = self._onnx.inputs
+        if set(feed) != {tensor.name for tensor in inputs}:
+            names = ", ".join(tensor.name for tensor in inputs)
+            raise RunError(f"the model takes {names}, but the feed has {', '.join(feed)}")
+        arrays = [np.ascontiguousarray(feed[tensor.name]) for tensor in inputs]
+        for array, tensor in zip(arrays, inputs, strict=True):
+            check_batch(array, tensor)
+        return arrays
 
-    def _streamed(self, batches: "Iterable[Array]") -> "Iterator[Array]":
+    def _streamed(self, batches: "Iterable[Arrays]") -> "Iterator[Array]":
         for batch in batches:
             self._open_stream()
             if self._stream is None:
                 raise RunError(f"InferSession can no longer be imported: {self._notes[-1]}")
-            (output,) = self._stream.run([batch])
+            (output,) = self._stream.run(batch)
             check_array(output, self._onnx.output, "an output of InferSession")
             yield output
 
-    def _filed(self, batches: "Iterable[Array]") -> "Iterator[Array]":
+    def _filed(self, batches: "Iterable[Arrays]") -> "Iterator[Array]":
         for chunk in chunks_of(batches, self._tools.chunk_bytes):
             outputs, warnings = outputs_through_files(
                 self._onnx, self._bench, self._om, self.unit.device_number, self._tools, chunk
@@ -205,11 +208,11 @@ class CannSession(Session):
 
     def _check_tensors(self, stream: InferStream) -> None:
         found = [tensor["bytes"] for tensor in stream.inputs], len(stream.outputs)
-        wanted = [self._onnx.input.nbytes], 1
+        wanted = [tensor.nbytes for tensor in self._onnx.inputs], 1
         if found != wanted:
             raise RunError(
                 f"the offline model takes {stream.inputs} and gives {stream.outputs}, but"
-                f" {self._onnx.spec.name} batch {self._onnx.batch} takes {self._onnx.input} and"
+                f" {self._onnx.spec.name} batch {self._onnx.batch} takes {self._onnx.inputs} and"
                 " gives one output: rebuild it"
             )
 

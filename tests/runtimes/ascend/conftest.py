@@ -135,7 +135,7 @@ def video_model(folder):
 
 
 def random_feed(onnx, seed=0):
-    shape = onnx.input.shape
+    shape = onnx.inputs[0].shape
     return {"video": np.random.default_rng(seed).normal(size=shape).astype(np.float32)}
 
 

@@ -38,7 +38,7 @@ OM = Path("/scratch/model.om")
 
 
 def test_the_accuracy_command_has_absolute_paths_npy_and_one_device():
-    assert accuracy_command(BENCH, OM, Path("/scratch/in"), RUN, 3) == (
+    assert accuracy_command(BENCH, OM, [Path("/scratch/in")], RUN, 3) == (
         *("/opt/py/bin/python3", "-m", "ais_bench", "--model", "/scratch/model.om"),
         *("--output", "/scratch/run-1/out", "--output_dirname", "result"),
         *("--outfmt", "NPY", "--device", "3", "--input", "/scratch/in"),
@@ -119,7 +119,9 @@ def test_the_padding_of_the_last_batch_is_in_no_result(bench, make, streaming):
     session = device.open(bench.built(onnx, device))
     preds = predict(session.run_many, onnx.spec, 4, samples)
     # Two batches of four were run; speed never comes from them, but from pure inference.
-    times = session.loop({"video": np.zeros(onnx.input.shape, np.float32)}, LoopSettings(5, 7, 0.0))
+    times = session.loop(
+        {"video": np.zeros(onnx.inputs[0].shape, np.float32)}, LoopSettings(5, 7, 0.0)
+    )
     session.close()
     assert preds.clip_ids == ("clip0", "clip1", "clip2", "clip3", "clip4")
     assert preds.scores.shape == (5, 1, 5)
@@ -532,8 +534,10 @@ def test_times_are_checked():
 
 
 def test_chunks_hold_one_batch_at_least():
-    arrays = [np.zeros(size, np.uint8) for size in (5, 3, 3, 9)]
-    assert [[a.nbytes for a in chunk] for chunk in chunks_of(arrays, 6)] == [[5], [3, 3], [9]]
+    batches = [[np.zeros(size, np.uint8)] for size in (5, 3, 3, 9)]
+    chunks = [[batch[0].nbytes for batch in chunk] for chunk in chunks_of(batches, 6)]
+    assert chunks == [[5], [3, 3], [9]]
+    assert len(list(chunks_of([[*batches[1], *batches[2]]] * 2, 11))) == 2
     assert list(chunks_of([], 6)) == []
 
 

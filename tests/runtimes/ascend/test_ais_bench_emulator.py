@@ -48,7 +48,7 @@ def models(make, emulator_environment, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     for name, (batch, crops) in {"tsm_nl_bs1": (1, 1), "tsm_nl_bs4": (4, 1), "tsf": (1, 3)}.items():
         onnx = make.tiny_onnx(folder, make.tiny_spec(name, crops), batch)
-        shape = ",".join(map(str, onnx.input.shape))
+        shape = ",".join(map(str, onnx.inputs[0].shape))
         argv = ["atc", f"--model={onnx.artifact.path}", f"--output={folder / name}"]
         argv += ["--framework=5", f"--input_shape=video:{shape}", "--soc_version=Ascend310P3"]
         env = {**os.environ, **emulator_environment}

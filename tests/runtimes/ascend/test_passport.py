@@ -84,7 +84,7 @@ def test_what_is_no_passport_is_refused(text):
 )
 def test_a_model_that_is_not_the_cells_is_told(change, soc, mode, words):
     text = ATLAS_200I.replace(*change) if change else ATLAS_200I
-    found = list(passport_problems(passport_from_text(text), soc, IMAGES, mode))
+    found = list(passport_problems(passport_from_text(text), soc, [IMAGES], mode))
     assert (not found) if words is None else (len(found) == 1 and words in found[0]), found
 
 

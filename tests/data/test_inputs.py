@@ -1,0 +1,49 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from harness.data.inputs import inputs_from_tensor
+from harness.errors import InputError
+from harness.registry import model_spec
+from harness.spec import TensorSpec
+from tests.bare_onnx import FRAMES, slow_fast_spec
+
+
+def numbered(shape, frames_at):
+    """A tensor whose values are the numbers of their frames."""
+    count = shape[frames_at]
+    numbers = np.arange(count, dtype=np.float32).reshape(
+        [-1 if at == frames_at else 1 for at in range(len(shape))]
+    )
+    return np.broadcast_to(numbers, shape)
+
+
+def test_each_of_several_inputs_takes_its_frames():
+    spec = slow_fast_spec()
+    feed = inputs_from_tensor(spec, numbered(spec.protocol.sample_shape, 2))
+    assert [feed[one.name].shape for one in spec.inputs] == [one.shape for one in spec.inputs]
+    assert [tuple(feed[one.name][0, 0, :, 0, 0]) for one in spec.inputs] == list(FRAMES)
+
+
+def test_frames_are_counted_in_each_clip_where_a_layout_joins_them():
+    whole = model_spec("nonlocal_tiny")
+    protocol = dataclasses.replace(whole.protocol, crop_count=3)
+    halves = tuple(TensorSpec(name, (1, 6, 3, 64, 64)) for name in "ab")
+    spec = dataclasses.replace(whole, protocol=protocol, input=halves, frames=((0, 7), (2, 3)))
+    feed = inputs_from_tensor(spec, numbered(protocol.sample_shape, 0))
+    assert feed["a"][0, :, 0, 0, 0].tolist() == [0, 7, 8, 15, 16, 23]
+    assert feed["b"][0, :, 0, 0, 0].tolist() == [2, 3, 10, 11, 18, 19]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"input": (TensorSpec("a", (1, 3)),) * 2}, "takes a, a: two inputs have one name"),
+        ({"frames": ()}, "slow, fast: say in `frames` which of 0 to 7"),
+        ({"frames": ((0, 8), (1,))}, "slow, fast: say in `frames` which of 0 to 7"),
+    ],
+)
+def test_inputs_that_cannot_be_told_apart_or_filled_are_refused(changes, said):
+    with pytest.raises(InputError, match=said):
+        dataclasses.replace(slow_fast_spec(), **changes)
