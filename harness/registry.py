@@ -10,6 +10,7 @@ from typing import Any
 
 import harness.devices
 import harness.models
+from harness.data.inputs import require_inputs
 from harness.device import Device, DeviceSpec
 from harness.errors import InputError
 from harness.host import site
@@ -36,6 +37,7 @@ def model_spec(name: str) -> ModelSpec:
     spec: ModelSpec = _definition(f"harness.models.{name}", "SPEC")
     if spec.name != name:
         raise InputError(f"harness/models/{name}.py defines SPEC.name {spec.name!r}: rename one")
+    require_inputs(spec)
     return spec
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import enum
 import hashlib
-import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -12,7 +11,6 @@ from typing import Any, Literal, get_args
 
 import numpy.typing as npt
 
-from harness.errors import InputError
 from harness.precision import Precision
 
 Feed = Mapping[str, npt.NDArray[Any]]
@@ -178,16 +176,6 @@ class ModelSpec:
     calibrated: bool = dataclasses.field(default=False, metadata=LATER)
     precisions: Mapping[str, Precision] = dataclasses.field(default_factory=dict, metadata=ASIDE)
     frames: tuple[tuple[int, ...], ...] = dataclasses.field(default=(), metadata=LATER)
-
-    def __post_init__(self) -> None:
-        names, frames = [one.name for one in self.inputs], range(self.protocol.frame_count)
-        text, taken = f"{self.name} takes {', '.join(names)}", itertools.chain(*self.frames)
-        if len(set(names)) < len(names):
-            raise InputError(f"{text}: two inputs have one name; rename one of them in the file")
-        if len(names) > 1 and (len(self.frames) < len(names) or not set(taken) <= set(frames)):
-            raise InputError(
-                f"{text}: say in `frames` which of 0 to {frames[-1]} each of them takes"
-            )
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:

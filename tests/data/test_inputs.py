@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from harness.data.inputs import inputs_from_tensor
+from harness.data.inputs import inputs_from_tensor, require_inputs
 from harness.errors import InputError
 from harness.registry import model_spec
 from harness.spec import TensorSpec
@@ -40,10 +40,10 @@ def test_frames_are_counted_in_each_clip_where_a_layout_joins_them():
     ("changes", "said"),
     [
         ({"input": (TensorSpec("a", (1, 3)),) * 2}, "takes a, a: two inputs have one name"),
-        ({"frames": ()}, "slow, fast: say in `frames` which of 0 to 7"),
-        ({"frames": ((0, 8), (1,))}, "slow, fast: say in `frames` which of 0 to 7"),
+        ({"frames": ()}, "slow, fast: say in `frames` of its SPEC"),
+        ({"frames": ((0, 8), (1,))}, "which frames of a clip each of them takes, from 0 to 7"),
     ],
 )
 def test_inputs_that_cannot_be_told_apart_or_filled_are_refused(changes, said):
     with pytest.raises(InputError, match=said):
-        dataclasses.replace(slow_fast_spec(), **changes)
+        require_inputs(dataclasses.replace(slow_fast_spec(), **changes))
