@@ -65,10 +65,15 @@ def test_an_unknown_name_lists_the_known(find, names):
         find("nope")
 
 
+MINE = """
+import dataclasses
+from harness.models.nonlocal_tiny import SPEC as TINY
+SPEC = dataclasses.replace(TINY, name="mine")
+"""
+
+
 def test_a_new_file_is_found(define):
-    define(
-        "models", "mine", "from types import SimpleNamespace\nSPEC = SimpleNamespace(name='mine')"
-    )
+    define("models", "mine", MINE)
     assert "mine" in registry.model_names()
     assert registry.model_spec("mine").name == "mine"
 
