@@ -3,6 +3,7 @@
 import functools
 import importlib
 import importlib.util
+import itertools
 import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 
 import harness.devices
 import harness.models
-from harness.data.inputs import require_inputs
 from harness.device import Device, DeviceSpec
 from harness.errors import InputError
 from harness.host import site
@@ -99,6 +99,23 @@ def look_again() -> None:
     """Look at the folders anew: a file was written or removed."""
     _names_in.cache_clear()
     importlib.invalidate_caches()
+
+
+def require_inputs(spec: ModelSpec) -> None:
+    """Fail if the inputs of a model cannot be told apart, or nothing says what they take.
+
+    Raises:
+        InputError: two have one name, or frames are missing or not in a clip.
+    """
+    names, frames = [one.name for one in spec.inputs], range(spec.protocol.frame_count)
+    text, taken = f"{spec.name} takes {', '.join(names)}", itertools.chain(*spec.frames)
+    if len(set(names)) < len(names):
+        raise InputError(f"{text}: two inputs have one name; rename one of them in the file")
+    if len(names) > 1 and (len(spec.frames) != len(names) or not set(taken) <= set(frames)):
+        raise InputError(
+            f"{text}: say in `frames` of its SPEC which frames of a clip each of them takes, from 0 to "
+            f"{frames[-1]}"
+        )
 
 
 @functools.cache

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import re
 import shutil
@@ -14,6 +15,8 @@ import harness.models
 from harness import registry
 from harness.decide.speeds import guide_names
 from harness.errors import InputError
+from harness.spec import TensorSpec
+from tests.bare_onnx import slow_fast_spec
 
 ROOT = Path(harness.__file__).parent.parent
 FOLDERS = {"models": harness.models, "devices": harness.devices}
@@ -76,6 +79,19 @@ def test_a_new_file_is_found(define):
     define("models", "mine", MINE)
     assert "mine" in registry.model_names()
     assert registry.model_spec("mine").name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"input": (TensorSpec("a", (1, 3)),) * 2}, "takes a, a: two inputs have one name"),
+        ({"frames": ()}, "slow, fast: say in `frames` of its SPEC"),
+        ({"frames": ((0, 8), (1,))}, "which frames of a clip each of them takes, from 0 to 7"),
+    ],
+)
+def test_inputs_that_cannot_be_told_apart_or_filled_are_refused(changes, said):
+    with pytest.raises(InputError, match=said):
+        registry.require_inputs(dataclasses.replace(slow_fast_spec(), **changes))
 
 
 ANOTHER = """

@@ -1,11 +1,8 @@
 """The tensor of a clip -> the inputs of a model, which may be several."""
 
-import itertools
-
 import numpy as np
 import numpy.typing as npt
 
-from harness.errors import InputError
 from harness.spec import Feed, InputProtocol, ModelSpec
 
 Tensor = npt.NDArray[np.float32]
@@ -19,23 +16,6 @@ def inputs_from_tensor(spec: ModelSpec, tensor: Tensor) -> Feed:
         one.name: _frames_of(tensor, spec.protocol, taken).reshape(one.shape)
         for one, taken in zip(spec.inputs, spec.frames, strict=True)
     }
-
-
-def require_inputs(spec: ModelSpec) -> None:
-    """Fail if the inputs of a model cannot be told apart, or nothing says what they take.
-
-    Raises:
-        InputError: two have one name, or frames are missing or not in a clip.
-    """
-    names, frames = [one.name for one in spec.inputs], range(spec.protocol.frame_count)
-    text, taken = f"{spec.name} takes {', '.join(names)}", itertools.chain(*spec.frames)
-    if len(set(names)) < len(names):
-        raise InputError(f"{text}: two inputs have one name; rename one of them in the file")
-    if len(names) > 1 and (len(spec.frames) != len(names) or not set(taken) <= set(frames)):
-        raise InputError(
-            f"{text}: say in `frames` of its SPEC which frames of a clip each of them takes, from 0 to "
-            f"{frames[-1]}"
-        )
 
 
 def _frames_of(tensor: Tensor, protocol: InputProtocol, taken: tuple[int, ...]) -> Tensor:

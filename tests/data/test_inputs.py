@@ -1,10 +1,8 @@
 import dataclasses
 
 import numpy as np
-import pytest
 
-from harness.data.inputs import inputs_from_tensor, require_inputs
-from harness.errors import InputError
+from harness.data.inputs import inputs_from_tensor
 from harness.registry import model_spec
 from harness.spec import TensorSpec
 from tests.bare_onnx import FRAMES, slow_fast_spec
@@ -34,16 +32,3 @@ def test_frames_are_counted_in_each_clip_where_a_layout_joins_them():
     feed = inputs_from_tensor(spec, numbered(protocol.sample_shape, 0))
     assert feed["a"][0, :, 0, 0, 0].tolist() == [0, 7, 8, 15, 16, 23]
     assert feed["b"][0, :, 0, 0, 0].tolist() == [2, 3, 10, 11, 18, 19]
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"input": (TensorSpec("a", (1, 3)),) * 2}, "takes a, a: two inputs have one name"),
-        ({"frames": ()}, "slow, fast: say in `frames` of its SPEC"),
-        ({"frames": ((0, 8), (1,))}, "which frames of a clip each of them takes, from 0 to 7"),
-    ],
-)
-def test_inputs_that_cannot_be_told_apart_or_filled_are_refused(changes, said):
-    with pytest.raises(InputError, match=said):
-        require_inputs(dataclasses.replace(slow_fast_spec(), **changes))
