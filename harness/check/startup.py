@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,13 +66,16 @@ def start_once(device: Device, model: DeviceModel, cache: Cache) -> StartTiming:
     def prepare(path: Path) -> None:
         reached.append((drop_from_cache if is_cold else read_into_cache)(path))
 
-    start = device.start(model, _feed(model.onnx.input), prepare)
+    start = device.start(model, _feed(model.onnx.inputs), prepare)
     if start.host_peak_mb is None:
         start = dataclasses.replace(start, host_peak_mb=peak_bytes() / 1e6 or None)
     return StartTiming(cache=cache if all(reached) else None, **dataclasses.asdict(start))
 
 
-def _feed(tensor: TensorSpec) -> Feed:
+def _feed(inputs: Sequence[TensorSpec]) -> Feed:
     """Return numbers as those of a clip are: zeros may be faster."""
-    values = np.random.default_rng(0).standard_normal(tensor.shape, np.float32)
-    return {tensor.name: values.astype(tensor.dtype, copy=False)}
+    random = np.random.default_rng(0)
+    return {
+        one.name: random.standard_normal(one.shape, np.float32).astype(one.dtype, copy=False)
+        for one in inputs
+    }
