@@ -10,10 +10,12 @@ from harness.selftest.setting import Answer, Setting
 Edit = Callable[[str], str]
 
 
-def _replaced(pattern: str, new: str) -> Edit:
+def _replaced(pattern: str, new: str, count: int = 1) -> Edit:
+    """Replace what a pattern matches, so many times, or each time if ``count`` is 0."""
+
     def edit(text: str) -> str:
-        edited, count = re.subn(pattern, new, text, count=1)
-        if not count:
+        edited, found = re.subn(pattern, new, text, count=count)
+        if not found:
             raise NotPlanted(f"the contract has nothing like {pattern!r}")
         return edited
 
@@ -26,10 +28,8 @@ def _number(key: str, new: str) -> Edit:
 
 
 def _without_key(key: str) -> Edit:
-    def edit(text: str) -> str:
-        return "\n".join(line for line in text.split("\n") if not line.startswith(f"{key} = "))
-
-    return edit
+    """Leave out each line that gives a key."""
+    return _replaced(rf"(?m)^(?:\w+\.)?{key} = .*\n", "", count=0)
 
 
 def _read(edit: Edit) -> Trial:

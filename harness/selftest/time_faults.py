@@ -18,7 +18,7 @@ from harness.measure.timing import measure_session
 from harness.record.record import RunDirectory
 from harness.registry import device_spec
 from harness.selftest.device_faults import on_device
-from harness.selftest.faults import MODEL, Fault, NotApplicable, Plant, in_a_run
+from harness.selftest.faults import MODEL, Fault, NotApplicable, NotPlanted, Plant, in_a_run
 from harness.selftest.setting import Setting, wide
 from harness.spec import DeviceModel, Feed
 from harness.testing import FaultyDevice
@@ -246,7 +246,9 @@ def with_golden(setting: Setting, golden: float) -> str:
     if not count:
         none = rf'({setting.device} = \{{ no_golden = \["bs1", )"bs4", ("bs8"\])'
         more = rf'\g<1>\g<2>, throughput.bs4 = {{ {row}, source = "cpu" }}'
-        text = re.sub(none, more, text, count=1)
+        text, count = re.subn(none, more, text, count=1)
+    if not count:
+        raise NotPlanted(f"the contract has no row of {setting.cell(MODEL).id} to put a golden in")
     return before + text
 
 
@@ -263,7 +265,7 @@ _TIMES: tuple[tuple[str, str, str, Plant], ...] = (
     (
         "answers from memory",
         "throughput",
-        "implausibly fast|did not compute|are zero",
+        "implausibly fast|did not compute|are zero|no work is done",
         timed(query=answering_from_memory),
     ),
     ("another answer with each query", "throughput", "did not compute", timed(query=drifting)),
