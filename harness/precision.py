@@ -1,4 +1,4 @@
-"""In what precision a chip's compiler lets a model compute, where a cell says so."""
+"""How a chip's compiler builds a model where a cell says so: its precision, or one file for many batch sizes."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -18,6 +18,7 @@ class Precision:
         by_type, by_node: how an operator computes, such as ``{"Gelu": "high_performance"}``.
         deterministic: whether the order of accumulation is fixed.
         fusion_switches: lines ``PassName:off``.
+        gears: batch sizes that one device model serves, smallest first; none: it serves one.
     """
 
     mode: Literal["fp16", "origin", "mixed"] = "fp16"
@@ -28,6 +29,7 @@ class Precision:
     by_node: Mapping[str, str] = dataclasses.field(default_factory=dict)
     deterministic: bool = False
     fusion_switches: tuple[str, ...] = ()
+    gears: tuple[int, ...] = dataclasses.field(default=(), metadata={"later": True})
 
 
 # What every model has; "" is what the compiler does when it is told nothing, which is fp16.

@@ -14,7 +14,8 @@ import harness.models
 from harness.device import Device, DeviceSpec
 from harness.errors import InputError
 from harness.host import site
-from harness.spec import ModelSpec
+from harness.precision import PRECISIONS, Precision
+from harness.spec import Cell, ModelSpec
 
 
 def model_names() -> tuple[str, ...]:
@@ -83,6 +84,33 @@ def load_site(path: Path | None, environ: Mapping[str, str]) -> site.Site:
         SiteError: as ``harness.host.site.load_site``.
     """
     return site.load_site(path, environ, site_tables)
+
+
+def precision_of(spec: ModelSpec, cell: Cell) -> Precision | None:
+    """Return the precision that a cell names; None where it leaves it to the compiler.
+
+    Raises:
+        InputError: the model does not have it, or not at this batch size.
+    """
+    if not cell.precision:
+        return None
+    known = {**PRECISIONS, **spec.precisions}
+    if cell.precision not in known:
+        raise InputError(
+            f"{spec.name} has no precision {cell.precision}; there are: {', '.join(known)}"
+        )
+    found = known[cell.precision]
+    gears = ", ".join(map(str, found.gears))
+    if gears and spec.frozen_batch is not None:
+        raise InputError(
+            f"{spec.name} supports bs{spec.frozen_batch} only, so {cell.precision} cannot give it the "
+            f"gears {gears}"
+        )
+    if gears and cell.batch not in found.gears:
+        raise InputError(
+            f"{cell.precision} of {spec.name} has no gear {cell.batch}; there are: {gears}"
+        )
+    return found
 
 
 def site_tables() -> dict[str, type[site.SiteTable]]:

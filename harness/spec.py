@@ -2,8 +2,6 @@
 
 import dataclasses
 import enum
-import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -65,7 +63,9 @@ class TensorSpec:
 
     def batched(self, batch: int) -> "TensorSpec":
         """Return the tensor for ``batch`` samples, given the spec of one sample."""
-        return dataclasses.replace(self, shape=(self.shape[0] * batch, *self.shape[1:]))
+        """Return the tensor for ``batch`` samples, given the spec of one sample; -1: for any number."""
+        size = -1 if batch == -1 else self.shape[0] * batch
+        return dataclasses.replace(self, shape=(size, *self.shape[1:]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,6 +158,7 @@ class ModelSpec:
         calibrated: whether seeded weights get batch norm statistics of their own activations.
         precisions: of cells that name one, beyond those that every model has.
         frames: of several inputs, which frames of each clip each of them takes.
+        gears: batch sizes of one file that serves them all, where a cell asks for it.
     """
 
     name: str
@@ -176,6 +177,7 @@ class ModelSpec:
     calibrated: bool = dataclasses.field(default=False, metadata=LATER)
     precisions: Mapping[str, Precision] = dataclasses.field(default_factory=dict, metadata=ASIDE)
     frames: tuple[tuple[int, ...], ...] = dataclasses.field(default=(), metadata=LATER)
+    gears: tuple[int, ...] = dataclasses.field(default=(), metadata=LATER)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -195,6 +197,15 @@ class ModelSpec:
     def clips_per_crop(self) -> int:
         """Number of output rows per crop of a sample: one, or one for each of its clips."""
         return max(1, self.crop_count // self.protocol.crop_count)
+
+    def tensors_of_file(self, batch: int) -> tuple[tuple[TensorSpec, ...], TensorSpec]:
+        """Return inputs and output as the file declares them; -1 is the batch of one with gears."""
+        size = -1 if self.gears else batch
+        return self.batched_inputs(size), self.output.batched(size)
+
+    def label_of_file(self, batch: int) -> str:
+        """Return what tells the file from others of the model."""
+        return f"gears{'_'.join(map(str, self.gears))}" if self.gears else f"bs{batch}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,7 +251,7 @@ class Artifact:
 
 @dataclasses.dataclass(frozen=True)
 class OnnxModel:
-    """An ONNX file for one batch size, exported or simplified."""
+    """An ONNX file, exported or simplified, and the batch size that it is run with."""
 
     spec: ModelSpec
     batch: int
@@ -249,13 +260,18 @@ class OnnxModel:
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """The inputs of the file."""
+        """The inputs of one run."""
         return self.spec.batched_inputs(self.batch)
 
     @property
     def output(self) -> TensorSpec:
-        """The output of the file."""
+        """The output of one run."""
         return self.spec.output.batched(self.batch)
+
+    @property
+    def gear(self) -> int | None:
+        """The batch size to set before a run; None where the file has only this one."""
+        return self.inputs[0].shape[0] if self.spec.gears else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,35 +281,3 @@ class DeviceModel:
     onnx: OnnxModel
     device: str
     artifact: Artifact
-
-
-def digest_from_json(value: object) -> str:
-    """Return the sha256 of a JSON-like value in its canonical form."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def plain_fields(value: Any) -> dict[str, Any]:
-    """Return a dataclass as JSON-like values, without later fields at their default and asides."""
-    return {
-        field.name: _plain_value(getattr(value, field.name))
-        for field in dataclasses.fields(value)
-        if "aside" not in field.metadata
-        and ("later" not in field.metadata or getattr(value, field.name) != field.default)
-    }
-
-
-def _plain_value(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return plain_fields(value)
-    return [_plain_value(one) for one in value] if isinstance(value, tuple) else value
-
-
-def _plain(value: object) -> object:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return plain_fields(value)
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"{type(value).__name__} has no canonical form: {value!r}")

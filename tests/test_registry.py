@@ -15,7 +15,9 @@ import harness.models
 from harness import registry
 from harness.decide.speeds import guide_names
 from harness.errors import InputError
-from harness.spec import TensorSpec
+from harness.precision import PRECISIONS, Precision
+from harness.registry import model_spec, precision_of
+from harness.spec import Cell, TensorSpec
 from tests.bare_onnx import slow_fast_spec
 
 ROOT = Path(harness.__file__).parent.parent
@@ -227,3 +229,33 @@ def test_another_model_and_another_device_break_no_test(enlarged):
     assert domains[1] == {""}
     tests = [f"tests/{name}" for name in LOOKERS]
     child("pytest", "-q", "-p", "no:cacheprovider", "-k", CHOSEN, *tests)
+
+
+GEARED = dataclasses.replace(
+    model_spec("nonlocal_tiny"), precisions={"gears": Precision(gears=(1, 4))}
+)
+
+
+@pytest.mark.parametrize(
+    ("spec", "row", "words"),
+    [
+        (GEARED, "bs4", None),
+        (GEARED, "bs4-gears", None),
+        (GEARED, "bs4-origin", None),
+        (GEARED, "bs8-gears", "gears of nonlocal_tiny has no gear 8; there are: 1, 4"),
+        (GEARED, "bs4-half", "nonlocal_tiny has no precision half; there are: fp16, origin"),
+        (
+            dataclasses.replace(GEARED, frozen_batch=1),
+            "bs1-gears",
+            "supports bs1 only, so gears cannot give it the gears 1, 4",
+        ),
+    ],
+)
+def test_the_precision_of_a_cell(spec, row, words):
+    cell = Cell.of_row(spec.name, "ascend310p", row)
+    if words is None:
+        known = {**PRECISIONS, **spec.precisions}
+        assert precision_of(spec, cell) == known.get(cell.precision)
+    else:
+        with pytest.raises(InputError, match=words):
+            precision_of(spec, cell)

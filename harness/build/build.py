@@ -21,17 +21,11 @@ from harness.device import Device
 from harness.errors import BuildError, ExportError, InputError, SimplifyError, StageError
 from harness.host.artifacts import ArtifactStore
 from harness.host.child_process import run_in_child
+from harness.host.digests import digest_from_json, plain_fields
 from harness.host.progress import Heartbeat, Progress
 from harness.host.provenance import code_digest, package_versions, sha256_from_file
 from harness.host.site import FIXTURES, Site, find_checkpoint
-from harness.spec import (
-    DeviceModel,
-    ModelSpec,
-    OnnxModel,
-    Weights,
-    digest_from_json,
-    plain_fields,
-)
+from harness.spec import DeviceModel, ModelSpec, OnnxModel, Weights
 from harness.zoo.config import config_from_file, config_path, mmaction2_folder
 
 
@@ -87,27 +81,28 @@ def weights_from_site(spec: ModelSpec, site: Site) -> WeightsFile:
 def onnx_from_torch(
     spec: ModelSpec, batch: int, weights: WeightsFile, workshop: Workshop
 ) -> OnnxModel:
-    """Export a model for one batch size.
+    """Export a model for one batch size, or for all of its gears.
 
     Raises:
         CheckpointError: the weights do not fit the model.
         ExportError: the exporter failed.
         ArtifactError: the store cannot be written.
     """
+    label = spec.label_of_file(batch)
     inputs = {
         "model": plain_fields(spec),
         "config": _config_digest(spec),
-        "batch": batch,
+        "batch": None if spec.gears else batch,
         "weights": weights.digest,
         "versions": package_versions("torch", "mmaction2", "mmcv-full", "onnx"),
         "code": code_digest(onnx_export, torch_model, narrow_tsm, inference, seeded_weights),
     }
     artifact = workshop.store.get_or_build(
         "onnx",
-        f"{spec.name}_bs{batch}.onnx",
+        f"{spec.name}_{label}.onnx",
         inputs,
         lambda target: workshop.run(
-            f"export {spec.name} bs{batch}",
+            f"export {spec.name} {label}",
             ExportError,
             onnx_export.write_onnx,
             *(spec, batch, weights.path, target),
@@ -124,6 +119,7 @@ def simplified_from_onnx(onnx: OnnxModel, workshop: Workshop) -> OnnxModel:
         ArtifactError: the store cannot be written.
     """
     spec, batch = onnx.spec, onnx.batch
+    label = spec.label_of_file(batch)
     inputs = {
         "onnx": onnx.artifact.sha256,
         "versions": package_versions("onnxsim", "onnx", "onnxruntime"),
@@ -131,10 +127,10 @@ def simplified_from_onnx(onnx: OnnxModel, workshop: Workshop) -> OnnxModel:
     }
     artifact = workshop.store.get_or_build(
         "simplified",
-        f"{spec.name}_bs{batch}_sim.onnx",
+        f"{spec.name}_{label}_sim.onnx",
         inputs,
         lambda target: workshop.run(
-            f"simplify {spec.name} bs{batch}",
+            f"simplify {spec.name} {label}",
             SimplifyError,
             simplify.write_simplified,
             *(spec, batch, onnx.artifact.path, target),
@@ -158,7 +154,7 @@ def device_model_from_onnx(
         BuildError: the device's compiler rejected the model.
         ArtifactError: the store cannot be written.
     """
-    name = device.spec.name
+    name, label = device.spec.name, onnx.spec.label_of_file(onnx.batch)
     inputs = {
         "onnx": onnx.artifact.sha256,
         "device": name,
@@ -167,10 +163,10 @@ def device_model_from_onnx(
     }
     artifact = workshop.store.get_or_build(
         "device",
-        f"{onnx.spec.name}_bs{onnx.batch}_{name}{device.model_suffix}",
+        f"{onnx.spec.name}_{label}_{name}{device.model_suffix}",
         inputs,
         lambda target: workshop.run(
-            f"build {onnx.spec.name} bs{onnx.batch} {name}",
+            f"build {onnx.spec.name} {label} {name}",
             BuildError,
             device.build,
             *(onnx, target),

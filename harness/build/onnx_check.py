@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def measure_export(
     exported: Path, simplified: Path, spec: ModelSpec, batch: int, device: Device
 ) -> ExportMeasurement:
-    """Check both files: valid, as declared, static, and with operators that the device supports.
+    """Check both files: valid, as declared, and with operators that the device supports.
 
     Raises:
         ExportError: the simplified file cannot be read.
@@ -24,9 +24,7 @@ def measure_export(
     problems = [
         f"{what}: {problem}"
         for what, path in (("exported", exported), ("simplified", simplified))
-        for problem in onnx_problems(
-            path, spec.batched_inputs(batch), spec.output.batched(batch), spec.opset
-        )
+        for problem in onnx_problems(path, *spec.tensors_of_file(batch), spec.opset)
     ]
     proto = _loaded(simplified)
     counts = op_counts(proto)

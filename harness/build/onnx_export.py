@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def write_onnx(
     spec: ModelSpec, batch: int, checkpoint: Path | None, target: Path
 ) -> dict[str, Any]:
-    """Export a model for one batch size and return facts for its provenance.
+    """Export a model for one batch size, or its gears, and return facts for its provenance.
 
     The graph is traced without its weights, which are then attached by their PyTorch names: that
     halves the exporter's peak memory and keeps the names that the search for a diverging node uses.
@@ -30,11 +30,10 @@ def write_onnx(
     """
     model = torch_model_from_spec(spec, checkpoint)
     _trace(model, spec, batch, target)
+    _declare(target, spec, batch)
     _attach_weights(target, model)
     del model
-    problems = onnx_problems(
-        target, spec.batched_inputs(batch), spec.output.batched(batch), spec.opset
-    )
+    problems = onnx_problems(target, *spec.tensors_of_file(batch), spec.opset)
     if problems:
         raise ExportError(
             f"{spec.name} at batch {batch} was exported wrongly: {'; '.join(problems)}"
@@ -124,7 +123,11 @@ def tensor_spec_from_value_info(value: "onnx.ValueInfoProto") -> TensorSpec:
 def _trace(model: "torch.nn.Module", spec: ModelSpec, batch: int, target: Path) -> None:
     import torch
 
-    zeros = tuple(torch.zeros(one.shape) for one in spec.batched_inputs(batch))
+    # Traced with one sample, an operator could take its batch for a dimension to broadcast.
+    traced = spec.batched_inputs(max(spec.gears, default=batch))
+    zeros = tuple(torch.zeros(one.shape) for one in traced)
+    inputs, output = spec.tensors_of_file(batch)
+    opened = {one.name: {0: "batch"} for one in (*inputs, output) if spec.gears}
     exporter: Any = torch.onnx
     exporter.register_custom_op_symbolic("aten::unflatten", _unflatten_symbolic, spec.opset)
     with warnings.catch_warnings(), torch.no_grad():
@@ -139,6 +142,7 @@ def _trace(model: "torch.nn.Module", spec: ModelSpec, batch: int, target: Path) 
                 input_names=[one.name for one in spec.inputs],
                 output_names=[spec.output.name],
                 opset_version=spec.opset,
+                dynamic_axes=opened,
                 do_constant_folding=False,
                 export_params=False,
                 dynamo=False,
@@ -150,6 +154,20 @@ def _trace(model: "torch.nn.Module", spec: ModelSpec, batch: int, target: Path) 
             ) from error
 
 
+def _declare(target: Path, spec: ModelSpec, batch: int) -> None:
+    """Give the output the shape of the declaration, where an open batch has hidden it from the exporter."""
+    import onnx
+
+    if not spec.gears:
+        return
+    proto = onnx.load(target)
+    dims = proto.graph.output[0].type.tensor_type.shape.dim
+    for dim, size in zip(dims, spec.tensors_of_file(batch)[1].shape, strict=False):
+        if size != -1 and not dim.HasField("dim_value"):
+            dim.dim_value = size
+    onnx.save(proto, target)
+
+
 def _unflatten_symbolic(graph: Any, tensor: Any, dim: Any, sizes: Any) -> Any:
     """Write ``aten::unflatten``, which nn.MultiheadAttention calls, as a Reshape to static sizes.
 
@@ -159,7 +177,12 @@ def _unflatten_symbolic(graph: Any, tensor: Any, dim: Any, sizes: Any) -> Any:
     from torch.onnx import symbolic_helper
 
     helper: Any = symbolic_helper
-    shape = list(tensor.type().sizes())
+    shape = list(tensor.type().sizes() or ())
+    if not shape:
+        raise ExportError(
+            "nn.MultiheadAttention cannot be exported with an open batch, so the model has no gears: "
+            "leave out the rows that name them"
+        )
     axis = helper._get_const(dim, "i", "dim") % len(shape)
     shape[axis : axis + 1] = helper._parse_arg(sizes, "is")
     constant = graph.op("Constant", value_t=torch.tensor(shape, dtype=torch.int64))

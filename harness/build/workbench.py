@@ -1,6 +1,7 @@
 """What the checks of a process share: files, models and devices, built once and kept."""
 
 import contextlib
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +25,6 @@ from harness.errors import (
     DeviceBroken,
     DeviceError,
     HarnessError,
-    InputError,
     MissingInput,
 )
 from harness.host.artifacts import ArtifactStore
@@ -33,7 +33,6 @@ from harness.host.locks import OnWait, exclusive, free_one, shared, try_exclusiv
 from harness.host.progress import Progress
 from harness.host.site import Site
 from harness.measure.passport import Passport
-from harness.precision import PRECISIONS, Precision
 from harness.spec import Cell, DeviceModel, ModelSpec, OnnxModel
 
 FindDevice = Callable[[str], Device]
@@ -81,10 +80,19 @@ class Workbench:
             )
         return self.device(name)
 
+    def spec(self, cell: Cell) -> ModelSpec:
+        """Return the declaration of a cell's model, with gears where the cell is one of several.
+
+        Raises:
+            InputError: the model does not have the cell's precision.
+        """
+        spec = self.model(cell.model)
+        precision = registry.precision_of(spec, cell)
+        return dataclasses.replace(spec, gears=precision.gears if precision else ())
+
     def exported(self, cell: Cell) -> OnnxModel:
         """Return the exported model of a cell."""
-        spec = self.model(cell.model)
-        return onnx_from_torch(spec, cell.batch, self.weights(cell.model), self.workshop)
+        return onnx_from_torch(self.spec(cell), cell.batch, self.weights(cell.model), self.workshop)
 
     def simplified(self, cell: Cell) -> OnnxModel:
         """Return the simplified model of a cell."""
@@ -93,8 +101,8 @@ class Workbench:
     def device_model(self, cell: Cell) -> DeviceModel:
         """Return the device model of a cell."""
         device = self.present_device(cell.device)
-        if cell.precision:
-            device = device.in_precision(self._precision(cell))
+        if precision := registry.precision_of(self.model(cell.model), cell):
+            device = device.in_precision(precision)
         facts = {**rounding_facts(), **self.state(cell.device).lasting_facts}
         return device_model_from_onnx(self.simplified(cell), device, facts, self.workshop)
 
@@ -166,14 +174,6 @@ class Workbench:
     def on_wait(self, name: str) -> OnWait:
         """Return a callback that prints who holds the lock that this run waits for."""
         return wait_notice(name, self.progress.say)
-
-    def _precision(self, cell: Cell) -> Precision:
-        known = {**PRECISIONS, **self.model(cell.model).precisions}
-        if cell.precision not in known:
-            raise InputError(
-                f"{cell.model} has no precision {cell.precision}; there are: {', '.join(known)}"
-            )
-        return known[cell.precision]
 
     def _state(self, name: str) -> DeviceState:
         try:

@@ -53,7 +53,7 @@ def check_export(context: Context) -> Found:
         measure_export,
         exported.artifact.path,
         simplified.artifact.path,
-        context.spec,
+        exported.spec,
         cell.batch,
         bench.device(cell.device),
         failure=ExportError,

@@ -9,13 +9,14 @@ import numpy as np
 from harness.build.build import WeightsFile, Workshop, onnx_from_torch, simplified_from_onnx
 from harness.check.mmaction2_pipeline import protocol_problems
 from harness.errors import HarnessError
+from harness.host.digests import digest_from_json, plain_fields
 from harness.judge import judge_parity
 from harness.judge.limits import ParityLimits
 from harness.measure.parity import ChainScores, InputCounts, parity_measurement
 from harness.predict.host_scores import onnx_scores
 from harness.predict.parity_inputs import ParityInputs
 from harness.predict.reference import torch_scores
-from harness.spec import ModelSpec, Status, digest_from_json, plain_fields
+from harness.spec import ModelSpec, Status
 from harness.zoo.config import config_from_file, config_path
 from harness.zoo.model import with_protocol
 from harness.zoo.protocol import protocol_from_config

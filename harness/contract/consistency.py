@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from harness import registry
 from harness.contract.tables import ModelTable, ThresholdsFile, Tier, matches
-from harness.precision import PRECISIONS
+from harness.errors import InputError
 from harness.spec import ALL_CHECKS, Cell, ModelSpec
 
 
@@ -78,10 +78,12 @@ def _row_problems(row: str, device: str, spec: ModelSpec) -> Iterator[str]:
     cell = Cell.of_row(spec.name, device, row)
     if spec.frozen_batch not in (None, cell.batch):
         yield f"{spec.name} supports bs{spec.frozen_batch} only"
-    known = {**PRECISIONS, **spec.precisions}
-    if cell.precision and cell.precision not in known:
-        yield f"{spec.name} has no precision {cell.precision}; there are: {', '.join(known)}"
-    elif cell.precision and registry.device_spec(device).precision != "fp16":
+    try:
+        registry.precision_of(spec, cell)
+    except InputError as error:
+        yield str(error)
+        return
+    if cell.precision and registry.device_spec(device).precision != "fp16":
         yield f"{device} computes as the file says, so no row of it names a precision"
 
 

@@ -23,11 +23,12 @@ from harness.clips import Clip, ClipSet
 from harness.data import sampling, skipping, transforms, video, whole
 from harness.data.transforms import Crops
 from harness.errors import ArtifactError
+from harness.host.digests import digest_from_json, plain_fields
 from harness.host.locks import try_hold
 from harness.host.ownership import make_private
 from harness.host.provenance import code_digest, package_versions
 from harness.host.reading import TEXT_BYTES, json_from_text, open_file
-from harness.spec import InputProtocol, digest_from_json, plain_fields
+from harness.spec import InputProtocol
 
 FORMAT = 1
 SHARD_BYTES = 256 << 20

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ArtifactError
+from harness.host.digests import digest_from_json, plain_fields
 from harness.host.reading import bytes_from_file, json_from_text, open_file
-from harness.spec import Artifact, digest_from_json, plain_fields
+from harness.spec import Artifact
 
 PROVENANCE = "provenance.json"
 LAST_USED = "last_used"

@@ -1,6 +1,7 @@
 """The Nonlocal architecture, narrow and 64 x 64, shipped with weights trained on motion8."""
 
 from harness.models.nonlocal_r50 import SPEC as FULL
+from harness.precision import Precision
 from harness.zoo.model import model_spec_from_config
 
 SPEC = model_spec_from_config(
@@ -17,4 +18,5 @@ SPEC = model_spec_from_config(
     softmax_in_graph=True,
     protocol={"source": "video", "short_side": 72, "crop_size": 64},
     atc=FULL.atc,
+    precisions={"gears": Precision(gears=(1, 4, 8))},
 )

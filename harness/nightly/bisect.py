@@ -167,7 +167,7 @@ class SwappedBench(Workbench):
 
     def _onnx(self, cell: Cell) -> OnnxModel:
         kind = self.weights(cell.model).kind
-        return OnnxModel(self.model(cell.model), cell.batch, kind, self._artifact)
+        return OnnxModel(self.spec(cell), cell.batch, kind, self._artifact)
 
 
 def _trial(stage: str, good: Record, bench: Workbench, run_check: RunCheck) -> Trial:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import HistoryError
+from harness.host.digests import digest_from_json
 from harness.host.reading import bytes_from_file
 from harness.record.facts import FACTS
 from harness.record.record import RECORDS, Record, RunDirectory
-from harness.spec import digest_from_json
 
 TABLE = "CREATE TABLE IF NOT EXISTS contents (digest TEXT PRIMARY KEY, run_id TEXT NOT NULL) STRICT"
 # What an old run gets anew where somebody passes it off as another one.

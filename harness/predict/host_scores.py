@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from harness.build.build import Workshop
 from harness.errors import RunError, first_line
+from harness.host.digests import plain_fields
 from harness.host.environment import rounding_facts
 from harness.host.provenance import code_digest, package_versions
 from harness.host.reading import arrays_from_npz
@@ -17,7 +18,7 @@ from harness.predict.run import run_tensors
 from harness.record.npz import npz_from_arrays
 from harness.runtimes.ort import session as loaded
 from harness.runtimes.ort.session import OrtSession, ort_errors, ort_session
-from harness.spec import OnnxModel, plain_fields
+from harness.spec import OnnxModel
 
 
 def onnx_scores(

@@ -19,12 +19,13 @@ import numpy.typing as npt
 from harness.clips import Clip, Predictions
 from harness.data.loading import Source
 from harness.errors import RunError
+from harness.host.digests import digest_from_json
 from harness.host.locks import try_hold
 from harness.host.progress import Counter
 from harness.host.reading import ARRAY_BYTES, bytes_from_file
 from harness.measure.scores import FLOAT32_SMALLEST_NORMAL
 from harness.predict.run import Stream, readable_samples, scored_batches
-from harness.spec import ModelSpec, digest_from_json
+from harness.spec import ModelSpec
 
 # Yesterday's scores are not resumed: the device may have changed since.
 MAX_AGE_S = 86400.0

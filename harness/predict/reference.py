@@ -19,6 +19,7 @@ from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
 from harness.errors import InvalidMeasurement, RunError
 from harness.host.child_process import keep_freed_memory
+from harness.host.digests import digest_from_json, plain_fields
 from harness.host.environment import rounding_facts
 from harness.host.provenance import code_digest, package_versions
 from harness.host.reading import arrays_from_npz
@@ -29,7 +30,7 @@ from harness.predict.parity_inputs import ParityInputs
 from harness.predict.run import run_tensors, stream_from_runner
 from harness.predict.shards import merged
 from harness.record.npz import npz_from_predictions, predictions_from_npz
-from harness.spec import ModelSpec, digest_from_json, plain_fields
+from harness.spec import ModelSpec
 
 if TYPE_CHECKING:
     import torch

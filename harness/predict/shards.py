@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.clips import Clip, ClipSet, Predictions
 from harness.errors import ClipError
-from harness.spec import digest_from_json
+from harness.host.digests import digest_from_json
 
 
 def shard_of_clips(clips: Sequence[Clip], index: int, count: int) -> tuple[Clip, ...]:

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from harness.errors import RecordError
+from harness.host.digests import digest_from_json
 from harness.measure.measurement import Measurement
-from harness.spec import digest_from_json
 
 FACTS = "run.json"
 # What run.json learns when a run is over; all else stands from the start and binds the records.

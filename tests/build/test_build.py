@@ -60,6 +60,16 @@ def test_nothing_changed_runs_nothing(chain, ran, workshop):
     assert [event.hit for event in workshop.store.events] == [False] * 3 + [True] * 3
 
 
+def test_the_gears_of_a_model_share_one_build(chain, ran):
+    one, four = chain(1, gears=(1, 4)), chain(4, gears=(1, 4))
+    assert ran == ["export", "simplify", "build"]
+    assert [model.artifact for model in one] == [model.artifact for model in four]
+    assert (one[0].inputs[0].shape[0], four[0].inputs[0].shape[0], four[0].gear) == (1, 4, 4)
+    chain(4, gears=(1, 4, 8))
+    chain(4)
+    assert ran[3:] == ["export", "simplify", "build"] * 2
+
+
 @pytest.mark.parametrize(
     ("change", "rerun"),
     [

@@ -5,7 +5,8 @@ import pytest
 
 from harness.build import onnx_export
 from harness.build.onnx_export import onnx_facts, onnx_problems, op_counts, write_onnx
-from harness.build.torch_model import run_torch
+from harness.build.simplify import write_simplified
+from harness.build.torch_model import run_torch, torch_model_from_spec
 from harness.errors import ExportError
 from harness.runtimes.ort.operators import OPSET11_OPS
 from harness.runtimes.ort.session import ort_session
@@ -105,6 +106,32 @@ def test_unflatten_is_written_at_opset_11(tiny_spec, tmp_path, torch, monkeypatc
     assert write_onnx(spec, 1, None, path)["ops"] == {"Constant": 1, "Reshape": 1}
     feed = np.arange(24, dtype=np.float32).reshape(2, 12)
     np.testing.assert_array_equal(ort_session(path).run(None, {"x": feed})[0], feed.reshape(shape))
+
+
+def test_one_file_serves_every_gear(narrow_nonlocal, tmp_path, torch):
+    spec = dataclasses.replace(narrow_nonlocal, gears=(1, 3))
+    exported, simplified = tmp_path / "m.onnx", tmp_path / "sim.onnx"
+    write_onnx(spec, 3, None, exported)
+    write_simplified(spec, 3, exported, simplified)
+    model = torch_model_from_spec(spec, None)
+    clips = np.random.default_rng(5).normal(size=(3, *spec.input.shape[1:])).astype(np.float32)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(clips)).numpy()
+    for path in (exported, simplified):
+        session = ort_session(path)
+        for batch in spec.gears:
+            rows = session.run(None, {"video": clips[:batch]})[0]
+            np.testing.assert_allclose(rows, expected[:batch], rtol=1e-4)
+    assert onnx_problems(simplified, *narrow_nonlocal.tensors_of_file(3), 11) == [
+        "input video is float32 [-1, 8, 3, 64, 64] instead of float32 [3, 8, 3, 64, 64]",
+        "output class is float32 [-1, 5] instead of float32 [3, 5]",
+    ]
+
+
+def test_attention_has_no_gears(narrow_timesformer, tmp_path):
+    spec = dataclasses.replace(narrow_timesformer, gears=(1, 2))
+    with pytest.raises(ExportError, match="MultiheadAttention cannot be exported with an open"):
+        write_onnx(spec, 1, None, tmp_path / "m.onnx")
 
 
 def test_an_operator_that_the_exporter_refuses(tiny_spec, tmp_path, torch, monkeypatch):

@@ -116,7 +116,11 @@ def tensor_head(value):
 
     kind = value.type.tensor_type
     dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
-    return {"name": value.name, "shape": [d.dim_value for d in kind.shape.dim], "dtype": dtype}
+    return {
+        "name": value.name,
+        "shape": [d.dim_value or -1 for d in kind.shape.dim],
+        "dtype": dtype,
+    }
 
 
 def model_from_file(path):
@@ -161,7 +165,7 @@ def heads(model, shapes):
     for head in inputs:
         wanted = shapes.get(head["name"], head["shape"])
         same = len(wanted) == len(head["shape"])
-        if not same or any(n not in (0, w) for n, w in zip(head["shape"], wanted, strict=True)):
+        if not same or any(n not in (-1, w) for n, w in zip(head["shape"], wanted, strict=True)):
             raise RefusalError(f"E10003: input_shape {wanted} does not fit {head['shape']}.")
         head["shape"] = wanted
     return inputs, [tensor_head(v) for v in model.graph.output]
@@ -173,13 +177,38 @@ def om_path(output):
     return Path(f"{output}.om")
 
 
+def gears_from_options(options, shapes):
+    """The batch sizes of one model for several; none where it has one."""
+    is_open = [name for name, dims in shapes.items() if dims[0] == -1]
+    for dims in shapes.values():
+        if -1 in dims[1:] or (is_open and "dynamic_batch_size" not in options):
+            raise RefusalError(f"E10018: Value [-1] for shape [{dims}] is invalid.")
+    if "dynamic_batch_size" not in options:
+        return []
+    if not is_open:
+        raise RefusalError(
+            "E10031: --dynamic_batch_size is included, but none of the nodes specified in"
+            " --input_shape has a batch size equaling -1."
+        )
+    gears = [int(word) for word in options["dynamic_batch_size"].split(",")]
+    if len(gears) < 2:
+        raise RefusalError(
+            f"E10035: --dynamic_batch_size, --dynamic_image_size, or --dynamic_dims has {len(gears)}"
+            " profiles, which is less than the minimum 2."
+        )
+    return gears[:-1] if has_fault("atc_lost_gear") else gears
+
+
 def compile_model(options):
     for fault, text in CANNED.items():
         if has_fault(fault):
             raise RefusalError(text)
     model, data = model_from_file(options["model"])
-    inputs, outputs = heads(model, shapes_from_text(options.get("input_shape", "")))
+    shapes = shapes_from_text(options.get("input_shape", ""))
+    gears = gears_from_options(options, shapes)
+    inputs, outputs = heads(model, shapes)
     head = {"soc_version": options["soc_version"], "inputs": inputs, "outputs": outputs}
+    head["gears"] = gears
     head["precision"] = precision_from_options(options)
     head["command"] = " ".join(["/usr/local/Ascend/bin/atc.bin", *options["words"]])
     if has_fault("atc_wrong_soc"):
@@ -212,11 +241,10 @@ def precision_from_options(options):
 
 def write_json(options):
     """Mode 1: the graph of an offline model, as JSON."""
-    import onnx
-    from emulated.compiled import compiled, json_of
+    from emulated.compiled import compiled_gears, json_of
 
     head, data = read_om(options["om"])
-    ops = compiled(onnx.load_model_from_string(data), head["precision"])
+    ops = compiled_gears(data, head["precision"], head["gears"])
     text = json_of(ops, Path(options["om"]).stem, head["soc_version"])
     Path(options["json"]).write_text(text)
 
@@ -238,8 +266,10 @@ def display(options):
         head, data = read_om(options["om"])
     except (OSError, ValueError):
         raise RefusalError(f"E10041: Failed to load the model from {options['om']}.") from None
+    largest = max(head["gears"], default=1)
     tensors = [*head["inputs"], *head["outputs"]]
-    memory = sum(4 * int(np.prod(tensor["shape"])) for tensor in tensors)
+    # -1, the batch of a model that has several, has the size of the largest.
+    memory = sum(4 * largest * abs(int(np.prod(tensor["shape"]))) for tensor in tensors)
     store = ", so_store_size[0 B]." if os.environ.get("EMULATOR_GENERATION") != "2023" else "."
     numbers = {"memory": memory, "weights": len(data), "modeldef": len(data) // 100}
     say(INFO.format(command=head["command"], soc=head["soc_version"], store=store, **numbers))

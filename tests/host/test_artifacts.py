@@ -17,9 +17,10 @@ import pytest
 from harness.errors import ArtifactError, ExportError
 from harness.host import artifacts, provenance
 from harness.host.artifacts import ArtifactStore
+from harness.host.digests import digest_from_json
 from harness.host.locks import hold
 from harness.host.provenance import parcel_from_artifact
-from harness.spec import TensorSpec, digest_from_json
+from harness.spec import TensorSpec
 
 ROOT = Path(__file__).parents[2]
 INPUTS = {"weights": "ab12", "opset": 11, "versions": {"torch": "2.13"}, "shape": (1, 3)}

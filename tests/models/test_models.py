@@ -5,7 +5,8 @@ import pytest
 
 from harness import registry
 from harness.data.store import CROP_FIELDS
-from harness.spec import InputProtocol, ModelSpec, TensorSpec, digest_from_json, plain_fields
+from harness.host.digests import digest_from_json, plain_fields
+from harness.spec import InputProtocol, ModelSpec, TensorSpec
 
 # What the digests of the shipped models were before their declarations were derived: the keys of
 # everything that is built and decoded for them. The code of a stage is in its keys as well.

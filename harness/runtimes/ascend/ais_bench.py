@@ -33,11 +33,13 @@ class AisBench:
 class BenchRun:
     """The files of one ais_bench run: ``output``/``name`` and ``name``_summary.json beside it.
 
-    ``folder`` is a fresh private folder and the working directory.
+    ``folder`` is a fresh private folder and the working directory. ``gear`` is the batch size to set,
+    where the offline model has several.
     """
 
     folder: Path
     log: Path
+    gear: int | None = None
     name: str = "result"
 
     @property
@@ -126,7 +128,8 @@ def summary_of_run(
 def _start(bench: AisBench, om: Path, run: BenchRun, device_number: int) -> tuple[str, ...]:
     paths = ("--model", str(om), "--output", str(run.output), "--output_dirname", run.name)
     options = ("--outfmt", "NPY", "--device", str(device_number))
-    return (bench.python, "-m", "ais_bench", *paths, *options)
+    gear = () if run.gear is None else ("--dymBatch", str(run.gear))
+    return (bench.python, "-m", "ais_bench", *paths, *options, *gear)
 
 
 def _help(python: str, tools: CannTools, env: Mapping[str, str]) -> CommandResult:

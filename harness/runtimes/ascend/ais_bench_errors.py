@@ -33,6 +33,8 @@ REASONS = {
     r"(path|args):?\S* is illegal|illegal\. Please check": "ais_bench refuses a path: it must exist,"
     " belong to this user, and contain only letters, digits, '_', '/', '.' and '-'",
     r"dynamic_batch_size parameter is not specified": "the offline model has a fixed batch size",
+    r"the dymBatch parameter is not correct": "the offline model has no gear of this batch size: rebuild it with"
+    " --dynamic_batch_size",
     r"can not make dir": "the output folder cannot be created",
     r"No module named '?(ais_bench|aclruntime)": "ais_bench or aclruntime is not installed in this"
     " interpreter: install both wheels there, or set another interpreter in site.toml",

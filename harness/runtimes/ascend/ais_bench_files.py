@@ -1,6 +1,7 @@
 """Pass samples to ais_bench as files, in bounded chunks, and read the outputs back."""
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,10 @@ from harness.runtimes.ascend.ais_bench_result import arrays_from_summary
 from harness.runtimes.ascend.environment import CannTools
 from harness.spec import OnnxModel, TensorSpec
 
+# How many files make a batch, and the first dimension of the input.
+FILE_COUNT = re.compile(r"filesperbatch:(\d+)")
+MODEL_BATCH = re.compile(r"try get model batchsize:(-?\d+)")
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -21,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def bench_run(folder: Path, tools: CannTools, label: str) -> Iterator[BenchRun]:
+def bench_run(onnx: OnnxModel, folder: Path, tools: CannTools, label: str) -> Iterator[BenchRun]:
     """Yield the folders of one ais_bench run and delete them afterwards; the log stays.
 
     Raises:
@@ -30,7 +35,7 @@ def bench_run(folder: Path, tools: CannTools, label: str) -> Iterator[BenchRun]:
     log = tools.logs / f"ais_bench-{label}-{folder.name}.log"
     try:
         with tempfile.TemporaryDirectory(prefix="run-", dir=folder) as private:
-            yield BenchRun(Path(private), log)
+            yield BenchRun(Path(private), log, onnx.gear)
     except OSError as error:
         raise RunError(
             f"cannot write below {folder}: {error}; free space there, or set another scratch folder"
@@ -48,6 +53,21 @@ def check_batch(array: "Array", tensor: TensorSpec) -> None:
         raise RunError(
             f"the batch is {array.dtype} {array.shape}, but the model's input {tensor.name} is"
             f" {tensor.dtype} {tensor.shape}"
+        )
+
+
+def check_batch_sizes(output: str, onnx: OnnxModel) -> None:
+    """Check the batch size that ais_bench took the model for: of several it runs the largest unless told.
+
+    Raises:
+        RunError: it took it for another.
+    """
+    sizes = {int(size) for size in MODEL_BATCH.findall(output)} - {onnx.inputs[0].shape[0]}
+    counts = {int(count) for count in FILE_COUNT.findall(output)} - {onnx.batch}
+    if sizes or counts:
+        raise RunError(
+            f"ais_bench ran {onnx.spec.name} in batches of {max(sizes | counts)}, not of {onnx.batch}:"
+            " the offline model has another batch size, or other gears"
         )
 
 
@@ -82,10 +102,11 @@ def outputs_through_files(
     """
     import numpy as np
 
-    with bench_run(om.parent, tools, "accuracy") as run:
+    with bench_run(onnx, om.parent, tools, "accuracy") as run:
         inputs, stems = write_samples(onnx, batches, run.folder / "in")
         command = accuracy_command(bench, om, inputs, run, device_number)
         summary, result = summary_of_run(bench, command, run, tools)
+        check_batch_sizes(result.output, onnx)
         rows = arrays_from_summary(summary, stems, onnx.spec.output)
     starts = range(0, len(rows), onnx.batch)
     outputs = [np.concatenate(rows[start : start + onnx.batch]) for start in starts]

@@ -31,10 +31,10 @@ from harness.runtimes.ascend.environment import (
 )
 from harness.runtimes.ascend.om_graph import operators_of_om
 from harness.runtimes.ascend.passport import (
-    input_shape,
     mode_of,
     passport_of_om,
     passport_problems,
+    shape_options,
 )
 from harness.runtimes.ascend.precision import check_precision, precision_words, without_effect
 from harness.spec import OnnxModel
@@ -67,20 +67,24 @@ class AtcRun:
 
 def stem_of(onnx: OnnxModel) -> str:
     """Return the name of the offline model; atc accepts only plain characters."""
-    return re.sub(r"\W", "_", f"{onnx.spec.name}_bs{onnx.batch}", flags=re.ASCII)
+    return re.sub(
+        r"\W", "_", f"{onnx.spec.name}_{onnx.spec.label_of_file(onnx.batch)}", flags=re.ASCII
+    )
 
 
 def atc_command(
     onnx: OnnxModel, soc_version: str, output: str, atc: str = "atc"
 ) -> tuple[str, ...]:
-    """Return the guides' command line for this file, batch size and chip."""
+    """Return the guides' command line for this file, its batch size or gears, and this chip."""
     values = {
         "model": onnx.artifact.path,
         "output": output,
-        "input_shape": input_shape(onnx.inputs),
         "soc_version": soc_version,
+        **shape_options(onnx),
     }
-    return (atc, *(word.format_map(values) for word in onnx.spec.atc))
+    gears = values.get("dynamic_batch_size")
+    more = (f"--dynamic_batch_size={gears}",) if gears else ()
+    return (atc, *(word.format_map(values) for word in onnx.spec.atc), *more)
 
 
 def built_om(
@@ -229,7 +233,7 @@ def _passport(run: AtcRun, om: Path, tools: CannTools, env: Mapping[str, str]) -
     except RunError as error:
         return {"passport_error": str(error)}
     mode = mode_of(" ".join(run.command.argv))
-    if problems := list(passport_problems(found, run.soc_version, run.onnx.inputs, mode)):
+    if problems := list(passport_problems(found, run.soc_version, shape_options(run.onnx), mode)):
         raise _refused(run, f"the model that it wrote is another one: {'; '.join(problems)}")
     command = found.command.replace(f"{run.onnx.artifact.path.resolve().parent}/", "")
     return {"passport": found.model_copy(update={"command": command}).model_dump(mode="json")}

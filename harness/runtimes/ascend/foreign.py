@@ -10,7 +10,7 @@ from harness.errors import BuildError, RunError
 from harness.host.provenance import sha256_from_file
 from harness.measure.passport import Passport
 from harness.runtimes.ascend.environment import CannTools, PinnedOm, cann_environment
-from harness.runtimes.ascend.passport import passport_of_om, passport_problems
+from harness.runtimes.ascend.passport import passport_of_om, passport_problems, shape_options
 from harness.runtimes.ascend.probe import stamps_of
 from harness.spec import OnnxModel
 
@@ -45,7 +45,7 @@ def accepted_om(
         passport = passport_from_file(target, tools)
     except (OSError, RunError) as error:
         raise _refusal(pinned, str(error)) from error
-    problems = list(passport_problems(passport, soc_version, onnx.inputs, "fp16"))
+    problems = list(passport_problems(passport, soc_version, shape_options(onnx), "fp16"))
     if problems:
         raise _refusal(pinned, "; ".join(problems))
     found = passport.model_copy(update={"is_foreign": True})

@@ -38,11 +38,11 @@ class InferStream:
         bench: AisBench,
         om: Path,
         device_number: int,
-        folder: Path,
+        gear: int | None,
         log: Path,
         timeout_s: float,
     ) -> None:
-        """Start the worker and load the model.
+        """Start the worker and load the model, with its batch size ``gear`` where it has several.
 
         Raises:
             StreamUnavailableError: the interpreter cannot import InferSession.
@@ -50,8 +50,8 @@ class InferStream:
         """
         self._log, self._timeout_s = log, timeout_s
         self._stack = contextlib.ExitStack()
-        argv = (bench.python, str(WORKER), str(om), str(device_number))
-        command = Command(argv, timeout_s, folder, bench.env)
+        argv = (bench.python, str(WORKER), str(om), str(device_number), str(gear or 0))
+        command = Command(argv, timeout_s, om.parent, bench.env)
         log.parent.mkdir(parents=True, exist_ok=True)
         try:
             stderr = self._stack.enter_context(log.open("wb"))

@@ -1,6 +1,6 @@
 """Hold an InferSession in the interpreter that has ais_bench; started as a script, for Python 3.7+.
 
-``infer_worker.py OM DEVICE`` reads frames from standard input and answers each on standard
+``infer_worker.py OM DEVICE GEAR`` (0: the model has one batch size) reads frames from standard input and answers each on standard
 output. A frame is the length of a JSON head as 4 bytes, the head, and the bytes of the arrays that
 the head lists. What aclruntime prints goes to standard error, as does the traceback of a
 failure, which ends the worker.
@@ -87,14 +87,19 @@ def main() -> int:
     except ImportError as error:
         write_frame(replies, {"missing": str(error)})
         return INFER_SESSION_MISSING_RC
-    session = InferSession(int(sys.argv[2]), sys.argv[1])
+    session, gear = InferSession(int(sys.argv[2]), sys.argv[1]), int(sys.argv[3])
+    # The older one keeps the gear that is set once, whatever the mode; the newer sets it before each run of this mode,
+    # and in mode static would go back to the largest.
+    mode = "dymbatch" if gear else "static"
+    if gear:
+        session.set_dynamic_batchsize(gear)
     inputs, outputs = tensors(session.get_inputs()), tensors(session.get_outputs())
     write_frame(replies, {"inputs": inputs, "outputs": outputs})
     while True:
         arrays = read_arrays(sys.stdin.buffer, numpy)
         if arrays is None:
             break
-        write_frame(replies, {}, [numpy.asarray(output) for output in session.infer(arrays)])
+        write_frame(replies, {}, [numpy.asarray(output) for output in session.infer(arrays, mode)])
     free(session)
     return 0
 

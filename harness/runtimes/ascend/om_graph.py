@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ SILENT = frozenset(
 )
 # What the compiler puts in changes no value.
 CARRIERS = ("Cast", "TransData")
+# Ends the name of an operator of one of several batch sizes, before the place of that batch size.
+MARK = "_ascend_mbatch_batch_"
+# In the names of what selects one of them, and of every copy.
+SELECTING = "ascend_mbatch_"
 DTYPES = {"DT_FLOAT": "float32", "DT_FLOAT16": "float16", "DT_BF16": "bfloat16"}
 
 
@@ -58,9 +63,11 @@ class OmOperator:
 
 
 def operators_of_om(
-    om: Path, folder: Path, tools: CannTools, env: Mapping[str, str]
+    om: Path, folder: Path, tools: CannTools, env: Mapping[str, str], gear: int | None = 0
 ) -> tuple[OmOperator, ...]:
     """Return the operators of an offline model, in the order in which it runs them.
+
+    ``gear`` is the place of one of its batch sizes, from 0; None: the operators of all.
 
     Raises:
         RunError: atc cannot convert the model, or its JSON is not as expected.
@@ -78,18 +85,23 @@ def operators_of_om(
         ) from error
     if result.rc or result.timed_out:
         raise RunError(f"`atc --mode=1` failed on {om.name}: {result.last_lines}; log in {log}")
-    return operators_from_json(text)
+    return operators_from_json(text, gear)
 
 
-def operators_from_json(text: str | bytes) -> tuple[OmOperator, ...]:
+def operators_from_json(text: str, gear: int | None = 0) -> tuple[OmOperator, ...]:
     """Read the operators from the JSON of an offline model.
+
+    A model of several batch sizes has a copy of its graph for each, with marked names. Those of one
+    gear are without the mark, so that they bear the names of the ONNX nodes.
 
     Raises:
         RunError: it is malformed.
     """
     try:
-        model = json_from_text(text)
+        model = json_from_text(re.sub(rf"{MARK}{gear}(?!\d)", "", text))
         found = [op for graph in model["graph"] for op in graph["op"]]
+        if gear is not None:
+            found = [op for op in found if SELECTING not in op["name"]]
         # The order of the file is topological, too, where an operator has no number.
         return tuple(_operator(op) for op in sorted(found, key=lambda op: int(op.get("id", 0))))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

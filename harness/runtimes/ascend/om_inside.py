@@ -19,7 +19,7 @@ from harness.runtimes.ascend.ais_bench_files import bench_run, write_samples
 from harness.runtimes.ascend.build_slots import GIB
 from harness.runtimes.ascend.dump_file import Dump, DumpTensor, dump_from_file
 from harness.runtimes.ascend.environment import CannTools
-from harness.runtimes.ascend.om_graph import CARRIERS, SILENT, OmOperator, operators_of_om
+from harness.runtimes.ascend.om_graph import CARRIERS, MARK, SILENT, OmOperator, operators_of_om
 from harness.runtimes.ort.open_graph import nodes_from_onnx
 from harness.spec import OnnxModel
 
@@ -75,7 +75,8 @@ def dumped(
     Raises:
         RunError: atc or ais_bench failed, there is no room for the dumps, or none was written.
     """
-    graph = operators_of_om(om, om.parent, tools, bench.env)
+    gear = onnx.spec.gears.index(onnx.batch) if onnx.spec.gears else 0
+    graph = operators_of_om(om, om.parent, tools, bench.env, gear)
     _check_room(graph, tools)
     dumps = om.parent / "dump"
     dumps.mkdir(mode=0o750)
@@ -84,7 +85,7 @@ def dumped(
     switches = {"dump_mode": "all", "dump_op_switch": "off", "dump_data": "tensor"}
     config.write_text(json.dumps({"dump": {**wanted, **switches}}))
     config.chmod(0o640)
-    with bench_run(om.parent, tools, "dump") as run:
+    with bench_run(onnx, om.parent, tools, "dump") as run:
         inputs, _ = write_samples(onnx, [batch], run.folder / "in")
         argv = dump_command(bench, om, inputs, run, device_number, config)
         summary_of_run(bench, argv, run, tools)
@@ -186,7 +187,8 @@ def _latest_files(dumps: Path) -> dict[str, Path]:
     for path in sorted(dumps.rglob("*")):
         named = FILE_NAME.fullmatch(_long_name(path))
         if named is not None and path.is_file():
-            found[named["name"]] = max(found.get(named["name"], ("", path)), (named["time"], path))
+            name = _unmarked(named["name"])
+            found[name] = max(found.get(name, ("", path)), (named["time"], path))
     return {name: path for name, (_, path) in found.items()}
 
 
@@ -204,10 +206,15 @@ def _read(files: Mapping[str, Path]) -> tuple[dict[str, Dump], dict[str, str]]:
     for name, path in files.items():
         try:
             dump = dump_from_file(path)
-            read[dump.op_name or name] = dump
+            read[_unmarked(dump.op_name) or name] = dump
         except RunError as error:
             defects[name] = str(error)
     return read, defects
+
+
+def _unmarked(name: str) -> str:
+    """Return an operator's name without the mark of its gear: only one has run."""
+    return re.sub(rf"{MARK}\d+$", "", name)
 
 
 def _file_name(name: str) -> str:

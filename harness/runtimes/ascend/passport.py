@@ -9,7 +9,7 @@ from harness.host.command import Command
 from harness.measure.passport import Passport
 from harness.runtimes.ascend.environment import CannTools, atc_environment
 from harness.runtimes.ascend.om_graph import operators_of_om
-from harness.spec import TensorSpec
+from harness.spec import OnnxModel, TensorSpec
 
 BLOCK = re.compile(
     r"=+ Display Model Info start\s*=+(.*?)=+ Display Model Info end\s*=+", re.DOTALL
@@ -64,36 +64,48 @@ def passport_of_om(om: Path, folder: Path, tools: CannTools, env: Mapping[str, s
     if result.rc or result.timed_out:
         raise RunError(f"`atc --mode=6` failed on {om.name}: {result.last_lines}; log in {log}")
     found = passport_from_text(result.output)
-    operators = operators_of_om(om, folder, tools, env)
+    operators = operators_of_om(om, folder, tools, env, gear=None)
     if not any(operator.engine for operator in operators):
         return found
     slow = tuple(f"{one.name} ({one.type})" for one in operators if "aicpu" in one.engine.lower())
     return found.model_copy(update={"ai_cpu_operators": slow})
 
 
+def shape_options(onnx: OnnxModel) -> dict[str, str]:
+    """Return the options of atc that say the shape of a model's input, and its gears where it has some."""
+    inputs, _ = onnx.spec.tensors_of_file(onnx.batch)
+    options = {"input_shape": _shapes(inputs)}
+    if gears := onnx.spec.gears:
+        first = onnx.spec.inputs[0]
+        options["dynamic_batch_size"] = ",".join(str(first.batched(one).shape[0]) for one in gears)
+    return options
+
+
 def passport_problems(
-    passport: Passport, soc_version: str, inputs: Sequence[TensorSpec], mode: str
+    passport: Passport, soc_version: str, wanted: Mapping[str, str], mode: str
 ) -> Iterator[str]:
     """Yield why an offline model is not the one that a cell asks for.
 
     Args:
         passport: what it says of itself.
         soc_version: the chip of the cell.
-        inputs: what it takes, at the batch size of the cell.
+        wanted: the options of atc that say the shape of its input.
         mode: the precision of the cell.
     """
     if passport.soc_version != soc_version:
         yield f"it was built for {passport.soc_version}, not for {soc_version}"
     options = options_of(passport.command)
-    shapes = input_shape(inputs)
-    if options.get("input_shape", shapes) != shapes:
-        yield f"its input is {options['input_shape']}, not {shapes}"
+    shape, gears = wanted["input_shape"], wanted.get("dynamic_batch_size")
+    if options.get("input_shape", None if gears else shape) != shape:
+        yield f"its input is {options.get('input_shape', 'of one batch size')}, not {shape}"
+    if (found := options.get("dynamic_batch_size")) != gears:
+        yield f"its batch sizes are {found or 'one'}, not {gears or 'one'}"
     if (given := mode_of(passport.command)) != mode:
         yield f"it computes in {given}, not in {mode}"
 
 
-def input_shape(inputs: Sequence[TensorSpec]) -> str:
-    """Return inputs as atc's option names them: ``a:1,8;b:1,2``."""
+def _shapes(inputs: Sequence[TensorSpec]) -> str:
+    """Return inputs as atc's option says them."""
     return ";".join(f"{one.name}:{','.join(map(str, one.shape))}" for one in inputs)
 
 

@@ -30,6 +30,7 @@ OPTIONS = [
 ]
 # What the file of op_precision_mode says since.
 OLDER = ["op_select_implmode", "optypelist_for_implmode"]
+MOST_GEARS = 100
 HAS_BF16 = re.compile("Ascend(910B[1-4]|910_9|310B)")
 
 
@@ -94,6 +95,9 @@ def _problems(precision: Precision, soc_version: str) -> Iterator[str]:
         yield f"mode {mode} has no lists of mixed precision: leave mixed_list out, or say mixed"
     if precision.deterministic and soc_version.startswith("Ascend310B"):
         yield "this chip has no deterministic computing: leave it out"
+    gears = precision.gears
+    if gears and not (1 < len(gears) <= MOST_GEARS and gears == tuple(sorted({*gears}))):
+        yield f"it has the gears {gears}: name 2 to {MOST_GEARS} batch sizes, the smallest first"
     wide = [line for line in precision.dtypes if re.search("bfloat16|bf16", line)]
     if wide and not HAS_BF16.match(soc_version):
         yield f"the chip has no bfloat16, which {wide[0]} asks for"

@@ -17,6 +17,7 @@ from harness.runtimes.ascend.ais_bench_errors import warnings_from_output
 from harness.runtimes.ascend.ais_bench_files import (
     bench_run,
     check_batch,
+    check_batch_sizes,
     chunks_of,
     outputs_through_files,
 )
@@ -163,11 +164,12 @@ class CannSession(Session):
             count = min(MAX_LOOP, max(2 * count, needed))
 
     def _looped(self, count: int, warmup: int) -> BenchSummary:
-        with bench_run(self._om.parent, self._tools, "loop") as run:
+        with bench_run(self._onnx, self._om.parent, self._tools, "loop") as run:
             number = self.unit.device_number
             argv = loop_command(self._bench, self._om, run, number, count, warmup)
             summary, result = summary_of_run(self._bench, argv, run, self._tools)
         check_times(summary.times_ms, count)
+        check_batch_sizes(result.output, self._onnx)
         self._note(*warnings_from_output(result.output))
         return summary
 
@@ -196,7 +198,7 @@ class CannSession(Session):
                 self._bench,
                 self._om,
                 self.unit.device_number,
-                self._om.parent,
+                self._onnx.gear,
                 log,
                 self._tools.batch_timeout_s,
             )

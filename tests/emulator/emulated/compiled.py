@@ -56,6 +56,38 @@ def compiled(model, precision):
     return Compiler(model, precision).ops()
 
 
+MARK = "_ascend_mbatch_batch_"
+
+
+def compiled_gears(data, precision, gears):
+    """Return the operators of a model of several batch sizes: a marked copy for each, and what selects one."""
+    import onnx
+
+    if not gears:
+        return compiled(onnx.load_model_from_string(data), precision)
+    select = Op("ascend_mbatch_shape_case", "Case", [], inputs=[("ascend_mbatch_shape_data", 0)])
+    gear = Op("ascend_mbatch_shape_data", "Data", tensors=["gear"], shapes=[[1]], dtype="int32")
+    made = [gear, select]
+    for place, batch in enumerate(gears):
+        mark = f"{MARK}{place}"
+        for op in compiled(at_batch(data, batch), precision):
+            nodes = [onnx.NodeProto(name=n.name + mark, op_type=n.op_type) for n in op.nodes]
+            inputs = [(name + mark, index) for name, index in op.inputs]
+            made.append(dataclasses.replace(op, name=op.name + mark, nodes=nodes, inputs=inputs))
+    return made
+
+
+def at_batch(data, batch):
+    """Return an ONNX file with an open batch as one for this batch size."""
+    import onnx
+
+    model = onnx.load_model_from_string(data)
+    del model.graph.value_info[:]
+    for value in [*model.graph.input, *model.graph.output]:
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    return model
+
+
 class Compiler:
     def __init__(self, model, precision):
         import onnx

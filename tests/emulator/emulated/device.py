@@ -50,14 +50,15 @@ def acl_error(code, text="ACL: general failure"):
 
 
 class Tensor:
-    """What get_inputs and get_outputs return."""
+    """What get_inputs and get_outputs return; a batch of -1 has the size of the largest."""
 
-    def __init__(self, head):
+    def __init__(self, head, gears):
         import numpy as np
 
         self.name, self.shape, self.datatype = head["name"], head["shape"], head["dtype"]
         self.format = "ND"
-        self.size = int(np.prod(self.shape)) * np.dtype(self.datatype).itemsize
+        shape = [max(gears) if size == -1 else size for size in self.shape]
+        self.size = int(np.prod(shape)) * np.dtype(self.datatype).itemsize
         self.realsize = self.size
 
 
@@ -70,8 +71,9 @@ class Model:
         self._ort = None
         self._open_device(device)
         head = self._load(path)
-        self.inputs = [Tensor(h) for h in head["inputs"]]
-        self.outputs = [Tensor(h) for h in head["outputs"]]
+        self.gears, self.gear = head["gears"], None
+        self.inputs = [Tensor(h, self.gears) for h in head["inputs"]]
+        self.outputs = [Tensor(h, self.gears) for h in head["outputs"]]
         info(f"load model {path} success")
         info("create model description success")
 
@@ -109,6 +111,29 @@ class Model:
         info(f"Check failed:processModel->LoadModelFromFile(modelPath), ret:{code}\n", "WARN")
         return acl_error(code, text)
 
+    def set_staticbatch(self):
+        """Forget the gear: the sizes that it gave stay, and the largest runs."""
+        self.gear = None
+
+    def set_dynamic_batchsize(self, gear):
+        if gear not in self.gears:
+            if self.gears:
+                listed = "".join(f"[{one}]" for one in self.gears)
+                info("the dymBatch parameter is not correct", "ERROR")
+                told = f"model has dynamic batch size:{{{listed}}}"
+                info(f"{told}, please set correct dynamic batch size", "ERROR")
+            else:
+                text = "the dynamic_batch_size parameter is not specified for model conversion"
+                info(text, "ERROR")
+            failed = "processModel->CheckDynamicBatchSize(batchsize, is_dymbatch)"
+            info(f"Check failed:{failed}, ret:1", "WARN")
+            raise acl_error(1, "ACL: invalid parameter")
+        info("check dynamic batch success")
+        self.gear = gear
+        for tensor in self.inputs:
+            if -1 in tensor.shape:
+                tensor.realsize = tensor.size * gear // max(self.gears)
+
     def check_size(self, index, size):
         tensor = self.inputs[index]
         if size != tensor.realsize:
@@ -134,18 +159,33 @@ class Model:
         for index, (tensor, array) in enumerate(zip(self.inputs, arrays, strict=True)):
             data = np.ascontiguousarray(array)
             self.check_size(index, data.nbytes)
-            feeds[tensor.name] = data.view(np.uint8).reshape(-1).view(tensor.datatype)
-            feeds[tensor.name] = feeds[tensor.name].reshape(tensor.shape)
+            feeds[tensor.name] = self._in_gear(data.view(np.uint8).reshape(-1), tensor)
         outputs = remembered(self._digest, feeds, lambda: self._session().run(None, feeds))
+        if has_fault("bench_other_gear") and self.gears:
+            rows = min(self.gears) * len(outputs[0]) // len(next(iter(feeds.values())))
+            outputs = [np.where(np.arange(len(o))[:, None] < rows, o, 0) for o in outputs]
         if self._dumper is not None:
             faulty = self._onnx, self._right, self._precision, self._aliases
-            self._dumper.write(*faulty, feeds)
+            place = self.gears.index(self._batch()) if self.gears else None
+            self._dumper.write(*faulty, feeds, place)
         times = [self._time_ms() for _ in range(loop)]
         self._say_times(times)
         self.times_ms += times
         if has_fault("bench_nan"):
             outputs = [np.full_like(output, np.nan) for output in outputs]
         return outputs
+
+    def _batch(self):
+        return self.gear or max(self.gears)
+
+    def _in_gear(self, data, tensor):
+        """Return the bytes as the tensor of the gear; what a short buffer lacks is not the caller's."""
+        import numpy as np
+
+        shape = [self._batch() if size == -1 else size for size in tensor.shape]
+        whole = np.zeros(int(np.prod(shape)) * np.dtype(tensor.datatype).itemsize, np.uint8)
+        whole[: data.size] = data
+        return whole.view(tensor.datatype).reshape(shape)
 
     def _say_times(self, times):
         """aclruntime's output while it runs: a loop prints counts, a debug session times."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emulated.compiled import compiled, device_shape
+from emulated.compiled import MARK, at_batch, compiled, device_shape
 from emulated.faults import has_fault
 
 DTYPES = {"float32": 1, "float16": 2, "int32": 7, "int64": 8}
@@ -101,11 +101,15 @@ class Dumper:
         self.root = self.folder / stamp / str(device) / Path(om).stem / "1"
         self.count = 0
 
-    def write(self, onnx_bytes, right_bytes, precision, aliases, feeds):
-        """Dump one execution of a model, which may have a planted fault."""
+    def write(self, onnx_bytes, right_bytes, precision, aliases, feeds, place=None):
+        """Dump one execution of a model, which may have a planted fault, with the mark of its gear."""
         import onnx
 
-        ops = compiled(onnx.load_model_from_string(right_bytes), precision)
+        model, mark = onnx.load_model_from_string(right_bytes), ""
+        if place is not None:
+            batch = len(next(iter(feeds.values())))
+            model, mark = at_batch(right_bytes, batch), f"{MARK}{place}"
+        ops = compiled(model, precision)
         folder = self.root / str(self.count)
         self.count += 1
         if has_fault("bench_no_dump"):
@@ -126,17 +130,17 @@ class Dumper:
                 continue
             inputs = [value(n, i) for n, i in op.inputs if n in by_name]
             outputs = [value(op.name, i) for i in range(len(op.tensors))]
-            paths.append(file_path(folder, op, number))
-            paths[-1].write_bytes(dump_bytes(op.name, inputs, outputs))
+            paths.append(file_path(folder, op.type, op.name + mark, number))
+            paths[-1].write_bytes(dump_bytes(op.name + mark, inputs, outputs))
         if has_fault("bench_dump_truncated"):
             whole = paths[-1].read_bytes()
             paths[-1].write_bytes(whole[: len(whole) // 2])
 
 
-def file_path(folder, op, number):
-    plain = "".join("_" if letter in " ./\\" else letter for letter in op.name)
+def file_path(folder, kind, op_name, number):
+    plain = "".join("_" if letter in " ./\\" else letter for letter in op_name)
     stamp = f"{int(time.time() * 1e6):016d}"
-    name = f"{op.type}.{plain}.{number}.1.{stamp}"
+    name = f"{kind}.{plain}.{number}.1.{stamp}"
     if len(name) > NAME_MAX:
         with (folder / "mapping.csv").open("a") as file:
             file.write(f"{1000 + number},{name}\n")

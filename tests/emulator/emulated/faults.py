@@ -26,6 +26,7 @@ ATC = {
     "atc_disk_full": "no space for the file",
     "atc_ai_cpu": "softmax is built for the AI CPU",
     "atc_wrong_soc": "the model is built for another chip than asked for",
+    "atc_lost_gear": "of several batch sizes the last is not built",
     "atc_warning": "success with a warning block",
 }
 NPU_SMI = {
@@ -69,6 +70,7 @@ AIS_BENCH = {
     "bench_time_nan": "rc 0, a time is NaN",
     "bench_no_dump": "rc 0, no dump is written, as in a container",
     "bench_dump_truncated": "rc 0, the last dump is half a file",
+    "bench_other_gear": "of several batch sizes the smallest runs, whichever was set",
     "bench_save_out": "the outputs cannot be split",
 }
 KNOWN = {**ATC, **NPU_SMI, **AIS_BENCH}

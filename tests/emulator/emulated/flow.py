@@ -115,9 +115,10 @@ def run_all(args):
         os.umask(0o022)
     model = Model(args.model, args.device, args.acl_json_path)
     if args.dymBatch:
-        info("the dynamic_batch_size parameter is not specified for model conversion", "ERROR")
-        raise RuntimeError("[1][ACL: invalid parameter] ")
-    batchsize = args.batchsize or model.inputs[0].shape[0]
+        model.set_dynamic_batchsize(args.dymBatch)
+    else:
+        model.set_staticbatch()
+    batchsize = args.batchsize or args.dymBatch or model.inputs[0].shape[0]
     if not args.batchsize:
         info(f"try get model batchsize:{batchsize}")
     if args.debug:

@@ -38,7 +38,7 @@ def tiny_spec(name="tsm_tiny", crops=1):
 def write_onnx(path, spec, batch, opset=11, op="Relu"):
     """A model that flattens each crop and multiplies it with seeded weights."""
     import onnx
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import helper, numpy_helper
 
     weight = np.random.default_rng(7).normal(size=(48, CLASSES)).astype(np.float32)
     constants = [
@@ -50,18 +50,24 @@ def write_onnx(path, spec, batch, opset=11, op="Relu"):
         helper.make_node("MatMul", ["flat", "weight"], ["scores"]),
         helper.make_node(op, ["scores"], [spec.output.name], name=f"{op}_1"),
     ]
-    made_in = spec.input.batched(batch)
-    made_out = spec.output.batched(batch)
+    taken, given = spec.tensors_of_file(batch)
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info(made_in.name, TensorProto.FLOAT, made_in.shape)],
-        [helper.make_tensor_value_info(made_out.name, TensorProto.FLOAT, made_out.shape)],
+        list(map(tensor_info, taken)),
+        [tensor_info(given)],
         constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     onnx.save(model, path)
     return path
+
+
+def tensor_info(tensor):
+    from onnx import TensorProto, helper
+
+    dims = ["batch" if size == -1 else size for size in tensor.shape]
+    return helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, dims)
 
 
 def tiny_onnx(folder, spec=None, batch=1, **options):
@@ -73,10 +79,10 @@ def tiny_onnx(folder, spec=None, batch=1, **options):
 CHANNELS, DIM = 5, 8
 
 
-def video_network(path):
+def video_network(path, spec):
     """Write a graph with everything that a video classifier is made of, named as exporters do."""
     import onnx
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import helper, numpy_helper
 
     random = np.random.default_rng(11)
     constants, nodes = [], []
@@ -116,11 +122,12 @@ def video_network(path):
     scores = node("MatMul", "/head/MatMul", [x, normal("wh", 16 * CHANNELS, 5)])
     nodes[-1].output[0] = "class"
     assert scores
+    taken, given = spec.tensors_of_file(1)
     graph = helper.make_graph(
         nodes,
         "video",
-        [helper.make_tensor_value_info("video", TensorProto.FLOAT, [1, 1, 3, 4, 4])],
-        [helper.make_tensor_value_info("class", TensorProto.FLOAT, [1, 5])],
+        list(map(tensor_info, taken)),
+        [tensor_info(given)],
         constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=8)
@@ -129,9 +136,10 @@ def video_network(path):
     return path
 
 
-def video_model(folder):
-    path = video_network(folder / "video.onnx")
-    return OnnxModel(tiny_spec("video"), 1, "seeded", Artifact("onnx", path, "0" * 64, {}))
+def video_model(folder, batch=1, gears=()):
+    spec = dataclasses.replace(tiny_spec("video"), gears=gears)
+    path = video_network(folder / "video.onnx", spec)
+    return OnnxModel(spec, batch, "seeded", Artifact("onnx", path, "0" * 64, {}))
 
 
 def random_feed(onnx, seed=0):
@@ -186,7 +194,7 @@ class Bench:
 
     def built_before(self, onnx):
         """Like ``built``, with the atc of the first test that asked for such a model."""
-        key = (onnx.spec.name, onnx.batch)
+        key = (onnx.spec.name, onnx.spec.label_of_file(onnx.batch))
         if key not in self.cache:
             model = self.built(onnx)
             self.cache[key] = model.artifact.path.read_bytes(), model.artifact.provenance

@@ -17,6 +17,7 @@ from harness.runtimes.ascend.infer_stream import _read_frame, _write_frame
 
 class FakeSession2023:
     freed: tuple[str, ...] = ()
+    gear = 0
 
     def __init__(self, device, path):
         self.device, self.path = device, path
@@ -27,7 +28,11 @@ class FakeSession2023:
     def get_outputs(self):
         return [types.SimpleNamespace(name="class", shape=[2, 3], realsize=24)]
 
-    def infer(self, arrays):
+    def set_dynamic_batchsize(self, gear):
+        self.gear = gear
+
+    def infer(self, arrays, mode):
+        assert mode == ("dymbatch" if self.gear else "static")
         return [array * 2 for array in arrays]
 
     def finalize(self):
@@ -55,7 +60,7 @@ def replies(monkeypatch):
     monkeypatch.setattr(os, "dup", lambda fd: fd)
     monkeypatch.setattr(os, "dup2", lambda one, two: two)
     monkeypatch.setattr(os, "fdopen", lambda fd, mode: made)
-    monkeypatch.setattr(sys, "argv", ["worker", "/x/model.om", "1"])
+    monkeypatch.setattr(sys, "argv", ["worker", "/x/model.om", "1", "0"])
     monkeypatch.setattr(sys, "path", ["first", *sys.path])
     return made
 
@@ -68,12 +73,14 @@ def install(monkeypatch, session):
         monkeypatch.setattr(sys.modules[names[2]], "InferSession", session, raising=False)
 
 
+@pytest.mark.parametrize("gear", ["0", "2"])
 @pytest.mark.parametrize(
     ("session", "freed"),
     [(FakeSession2023, ("finalize",)), (FakeSession2025, ("free_resource", "finalize"))],
 )
-def test_serves_until_the_other_end_closes(monkeypatch, replies, session, freed):
+def test_serves_until_the_other_end_closes(monkeypatch, replies, session, freed, gear):
     install(monkeypatch, session)
+    sys.argv[3] = gear
     asked = io.BytesIO()
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
     _write_frame(asked, [array])

@@ -8,7 +8,6 @@ from harness.host.command import CommandResult
 from harness.runtimes.ascend.environment import PinnedOm
 from harness.runtimes.ascend.foreign import passport_from_file
 from harness.runtimes.ascend.passport import options_of, passport_from_text, passport_problems
-from harness.spec import TensorSpec
 
 # Published on the web: CANN 8.0.0 on an Atlas 200I, as its user pasted it.
 ATLAS_200I = """ATC start working now, please wait for a moment.
@@ -33,7 +32,7 @@ system   info: atc_version[8.3.T14.0.B101], soc_version[Ascend310P1], framework_
 resource info: stream_num[10], event_num[7].
 ============ Display Model Info end   ============
 """
-IMAGES = TensorSpec("images", (1, 3, 640, 640))
+IMAGES = {"input_shape": "images:1,3,640,640"}
 
 
 def test_the_published_samples_are_read():
@@ -84,7 +83,7 @@ def test_what_is_no_passport_is_refused(text):
 )
 def test_a_model_that_is_not_the_cells_is_told(change, soc, mode, words):
     text = ATLAS_200I.replace(*change) if change else ATLAS_200I
-    found = list(passport_problems(passport_from_text(text), soc, [IMAGES], mode))
+    found = list(passport_problems(passport_from_text(text), soc, IMAGES, mode))
     assert (not found) if words is None else (len(found) == 1 and words in found[0]), found
 
 

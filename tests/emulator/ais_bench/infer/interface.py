@@ -21,6 +21,9 @@ class InferSessionBoth:
         self.loop = loop
         self._model = Model(model_path, device_id, acl_json_path)
 
+    def set_dynamic_batchsize(self, dym_batch):
+        self._model.set_dynamic_batchsize(dym_batch)
+
     def get_inputs(self):
         return self._model.inputs
 
@@ -41,6 +44,12 @@ class InferSession2023(InferSessionBoth):
 
 class InferSession2025(InferSessionBoth):
     def infer(self, feeds, mode="static", custom_sizes=100000, out_array=True):
+        if mode == "static":
+            self._model.set_staticbatch()
+        elif mode == "dymbatch":
+            self._model.set_dynamic_batchsize(feeds[0].shape[0])
+        else:
+            raise RuntimeError(f"wrong infer_mode:{mode}")
         return self._model.execute(feeds, self.loop)
 
     def summary(self):
