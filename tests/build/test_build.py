@@ -174,7 +174,7 @@ def test_facts_say_what_a_stage_took(chain, in_process, torch):
         assert facts["seconds"] == 0.25
         assert facts["peak_bytes"] == 4096
     assert exported.artifact.provenance["facts"]["ops"]["MatMul"] == 10
-    assert exported.input.shape == (2, 8, 3, 32, 32)
+    assert exported.inputs[0].shape == (2, 8, 3, 32, 32)
     assert built.onnx.output.shape == (2, 8)
     assert built.device == "cpu"
 
