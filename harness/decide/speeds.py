@@ -71,6 +71,29 @@ class Ratio:
     guide_scopes: tuple[str, str]
 
 
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A model that was built another way, and the plain build of the same batch size."""
+
+    speed: CellSpeed
+    plain: CellSpeed
+
+    @property
+    def ratio(self) -> float:
+        """How many times as fast it is."""
+        return self.speed.per_s / self.plain.per_s
+
+    @property
+    def bounds(self) -> Interval | None:
+        """Of the ratio: from the slow end of one to the fast end of the other, if neither misses."""
+        one, other = self.speed.bounds, self.plain.bounds
+        if one is None or other is None or other.low <= 0.0:
+            return None
+        ends = one.low / other.high, one.high / other.low
+        confidence = one.confidence + other.confidence - 1.0
+        return Interval(low=ends[0], high=ends[1], confidence=confidence)
+
+
 def speeds_from_records(
     records: Iterable[Record], references: Mapping[Cell, ThroughputReference]
 ) -> tuple[CellSpeed, ...]:
@@ -78,13 +101,20 @@ def speeds_from_records(
 
     The guides' comparisons are of one precision, so a cell that names another is left out.
     """
-    found = [
-        speed
-        for record in records
-        if record.cell in references and not record.precision
-        if (speed := _speed(record, references[record.cell])) is not None
-    ]
-    return tuple(sorted(found, key=lambda one: (one.cell.model, one.cell.device, one.cell.batch)))
+    return tuple(one for one in _speeds(records, references) if not one.cell.precision)
+
+
+def variants(
+    records: Iterable[Record], references: Mapping[Cell, ThroughputReference]
+) -> tuple[Variant, ...]:
+    """Return the speeds of cells that name a precision or a gear, where the plain cell has one too."""
+    found = {speed.cell: speed for speed in _speeds(records, references)}
+    pairs = ((speed, dataclasses.replace(cell, precision="")) for cell, speed in found.items())
+    return tuple(
+        Variant(speed, found[plain])
+        for speed, plain in pairs
+        if plain != speed.cell and plain in found
+    )
 
 
 def best_batches(speeds: Sequence[CellSpeed]) -> tuple[BestBatch, ...]:
@@ -117,14 +147,27 @@ def speed_lines(
     """Return the tables for a person; nothing where there is nothing to compare."""
     speeds = speeds_from_records(records, references)
     best, compared = best_batches(speeds), ratios(speeds)
-    if not best and not compared:
+    built = variants(records, references)
+    if not best and not compared and not built:
         return []
     groups = _by_model_and_device(speeds)
     lines = ["Speed by batch size in clips/s (the guide's in brackets):"]
     lines += [_group_line(group, best) for group in groups.values()]
     if any(record.is_emulated for record in records):
         lines.append("    EMULATED times: they say nothing about a chip")
-    return [*lines, *map(_ratio_line, compared)]
+    return [*lines, *map(_ratio_line, compared), *map(_variant_line, built)]
+
+
+def _speeds(
+    records: Iterable[Record], references: Mapping[Cell, ThroughputReference]
+) -> list[CellSpeed]:
+    found = [
+        speed
+        for record in records
+        if record.cell in references
+        if (speed := _speed(record, references[record.cell])) is not None
+    ]
+    return sorted(found, key=lambda one: (one.cell.model, one.cell.device, one.cell.batch))
 
 
 def _speed(record: Record, reference: ThroughputReference) -> CellSpeed | None:
@@ -220,6 +263,12 @@ def _also(best: BestBatch) -> str:
     others = ", ".join(f"bs{batch}" for batch in best.not_slower)
     text = f", not told apart from {others}" if others else ""
     return text if best.guide is None else f"{text} (guide: bs{best.guide})"
+
+
+def _variant_line(variant: Variant) -> str:
+    cell, bounds = variant.speed.cell, variant.bounds
+    line = f"    {cell.id} against bs{cell.batch}: {variant.ratio:.2f} times as fast"
+    return line if bounds is None else f"{line} ({bounds.low:.2f} to {bounds.high:.2f})"
 
 
 def _ratio_line(ratio: Ratio) -> str:

@@ -1,5 +1,6 @@
 """What a built device model says of itself."""
 
+from harness.language import _
 from harness.measure.measurement import Measurement
 
 
@@ -36,18 +37,18 @@ class Passport(Measurement):
 
     @property
     def lines(self) -> dict[str, str]:
-        """What it says, for a person, by name."""
+        """What it says, for a person, by name, in the language that is spoken."""
         cpu = self.ai_cpu_operators
         values = {
-            "chip": self.soc_version,
-            "command": self.command,
-            "framework": self.framework,
-            "compiler": self.compiler,
-            "memory": _megabytes(self.memory_bytes),
-            "weights": _megabytes(self.weight_bytes),
-            "streams": self.stream_count,
-            "AI-CPU operators": None if cpu is None else ", ".join(cpu) or "none",
-            "built": "elsewhere, by the digest in site.toml" if self.is_foreign else None,
+            _("chip"): self.soc_version,
+            _("command"): self.command,
+            _("framework"): self.framework,
+            _("compiler"): self.compiler,
+            _("memory"): _megabytes(self.memory_bytes),
+            _("weights"): _megabytes(self.weight_bytes),
+            _("streams"): self.stream_count,
+            _("AI-CPU operators"): None if cpu is None else ", ".join(cpu) or _("none"),
+            _("built"): _("elsewhere, by the digest in site.toml") if self.is_foreign else None,
         }
         return {name: str(value) for name, value in values.items() if value is not None}
 

@@ -8,10 +8,12 @@ from harness.decide.speeds import (
     BestBatch,
     CellSpeed,
     Ratio,
+    Variant,
     best_batches,
     guide_names,
     ratios,
     speeds_from_records,
+    variants,
 )
 from harness.device import DeviceSpec
 from harness.host.environment import UNKNOWN
@@ -25,6 +27,7 @@ from harness.report.table_values import (
     RatioFigure,
     SpeedFigure,
     ThroughputRow,
+    VariantRow,
     VersionRow,
 )
 from harness.report.values import RunLine
@@ -41,6 +44,7 @@ def guide_tables(
         accuracy=tuple(_accuracy_rows(seen, thresholds)),
         accuracy_chance=matrix_chance(list(_accuracy_cells(seen, thresholds))),
         throughput=tuple(_throughput_rows(seen, thresholds)),
+        variants=tuple(map(_variant_row, variants(seen, thresholds.references()))),
     )
 
 
@@ -167,6 +171,20 @@ def _throughput_rows(records: Sequence[Record], thresholds: Thresholds) -> Itera
                     if ratio.model == model and _is_of(ratio, batch)
                 ),
             )
+
+
+def _variant_row(variant: Variant) -> VariantRow:
+    cell = variant.speed.cell
+    return VariantRow(
+        model=cell.model,
+        device=cell.device,
+        batch=cell.batch,
+        precision=cell.precision,
+        per_s=variant.speed.per_s,
+        plain_per_s=variant.plain.per_s,
+        ratio=variant.ratio,
+        bounds=variant.bounds,
+    )
 
 
 def _is_best(speed: CellSpeed, best: Mapping[tuple[str, str], BestBatch]) -> bool:

@@ -98,8 +98,28 @@ class ThroughputRow(Measurement):
     ratios: tuple[RatioFigure, ...] = ()
 
 
+class VariantRow(Measurement):
+    """A model that was built another way, such as a gear, beside the plain build of its batch size.
+
+    Attributes:
+        precision: what the cell names: a precision, or gears.
+        per_s, plain_per_s: clips a second of both.
+        ratio: how many times as fast it is.
+        bounds: of the ratio; None where one of the two had one session.
+    """
+
+    model: str
+    device: str
+    batch: int
+    precision: str
+    per_s: float
+    plain_per_s: float
+    ratio: float
+    bounds: Interval | None = None
+
+
 class GuideTables(Measurement):
-    """What the two guides print as their last section.
+    """What the two guides print as their last section, and what other builds of a model give.
 
     ``accuracy_chance`` says how often a matrix of perfect devices is not green by chance.
     """
@@ -108,3 +128,4 @@ class GuideTables(Measurement):
     accuracy: tuple[AccuracyRow, ...] = ()
     accuracy_chance: MatrixChance | None = None
     throughput: tuple[ThroughputRow, ...] = ()
+    variants: tuple[VariantRow, ...] = ()

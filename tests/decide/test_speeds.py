@@ -1,7 +1,7 @@
 import pytest
 
 from harness.contract.thresholds import thresholds_from_file
-from harness.decide.speeds import best_batches, ratios, speed_lines, speeds_from_records
+from harness.decide.speeds import best_batches, ratios, speed_lines, speeds_from_records, variants
 from harness.judge import Verdict
 from harness.measure.throughput import SessionTiming, throughput_measurement
 from harness.record.record import Record
@@ -51,6 +51,20 @@ def test_the_best_batch_is_the_fastest_and_names_what_sessions_do_not_tell_apart
     assert (best.model, best.device, best.batch, best.guide) == (MODEL, "ascend310p", 1, 1)
     assert best.per_s == pytest.approx(97.1, rel=1e-3)
     assert best.not_slower == (8,)
+
+
+def test_a_gear_is_shown_beside_the_model_of_one_batch_size(references):
+    records = [
+        record("ascend310p", 4, 99.0, 101.0, model="nonlocal_tiny"),
+        record("ascend310p", 4, 89.0, 91.0, model="nonlocal_tiny", precision="gears"),
+        # Without a plain cell there is nothing to show it beside.
+        record("ascend310p", 8, 50.0, 51.0, model="nonlocal_tiny", precision="gears"),
+    ]
+    (found,) = variants(records, references)
+    assert found.ratio == pytest.approx(0.9, rel=1e-3)
+    assert found.bounds.low < 0.9 < found.bounds.high
+    lines = speed_lines(records, references)
+    assert lines[-1].startswith("    nonlocal_tiny-ascend310p-bs4-gears against bs4: 0.90 times as")
 
 
 def test_one_batch_is_not_the_best_of_any(references):

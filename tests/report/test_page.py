@@ -8,6 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 
 from harness.report.formats import estimate
 from harness.report.page import page_from_release
+from harness.report.table_values import VariantRow
 
 CELL = "nonlocal_r50-ascend310-bs4"
 
@@ -306,3 +307,20 @@ def test_an_estimate_has_the_digits_of_its_interval():
     assert estimate(0.9938, 0.9818, 0.9979, 100.0) == "99.38 (98.18 to 99.79)"
     assert estimate(1234.5, 1100.0, 1400.0) == "1234 (1100 to 1400)"
     assert estimate(2.0, 2.0, 2.0) == "2.0000 (2.0000 to 2.0000)"
+
+
+def test_a_gear_stands_beside_the_plain_build(make_run, release_cells, decide):
+    release = decide(make_run("run", release_cells[:1]))
+    assert "Precisions and gears" not in page_from_release(release, {})
+    row = VariantRow(
+        model="m",
+        device="ascend310p",
+        batch=4,
+        precision="gears",
+        per_s=90.0,
+        plain_per_s=100.0,
+        ratio=0.9,
+    )
+    tables = release.tables.model_copy(update={"variants": (row,)})
+    page = page_from_release(release.model_copy(update={"tables": tables}), {})
+    assert '<td class="n">90</td><td class="n">100</td><td class="n">0.9</td>' in page

@@ -5,6 +5,7 @@ import pytest
 
 from harness.errors import BuildError, RunError
 from harness.host.command import CommandResult
+from harness.language import speaking
 from harness.runtimes.ascend.environment import PinnedOm
 from harness.runtimes.ascend.foreign import passport_from_file
 from harness.runtimes.ascend.passport import options_of, passport_from_text, passport_problems
@@ -47,6 +48,8 @@ def test_the_published_samples_are_read():
     assert (other.soc_version, other.stream_count) == ("Ascend310P1", 10)
     assert (other.memory_bytes, other.loaded_mb) == (None, None)
     assert "memory" not in other.lines
+    with speaking("zh"):
+        assert other.lines["芯片"] == "Ascend310P1"
 
 
 @pytest.mark.parametrize(
