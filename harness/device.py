@@ -14,6 +14,8 @@ from harness.precision import Precision
 from harness.spec import DeviceModel, Feed, OnnxModel
 from harness.timings import LoopSettings, LoopTimes, Start
 
+Arithmetic = Literal["fp32", "fp16"]
+
 # Name of the lock on the host's processor, and of the unit of a device that is that processor.
 HOST = "cpu"
 
@@ -73,7 +75,7 @@ class DeviceSpec:
     description: str
     runtime: str
     version_fact: str
-    precision: Literal["fp32", "fp16"]
+    precision: Arithmetic
     label: str = ""
     column: int = 99
     compared_with: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from typing import Any
 
 import harness.devices
 import harness.models
-from harness.device import Device, DeviceSpec
+from harness.device import Arithmetic, Device, DeviceSpec
 from harness.errors import InputError
 from harness.host import site
 from harness.precision import PRECISIONS, Precision
@@ -111,6 +111,17 @@ def precision_of(spec: ModelSpec, cell: Cell) -> Precision | None:
             f"{cell.precision} of {spec.name} has no gear {cell.batch}; there are: {gears}"
         )
     return found
+
+
+def arithmetic_of(spec: ModelSpec, cell: Cell, device: DeviceSpec) -> Arithmetic:
+    """Return what a cell computes in, and so is judged by: in mode origin the dtypes of the file.
+
+    Raises:
+        InputError: as ``precision_of``.
+    """
+    named = precision_of(spec, cell)
+    is_origin = named is not None and named.mode == "origin"
+    return "fp32" if is_origin else device.precision
 
 
 def site_tables() -> dict[str, type[site.SiteTable]]:

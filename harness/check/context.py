@@ -17,7 +17,8 @@ class Context:
     """A cell with everything that a check of it needs.
 
     ``accuracy_predictions`` returns what the accuracy check of this run has kept, if it has run.
-    ``seed`` decides which clips are read a second time.
+    ``seed`` decides which clips are read a second time. ``is_single_planned`` says whether the cell of batch size 1
+    is one of the tier, so that its device model is at hand.
     """
 
     cell: Cell
@@ -26,11 +27,19 @@ class Context:
     limits: Limits
     accuracy_predictions: Callable[[], Predictions | None] = lambda: None
     seed: str = ""
+    is_single_planned: bool = False
 
     @property
     def spec(self) -> ModelSpec:
         """The model of the cell."""
         return self.bench.model(self.cell.model)
+
+    @property
+    def single(self) -> Cell | None:
+        """The cell of batch size 1 of the same build, or planned beside this one; None: there is none."""
+        one = dataclasses.replace(self.cell, batch=1)
+        is_gear = 1 in self.bench.spec(self.cell).gears
+        return one if one != self.cell and (self.is_single_planned or is_gear) else None
 
     @property
     def clip_set(self) -> ClipSet:

@@ -56,6 +56,7 @@ class Suite:
             self.thresholds.limits(cell),
             lambda: self.accuracy_predictions(cell),
             self.seed,
+            dataclasses.replace(cell, batch=1) in self.thresholds.cells(self.tier_name),
         )
         started, start_s = datetime.datetime.now(datetime.UTC), time.perf_counter()
         events = len(self.bench.workshop.store.events)

@@ -102,7 +102,8 @@ class Thresholds:
         model = self.file.models[cell.model]
         device = model.devices[cell.device]
         clip_set = self.file.clip_sets[model.clip_set]
-        precision = registry.device_spec(cell.device).precision
+        of_model, of_device = registry.model_spec(cell.model), registry.device_spec(cell.device)
+        precision = registry.arithmetic_of(of_model, cell, of_device)
         return Limits(
             weights=model.weights,
             inputs=self.file.inputs,

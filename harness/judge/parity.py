@@ -94,7 +94,8 @@ def _repeat_findings(repeats: Repeats | None, limits: ParityLimits) -> Iterator[
         return
     compared = [("device, the same batch twice", repeats.again)]
     if repeats.row is not None:
-        compared.append((f"device, alone and in row {repeats.row} of a batch", repeats.alone))
+        alone = "at batch size 1" if repeats.is_single else "alone"
+        compared.append((f"device, {alone} and in row {repeats.row} of a batch", repeats.alone))
     if repeats.chip_count > 1:
         compared.append((f"device, {repeats.chip_count} chips", repeats.chips))
     for name, difference in compared:
@@ -159,7 +160,8 @@ def _passed_text(measurement: ParityMeasurement) -> str:
 def _repeats_text(repeats: Repeats | None) -> str:
     if repeats is None:
         return ""
-    ways = ["twice", *(["alone and in a batch"] if repeats.row is not None else [])]
+    alone = "at batch size 1" if repeats.is_single else "alone"
+    ways = ["twice", *([f"{alone} and in a batch"] if repeats.row is not None else [])]
     ways += [f"on {repeats.chip_count} chips"] if repeats.chip_count > 1 else []
     largest = max(filter(None, (repeats.again, repeats.alone, repeats.chips)), default=0.0)
     same = "bitwise equal" if largest == 0.0 else f"within {largest:.2g}"

@@ -20,8 +20,8 @@ class Repeats(Measurement):
         input_count: inputs of the batch that was run again.
         chip_count: chips that ran it.
         again: between two runs of the batch on one chip; None: NaN, which is never equal.
-        alone: between an input in a batch of its copies and in row ``row`` of that batch; None
-            where ``row`` is, or for NaN.
+        alone: between an input alone and in row ``row`` of the batch; None where ``row`` is, or for NaN.
+        is_single: whether alone means the device model for batch size 1, not a batch of copies.
         chips: between any chip and the first; None for NaN, or where there is only one.
         row: of the batch, from 0; None for a batch of one.
     """
@@ -32,6 +32,7 @@ class Repeats(Measurement):
     alone: float | None = None
     chips: float | None = None
     row: int | None = None
+    is_single: bool = False
 
 
 def repeats_from_arrays(arrays: Mapping[str, "Array"]) -> Repeats:
@@ -50,6 +51,7 @@ def repeats_from_arrays(arrays: Mapping[str, "Array"]) -> Repeats:
         alone=None if row is None else _largest(first[:, row : row + 1], arrays["alone"]),
         chips=_largest(first, np.broadcast_to(first[:1], first.shape)) if len(first) > 1 else None,
         row=row,
+        is_single=bool(arrays.get("is_single", False)),
     )
 
 

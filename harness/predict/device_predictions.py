@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from harness import registry
 from harness.build.workbench import Workbench
 from harness.clips import ClipSet, Predictions
 from harness.data.store import CropStore
@@ -110,5 +111,6 @@ def session_on(device: Device, model: DeviceModel) -> Iterator[Session]:
 
 
 def smallest_of(cell: Cell, bench: Workbench) -> float:
-    """Return the smallest probability that a device's precision can represent."""
-    return smallest_normal(bench.device(cell.device).spec.precision)
+    """Return the smallest probability that what a cell computes in can represent."""
+    device = bench.device(cell.device).spec
+    return smallest_normal(registry.arithmetic_of(bench.model(cell.model), cell, device))

@@ -31,26 +31,28 @@ def right(feed):
     return {"class": logits(feed["video"])}
 
 
-def context_of(chips, batch):
-    """A cell on some chips, each of which is a function of its feed."""
+def context_of(chips, batch, single=None):
+    """A cell on some chips, each of which is a function of its feed; ``single`` is that of the model for batch 1."""
     devices = {name: FakeDevice(DEVICE, function) for name, function in chips.items()}
     bench = types.SimpleNamespace(
         chips=lambda name: contextlib.nullcontext(devices),
         device=lambda name: next(iter(devices.values())),
-        device_model=lambda cell: None,
+        device_model=lambda cell: cell,
         model=lambda name: SPEC,
+        spec=lambda cell: SPEC,
     )
     contract = thresholds_from_file(FIXTURES.parent / "thresholds.toml")
     cell = Cell("nonlocal_tiny", "cpu", batch)
-    return Context(cell, bench, contract.tier("smoke"), contract.limits(cell))
+    limits = contract.limits(cell)
+    return Context(cell, bench, contract.tier("smoke"), limits, is_single_planned=bool(single))
 
 
-def repeats(chips, batch):
+def repeats(chips, batch, single=None):
     random = np.random.default_rng(3)
     shape = SPEC.input.shape[1:]
     tensors = tuple(random.normal(size=shape).astype(np.float32) for _ in range(6))
     inputs = ParityInputs(tuple("abcdef"), InputCounts(clip=6), tensors, "")
-    return repeats_from_arrays(repeated_scores(context_of(chips, batch), inputs))
+    return repeats_from_arrays(repeated_scores(context_of(chips, batch, single), inputs))
 
 
 @pytest.mark.parametrize(("batch", "row"), [(1, None), (4, 3), (8, 3)])
@@ -70,6 +72,17 @@ def test_a_row_that_depends_on_its_place_is_found():
     found = repeats({"chip0": third_row_off}, 4)
     assert (found.again, found.chips) == (0.0, None)
     assert found.alone == pytest.approx(np.log(1.1), abs=1e-3)
+
+
+def test_a_model_for_batch_1_that_differs_is_found():
+    def off_alone(feed):
+        return {"class": logits(feed["video"]) * (1.2 if len(feed["video"]) == 1 else 1.0)}
+
+    found = repeats({"chip0": off_alone}, 4, single=True)
+    assert (found.again, found.row, found.is_single) == (0.0, 3, True)
+    assert found.alone == pytest.approx(np.log(1.2), abs=1e-3)
+    assert not repeats({"chip0": off_alone}, 4).is_single
+    assert not repeats({"chip0": off_alone}, 1, single=True).is_single
 
 
 def test_a_chip_that_differs_is_found():

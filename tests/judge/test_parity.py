@@ -243,6 +243,10 @@ def test_a_device_that_repeats_itself_passes_and_says_so():
             "device, the same batch twice: max difference",
         ),
         ({"alone": 0.2, "chips": 0.0}, "device, alone and in row 3 of a batch: max difference"),
+        (
+            {"alone": 0.2, "chips": 0.0, "is_single": True},
+            "device, at batch size 1 and in row 3 of a batch: max difference",
+        ),
         ({"alone": 0.0, "chips": 0.2}, "device, 2 chips: max difference"),
     ],
 )
