@@ -25,6 +25,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "sign": ("keygen", "sign", "verify"),
     "report": ("report",),
     "watch": ("watch",),
+    "soak": ("soak",),
     "contract": ("thresholds", "calibrate"),
     "precision": ("precision",),
     "nightly": ("history", "baseline", "gate"),

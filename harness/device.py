@@ -12,7 +12,7 @@ from harness.errors import BuildError
 from harness.inside import Inside, Operator
 from harness.precision import Precision
 from harness.spec import DeviceModel, Feed, OnnxModel
-from harness.timings import LoopSettings, LoopTimes, Start
+from harness.timings import LoopSettings, LoopTimes, Start, Vitals
 
 Arithmetic = Literal["fp32", "fp16"]
 
@@ -135,6 +135,14 @@ class Session(Protocol):
         """
         ...
 
+    def steady(self, feed: Feed, queries: int) -> LoopTimes:
+        """Go on as ``loop`` does for so many queries, while somebody else watches the device.
+
+        Raises:
+            RunError: the device failed.
+        """
+        return self.loop(feed, LoopSettings(0, queries, 0.0))
+
     def close(self) -> None:
         """Free the device; safe to call twice."""
         ...
@@ -241,6 +249,14 @@ class Device(Protocol):
             DeviceError: the unit cannot be used.
         """
         return ""
+
+    def vitals(self) -> Vitals:
+        """Return how the unit it is bound to is now, as far as its tools tell.
+
+        Raises:
+            DeviceError: they do not answer.
+        """
+        return Vitals()
 
     def inside(
         self, model: DeviceModel, feed: Feed

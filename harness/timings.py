@@ -48,3 +48,27 @@ class Start:
     device_peak_mb: float | None = None
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Vitals:
+    """How a unit is while it works, as its tools tell; None, or empty, for what they do not.
+
+    Attributes:
+        temperature_c, frequency_mhz: of its cores.
+        power_w: now.
+        energy_j: used since some time in the past, by a counter.
+        power_of: what power and energy are of: a chip, a card or the host's processors.
+        memory_mb: of the unit that is taken.
+        host_mb: resident memory of this process, where the model is in it.
+        health: ``OK`` where it is well.
+    """
+
+    temperature_c: float | None = None
+    power_w: float | None = None
+    energy_j: float | None = None
+    power_of: str = ""
+    frequency_mhz: float | None = None
+    memory_mb: float | None = None
+    host_mb: float | None = None
+    health: str = ""

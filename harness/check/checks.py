@@ -15,6 +15,7 @@ from harness.check.divergence import divergence
 from harness.check.repeats import repeated_scores
 from harness.check.second_reading import second_reading
 from harness.check.sessions import Found, decided, held_device
+from harness.check.soak import check_soak
 from harness.check.startup import check_startup
 from harness.check.timed_session import TimedClips, expected_answers, time_session
 from harness.clips import ClipSet, Predictions
@@ -207,6 +208,7 @@ CHECK_FUNCTIONS = {
     "accuracy": check_accuracy,
     "throughput": check_throughput,
     "startup": check_startup,
+    "soak": check_soak,
 }
 
 

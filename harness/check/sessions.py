@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
+import numpy as np
+
 from harness.check.context import Context
 from harness.contract.tables import TimingPlan
 from harness.device import Device
 from harness.judge import Verdict
 from harness.record.record import CheckMeasurement
-from harness.spec import DeviceModel, Status
+from harness.spec import DeviceModel, Feed, Status, TensorSpec
 
 T = TypeVar("T")
 
@@ -45,6 +47,12 @@ def held_device(context: Context, *, shares_host: bool) -> Iterator[tuple[Device
     shared = bench.beside_others() if is_shared else contextlib.nullcontext()
     with shared, bench.chip(cell.device, is_alone=not is_shared) as device:
         yield device, model
+
+
+def made_feed(tensor: TensorSpec) -> Feed:
+    """Return a batch of numbers as those of clips are: zeros may be faster."""
+    values = np.random.default_rng(0).standard_normal(tensor.shape, np.float32)
+    return {tensor.name: values.astype(tensor.dtype, copy=False)}
 
 
 def decided(

@@ -2,13 +2,11 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from harness.check.context import Context
-from harness.check.sessions import Found, decided, held_device
+from harness.check.sessions import Found, decided, held_device, made_feed
 from harness.device import Device
 from harness.errors import RunError
 from harness.host.child_process import peak_bytes, run_in_child
@@ -16,7 +14,7 @@ from harness.host.page_cache import drop_from_cache, read_into_cache
 from harness.judge.startup import judge_startup
 from harness.judge.verdict import Verdict
 from harness.measure.startup import CACHES, Cache, StartTiming, startup_measurement
-from harness.spec import DeviceModel, Feed, TensorSpec
+from harness.spec import DeviceModel
 
 # A cold start and a warm one.
 Pair = tuple[StartTiming, StartTiming]
@@ -66,16 +64,7 @@ def start_once(device: Device, model: DeviceModel, cache: Cache) -> StartTiming:
     def prepare(path: Path) -> None:
         reached.append((drop_from_cache if is_cold else read_into_cache)(path))
 
-    start = device.start(model, _feed(model.onnx.inputs), prepare)
+    start = device.start(model, made_feed(model.onnx.inputs), prepare)
     if start.host_peak_mb is None:
         start = dataclasses.replace(start, host_peak_mb=peak_bytes() / 1e6 or None)
     return StartTiming(cache=cache if all(reached) else None, **dataclasses.asdict(start))
-
-
-def _feed(inputs: Sequence[TensorSpec]) -> Feed:
-    """Return numbers as those of a clip are: zeros may be faster."""
-    random = np.random.default_rng(0)
-    return {
-        one.name: random.standard_normal(one.shape, np.float32).astype(one.dtype, copy=False)
-        for one in inputs
-    }

@@ -75,6 +75,12 @@ class Thresholds:
         }
         return dataclasses.replace(self, file=self.file.model_copy(update={"tiers": tiers}))
 
+    def with_soak(self, tier: str, minutes: float) -> "Thresholds":
+        """Return the contract with a soak of so many minutes in a tier."""
+        longer = self.tier(tier).model_copy(update={"soak_minutes": minutes})
+        tiers = {**self.file.tiers, tier: longer}
+        return dataclasses.replace(self, file=self.file.model_copy(update={"tiers": tiers}))
+
     def cells(self, tier: str | None = None) -> tuple[Cell, ...]:
         """All cells, or those of a tier, in the order of the file."""
         if tier is not None:

@@ -11,6 +11,7 @@ from harness.judge.measurement import rejudge
 from harness.judge.subjects import inputs_problem, weights_problem
 from harness.judge.verdict import invalid
 from harness.measure.accuracy import AccuracyMeasurement
+from harness.measure.soak import SoakMeasurement
 from harness.record.recompute import founded_records
 from harness.record.record import Record, RunDirectory, RunFacts
 from harness.spec import Status
@@ -90,6 +91,10 @@ def verdict_again(record: Record, thresholds: Thresholds) -> Verdict:
         if wanted is None or count < wanted:
             asked = "the whole set" if wanted is None else f"{wanted} clips"
             return invalid(f"measured on {count} clips, tier {record.tier} asks for {asked}")
+    asked_min = tier.soak_minutes or 0.0
+    if isinstance(measured, SoakMeasurement) and measured.planned_s < 60.0 * asked_min:
+        minutes = measured.planned_s / 60.0
+        return invalid(f"a soak of {minutes:g} min, tier {record.tier} asks for {asked_min:g}")
     return rejudge(
         measured,
         limits,

@@ -166,7 +166,9 @@ def margin_of(check: Check, findings: Sequence[Finding]) -> str:
             return _("{n} clips").format(n=f"{top1.measured - limit:+.0f}")
         case "throughput":
             return _speed_text(findings[0])
-        case "parity" | "startup":
+        case "soak" if findings[0].comparison == ">=":
+            return _speed_text(findings[0])
+        case "parity" | "startup" | "soak":
             return _tightest(findings)
         case _:
             return ""

@@ -15,6 +15,7 @@ SPEC = DeviceSpec(
 
 def device() -> Device:
     """Return the device."""
+    from harness.host.vitals import host_vitals
     from harness.runtimes.ort.device import OrtDevice
 
-    return OrtDevice(SPEC, provider="CPUExecutionProvider")
+    return OrtDevice(SPEC, provider="CPUExecutionProvider", signs=host_vitals)

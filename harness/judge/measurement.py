@@ -4,6 +4,7 @@ from harness.judge.accuracy import judge_accuracy
 from harness.judge.export import judge_export
 from harness.judge.limits import Limits
 from harness.judge.parity import judge_parity
+from harness.judge.soak import judge_soak
 from harness.judge.startup import judge_startup
 from harness.judge.throughput import judge_throughput
 from harness.judge.verdict import Verdict
@@ -11,6 +12,7 @@ from harness.measure.accuracy import AccuracyMeasurement
 from harness.measure.export import ExportMeasurement
 from harness.measure.measurement import Measurement
 from harness.measure.parity import ParityMeasurement
+from harness.measure.soak import SoakMeasurement
 from harness.measure.startup import StartupMeasurement
 from harness.measure.throughput import ThroughputMeasurement
 
@@ -30,5 +32,7 @@ def rejudge(
             return judge_throughput(measurement, limits.throughput, sessions_min)
         case StartupMeasurement():
             return judge_startup(measurement, limits.startup, sessions_min)
+        case SoakMeasurement():
+            return judge_soak(measurement, limits.soak)
         case _:
             raise TypeError(f"there is no judge for {type(measurement).__name__}")

@@ -1,8 +1,6 @@
 """The controller of an acceptance run: keeps its records, shows the summary, decides the exit status."""
 
-import datetime
 import os
-import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -23,9 +21,11 @@ from harness.host.site import Site
 from harness.language import speaking
 from harness.nightly.history import History
 from harness.pytest_plugin.farm import absent_devices
+from harness.record.begun import begun_run
 from harness.record.benchmark_json import write_benchmark_json
-from harness.record.facts import RunFacts, new_nonce
-from harness.record.record import Record, RunDirectory, new_run_directory, run_folder
+from harness.record.facts import RunFacts
+from harness.record.record import Record, RunDirectory, run_folder
+from harness.record.reproduce import reproduce_check
 from harness.report.write import report_lines
 from harness.spec import Status
 
@@ -267,25 +267,21 @@ def _run_folder(config: pytest.Config, site: Site) -> Path:
 
 def _new_run(config: pytest.Config, root: Path) -> RunDirectory:
     scope = scope_from_config(config)
+    more_timing = config.getoption("--sessions"), config.getoption("--budget-minutes")
     with usage_errors():
-        run = new_run_directory(root)
-    run.write_facts(
-        RunFacts(
-            run_id=run.id,
-            tier=scope.tier,
-            started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            command=tuple(sys.argv),
-            sessions=config.getoption("--sessions"),
-            budget_minutes=config.getoption("--budget-minutes"),
-            thresholds_digest=scope.thresholds.digest,
-            environment=environment_facts(scope.thresholds.path),
-            required=scope.required(),
-            nonce=new_nonce(),
-            binds_its_end=True,
-        )
-    )
-    (run.root / "thresholds.toml").write_bytes(scope.thresholds.path.read_bytes())
-    return run
+        return begun_run(root, scope.thresholds, scope.tier, scope.required(), more_timing)
+
+
+def junit_properties(record: Record) -> list[tuple[str, object]]:
+    """Return what JUnit shows of a record: the outcome, every number, and how to repeat it."""
+    numbers = [(finding.name, finding.measured) for finding in record.verdict.findings]
+    return [
+        ("status", str(record.verdict.status)),
+        ("reason", record.verdict.reason),
+        *numbers,
+        *([("emulated", "yes")] if record.is_emulated else []),
+        ("reproduce", reproduce_check(record.cell, record.check, record.tier)),
+    ]
 
 
 def _why_failed(report: pytest.TestReport | pytest.CollectReport) -> str:

@@ -17,9 +17,11 @@ from harness.contract.thresholds import tier_names
 from harness.decide.waivers import WaiverReview, review
 from harness.host.progress import INTERVAL_S
 from harness.language import ENGLISH, LANGUAGES
+from harness.measure.soak import SoakMeasurement
 from harness.pytest_plugin.controller import (
     WORKER_RUN,
     Controller,
+    junit_properties,
     scope_from_config,
     thresholds_path,
 )
@@ -197,7 +199,10 @@ def check(
         with progress_from_config(request.config).watched(f"{cell.id} {name}"):
             record = acceptance_suite.check(cell, name)
         request.node.stash[RECORD] = record
-        request.node.user_properties.extend(_properties(record))
+        # Ctrl-C ends a soak, which keeps what it measured, and then the run.
+        if isinstance(record.measurement, SoakMeasurement) and record.measurement.is_stopped:
+            request.session.shouldstop = f"{record.id} was stopped"
+        request.node.user_properties.extend(junit_properties(record))
         config = request.config
         today = _run_directory(config).facts().started_on
         waivers = scope_from_config(config).thresholds.file.waivers
@@ -273,18 +278,6 @@ def _cost(item: pytest.Item) -> tuple[int, str, int]:
     inputs = registry.model_spec(cell.model).batched_inputs(cell.batch)
     size = sum(math.prod(one.shape) for one in inputs)
     return size, cell.id, min(checks, default=len(ALL_CHECKS))
-
-
-def _properties(record: Record) -> list[tuple[str, object]]:
-    """Return what JUnit shows of a record: the outcome, every number, and how to repeat it."""
-    numbers = [(finding.name, finding.measured) for finding in record.verdict.findings]
-    return [
-        ("status", str(record.verdict.status)),
-        ("reason", record.verdict.reason),
-        *numbers,
-        *([("emulated", "yes")] if record.is_emulated else []),
-        ("reproduce", reproduce_check(record.cell, record.check, record.tier)),
-    ]
 
 
 def _end_test(record: Record, reviewed: WaiverReview) -> None:

@@ -27,6 +27,8 @@ from harness.measure.export import ExportMeasurement
 from harness.measure.measurement import Measurement
 from harness.measure.parity import ChainScores, ParityMeasurement, parity_measurement
 from harness.measure.repeats import repeats_from_arrays
+from harness.measure.soak import SoakMeasurement, soak_measurement
+from harness.measure.soak_lines import soak_lines
 from harness.measure.startup import StartTiming, StartupMeasurement, startup_measurement
 from harness.measure.throughput import SessionTiming, ThroughputMeasurement, throughput_measurement
 from harness.record.npz import labels_from_npz, predictions_from_npz
@@ -47,6 +49,7 @@ COMPUTED: Mapping[str, Collection[str]] = {
     "accuracy": ("predictions", *SHARED),
     "throughput": ("latencies",),
     "startup": ("starts",),
+    "soak": ("soak",),
 }
 _LOCK = threading.Lock()
 
@@ -95,6 +98,8 @@ def measurement_from_raw(record: Record, run: RunDirectory) -> Measurement:
             return again if is_alike else again.with_percentiles_of(measured)
         case StartupMeasurement():
             return startup_measurement(start_timings(record, run), record.batch)
+        case SoakMeasurement():
+            return soak_measurement(soak_lines(run.read(record, "soak")), record.batch)
         case None:
             raise RecordError(f"{record.id}: nothing was measured, so nothing can be recomputed")
 

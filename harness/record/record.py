@@ -29,6 +29,7 @@ from harness.measure.accuracy import AccuracyMeasurement
 from harness.measure.export import ExportMeasurement
 from harness.measure.measurement import Measurement
 from harness.measure.parity import ParityMeasurement
+from harness.measure.soak import SoakMeasurement
 from harness.measure.startup import StartupMeasurement
 from harness.measure.throughput import ThroughputMeasurement
 from harness.record.facts import FACTS, RunFacts, binding_of, closing_of, new_nonce
@@ -45,7 +46,8 @@ CheckMeasurement = Annotated[
     | ParityMeasurement
     | AccuracyMeasurement
     | ThroughputMeasurement
-    | StartupMeasurement,
+    | StartupMeasurement
+    | SoakMeasurement,
     pydantic.Field(discriminator="kind"),
 ]
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.device import HOST, Device, DeviceSpec, DeviceState, Presence
 from harness.errors import BuildError, RunError, first_line
 from harness.host.provenance import code_digest
+from harness.host.vitals import resident_mb
 from harness.runtimes.ort import session as loaded
 from harness.runtimes.ort.open_graph import OnnxInside, onnx_inside
 from harness.runtimes.ort.operators import OPSET11_OPS
 from harness.runtimes.ort.session import CPU_PROVIDER, Level, OrtSession, ort_errors, ort_session
 from harness.spec import DeviceModel, Feed, OnnxModel
-from harness.timings import Start
+from harness.timings import Start, Vitals
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 class OrtDevice(Device):
     """A device that ONNX Runtime drives through one execution provider.
 
-    ``level`` is how far its build optimises the graph, which then runs as it is.
+    ``level`` is how far its build optimises the graph, which then runs as it is. ``signs`` tells how
+    the hardware is now.
     """
 
     spec: DeviceSpec
@@ -34,6 +36,7 @@ class OrtDevice(Device):
     install_hint: str = "install onnxruntime"
     hardware: Callable[[], Mapping[str, str]] = dict
     level: Level = "all"
+    signs: Callable[[], Vitals] = Vitals
 
     def probe(self) -> DeviceState:
         """Ask ONNX Runtime for the provider, and make one that needs hardware load a graph."""
@@ -101,6 +104,10 @@ class OrtDevice(Device):
         """Load a graph and run it once; the import of ONNX Runtime is no part of it."""
         self._absence()
         return super().start(model, feed, prepare)
+
+    def vitals(self) -> Vitals:
+        """Return how the hardware is, and the memory of this process, which holds the graph."""
+        return dataclasses.replace(self.signs(), host_mb=resident_mb())
 
     def inside(
         self, model: DeviceModel, feed: Feed

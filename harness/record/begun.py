@@ -1,0 +1,49 @@
+"""A new run: its folder, what it is asked to do, and a copy of its contract."""
+
+import datetime
+import sys
+from pathlib import Path
+
+from harness.contract.thresholds import Thresholds
+from harness.host.environment import environment_facts
+from harness.record.facts import RunFacts, new_nonce
+from harness.record.record import RunDirectory, new_run_directory
+
+
+def begun_run(
+    root: Path,
+    thresholds: Thresholds,
+    tier: str,
+    required: tuple[str, ...],
+    more_timing: tuple[int, float] = (0, 0.0),
+) -> RunDirectory:
+    """Make the folder of a run that starts now.
+
+    Args:
+        root: the folder.
+        thresholds: the contract, as its file has it.
+        tier: that is run.
+        required: ids of the checks that must pass.
+        more_timing: sessions and minutes that a timing may use beyond the tier's.
+
+    Raises:
+        RecordError: the folder holds a run already, or cannot be made.
+    """
+    run = new_run_directory(root)
+    run.write_facts(
+        RunFacts(
+            run_id=run.id,
+            tier=tier,
+            started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            command=tuple(sys.argv),
+            sessions=more_timing[0],
+            budget_minutes=more_timing[1],
+            thresholds_digest=thresholds.digest,
+            environment=environment_facts(thresholds.path),
+            required=required,
+            nonce=new_nonce(),
+            binds_its_end=True,
+        )
+    )
+    (run.root / "thresholds.toml").write_bytes(thresholds.path.read_bytes())
+    return run
