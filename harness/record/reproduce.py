@@ -17,7 +17,7 @@ def reproduce_check(cell: Cell, check: Check, tier: str) -> str:
     It requires that check alone, so that its exit status is the outcome of the check.
     """
     if check == "soak":
-        return shlex.join(("harness", "soak", cell.id, "--tier", tier))
+        return _soak(cell.id, tier)
     place = f"acceptance/test_{check}.py::test_{check}[{cell.id}]"
     return _command(place, f"{cell.device} and {check}", tier, [cell.model], [cell.batch])
 
@@ -38,9 +38,12 @@ def reproduce_checks(ids: Iterable[str], tier: str, more: Sequence[str] = ()) ->
     Returns:
         The command, quoted for a shell; empty where no id is that of a check.
     """
-    found = [match.groupdict() for match in map(_ID.fullmatch, ids) if match is not None]
-    if not found:
+    matches = [match for match in map(_ID.fullmatch, ids) if match is not None]
+    if not matches:
         return ""
+    found = [match.groupdict() for match in matches]
+    if {one["check"] for one in found} == {"soak"}:
+        return " && ".join(_soak(match[0].rpartition(":")[0], tier) for match in matches)
     models, devices, batches, checks = (
         list(dict.fromkeys(one[name] for one in found))
         for name in ("model", "device", "batch", "check")
@@ -50,6 +53,10 @@ def reproduce_checks(ids: Iterable[str], tier: str, more: Sequence[str] = ()) ->
         expression += f" and {_either(checks)}"
     sizes = [int(batch) for batch in batches]
     return _command("acceptance", expression, tier, models, sizes, more)
+
+
+def _soak(cell: str, tier: str) -> str:
+    return shlex.join(("harness", "soak", cell, "--tier", tier))
 
 
 def _either(names: Sequence[str]) -> str:
