@@ -58,6 +58,7 @@ TESTED_WITH = {
     "harness.measure.strips": "data/test_strips.py",
     "harness.__main__": "cli/test_cli.py",
     "harness.judge.export": "judge/test_verdict.py",
+    "harness.judge.soak": "measure/test_soak.py",
     "harness.judge.startup": "measure/test_startup.py",
     "harness.judge.subjects": "judge/test_accuracy.py",
     "harness.judge.measurement": "check/test_checks.py",

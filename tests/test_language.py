@@ -28,7 +28,7 @@ WORDS = {
     *SCOPES,
     *(f"per {scope}" for scope in SCOPES),
     *(spec.noun for spec in registry.device_specs().values()),
-    *("device", "model", "outcome", "no device", "points"),
+    *("device", "model", "outcome", "no device", "points", "processors"),
 }
 # These are the same in every language.
 SAME = {"%"}

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -49,10 +49,13 @@ def held_device(context: Context, *, shares_host: bool) -> Iterator[tuple[Device
         yield device, model
 
 
-def made_feed(tensor: TensorSpec) -> Feed:
+def made_feed(inputs: Sequence[TensorSpec]) -> Feed:
     """Return a batch of numbers as those of clips are: zeros may be faster."""
-    values = np.random.default_rng(0).standard_normal(tensor.shape, np.float32)
-    return {tensor.name: values.astype(tensor.dtype, copy=False)}
+    random = np.random.default_rng(0)
+    return {
+        one.name: random.standard_normal(one.shape, np.float32).astype(one.dtype, copy=False)
+        for one in inputs
+    }
 
 
 def decided(

@@ -69,7 +69,7 @@ def soak_session(device: Device, model: DeviceModel, seconds: float, path: Path)
     plan = SoakPlan(
         seconds=seconds, interval_s=min(max(INTERVALS_S[0], seconds / SAMPLES), INTERVALS_S[1])
     )
-    feed = made_feed(model.onnx.input)
+    feed = made_feed(model.onnx.inputs)
     session = device.open(model)
     try:
         warm = session.steady(feed, WARM_QUERIES)

@@ -9,6 +9,9 @@ from harness.language import _
 from harness.measure.accuracy import AccuracyMeasurement
 from harness.measure.export import ExportMeasurement
 from harness.measure.parity import ParityMeasurement
+from harness.measure.soak import SoakMeasurement
+from harness.measure.soak_lines import SoakLine, soak_lines
+from harness.measure.startup import StartupMeasurement
 from harness.measure.strips import Strips
 from harness.measure.throughput import SessionTiming, ThroughputMeasurement
 from harness.record.npz import labels_from_npz
@@ -27,6 +30,9 @@ class Evidence:
     sessions: tuple[SessionTiming, ...] = ()
     strips: Strips | None = None
     class_names: tuple[str, ...] = ()
+    startup: StartupMeasurement | None = None
+    soak: SoakMeasurement | None = None
+    soak_lines: tuple[SoakLine, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +78,11 @@ def _with(known: Evidence, record: Record, run: RunDirectory) -> Evidence:
         case ThroughputMeasurement() as throughput:
             sessions = tuple(session_timings(record, run))
             return dataclasses.replace(known, throughput=throughput, sessions=sessions)
+        case StartupMeasurement() as startup:
+            return dataclasses.replace(known, startup=startup)
+        case SoakMeasurement() as soak:
+            lines = tuple(soak_lines(run.read(record, "soak")))
+            return dataclasses.replace(known, soak=soak, soak_lines=lines)
         case _:
             return known
 

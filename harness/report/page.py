@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, get_args
 from harness.decide import wording
 from harness.language import _, language, n_
 from harness.nightly.trend import Trend
-from harness.report import charts, evidence, formats, headline, signature, views
+from harness.report import (
+    charts,
+    evidence,
+    formats,
+    headline,
+    signature,
+    soak_figures,
+    time_charts,
+    views,
+)
 from harness.report.values import RUN_REPORT, Outcome, Release
 
 if TYPE_CHECKING:
@@ -137,7 +146,17 @@ def _environment() -> "jinja2.Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    modules = (charts, evidence, formats, headline, signature, views, wording)
+    modules = (
+        charts,
+        evidence,
+        formats,
+        headline,
+        signature,
+        soak_figures,
+        time_charts,
+        views,
+        wording,
+    )
     environment.globals |= {one.__name__.rpartition(".")[2]: one for one in modules}
     environment.globals |= {
         "_": _,

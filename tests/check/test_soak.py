@@ -7,6 +7,7 @@ import pytest
 
 from harness.check.context import Context
 from harness.check.soak import check_soak
+from harness.device import DeviceState, Presence
 from harness.errors import DeviceBroken
 from harness.judge.limits import SoakLimits
 from harness.record.recompute import measurement_from_raw
@@ -61,7 +62,8 @@ def soaked(clean, make_suite, cache, thresholds):
 
 
 def double(**options):
-    return Hot(dataclasses.replace(device_spec("cuda"), name="cpu"), dict, **options)
+    state = DeviceState(Presence.PRESENT, "a double", {}, ("chip7",))
+    return Hot(dataclasses.replace(device_spec("cuda"), name="cpu"), dict, state=state, **options)
 
 
 def test_the_processor_is_soaked_for_real(soaked, clean):

@@ -82,7 +82,10 @@ def test_memory_that_grows_is_found_in_the_host_and_in_the_device():
     assert found.host_growth_mb == pytest.approx(20.0, abs=0.2)
     assert found.device_growth_mb == 0.0
     verdict = judged(growing, host_growth_max_mb=10.0, device_growth_max_mb=10.0)
-    assert (verdict.status, "growth of host memory is 19.9" in verdict.reason) == (Status.FAIL, True)
+    assert (verdict.status, "growth of host memory is 19.9" in verdict.reason) == (
+        Status.FAIL,
+        True,
+    )
 
 
 def test_what_was_not_taken_is_absent_and_a_limit_on_it_is_not_met():

@@ -7,7 +7,7 @@ import pytest
 
 import harness
 from harness.contract.thresholds import thresholds_from_file
-from harness.record.reproduce import reproduce_cell, reproduce_check
+from harness.record.reproduce import reproduce_cell, reproduce_check, reproduce_checks
 from harness.spec import CHECKS, Cell
 
 ROOT = Path(harness.__file__).parent.parent
@@ -69,3 +69,12 @@ def test_a_check_that_is_run_again_is_all_that_is_required(tmp_path):
         option["-m"],
     )
     assert scope.required() == ("nonlocal_tiny-cpu-bs1:parity",)
+
+
+def test_a_soak_is_run_again_by_its_own_command():
+    assert reproduce_check(CELL, "soak", "weekly") == (
+        "harness soak nonlocal_tiny-cpu-bs1 --tier weekly"
+    )
+    assert reproduce_checks(iter(["a-cpu-bs1:soak", "b-cpu-bs4:soak"]), "weekly") == (
+        "harness soak a-cpu-bs1 --tier weekly && harness soak b-cpu-bs4 --tier weekly"
+    )
