@@ -107,6 +107,11 @@ def loop_command(
     return (*_start(bench, om, run, device_number), *counts)
 
 
+def first_command(bench: AisBench, om: Path, run: BenchRun, device_number: int) -> tuple[str, ...]:
+    """Return the command line of a single inference, the first after the model was loaded."""
+    return (*_start(bench, om, run, device_number), "--loop", "1", "--warmup_count", "0")
+
+
 def summary_of_run(
     bench: AisBench, argv: tuple[str, ...], run: BenchRun, tools: CannTools
 ) -> tuple[BenchSummary, CommandResult]:

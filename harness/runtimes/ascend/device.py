@@ -2,9 +2,10 @@
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,13 @@ from harness.runtimes.ascend.host_checks import host_checks
 from harness.runtimes.ascend.om_graph import operators_of_om
 from harness.runtimes.ascend.om_inside import OmInside, dumped, om_inside
 from harness.runtimes.ascend.operators import ATC_OPS
-from harness.runtimes.ascend.probe import Unit, probe, unit_from_id
-from harness.runtimes.ascend.session import CannSession, private_copy
+from harness.runtimes.ascend.probe import Unit, npu_smi_from_tools, probe, unit_from_id
+from harness.runtimes.ascend.session import CannSession, arrays_of_feed, private_copy
 from harness.runtimes.ascend.site import tools_from_site
+from harness.runtimes.ascend.start import started
+from harness.runtimes.ascend.vitals import chip_vitals
 from harness.spec import Cell, DeviceModel, Feed, OnnxModel
+from harness.timings import Start, Vitals
 
 _LOG = logging.getLogger(__name__)
 
@@ -151,6 +155,29 @@ class CannDevice(Device):
         with private_copy(model.artifact.path, self.tools.scratch) as om:
             batch = [feed[one.name] for one in model.onnx.inputs]
             yield dumped(model.onnx, om, batch, bench, unit.device_number, self.tools)
+
+    def start(self, model: DeviceModel, feed: Feed, prepare: Callable[[Path], object]) -> Start:
+        """Load an offline model and run it once, in the interpreter that has ais_bench.
+
+        Raises:
+            RunError: the model cannot be loaded here, or the device failed.
+            DeviceError: there is no chip to load it on.
+        """
+        unit, env = self.unit(), cann_environment(self.tools)
+        bench, arrays = found_ais_bench(self.tools, env), arrays_of_feed(model.onnx, feed)
+        with private_copy(model.artifact.path, self.tools.scratch) as om:
+            prepare(om)
+            look = functools.partial(self.unit, unit.id)
+            return started(model.onnx, om, arrays, bench, self.tools, look)
+
+    def vitals(self) -> Vitals:
+        """Return how the chip is now.
+
+        Raises:
+            DeviceError: npu-smi does not answer, or does not show it.
+        """
+        smi = npu_smi_from_tools(self.tools, cann_environment(self.tools))
+        return chip_vitals(smi, self.spec.chip_names, self.unit_id)
 
     def passport(self, model: DeviceModel) -> Mapping[str, Any] | None:
         """Return what the offline model said of itself when it was built or accepted."""

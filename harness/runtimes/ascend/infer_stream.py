@@ -31,6 +31,8 @@ class InferStream:
 
     Attributes:
         inputs: name, shape and bytes of each input, as the device reports; likewise ``outputs``.
+        load_ms: that InferSession took to load the model.
+        infer_ms: that it took for the last batch, with the copies; None before the first.
     """
 
     def __init__(
@@ -65,6 +67,8 @@ class InferStream:
             raise
         self.inputs: list[dict[str, Any]] = head["inputs"]
         self.outputs: list[dict[str, Any]] = head["outputs"]
+        self.load_ms: float = head["load_ms"]
+        self.infer_ms: float | None = None
 
     def run(self, arrays: "Arrays") -> "Arrays":
         """Run one batch: takes arrays in input order, returns arrays in output order.
@@ -72,7 +76,9 @@ class InferStream:
         Raises:
             RunError: the device failed, or the worker died or did not answer in time.
         """
-        return self._exchange(arrays)[1]
+        head, outputs = self._exchange(arrays)
+        self.infer_ms = head["infer_ms"]
+        return outputs
 
     def close(self) -> None:
         """Free the device; safe to call twice."""

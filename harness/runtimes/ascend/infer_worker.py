@@ -12,6 +12,7 @@ import json
 import os
 import struct
 import sys
+import time
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -87,19 +88,24 @@ def main() -> int:
     except ImportError as error:
         write_frame(replies, {"missing": str(error)})
         return INFER_SESSION_MISSING_RC
+    start_s = time.perf_counter()
     session, gear = InferSession(int(sys.argv[2]), sys.argv[1]), int(sys.argv[3])
+    load_ms = 1000.0 * (time.perf_counter() - start_s)
     # The older one keeps the gear that is set once, whatever the mode; the newer sets it before each run of this mode,
     # and in mode static would go back to the largest.
     mode = "dymbatch" if gear else "static"
     if gear:
         session.set_dynamic_batchsize(gear)
     inputs, outputs = tensors(session.get_inputs()), tensors(session.get_outputs())
-    write_frame(replies, {"inputs": inputs, "outputs": outputs})
+    write_frame(replies, {"inputs": inputs, "outputs": outputs, "load_ms": load_ms})
     while True:
         arrays = read_arrays(sys.stdin.buffer, numpy)
         if arrays is None:
             break
-        write_frame(replies, {}, [numpy.asarray(output) for output in session.infer(arrays, mode)])
+        start_s = time.perf_counter()
+        results = [numpy.asarray(output) for output in session.infer(arrays, mode)]
+        infer_ms = 1000.0 * (time.perf_counter() - start_s)
+        write_frame(replies, {"infer_ms": infer_ms}, results)
     free(session)
     return 0
 

@@ -11,7 +11,9 @@ from harness.runtimes.ascend.npu_smi_table import (
     Chip,
     NpuSmiReport,
     TableError,
+    blocks_from_text,
     logic_ids_from_text,
+    number_from_text,
     properties_from_text,
     report_from_text,
 )
@@ -24,6 +26,8 @@ DCMI_ADVICE = {
     "-8020": "the device is in use by another container or process: stop it or choose another chip",
 }
 OTHER_ADVICE = "run `npu-smi info` by hand and check the driver (dmesg, /var/log/npu)"
+POWERS = ("NPU Real-time Power(W)", "Power Dissipation(W)")
+FREQUENCY = "Aicore curFreq(MHZ)"
 USUAL_PLACES = "/usr/local/bin, /usr/local/sbin, /usr/local/Ascend/driver/tools"
 
 
@@ -122,6 +126,34 @@ class NpuSmi:
                 f" {chip.chip_id}, which `{self.name} info` lists; known: {dict(ids)}"
             )
         return ids[chip.npu_id, chip.chip_id]
+
+    def power(self, chip: Chip) -> tuple[float | None, str]:
+        """Return the power in watts now of a chip, or of its card where the chip has none, and of which.
+
+        (None, "") where this npu-smi tells neither.
+        """
+        try:
+            blocks = blocks_from_text(
+                self._ask("info", "-t", "power", "-i", str(chip.npu_id)).output
+            )
+        except DeviceBroken:
+            return None, ""
+        own = next((b for b in blocks if b.get("Chip ID") == str(chip.chip_id)), {})
+        # The card's microcontroller; what it is rated for is not what it takes.
+        card = next((b for b in blocks if "Chip ID" not in b and POWERS[1] in b), {})
+        for block, name, of in ((own, POWERS[0], "chip"), (card, POWERS[1], "card")):
+            if (watts := number_from_text(block.get(name, ""))) is not None:
+                return watts, of
+        return None, ""
+
+    def frequency_mhz(self, chip: Chip) -> float | None:
+        """Return the frequency of a chip's AI cores now; None where this npu-smi does not tell it."""
+        words = ("-i", str(chip.npu_id), "-c", str(chip.chip_id))
+        try:
+            result = self._ask("info", "-t", "common", *words)
+        except DeviceBroken:
+            return None
+        return number_from_text(properties_from_text(result.output).get(FREQUENCY, ""))
 
     def _ask(self, *words: str) -> CommandResult:
         command = Command((self.name, *words), self.timeout_s, env=self.env)

@@ -118,6 +118,19 @@ def properties_from_text(text: str) -> Mapping[str, str]:
     return {name.strip(): value.strip() for name, value in pairs}
 
 
+def blocks_from_text(text: str) -> list[Mapping[str, str]]:
+    """Read ``Name : value`` lines in the blocks that empty lines part: a chip or a controller each."""
+    return [properties_from_text(block) for block in re.split(r"\n\s*\n", text)]
+
+
+def number_from_text(text: str) -> float | None:
+    """Read a number; None for NA and for anything else."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
 def _cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip().strip("|").split("|")]
 

@@ -25,7 +25,7 @@ from harness.runtimes.ascend.ais_bench_result import BenchSummary, check_array, 
 from harness.runtimes.ascend.environment import CannTools
 from harness.runtimes.ascend.infer_stream import InferStream, StreamUnavailableError
 from harness.runtimes.ascend.probe import Unit, chip_problems, is_quiet
-from harness.spec import DeviceModel
+from harness.spec import DeviceModel, OnnxModel
 from harness.timings import LoopSettings, LoopTimes
 
 if TYPE_CHECKING:
@@ -110,13 +110,22 @@ class CannSession(Session):
         after = dataclasses.replace(after, processes=self._settled(after).processes)
         problems = chip_problems(before, after, self._tools.temperature_limit_c)
         looks = f"before: {before.id} {before.text}", f"after: {after.id} {after.text}"
+        times = self._times(summary)
+        return dataclasses.replace(times, problems=tuple(problems), notes=(*looks, *self.notes))
+
+    def steady(self, feed: "Feed", queries: int) -> LoopTimes:
+        """Run ais_bench's loop at once, without a look at the chip before and after.
+
+        Raises:
+            RunError: the device failed.
+        """
+        self._batch(feed)
+        self._close_stream()
+        return self._times(self._looped(min(queries, MAX_LOOP), 0))
+
+    def _times(self, summary: BenchSummary) -> LoopTimes:
         copies_ms = summary.h2d_ms + summary.d2h_ms
-        return LoopTimes(
-            summary.times_ms,
-            tuple(time + copies_ms for time in summary.times_ms),
-            problems=tuple(problems),
-            notes=(*looks, *self.notes),
-        )
+        return LoopTimes(summary.times_ms, tuple(time + copies_ms for time in summary.times_ms))
 
     def close(self) -> None:
         """Free the device and the files; safe to call twice."""
@@ -124,16 +133,7 @@ class CannSession(Session):
         self._files.close()
 
     def _batch(self, feed: "Feed") -> "Arrays":
-        import numpy as np
-
-        inputs = self._onnx.inputs
-        if set(feed) != {tensor.name for tensor in inputs}:
-            names = ", ".join(tensor.name for tensor in inputs)
-            raise RunError(f"the model takes {names}, but the feed has {', '.join(feed)}")
-        arrays = [np.ascontiguousarray(feed[tensor.name]) for tensor in inputs]
-        for array, tensor in zip(arrays, inputs, strict=True):
-            check_batch(array, tensor)
-        return arrays
+        return arrays_of_feed(self._onnx, feed)
 
     def _streamed(self, batches: "Iterable[Arrays]") -> "Iterator[Array]":
         for batch in batches:
@@ -225,6 +225,24 @@ class CannSession(Session):
 
     def _note(self, *texts: str) -> None:
         self._notes += [text for text in texts if text not in self._notes]
+
+
+def arrays_of_feed(onnx: OnnxModel, feed: "Feed") -> "Arrays":
+    """Return the arrays of a batch in the order of the model's inputs.
+
+    Raises:
+        RunError: they are not those that the model takes.
+    """
+    import numpy as np
+
+    inputs = onnx.inputs
+    if set(feed) != {tensor.name for tensor in inputs}:
+        names = ", ".join(tensor.name for tensor in inputs)
+        raise RunError(f"the model takes {names}, but the feed has {', '.join(feed)}")
+    arrays = [np.ascontiguousarray(feed[tensor.name]) for tensor in inputs]
+    for array, tensor in zip(arrays, inputs, strict=True):
+        check_batch(array, tensor)
+    return arrays
 
 
 @contextlib.contextmanager

@@ -1,0 +1,85 @@
+"""One start on a chip: InferSession loads a model and runs it once; without it, ais_bench itself."""
+
+import resource
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.runtimes.ascend.ais_bench import AisBench, first_command, summary_of_run
+from harness.runtimes.ascend.ais_bench_files import bench_run
+from harness.runtimes.ascend.ais_bench_result import check_times
+from harness.runtimes.ascend.environment import CannTools
+from harness.runtimes.ascend.infer_stream import InferStream, StreamUnavailableError
+from harness.runtimes.ascend.probe import Unit, is_quiet
+from harness.spec import OnnxModel
+from harness.timings import Start
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Arrays = Sequence[npt.NDArray[Any]]
+
+
+def started(
+    onnx: OnnxModel,
+    om: Path,
+    arrays: "Arrays",
+    bench: AisBench,
+    tools: CannTools,
+    look: Callable[[], Unit],
+) -> Start:
+    """Start once; the times are InferSession's own, taken in the process that loads the model.
+
+    Through ais_bench itself there is the time of the first inference, and nothing else.
+
+    Raises:
+        RunError: the model cannot be loaded, or the device failed.
+        DeviceError: the chip cannot be looked at.
+    """
+    before = look()
+    problems = () if is_quiet(before) else (f"{before.id} was in use: {before.text}",)
+    log = tools.logs / f"start-{om.parent.name}.log"
+    number, limit_s = before.device_number, tools.batch_timeout_s
+    try:
+        stream = InferStream(bench, om, number, onnx.gear, log, limit_s)
+    except StreamUnavailableError as error:
+        first_ms = _first_ms(onnx, om, bench, tools, number)
+        notes = (f"through ais_bench, because InferSession cannot be imported: {error}",)
+        return Start(None, first_ms, _peak_mb(), problems=problems, notes=notes)
+    try:
+        stream.run(arrays)
+        after = look()
+    finally:
+        stream.close()
+    return Start(
+        stream.load_ms,
+        stream.infer_ms,
+        _peak_mb(),
+        _taken_mb(before, after),
+        problems,
+        (f"before: {before.text}", f"loaded: {after.text}"),
+    )
+
+
+def _first_ms(onnx: OnnxModel, om: Path, bench: AisBench, tools: CannTools, number: int) -> float:
+    with bench_run(onnx, om.parent, tools, "start") as run:
+        summary, _ = summary_of_run(bench, first_command(bench, om, run, number), run, tools)
+    check_times(summary.times_ms, 1)
+    return summary.times_ms[0] + summary.h2d_ms + summary.d2h_ms
+
+
+def _taken_mb(before: Unit, after: Unit) -> float | None:
+    """Return the memory of the chip that the start took; the table rounds it to megabytes."""
+    used = before.chip.memory_used_mb, after.chip.memory_used_mb
+    if used[0] is None or used[1] is None or used[1] <= used[0]:
+        return None
+    return float(used[1] - used[0])
+
+
+def _peak_mb() -> float | None:
+    """Return the largest resident memory of any process that this one has waited for.
+
+    A process of its own makes one start, so that is the one with the model. It begins as a copy of
+    this one, which is smaller.
+    """
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024.0 or None
