@@ -93,7 +93,8 @@ def _from_lines(text: str) -> tuple[str, ...]:
 
 
 def _from_json(text: str) -> tuple[str, ...]:
-    ids = json_from_text(text)
+    # Something-Something publishes its ids in quotes.
+    ids = {name: int(str(label)) for name, label in json_from_text(text).items()}
     if sorted(ids.values()) != list(range(len(ids))):
         raise ValueError(f"its ids are not 0 to {len(ids) - 1}, each once")
     return tuple(name.replace('"', "") for name, _ in sorted(ids.items(), key=lambda pair: pair[1]))
