@@ -29,8 +29,9 @@ from harness.check.model_check import ONE_VIEW, look_at_model
 from harness.contract.thresholds import thresholds_from_file
 from harness.errors import HarnessError, first_line
 from harness.host.artifacts import ArtifactStore
+from harness.host.digests import digest_from_json
 from harness.host.progress import Progress
-from harness.spec import ModelSpec, digest_from_json
+from harness.spec import ModelSpec
 from harness.zoo.config import config_from_file, config_path, merge
 from harness.zoo.listing import Listed, zoo_list
 from harness.zoo.model import model_spec_from_config, with_protocol
@@ -46,7 +47,7 @@ OVERRIDES = {"timesformer": {"backbone": {"img_size": SIZE}}}
 # The one is slow, as its size is fixed; the other has acceptance runs of its own.
 NOT_SAMPLED = ("c3d", "timesformer")
 # What is no classifier of RGB clips, by the reason that the list gives.
-OTHERS = ("takes Flow input", "describes a AudioRecognizer", "has no classification head")
+OTHERS = ("takes Flow input", "builds AudioRecognizer", "has no classification head")
 
 Result = Mapping[str, Any]
 
@@ -149,7 +150,7 @@ def model_digest(spec: ModelSpec) -> str:
     """Return the digest of what shapes a model: its configuration, without training, and tensors."""
     whole = merge(config_from_file(config_path(spec.config)).part("model"), spec.overrides)
     tested = {key: value for key, value in whole.items() if key != "train_cfg"}
-    return digest_from_json([tested, spec.input, spec.output])
+    return digest_from_json([tested, spec.inputs, spec.output])
 
 
 def model_problem(spec: ModelSpec) -> str:

@@ -12,7 +12,12 @@ from harness.errors import HarnessError
 from harness.host.digests import digest_from_json, plain_fields
 from harness.judge import judge_parity
 from harness.judge.limits import ParityLimits
-from harness.measure.parity import ChainScores, InputCounts, parity_measurement
+from harness.measure.parity import (
+    ChainScores,
+    InputCounts,
+    ParityMeasurement,
+    parity_measurement,
+)
 from harness.predict.host_scores import onnx_scores
 from harness.predict.parity_inputs import ParityInputs
 from harness.predict.reference import torch_scores
@@ -67,10 +72,10 @@ def look_at_model(
     chain = ChainScores(
         exact=torch.fp64, torch=torch.fp32, onnx=onnx, simplified=simple, device=simple
     )
-    verdict = judge_parity(
-        parity_measurement(chain, inputs.ids, inputs.counts), limits, INPUT_COUNT
-    )
-    yield Looked("parity", verdict.status is Status.PASS, verdict.reason)
+    measured = parity_measurement(chain, inputs.ids, inputs.counts)
+    verdict = judge_parity(measured, limits, INPUT_COUNT)
+    is_good = verdict.status is Status.PASS
+    yield Looked("parity", is_good, _agreement(measured, limits) if is_good else verdict.reason)
 
 
 def look_at_protocol(spec: ModelSpec) -> Looked:
@@ -95,6 +100,14 @@ def noise_inputs(spec: ModelSpec) -> ParityInputs:
     ids = tuple(f"noise{number}" for number in range(INPUT_COUNT))
     digest = digest_from_json({"noise": ids, "shape": shape})
     return ParityInputs(ids, InputCounts(noise=INPUT_COUNT), tensors, digest)
+
+
+def _agreement(measured: ParityMeasurement, limits: ParityLimits) -> str:
+    error = max(edge.relative_l2 or 0.0 for edge in measured.edges)
+    return (
+        f"PyTorch, the exported and the simplified file agree on {INPUT_COUNT} inputs of noise: "
+        f"relative L2 error {error:.2g}, limit {limits.relative_l2:g}"
+    )
 
 
 def _count(provenance: Any) -> str:

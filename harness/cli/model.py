@@ -1,11 +1,14 @@
 """The commands ``model add`` and ``model check``."""
 
 import argparse
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from harness import registry
-from harness.build.torch_model import check_checkpoint_digest
+from harness.build.build import weights_from_site
+from harness.build.torch_model import check_checkpoint_digest, torch_model_from_spec
 from harness.check.model_check import look_at_model
 from harness.cli.arguments import (
     add_command,
@@ -24,7 +27,9 @@ from harness.contract.add_model import (
 from harness.contract.thresholds import thresholds_from_file
 from harness.data.datasets import clip_set_from_site
 from harness.errors import InputError, MissingInput
+from harness.host.site import Site
 from harness.spec import ModelSpec
+from harness.zoo.config import config_path
 from harness.zoo.metafile import ZooEntry, entry_of_checkpoint
 from harness.zoo.model import model_spec_from_config
 
@@ -75,10 +80,12 @@ def _add(options: argparse.Namespace) -> int:
         print(f"# {options.thresholds}")
         print("".join(_added_lines(before, contract_with(before, new))))
         return 0
+    notes = list(_missing(new.spec, site_of(options)))
     path, _ = write_model(new, options.thresholds)
-    print(f"wrote {path}\nwrote the tables of {new.spec.name} in {options.thresholds}\nnow run:")
-    print(f"  harness model check {new.spec.name}")
-    print(f"  python fixtures/write_inputs.py {new.spec.name}    # known answers of its inputs")
+    print(f"wrote {path}\nwrote the tables of {new.spec.name} in {options.thresholds}")
+    for note in notes:
+        print(f"note: {note}")
+    print(f"now run:\n  harness model check {new.spec.name}")
     for device in new.devices:
         print(f"  pytest -m {device} --model {new.spec.name} acceptance/")
     if "cpu" in new.devices:
@@ -94,23 +101,39 @@ def _check(options: argparse.Namespace) -> int:
             f"{options.thresholds} has no models.{spec.name}; `harness model add` writes it"
         )
     weights, is_good = bench.weights(spec.name), True
-    print(f"{spec.name}: {weights.path or f'seeded weights, as {spec.checkpoint} is not here'}")
+    print(
+        f"{spec.name}: {weights.path or f'seeded weights, as {spec.checkpoint} is not on this machine'}"
+    )
     for looked in look_at_model(spec, weights, table.parity["fp32"], bench.workshop):
         print(looked, flush=True)
         is_good = is_good and looked.is_good
     return 0 if is_good else 1
 
 
+def _missing(spec: ModelSpec, site: Site) -> Iterator[str]:
+    """Say what of a model this machine lacks, and what that costs."""
+    if weights_from_site(spec, site).path is None:
+        yield (
+            f"{spec.checkpoint} is not on this machine; until `checkpoints` in site.toml names its "
+            "folder, weights are seeded and accuracy is not judged"
+        )
+    try:
+        clip_set_from_site(spec.dataset, site)
+    except MissingInput as error:
+        yield f"{error}; until then accuracy is not judged"
+
+
 def _new_model(options: argparse.Namespace) -> NewModel:
-    given = None if options.checkpoint is None else Path(options.checkpoint)
-    if given is not None and given.exists():
-        check_checkpoint_digest(given)
-    entry = _entry(options, None if given is None else given.name)
     differences = {
         key: getattr(options, key) for key in ("name", "dataset") if getattr(options, key)
     }
-    spec = model_spec_from_config(options.config, entry.checkpoint, calibrated=True, **differences)
-    require_new_name(spec.name)
+    config = _config(options.config)
+    plain = model_spec_from_config(config, "", calibrated=True, **differences)
+    require_new_name(plain.name)
+    given = None if options.checkpoint is None else Path(options.checkpoint)
+    entry = _entry(options, config, None if given is None else given.name)
+    spec = dataclasses.replace(plain, checkpoint=entry.checkpoint)
+    _require_fitting(spec, given)
     if entry.top1 is None:
         raise InputError(
             f"the model zoo has no top-1 for {entry.checkpoint}; give --top1 and --source"
@@ -130,9 +153,22 @@ def _new_model(options: argparse.Namespace) -> NewModel:
     )
 
 
-def _entry(options: argparse.Namespace, checkpoint: str | None) -> ZooEntry:
+def _config(given: str) -> str:
+    """Return a configuration as a declaration names it, given as mmaction2's or as any path."""
+    own = Path(given)
+    return str(own.resolve()) if own.is_file() and not config_path(given).is_file() else given
+
+
+def _require_fitting(spec: ModelSpec, given: Path | None) -> None:
+    """Refuse a file of other weights than the model's; a bare name need not be on this machine."""
+    if given is not None and (given.exists() or given.name != str(given)):
+        check_checkpoint_digest(given)
+        torch_model_from_spec(spec, given)
+
+
+def _entry(options: argparse.Namespace, config: str, checkpoint: str | None) -> ZooEntry:
     if options.top1 is None:
-        return entry_of_checkpoint(options.config, checkpoint)
+        return entry_of_checkpoint(config, checkpoint)
     if checkpoint is None or not options.source:
         raise InputError("--top1 is of a checkpoint of your own: give the checkpoint and --source")
     return ZooEntry(checkpoint, options.top1, options.top5)

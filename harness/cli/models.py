@@ -10,7 +10,6 @@ from harness.cli.arguments import add_cell, add_command, not_negative, site_of, 
 from harness.cli.dataset import print_unreadable, require_writable, write_predictions
 from harness.cli.doctor import ascend_lines, doctor_lines
 from harness.clips import ClipSet
-from harness.data.datasets import clip_set_from_site
 from harness.data.kinetics import clip_set_from_list
 from harness.errors import InputError
 from harness.host.artifacts import ArtifactStore
@@ -143,6 +142,6 @@ def _cell(options: argparse.Namespace) -> Cell:
 def _clips(options: argparse.Namespace, bench: Workbench) -> ClipSet:
     spec = registry.model_spec(options.model)
     if options.clips is None:
-        return clip_set_from_site(spec.dataset, bench.site)
+        return bench.clip_set(spec.name)
     names = [str(number) for number in range(spec.class_count)]
     return clip_set_from_list(options.clips, names, name=options.clips.stem)

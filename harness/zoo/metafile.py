@@ -47,11 +47,16 @@ def entry_of_checkpoint(config: str, checkpoint: str | None) -> ZooEntry:
         InputError: the zoo has none, or several.
     """
     entries = zoo_entries(config)
+    if not entries:
+        raise InputError(
+            f"mmaction2's model zoo has no checkpoint of {config}; give one of your own, with --top1 "
+            "and --source"
+        )
     found = [one for one in entries if checkpoint in (None, one.checkpoint)]
     if len(found) == 1:
         return found[0]
     asked = f"lists {len(found)} checkpoints" if checkpoint is None else f"lacks {checkpoint}"
-    listed = "".join(f"\n  {entry}" for entry in entries) or " none"
+    listed = "".join(f"\n  {entry}" for entry in entries)
     raise InputError(
         f"mmaction2's model zoo {asked} for {config}; name a checkpoint that it has, or give --top1 "
         f"and --source with one of your own. It has:{listed}"

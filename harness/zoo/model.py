@@ -121,7 +121,7 @@ def _require_recognizer(config: Config, model: Mapping[str, Any]) -> None:
     kind, head = model.get("type"), model.get("cls_head")
     if kind not in RECOGNIZERS:
         raise InputError(
-            f"{config.path} describes a {kind}; this suite takes recognizers of RGB clips: "
+            f"{config.path} builds {kind}; this suite takes classifiers of RGB clips: "
             f"{', '.join(RECOGNIZERS)}"
         )
     if not head:

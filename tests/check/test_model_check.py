@@ -28,7 +28,7 @@ def test_a_sound_model_is_exported_and_computes_what_pytorch_computes(small_spec
     found = looked_at(small_spec, workshop)
     assert list(found) == ["protocol", "export", "simplify", "parity"]
     assert all(one.is_good for one in found.values())
-    assert "4 edges agree on 2 inputs" in found["parity"].seen
+    assert "simplified file agree on 2 inputs of noise" in found["parity"].seen
     assert "declared otherwise than the configuration: crop_size, short_side" in str(
         found["protocol"]
     )

@@ -343,7 +343,7 @@ def clips(monkeypatch):
 def test_run_counts_what_is_right_and_keeps_the_predictions(
     capsys, bench, clips, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(command_line, "clip_set_from_site", lambda dataset, site: clips)
+    monkeypatch.setattr(bench, "clip_set", lambda self, name: clips, raising=False)
     # One of them could not be read.
     assert main(["run", "nonlocal_tiny", "--output", "preds.npz"]) == 1
     shown = capsys.readouterr().out
@@ -368,7 +368,7 @@ def test_run_takes_a_list_of_clips(capsys, bench, clips, monkeypatch):
 
 
 def test_seeded_weights_are_told(capsys, bench, clips, monkeypatch):
-    monkeypatch.setattr(command_line, "clip_set_from_site", lambda dataset, site: clips)
+    monkeypatch.setattr(bench, "clip_set", lambda self, name: clips, raising=False)
     main(["run", "timesformer_tiny"])
     shown = capsys.readouterr().out
     assert "is not on this machine: how many are right says nothing" in shown
@@ -377,7 +377,7 @@ def test_seeded_weights_are_told(capsys, bench, clips, monkeypatch):
 def test_predictions_that_cannot_be_written_are_told_before_the_work(
     capsys, bench, clips, monkeypatch
 ):
-    monkeypatch.setattr(command_line, "clip_set_from_site", lambda dataset, site: clips)
+    monkeypatch.setattr(bench, "clip_set", lambda self, name: clips, raising=False)
     monkeypatch.setattr(command_line, "chip_predictions", None)
     assert main(["run", "nonlocal_tiny", "--output", "/nonexistent/x.npz"]) == 2
     assert "cannot write predictions to /nonexistent/x.npz" in capsys.readouterr().err

@@ -8,6 +8,9 @@ from harness.host.site import FIXTURES
 
 TSM = "recognition/tsm/tsm_r50_1x1x8_50e_kinetics400_rgb.py"
 C3D = "recognition/c3d/c3d_sports1m_16x1x1_45e_ucf101_rgb.py"
+AUDIO = "recognition_audio/resnet/tsn_r18_64x1x1_100e_kinetics400_audio_feature.py"
+TINY = str(FIXTURES / "checkpoints/nonlocal_tiny_motion8-4d340936.pth")
+OWN = ("--top1", "0.7", "--source", "our training")
 CHECKPOINT = "tsm_r50_1x1x8_50e_kinetics400_rgb_20200607-af7fb746.pth"
 
 
@@ -39,6 +42,8 @@ def test_a_dry_run_shows_both_texts_and_writes_nothing(contract, capsys):
 def test_adding_says_what_to_run_next(contract, capsys):
     assert add(contract, TSM, CHECKPOINT, "--name", "tsm_new", "--device", "ascend310p") == 0
     shown = capsys.readouterr().out
+    assert f"note: {CHECKPOINT} is not on this machine; until `checkpoints` in site.toml" in shown
+    assert "note: data set kinetics400 is not on this machine" in shown
     assert "harness model check tsm_new" in shown
     assert "pytest -m ascend310p --model tsm_new acceptance/" in shown
     assert "calibrate" not in shown
@@ -58,11 +63,31 @@ def test_adding_says_what_to_run_next(contract, capsys):
         ([C3D, "--dataset", "kinetics400"], "the head has 101 classes, kinetics400 has 400"),
         (["recognition/tsm/gone.py", "a.pth", "--top1", "0.7", "--source", "me"], "cannot be read"),
         (["recognition/tsn/tsn_r50_320p_1x1x3_110e_kinetics400_flow.py"], "takes Flow input"),
+        ([AUDIO], "builds AudioRecognizer; this suite takes classifiers of RGB clips"),
+        (["localization/bmn/bmn_400x100_2x8_9e_activitynet_feature.py"], "builds BMN"),
+        (["recognition/tsm/metafile.yml"], "is not a configuration of mmaction2"),
+        (
+            ["recognition/i3d/i3d_r50_video_inference_32x2x1_100e_kinetics400_rgb.py"],
+            "no checkpoint",
+        ),
+        ([TSM, "/gone/mine-01234567.pth", *OWN], "/gone/mine-01234567.pth cannot be read"),
+        ([TSM, TINY, *OWN], "does not fit the model: missing keys"),
     ],
 )
 def test_what_cannot_be_added_is_refused_with_the_reason(contract, capsys, arguments, said):
     assert add(contract, *arguments) == 2
     assert said in capsys.readouterr().err
+
+
+def test_the_head_must_be_of_the_data_set_that_is_here(contract, tmp_path, monkeypatch, capsys):
+    (tmp_path / "a.avi").touch()
+    (tmp_path / "list.txt").write_text("a.avi 1\n")
+    (tmp_path / "names.txt").write_text("Archery\nBiking\n")
+    here = f'[datasets.ucf101]\nlist = "list.txt"\nroot = "{tmp_path}"\nlabel_map = "names.txt"\n'
+    (tmp_path / "site.toml").write_text(here)
+    monkeypatch.setenv("ACCEPTANCE_SITE", str(tmp_path / "site.toml"))
+    assert add(contract, C3D) == 2
+    assert "the head has 101 classes, ucf101 on this machine has 2" in capsys.readouterr().err
 
 
 def test_a_checkpoint_file_must_be_what_its_name_promises(contract, capsys, tmp_path):

@@ -128,12 +128,18 @@ def contract(monkeypatch, tmp_path):
 
 
 @pytest.mark.usefixtures("in_process")
-def test_a_users_configuration_and_data_set_get_a_verdict(user, contract, tmp_path, capsys):
+def test_a_users_configuration_and_data_set_get_a_verdict(
+    user, contract, tmp_path, monkeypatch, capsys
+):
     name, config, checkpoint = user
     words = ["--name", f"my_{name}", "--top1", "0.9", "--source", "our training"]
-    added = ["model", "add", str(config), str(checkpoint), *words, "--thresholds", str(contract)]
+    monkeypatch.chdir(tmp_path)
+    added = ["model", "add", config.name, checkpoint.name, *words, "--thresholds", str(contract)]
     assert main(added) == 0
-    assert model_spec(f"my_{name}").dataset == name
+    assert (model_spec(f"my_{name}").config, model_spec(f"my_{name}").dataset) == (
+        str(config),
+        name,
+    )
     assert main(["run", f"my_{name}"]) == 0
     printed = capsys.readouterr().out
     thresholds = thresholds_from_file(contract)
