@@ -231,8 +231,8 @@ class Device(Protocol):
         """
         return ()
 
-    def in_precision(self, precision: Precision) -> "Device":
-        """Return the same device, building in a precision.
+    def in_precision(self, precision: Precision, name: str = "") -> "Device":
+        """Return the same device, building in a precision, of that name in the rows of the contract.
 
         Raises:
             BuildError: its compiler has only one, or does not take this one.

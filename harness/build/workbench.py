@@ -102,7 +102,7 @@ class Workbench:
         """Return the device model of a cell."""
         device = self.present_device(cell.device)
         if precision := registry.precision_of(self.model(cell.model), cell):
-            device = device.in_precision(precision)
+            device = device.in_precision(precision, cell.precision)
         facts = {**rounding_facts(), **self.state(cell.device).lasting_facts}
         return device_model_from_onnx(self.simplified(cell), device, facts, self.workshop)
 

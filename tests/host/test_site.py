@@ -152,6 +152,10 @@ def test_home_is_expanded(write, folder, monkeypatch):
             "[ascend.models.x-ascend310p-bs1]\nom = 'none.om'\nsha256 = 'ab'",
             "ascend.models.x-ascend310p-bs1.sha256: ",
         ),
+        (
+            "[ascend.models.x-ascend310p]\nom = 'none.om'\nsha256 = 'ab'",
+            "ascend.models.x-ascend310p: ",
+        ),
         ("[ascend]\ndevice_ids = [true]", "ascend.device_ids.0: should be a valid integer"),
         ("a = 1\na = 2", "is not TOML: Cannot overwrite a value"),
         ("a = ", "is not TOML"),

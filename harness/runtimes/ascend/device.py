@@ -27,7 +27,7 @@ from harness.runtimes.ascend.environment import (
     cann_environment,
     versions_on_disk,
 )
-from harness.runtimes.ascend.foreign import accepted_om
+from harness.runtimes.ascend.foreign import Wanted, accepted_om
 from harness.runtimes.ascend.host_checks import host_checks
 from harness.runtimes.ascend.om_graph import operators_of_om
 from harness.runtimes.ascend.om_inside import OmInside, dumped, om_inside
@@ -55,6 +55,7 @@ class CannDevice(Device):
         unit_id: the physical chip to use, or None for the least busy one.
         say: receives heartbeats of long builds and the reason for a wait.
         precision: what atc is told; None: nothing.
+        precision_name: its name in the rows of the contract.
     """
 
     spec: DeviceSpec
@@ -62,6 +63,7 @@ class CannDevice(Device):
     unit_id: str | None = None
     say: Say = _log
     precision: Precision | None = None
+    precision_name: str = ""
     model_suffix = ".om"
 
     def at(self, site: Site) -> "CannDevice":
@@ -105,9 +107,9 @@ class CannDevice(Device):
         foreign = {} if pinned is None else {"om": pinned.sha256}
         return {"options": list(onnx.spec.atc), **told, **foreign, "code": code}
 
-    def in_precision(self, precision: Precision) -> "CannDevice":
+    def in_precision(self, precision: Precision, name: str = "") -> "CannDevice":
         """Return the same device, building in a precision."""
-        return dataclasses.replace(self, precision=precision)
+        return dataclasses.replace(self, precision=precision, precision_name=name)
 
     def build(self, onnx: OnnxModel, target: Path) -> Mapping[str, Any]:
         """Compile ``onnx``, or take the model that site.toml names, and return facts of it.
@@ -118,7 +120,8 @@ class CannDevice(Device):
         """
         soc_version, pinned = self.unit().soc_version, self._pinned(onnx)
         if pinned is not None:
-            return accepted_om(pinned, onnx, soc_version, target, self.tools)
+            mode = self.precision.mode if self.precision else "fp16"
+            return accepted_om(pinned, onnx, Wanted(soc_version, mode), target, self.tools)
         return built_om(onnx, soc_version, target, self.tools, self.say, self.precision)
 
     def open(self, model: DeviceModel, threads: int | None = None) -> CannSession:
@@ -185,9 +188,10 @@ class CannDevice(Device):
         return found if isinstance(found, Mapping) else None
 
     def _pinned(self, onnx: OnnxModel) -> PinnedOm | None:
-        if self.precision is not None:
-            return None
-        return self.tools.models.get(Cell(onnx.spec.name, self.spec.name, onnx.batch).id)
+        cell = Cell(onnx.spec.name, self.spec.name, onnx.batch, self.precision_name)
+        # A trial of the search for a precision has no row, and so no name.
+        is_of_row = bool(self.precision_name) == (self.precision is not None)
+        return self.tools.models.get(cell.id) if is_of_row else None
 
     def unit(self, unit_id: str | None = None) -> Unit:
         """Look up one chip: the one named, the one bound, or the least busy one.

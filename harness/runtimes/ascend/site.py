@@ -9,6 +9,9 @@ import pydantic
 from harness.host.site import DeviceIds, File, Site, SiteTable
 from harness.runtimes.ascend.environment import CannTools, PinnedOm
 
+# A key of any other form would name no cell, and the suite would judge its own build without a word.
+CellId = Annotated[str, pydantic.Field(pattern=r"^\w+-ascend\w+-bs[1-9]\d*(-\w+)?$")]
+
 
 class PinnedModel(SiteTable):
     """An offline model that somebody else built.
@@ -39,7 +42,7 @@ class Table(SiteTable):
     ais_bench_python: File | None = None
     npu_smi: File | None = None
     device_ids: DeviceIds = ()
-    models: Mapping[str, PinnedModel] = {}
+    models: Mapping[CellId, PinnedModel] = {}
 
 
 def tools_from_site(site: Site) -> CannTools:

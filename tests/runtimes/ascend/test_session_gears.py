@@ -1,6 +1,7 @@
 """One offline model for several batch sizes, of which a session sets one."""
 
 import dataclasses
+import hashlib
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from harness.check.onnx_divergence import Allowed, first_divergent_operator
 from harness.errors import BuildError, RunError
 from harness.host.digests import digest_from_json, plain_fields
 from harness.precision import Precision
+from harness.runtimes.ascend.environment import PinnedOm
 from harness.runtimes.ascend.passport import passport_from_text, passport_problems, shape_options
 from harness.runtimes.ascend.precision import check_precision
 from harness.timings import LoopSettings
@@ -139,6 +141,25 @@ Original Atc command line: atc.bin --framework=5 {} --soc_version=Ascend310P3
 system   info: atc_version[7.6.0.1.220], soc_version[Ascend310P3], framework_type[Onnx].
 ============ Display Model Info end   ============
 """
+
+
+def test_a_foreign_model_may_serve_a_gear(bench, make):
+    onnx = geared(bench, make, 4)
+    made = bench.built_before(onnx).artifact.path
+    theirs = bench.folder / "theirs.om"
+    theirs.write_bytes(made.read_bytes())
+    pinned = PinnedOm(theirs, hashlib.sha256(theirs.read_bytes()).hexdigest())
+
+    def device(cell, precision, name):
+        plain = bench.device(models={f"tsm_tiny-ascend310p-{cell}": pinned})
+        return plain.in_precision(precision, name) if precision else plain
+
+    gears = device("bs4-gears", Precision(gears=GEARS), "gears")
+    assert bench.built(onnx, gears).artifact.provenance["passport"]["is_foreign"]
+    with pytest.raises(BuildError, match="its batch sizes are 1,3,4, not one"):
+        bench.built(make.tiny_onnx(bench.folder, batch=4), device("bs4", None, ""))
+    with pytest.raises(BuildError, match="it computes in fp16, not in origin"):
+        bench.built(onnx, device("bs4-other", Precision("origin", gears=GEARS), "other"))
 
 
 @pytest.mark.parametrize("gears", [(4,), (4, 1), (1, 1, 4)])
