@@ -1,5 +1,6 @@
 """site.toml -> CannTools: where this machine keeps its Ascend tools."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -9,8 +10,15 @@ import pydantic
 from harness.host.site import DeviceIds, File, Site, SiteTable
 from harness.runtimes.ascend.environment import CannTools, PinnedOm
 
+
 # A key of any other form would name no cell, and the suite would judge its own build without a word.
-CellId = Annotated[str, pydantic.Field(pattern=r"^\w+-ascend\w+-bs[1-9]\d*(-\w+)?$")]
+def _cell_id(text: str) -> str:
+    if not re.fullmatch(r"\w+-ascend\w+-bs[1-9]\d*(-\w+)?", text):
+        raise ValueError("should be the id of a cell, such as nonlocal_r50-ascend310p-bs1")
+    return text
+
+
+CellId = Annotated[str, pydantic.AfterValidator(_cell_id)]
 
 
 class PinnedModel(SiteTable):
