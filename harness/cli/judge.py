@@ -18,6 +18,13 @@ def add_commands(commands: Any) -> None:
     text = "judge a stored run again, without running anything"
     added = add_command(commands, "judge", _judge, text)
     added.add_argument("run", type=Path, help="folder of the run")
+    added.add_argument(
+        "--without-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="of a farm: throw out every check that this host gave a part of; repeatable",
+    )
     add_thresholds(added)
 
 
@@ -28,6 +35,6 @@ def _judge(options: argparse.Namespace) -> int:
         print(f"judged by {thresholds.path}, which is not what the run was judged by then")
     if not run.facts().nonce:
         print(f"{run.root}: {UNBOUND}")
-    facts, records, decision = judged_today(run, thresholds)
+    facts, records, decision = judged_today(run, thresholds, options.without_host)
     print("\n".join(summary_lines(records, decision, thresholds, facts)))
     return exit_status(decision.problems)

@@ -1,7 +1,7 @@
 """A stored run under the contract of today."""
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from harness.contract.thresholds import Thresholds
 from harness.decide.waivers import Decision, decide
@@ -14,6 +14,7 @@ from harness.measure.accuracy import AccuracyMeasurement
 from harness.measure.soak import SoakMeasurement
 from harness.record.recompute import founded_records
 from harness.record.record import Record, RunDirectory, RunFacts
+from harness.record.stints import stints_of
 from harness.spec import Status
 
 
@@ -35,19 +36,34 @@ def rejudged(record: Record, thresholds: Thresholds) -> Record:
 
 
 def judged_today(
-    run: RunDirectory, thresholds: Thresholds
+    run: RunDirectory, thresholds: Thresholds, without: Collection[str] = ()
 ) -> tuple[RunFacts, list[Record], Decision]:
     """Return a run as the contract, what it requires and its waivers have it today.
+
+    Args:
+        run: as it is stored.
+        thresholds: the contract of today.
+        without: hosts of a farm whose results do not count, nor any check that they gave a part of.
 
     Raises:
         RecordError: the run cannot be read, a measurement in it does not follow from its raw files,
             or the contract has no limits for one of its cells.
         InputError: the contract has no such tier.
     """
-    records = [rejudged(record, thresholds) for record in founded_records(run)]
+    stored = (_thrown_out(record, run, without) for record in founded_records(run))
+    records = [rejudged(record, thresholds) for record in stored]
     facts = _facts_today(run.facts(), records, thresholds)
     today = datetime.datetime.now(datetime.UTC).date()
     return facts, records, decide(records, facts, thresholds.file.waivers, today)
+
+
+def _thrown_out(record: Record, run: RunDirectory, without: Collection[str]) -> Record:
+    hosts = {stint.host for stint in stints_of(record, run)} | {record.host_facts.get("host", "")}
+    refused = ", ".join(sorted(hosts.intersection(without)))
+    if not refused:
+        return record
+    reason = f"results of {refused} were thrown out: run the check again without that host"
+    return record.model_copy(update={"verdict": invalid(reason), "measurement": None})
 
 
 def _facts_today(facts: RunFacts, records: Sequence[Record], thresholds: Thresholds) -> RunFacts:

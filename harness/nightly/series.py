@@ -169,6 +169,7 @@ def host_class(record: Record, environment: Mapping[str, str]) -> str:
 
     What an emulator computed never meets what a device did.
     """
+    environment = {**environment, **record.host_facts}
     parts = [environment.get("cpu.model", "unknown"), f"{environment.get('cpu.usable', '?')}cpu"]
     parts += [record.device_facts[name] for name in CHIP_FACTS if name in record.device_facts][:1]
     text = "-".join(re.sub(r"[^A-Za-z0-9.?]+", "-", part).strip("-") for part in parts)
@@ -179,6 +180,7 @@ def facts_of(record: Record, environment: Mapping[str, str]) -> dict[str, str]:
     """Return what may explain a value: machine and versions, device, digests, tier and weights."""
     return {
         **environment,
+        **record.host_facts,
         **{f"device.{name}": value for name, value in record.device_facts.items()},
         **{f"digest.{name}": value for name, value in record.subjects.items()},
         "tier": record.tier,

@@ -78,6 +78,7 @@ class Record(Measurement):
         raw: sha256 of the files in ``raw/`` by what they are.
         stages: what was built for it.
         device_facts: chip, driver and versions.
+        host_facts: facts of the host of a farm that measured it, where run.json is another's; else empty.
         is_device_present: whether the device was found.
         is_emulated: whether an emulator answered in the device's place.
         signoff_blockers: why it can never be signed off; empty if it can.
@@ -105,6 +106,7 @@ class Record(Measurement):
     raw: Mapping[str, str] = {}
     stages: tuple[StageRecord, ...] = ()
     device_facts: Mapping[str, str] = {}
+    host_facts: Mapping[str, str] = {}
     is_device_present: bool = False
     is_emulated: bool = False
     signoff_blockers: tuple[str, ...] = ()

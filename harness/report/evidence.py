@@ -17,6 +17,7 @@ from harness.measure.throughput import SessionTiming, ThroughputMeasurement
 from harness.record.npz import labels_from_npz
 from harness.record.recompute import session_timings
 from harness.record.record import Record, RunDirectory
+from harness.record.stints import Stint, stints_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Evidence:
     startup: StartupMeasurement | None = None
     soak: SoakMeasurement | None = None
     soak_lines: tuple[SoakLine, ...] = ()
+    stints: tuple[Stint, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +63,9 @@ def evidence_from_records(
     by_id = {run.facts().run_id: run for run in runs}
     found: dict[str, Evidence] = {}
     for record in records:
-        known = found.get(record.cell.id, Evidence())
-        found[record.cell.id] = _with(known, record, by_id[record.run_id])
+        known, run = found.get(record.cell.id, Evidence()), by_id[record.run_id]
+        known = dataclasses.replace(known, stints=known.stints + stints_of(record, run))
+        found[record.cell.id] = _with(known, record, run)
     return found
 
 

@@ -49,14 +49,18 @@ def guide_tables(
 
 
 def _version_rows(records: Iterable[Record], runs: Mapping[str, RunLine]) -> Iterator[VersionRow]:
-    first = {(record.run_id, record.device): record for record in reversed(list(records))}
-    for run_id, device in sorted(first):
-        facts, run = first[run_id, device].device_facts, runs[run_id]
-        environment, spec = run.environment, registry.device_specs().get(device)
+    first = {
+        (record.run_id, record.device, record.host_facts.get("host", "")): record
+        for record in reversed(list(records))
+    }
+    for run_id, device, host in sorted(first):
+        record, run = first[run_id, device, host], runs[run_id]
+        facts, environment = record.device_facts, {**run.environment, **record.host_facts}
+        spec = registry.device_specs().get(device)
         is_host = spec is not None and spec.is_host
         yield VersionRow(
             run_id=run_id,
-            host=run.host,
+            host=host or run.host,
             device=device,
             chip=environment.get("cpu.model", UNKNOWN) if is_host else _fact("chip", facts, spec),
             driver=_fact("driver", facts, spec),

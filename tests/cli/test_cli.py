@@ -28,6 +28,7 @@ from harness.measure.parity import ChainScores, InputCounts, parity_measurement
 from harness.measure.passport import Passport
 from harness.measure.throughput import session_timing, throughput_measurement
 from harness.record.record import Record, RunDirectory, RunFacts, new_run_directory
+from harness.record.stints import HOSTS, Stint, lines_from_stints
 from harness.spec import CHECKS, Cell, Status
 from tests.made import MOTION8_DIGEST
 
@@ -512,6 +513,26 @@ def test_a_stored_run_gets_the_same_verdict(capsys, run):
     assert re.search(r"nonlocal_tiny-cpu-bs1 +pass +pass \d+ % of limit +pass \+10 clips", shown)
     assert "which is not what the run was judged by" not in shown
     assert "Speed by batch size" not in shown
+
+
+def test_results_of_one_host_are_thrown_out_and_the_rest_is_judged(capsys, tmp_path, verdicts, run):
+    found = new_run_directory(tmp_path / "farm" / "r1")
+    found.write_facts(facts())
+    for check, (measured, verdict) in verdicts.items():
+        shard = Stint(host="second", what="a shard", start_s=1.0, end_s=2.0)
+        stints = [shard] if check == "accuracy" else []
+        raw = {HOSTS: found.keep(lines_from_stints(stints), ".jsonl")}
+        kept = record(check, verdict, measured, raw=raw, host_facts={"host": "first"})
+        found.append(kept)
+    assert judge(found, "--without-host", "third") == 0
+    capsys.readouterr()
+    assert judge(found, "--without-host", "second") == 1
+    shown = capsys.readouterr().out
+    assert "results of second were thrown out: run the check again without that host" in shown
+    assert re.search(r"nonlocal_tiny-cpu-bs1 +pass +pass \d+ % of limit +invalid +pass", shown)
+    assert judge(found, "--without-host", "first") == 1
+    shown = capsys.readouterr().out
+    assert re.search(r"nonlocal_tiny-cpu-bs1 +invalid +invalid +invalid +invalid", shown)
 
 
 def test_a_run_of_several_batch_sizes_names_the_best(capsys, run, verdicts):

@@ -399,3 +399,15 @@ def test_a_kill_in_mid_write_leaves_the_nights_before(history, night):
     assert [one.run_id for one in history.nights()] == ["night-0000"]
     assert history.append(RunDirectory(run.root)).is_new
     assert [one.run_id for one in history.nights()] == ["night-0000", "night-0001"]
+
+
+def test_a_host_of_a_farm_has_its_own_series_and_versions(history, night):
+    run = night(0)
+    there = {"cpu.model": "Far CPU", "cpu.usable": "64", "host": "second", "package.torch": "9.9"}
+    lines = [record.model_copy(update={"host_facts": there}) for record in run.records()]
+    (run.root / "records.jsonl").write_text("".join(map(run.line, lines)))
+    history.append(run)
+    (series, *_) = history.series()
+    assert series.key.host_class == "Far-CPU-64cpu"
+    facts = series.points[0].facts
+    assert (facts["host"], facts["package.torch"]) == ("second", "9.9")
