@@ -30,7 +30,7 @@ browser:
 
 coverage: $(READY) browser
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -q -n auto tests
+	$(BIN)/coverage run -m pytest -q -n auto -m "not slow" tests
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
@@ -41,9 +41,10 @@ smoke: $(READY)
 emulate: $(READY)
 	PYTEST=$(BIN)/pytest EMULATOR_PYTHON=$(abspath $(BIN))/python tests/emulator/matrix
 
-# Three nodes of a Ray cluster on this machine, with emulated chips; see docs/farm.md.
+# Three nodes of a Ray cluster on this machine, with emulated chips, then what may fail there; see docs/farm.md.
 farm: $(READY)
 	BIN=$(BIN) tests/farm/matrix
+	$(BIN)/pytest -q -m slow tests/farm
 
 # One configuration of each family of mmaction2's model zoo; all of it: python -m benchmarks.zoo --results zoo.jsonl
 zoo: $(READY)

@@ -67,7 +67,7 @@ Then look at every host, and run; -n is how many cells are under way at once:
 
 
 def _resources(options: argparse.Namespace) -> int:
-    from harness.farm.calls import resource_of
+    from harness.farm.calls import PYTORCH, resource_of
 
     site = site_of(options)
     states = {name: registry.device(name).at(site).probe() for name in registry.device_specs()}
@@ -76,7 +76,7 @@ def _resources(options: argparse.Namespace) -> int:
         for name, state in states.items()
         if state.presence is Presence.PRESENT and state.unit_ids
     }
-    print(json.dumps(chips))
+    print(json.dumps({**chips, PYTORCH: 1}))
     return 0
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from harness.errors import HarnessError, RunError
+from harness.record.stints import Stint
 
 T = TypeVar("T")
 
@@ -19,6 +20,10 @@ SILENT_S = 180.0
 LIMIT_S = 5 * 3600.0
 
 _NUMBERS = itertools.count()
+
+
+# Each host has one: PyTorch takes all of its processors.
+PYTORCH = "pytorch"
 
 
 def resource_of(device: str) -> str:
@@ -73,20 +78,6 @@ class News:
     text: str = ""
 
 
-@dataclasses.dataclass
-class Stint:
-    """What a host did, and from when to when, in seconds since 1970 on the driver's clock.
-
-    ``end_s`` is None while it is under way; ``fault`` says why the host lost the call, if it did.
-    """
-
-    host: str
-    what: str
-    start_s: float
-    end_s: float | None = None
-    fault: str = ""
-
-
 class Running:
     """A call under way.
 
@@ -106,7 +97,6 @@ class Running:
     ) -> None:
         self.title = title
         self._at, self._remote, self._stints = at, remote, stints
-        self._stint: Stint | None = None
         self._start()
 
     def hear(self, news: News) -> None:
@@ -114,13 +104,12 @@ class Running:
         self._heard_s = time.monotonic()
         if not news.text:
             self.end("lost")
-            self._node, self._since_s = news.node, self._heard_s
-            self._stint = Stint(news.host, self.title, _now_s())
-            self._stints.append(self._stint)
+            self._node, self._host, self._since_s = news.node, news.host, self._heard_s
+            self._began_s = _now_s()
 
     def fault(self) -> str:
         """Say why its host should not go on with it; empty while all is well, or before it begins."""
-        if self._stint is None:
+        if not self._node:
             return ""
         now_s = time.monotonic()
         if now_s - self._heard_s > self._at.silent_s:
@@ -135,10 +124,8 @@ class Running:
         Raises:
             RunError: there is no other host.
         """
-        assert self._stint is not None
-        host = self._stint.host
+        host, self._at = self._host, self._at.without(self._node)
         self.end(fault)
-        self._at = self._at.without(self._node)
         if not self._at.hosts:
             raise RunError(
                 f"{self.title}: {host} {fault}, and no other host is left for it: look at that host with "
@@ -149,15 +136,16 @@ class Running:
 
     def end(self, fault: str = "") -> None:
         """Note that its host is done with it."""
-        if self._stint is not None:
-            self._stint.end_s, self._stint.fault = _now_s(), fault
-        self._stint = None
+        if self._node:
+            times = {"start_s": self._began_s, "end_s": _now_s()}
+            self._stints.append(Stint(host=self._host, what=self.title, **times, fault=fault))
+        self._node = self._host = ""
 
     def _start(self) -> None:
         # A new name for each start, so that what a host still says that has lost it counts for nothing.
         self.id = str(next(_NUMBERS))
-        self._node, self._stint = "", None
-        self._heard_s = self._since_s = 0.0
+        self._node = self._host = ""
+        self._heard_s = self._since_s = self._began_s = 0.0
         self.ref = self._remote(self.id, self._at)
 
 

@@ -8,13 +8,17 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.errors import HarnessError, RunError, SiteError, first_line
-from harness.farm.calls import News, Placement, Running, Stint, on_host
+from harness.farm.calls import News, Placement, Running, on_host
 from harness.farm.orders import HostFacts
+
+if TYPE_CHECKING:
+    from harness.record.stints import Stint
 
 T = TypeVar("T")
 Calls = Sequence[tuple[Any, ...]]
@@ -79,9 +83,10 @@ class Cluster:
         """Run ``function(say, *args)`` on a host; its value stays in the farm until a call takes it."""
         run = self._run(function, args, at, title)
         with _mapped(title):
-            self._wait([run], lambda done: None)
-        # What it raised is raised here, not in each call that would have taken it.
-        self.call(_nothing, run.ref, at=at, title=title)
+            self._wait([run])
+            # What it raised is raised here, not in each call that would have taken it.
+            taken = _remote(self._news, _nothing, (run.ref,), "", at)
+            self._ray.get(taken, timeout=ANSWER_S)
         return run.ref
 
     def map(
@@ -90,7 +95,7 @@ class Cluster:
         calls: Calls,
         at: Placement,
         title: str,
-        on_done: Callable[[int], object] = lambda done: None,
+        on_value: Callable[[int, T], object] = lambda number, value: None,
     ) -> list[T]:
         """Run calls on hosts, as many at once as the placement has room for.
 
@@ -99,21 +104,28 @@ class Cluster:
             calls: the other arguments of each call.
             at: where they may run, and for how long.
             title: says what they are, to people.
-            on_done: called with the number of calls that have ended.
+            on_value: called with the number of each call as it ends, and with its value.
 
         Raises:
-            HarnessError: as the function raised it.
+            HarnessError: as the function raised it; the other calls are ended.
             RunError: every host that could run them is gone, or took too many calls down with it; or
                 none of them ends a call in its time.
         """
-        runs = [self._run(function, args, at, title) for args in calls]
+        runs, values = [self._run(function, args, at, title) for args in calls], dict[int, T]()
+
+        def take(run: Running) -> None:
+            number = runs.index(run)
+            values[number] = self._ray.get(run.ref)
+            on_value(number, values[number])
+
         try:
             with _mapped(title):
-                self._wait(runs, on_done)
-                return [self._ray.get(run.ref) for run in runs]
+                self._wait(runs, take)
+                return [values[number] for number in range(len(runs))]
         finally:
             with contextlib.suppress(Exception):  # a farm that is gone has nothing to be cancelled
                 for run in runs:
+                    run.end("stopped with its check")
                     self._ray.cancel(run.ref, force=True)
 
     def ask(
@@ -151,7 +163,9 @@ class Cluster:
         remote = functools.partial(_remote, self._news, function, args)
         return Running(title, at, remote, self.stints)
 
-    def _wait(self, runs: Sequence[Running], on_done: Callable[[int], object]) -> None:
+    def _wait(
+        self, runs: Sequence[Running], on_end: Callable[[Running], object] = lambda run: None
+    ) -> None:
         """Wait until calls have ended; one whose host is silent, or takes too long, goes elsewhere."""
         pending = list(runs)
         while pending:
@@ -161,11 +175,11 @@ class Cluster:
             for run in pending:
                 if run.ref in done:
                     run.end()
+                    on_end(run)
                 elif fault := run.fault():
                     self._ray.cancel(run.ref, force=True)
                     self._say(run.elsewhere(fault))
             pending = [run for run in pending if run.ref not in done]
-            on_done(len(runs) - len(pending))
 
     def _hear(self, pending: Mapping[str, Running]) -> None:
         for news in _queued(self._news):
@@ -178,6 +192,7 @@ class Cluster:
 @contextlib.contextmanager
 def _mapped(title: str) -> Iterator[None]:
     """Raise what Ray raises as an error of the suite that names what was asked."""
+    import ray
     from ray.exceptions import RayError, RayTaskError
 
     try:
@@ -186,19 +201,25 @@ def _mapped(title: str) -> Iterator[None]:
         if isinstance(error.cause, HarnessError):
             raise error.cause from error
         raise RunError(f"{title}: it raised {first_line(error.cause)} on a host") from error
-    except RayError as error:
+    except HarnessError:
+        raise
+    except Exception as error:
+        # What Ray raises of a lost connection has no class of its own.
+        is_gone = isinstance(error, ConnectionError) or not ray.is_initialized()
+        if not is_gone and not isinstance(error, RayError):
+            raise
+        fate = "the farm lost it, and no other host could take it"
+        if is_gone:
+            fate = "the host that leads the farm is gone"
         raise RunError(
-            f"{title}: the farm lost it, and no other host could take it: {first_line(error)}; start "
-            f"the host again with the line of `harness farm up`, {_AGAIN}"
-        ) from error
-    except ConnectionError as error:
-        raise RunError(
-            f"{title}: the host that leads the farm is gone: {first_line(error)}; start the farm again "
-            f"with the lines of `harness farm up`, {_AGAIN}"
+            f"{title}: {fate}: {first_line(error)}; start hosts again with the lines of `harness farm "
+            f"up`, {_AGAIN}"
         ) from error
 
 
 def _connected(address: str) -> Any:
+    # Or else Ray starts a farm of its own, here, in the place of one that is gone.
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     try:
         import ray
     except ImportError as error:

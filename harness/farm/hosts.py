@@ -11,7 +11,7 @@ from harness.errors import (
     SiteError,
     refusal,
 )
-from harness.farm.calls import Placement, resource_of
+from harness.farm.calls import PYTORCH, Placement, resource_of
 from harness.farm.cluster import Cluster, Node
 from harness.farm.orders import HostFacts
 from harness.host.suite_code import suite_digest
@@ -126,6 +126,8 @@ def host_problems(node: Node, facts: HostFacts | str, here: str) -> list[str]:
                 f"the farm counts {known:g} chip(s) of {name} on {facts.name}, which finds {usable}: "
                 "start it again with the line of `harness farm up`"
             )
+    if PYTORCH not in node.resources:
+        problems.append(f"{facts.name} was started without the resources of `harness farm up`")
     return problems
 
 

@@ -6,9 +6,9 @@ sent, and judged under the driver's contract.
 
 import dataclasses
 import datetime
-import io
+import functools
 import time
-from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from harness.check.suite import outcome_from_error, stored_predictions
@@ -20,11 +20,14 @@ from harness.farm import host
 from harness.farm.calls import Placement
 from harness.farm.cluster import Cluster
 from harness.farm.hosts import Hosts, Kind, exporters, present_devices
-from harness.farm.orders import SHARD_LIMIT_S, Delivery, Order, Part, Survey
+from harness.farm.kept import KeptParts
+from harness.farm.orders import SHARD_LIMIT_S, Delivery, Order, Survey
+from harness.farm.spread import Spread
 from harness.host.progress import Progress
-from harness.record.npz import predictions_from_npz
+from harness.host.suite_code import suite_digest
 from harness.record.recompute import measurement_problems
 from harness.record.record import Record, RunDirectory
+from harness.record.stints import HOSTS, lines_from_stints
 from harness.spec import Cell, Check
 
 
@@ -38,6 +41,7 @@ class FarmSuite:
     run: RunDirectory
     hosts: Hosts
     progress: Progress
+    cache_dir: Path
     more_timing: tuple[int, float] = (0, 0.0)
     models: dict[Cell, Any] = dataclasses.field(default_factory=dict)
     kinds: dict[Cell, Kind] = dataclasses.field(default_factory=dict)
@@ -50,13 +54,18 @@ class FarmSuite:
             self.run.facts().nonce,
             *self.more_timing,
         )
+        before = len(self.cluster.stints)
         try:
             record = self._received(self._delivery(order), order)
         except HarnessError as error:
             record = self._record_of_error(error, order, started)
+        raw = dict(record.raw)
+        if stints := self.cluster.stints[before:]:
+            raw[HOSTS] = self.run.keep(lines_from_stints(stints), ".jsonl")
         record = record.model_copy(
             update={
                 "run_id": self.run.id,
+                "raw": raw,
                 "started": started.isoformat(timespec="seconds"),
                 "seconds": time.perf_counter() - start_s,
                 "signoff_blockers": (),
@@ -74,7 +83,9 @@ class FarmSuite:
         at, self.kinds[cell] = self.hosts.place(cell.device, self.kinds.get(cell))
         models = self._models(order, dataclasses.replace(at, resources={}))
         if order.check == "accuracy":
-            return self._accuracy(order, models, dataclasses.replace(at, limit_s=SHARD_LIMIT_S))
+            at = dataclasses.replace(at, limit_s=SHARD_LIMIT_S)
+            kept = functools.partial(self._kept, cell)
+            return Spread(self.cluster, order, models, at, self.progress, kept).delivery()
         preds = None
         if order.check == "throughput":
             preds = stored_predictions(self.run, cell)
@@ -91,39 +102,10 @@ class FarmSuite:
             self.models[cell] = self.cluster.held(host.build, order, onnx, at=first, title=title)
         return self.models[cell]
 
-    def _accuracy(self, order: Order, models: Any, at: Placement) -> Delivery:
-        """Spread the clips over every chip, and PyTorch's over every host of the same kind."""
-        anywhere = dataclasses.replace(at, resources={})
-        call, title = self.cluster.call, order.id
-        survey = call(host.survey_accuracy, order, models, at=anywhere, title=f"{title}: survey")
-        calls = [(order, models, index, survey.shard_count) for index in range(survey.shard_count)]
-        reference = self._parts(host.refer, calls, anywhere, survey, f"{title}: PyTorch")
-        parts = self._parts(host.predict, calls, at, survey, title)
-        delivery = call(
-            *(host.compare, order, models, parts, reference),
-            at=anywhere,
-            title=f"{title}: comparison",
-        )
-        for what, sent in (("predictions", parts), ("reference", reference)):
-            _refuse_changed(delivery, what, sent)
-        return delivery
-
-    def _parts(
-        self,
-        function: Callable[..., Part],
-        calls: Sequence[tuple[Any, ...]],
-        at: Placement,
-        survey: Survey,
-        title: str,
-    ) -> list[Part]:
-        counter = self.progress.counter(title, survey.clip_count)
-
-        def on_done(done: int) -> None:
-            counter(done * survey.clip_count // len(calls))
-
-        parts = self.cluster.map(function, calls, at, title, on_done)
-        _refuse_a_mix(parts, survey, title)
-        return parts
+    def _kept(self, cell: Cell, survey: Survey) -> KeptParts:
+        facts = {"cell": cell.id, "hosts": self.kinds[cell], "suite": suite_digest()}
+        clips = {"clips": survey.clip_count, "shards": survey.shard_count}
+        return KeptParts(self.cache_dir, {**facts, **survey.subjects, **clips})
 
     def _received(self, delivery: Delivery, order: Order) -> Record:
         """Return a host's record with the raw files kept here and the verdict given here."""
@@ -164,35 +146,3 @@ class FarmSuite:
             started=started.isoformat(timespec="seconds"),
             seconds=0.0,
         )
-
-
-def _refuse_a_mix(parts: Sequence[Part], survey: Survey, title: str) -> None:
-    for part in parts:
-        differing = [
-            name for name, digest in survey.subjects.items() if part.subjects.get(name) != digest
-        ]
-        if differing:
-            raise InvalidMeasurement(
-                f"{title}: {part.host} ran with another {', '.join(differing)} than the first host; "
-                "a cell is never a mix: empty the cache of one of them with harness cache prune"
-            )
-
-
-def _refuse_changed(delivery: Delivery, what: str, parts: Sequence[Part]) -> None:
-    """Refuse merged predictions that are not, row for row, those of the parts."""
-    if what not in delivery.raw:
-        return
-    merged = _rows(delivery.raw[what][0])
-    sent = {name: row for part in parts for name, row in _rows(part.predictions).items()}
-    if merged != sent:
-        raise InvalidMeasurement(
-            f"{delivery.host} merged other {what} than the hosts sent: throw it out of the farm"
-        )
-
-
-def _rows(npz: bytes) -> dict[str, bytes]:
-    preds = predictions_from_npz(io.BytesIO(npz))
-    rows = zip(preds.clip_ids, preds.scores, strict=True)
-    return {name: row.tobytes() for name, row in rows} | {
-        name: why.encode() for name, why in preds.unreadable.items()
-    }

@@ -20,6 +20,7 @@ from harness.check.suite import Suite
 from harness.clips import Predictions
 from harness.contract.thresholds import Thresholds, thresholds_from_file
 from harness.farm.orders import Delivery, Order
+from harness.host.environment import environment_facts
 from harness.host.progress import Progress
 from harness.host.provenance import Parcel
 from harness.record.record import RunDirectory
@@ -75,8 +76,8 @@ def deliver(
         measures[order.check] = found
     suite = _HostSuite(_thresholds(order), order.tier, bench, run, measures, known, order.seed)
     record = suite.check(order.cell, order.check)
-    facts = {**record.device_facts, "host": host_name()}
-    record = record.model_copy(update={"device_facts": facts})
+    facts = {**environment_facts(), "host": host_name()}
+    record = record.model_copy(update={"host_facts": facts})
     raw = {what: run.kept[digest] for what, digest in record.raw.items()}
     return Delivery(host_name(), record.model_dump_json().encode(), raw)
 

@@ -26,12 +26,14 @@ def farm_suite(
     hosts: "Hosts",
     scope: Scope,
     run: RunDirectory,
+    config: pytest.Config,
     progress: Progress,
-    more_timing: tuple[int, float],
 ) -> "FarmSuite":
     """Return what runs the checks of this process on a farm."""
     from harness.farm.suite import FarmSuite
 
+    site = registry.load_site(config.getoption("--site"), os.environ)
+    more_timing = config.getoption("--sessions"), config.getoption("--budget-minutes")
     return FarmSuite(
         thresholds=scope.thresholds.with_more_timing(*more_timing),
         contract=scope.thresholds.path.read_bytes(),
@@ -39,6 +41,7 @@ def farm_suite(
         run=run,
         hosts=hosts,
         progress=progress,
+        cache_dir=site.cache_dir,
         more_timing=more_timing,
     )
 

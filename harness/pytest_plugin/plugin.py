@@ -179,10 +179,10 @@ def acceptance_suite(request: pytest.FixtureRequest) -> "Suite | FarmSuite":
     config = request.config
     scope, run = scope_from_config(config), _run_directory(config)
     progress = progress_from_config(config)
-    more_timing = config.getoption("--sessions"), config.getoption("--budget-minutes")
     hosts = farm_from_config(config, progress.say)
     if hosts is not None:
-        return farm_suite(hosts, scope, run, progress, more_timing)
+        return farm_suite(hosts, scope, run, config, progress)
+    more_timing = config.getoption("--sessions"), config.getoption("--budget-minutes")
     site = registry.load_site(config.getoption("--site"), os.environ)
     bench = Workbench(site, run.root / "logs", progress)
     thresholds = scope.thresholds.with_more_timing(*more_timing)

@@ -43,7 +43,9 @@ def answering(monkeypatch):
     """Return what makes the hosts of a farm answer."""
 
     def answer(answers, resources=None):
-        made = Answers(answers, {"chip:cpu": 1.0} if resources is None else resources)
+        made = Answers(
+            answers, {"chip:cpu": 1.0, "pytorch": 1.0} if resources is None else resources
+        )
         monkeypatch.setattr(farm, "_cluster", lambda options: made)
 
     return answer
@@ -59,7 +61,7 @@ def test_up_prints_the_lines_that_start_a_farm(capsys):
 
 def test_resources_are_the_chips_of_this_host(capsys):
     assert main(["farm", "resources"]) == 0
-    assert json.loads(capsys.readouterr().out)["chip:cpu"] == 1
+    assert json.loads(capsys.readouterr().out) == {"chip:cpu": 1, "pytorch": 1}
 
 
 def test_status_shows_each_host(answering, capsys):
@@ -78,6 +80,7 @@ def test_status_names_what_is_wrong(answering, capsys):
     assert main(["farm", "status"]) == 1
     text = capsys.readouterr().out
     assert "PROBLEM  a runs the suite of commit c0ffee, whose files differ" in text
+    assert "PROBLEM  a was started without the resources of `harness farm up`" in text
     assert "PROBLEM  host 192.0.2.1: it does not answer" in text
     assert "the farm counts 2 chip(s) of cpu on a, which finds 1" in text
     assert "the farm counts 2 chip(s) of cpu on first, which finds 0" in text

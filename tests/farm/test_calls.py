@@ -86,6 +86,7 @@ def test_a_call_that_ray_makes_again_begins_anew(clock, started):
     run.hear(News(run.id, "n2", "two"))
     clock.advance(5.0)
     assert run.fault() == ""
+    run.end()
     assert [(stint.host, stint.fault) for stint in stints] == [("one", "lost"), ("two", "")]
 
 

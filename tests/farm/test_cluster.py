@@ -77,8 +77,9 @@ def anywhere(cluster):
 def test_calls_run_on_hosts_and_say_how_they_get_on(cluster, anywhere):
     done = []
     calls = [(number,) for number in range(6)]
-    assert cluster.map(double, calls, anywhere, "double", done.append) == [0, 2, 4, 6, 8, 10]
-    assert done[-1] == 6
+    on_value = lambda number, value: done.append((number, value))
+    assert cluster.map(double, calls, anywhere, "double", on_value) == [0, 2, 4, 6, 8, 10]
+    assert sorted(done) == [(number, 2 * number) for number in range(6)]
     assert sum("doubling" in line for line in cluster.lines) == 6
 
 
@@ -104,12 +105,12 @@ def test_a_killed_process_is_run_again(cluster, anywhere, tmp_path):
 def test_a_lost_host_costs_its_calls_and_no_host_left_ends_them(cluster, anywhere, hosts):
     nodes, workers = hosts
 
-    def on_done(done):
-        if 1 <= done < 6 and len(workers) == 2:
+    def on_value(number, value):
+        if len(workers) == 2:
             nodes.remove_node(workers.pop(), allow_graceful=False)
 
     calls = [(0.7,)] * 6
-    used = cluster.map(nap, calls, anywhere, "nap", on_done)
+    used = cluster.map(nap, calls, anywhere, "nap", on_value)
     assert len(used) == 6
     nodes.remove_node(workers.pop(), allow_graceful=False)
     with pytest.raises(RunError, match="the farm lost it, and no other host could take it"):

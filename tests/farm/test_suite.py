@@ -2,9 +2,11 @@
 
 import contextlib
 import dataclasses
+import datetime
 import io
 import os
 import pickle
+import time
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from harness.device import DeviceState, Presence
 from harness.errors import DeviceAbsent, RunError, SiteError
 from harness.farm import host, orders, workplace
-from harness.farm.calls import Placement, resource_of
+from harness.farm.calls import PYTORCH, Placement, resource_of
 from harness.farm.cluster import Node
 from harness.farm.hosts import Hosts, present_devices
 from harness.farm.orders import HostFacts
@@ -35,6 +37,7 @@ class LocalCluster:
         self.environments = environments
         self.answers = answers
         self.calls = []
+        self.stints = []
 
     def nodes(self):
         return [Node(node, "192.0.2.1", chips(facts)) for node, facts in self.answers.items()]
@@ -44,7 +47,7 @@ class LocalCluster:
 
     held = call
 
-    def map(self, function, calls, at, title, on_done=lambda done: None):
+    def map(self, function, calls, at, title, on_value=lambda number, value: None):
         values = []
         for number, args in enumerate(calls):
             node = at.hosts[number % len(at.hosts)]
@@ -52,7 +55,7 @@ class LocalCluster:
             with self.inside(node):
                 value = function(lambda line: None, *pickle.loads(pickle.dumps(args)))
             values.append(pickle.loads(pickle.dumps(value)))
-            on_done(number + 1)
+            on_value(number, values[-1])
         return values
 
     def describe(self, nodes):
@@ -69,7 +72,8 @@ class LocalCluster:
 def chips(facts):
     if isinstance(facts, str):
         return {}
-    return {resource_of(name): len(state.unit_ids) for name, state in facts.devices.items()}
+    units = {resource_of(name): len(state.unit_ids) for name, state in facts.devices.items()}
+    return {**units, PYTORCH: 1}
 
 
 def facts(name, **devices):
@@ -108,7 +112,15 @@ def farm(make_suite, tmp_path, monkeypatch):
     def make(hosts=HOSTS):
         contract = plain.thresholds.path.read_bytes()
         there = Hosts(LocalCluster(environments, dict(hosts)), print)
-        made = plain.thresholds, contract, "nightly", plain.run, there, Progress()
+        made = (
+            plain.thresholds,
+            contract,
+            "nightly",
+            plain.run,
+            there,
+            Progress(),
+            tmp_path / "kept",
+        )
         return FarmSuite(*made), benches
 
     return make
@@ -127,7 +139,7 @@ def test_a_farm_gives_the_records_of_one_machine(farm, clean):
         farm_suite.run.append(records[check])
         assert records[check].verdict.status is Status.PASS, records[check].verdict.reason
         assert records[check].run_id == farm_suite.run.id
-        assert records[check].device_facts["host"] in {"first", "second"}
+        assert records[check].host_facts["host"] in {"first", "second"}
     for what in ("predictions", "reference"):
         merged = predictions(farm_suite.run, records["accuracy"], what)
         alone = predictions(one_machine.run, expected["accuracy"], what)
@@ -152,7 +164,7 @@ def test_a_model_is_exported_where_its_device_need_not_be(farm):
     assert record.verdict.status is Status.PASS, record.verdict.reason
     exports = [node for name, node in farm_suite.cluster.calls if name == "export"]
     assert exports == ["n1"]
-    assert record.device_facts["host"] == "second"
+    assert record.host_facts["host"] == "second"
 
 
 def test_what_a_host_measured_is_computed_again(farm, monkeypatch):
@@ -169,6 +181,38 @@ def test_what_a_host_measured_is_computed_again(farm, monkeypatch):
     record = farm_suite.check(CELL, "parity")
     assert record.verdict.status is Status.ERROR
     assert "RecordError" in record.verdict.reason
+
+
+def test_the_record_of_another_cell_does_not_count(farm, monkeypatch):
+    farm_suite, _ = farm()
+    measure = host.measure
+
+    def other(say, order, models, accuracy=None):
+        return measure(say, dataclasses.replace(order, check="export"), models, accuracy)
+
+    monkeypatch.setattr(host, "measure", other)
+    record = farm_suite.check(CELL, "parity")
+    assert record.verdict.status is Status.ERROR
+    assert "sent nonlocal_tiny-cpu-bs4:export when asked for nonlocal_tiny-cpu-bs4 parity" in (
+        record.verdict.reason
+    )
+
+
+def test_a_clock_that_is_wrong_on_a_host_dates_nothing(farm, monkeypatch):
+    farm_suite, _ = farm()
+    measure = host.measure
+
+    def late(*args):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("time.time", lambda now=time.time: now() + 300.0)
+            return measure(*args)
+
+    monkeypatch.setattr(host, "measure", late)
+    before = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    record = farm_suite.check(CELL, "export")
+    assert record.verdict.status is Status.PASS
+    assert before <= datetime.datetime.fromisoformat(record.started)
+    assert record.started <= datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def test_a_verdict_is_the_drivers(farm, monkeypatch):

@@ -1,0 +1,296 @@
+"""A farm on one machine whose chips are stand-ins: a batch takes a fixed time, and next to no processor.
+
+Everything but the host's own work is real: Ray's nodes, the driver's suite, the shards, the journals on
+the hosts, the merge and the driver's second look at it. A host's work is replaced by the functions below;
+what a chip answers follows from the clip alone, so that any two runs can be compared.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import io
+import os
+import resource
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+from harness.clips import Clip, ClipSet, Predictions, Sample
+from harness.contract.thresholds import thresholds_from_file
+from harness.device import DeviceState, Presence
+from harness.errors import RunError
+from harness.farm import host
+from harness.farm.calls import PYTORCH, resource_of
+from harness.farm.cluster import Cluster
+from harness.farm.hosts import Hosts
+from harness.farm.orders import Delivery, HostFacts, Part, Survey
+from harness.farm.suite import FarmSuite
+from harness.farm.workplace import host_name
+from harness.host.progress import Progress
+from harness.host.suite_code import suite_digest
+from harness.judge import Verdict
+from harness.measure.accuracy import accuracy_measurement
+from harness.predict import run
+from harness.predict.journal import Work, journal_at, predict_resumed
+from harness.predict.run import stream_from_runner
+from harness.predict.shards import batches_of_set, merged, shard_of_set
+from harness.record.facts import RunFacts, new_nonce
+from harness.record.npz import npz_from_labels, npz_from_predictions, predictions_from_npz
+from harness.record.record import Record, RunDirectory, new_run_directory
+from harness.registry import model_spec
+from harness.spec import Cell, Status
+
+DEVICE = "ascend310p"
+CELL = Cell("nonlocal_tiny", DEVICE, 8)
+# Clips of one pixel: what is measured is not the copying of tensors.
+SPEC = model_spec(CELL.model)
+SPEC = dataclasses.replace(SPEC, input=dataclasses.replace(SPEC.input, shape=(1, 1, 3, 1, 1)))
+CHIPS, CACHE = "STAND_IN_CHIPS", "ACCEPTANCE_CACHE_DIR"
+MEMORY = 10**8
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """What the hosts are to do, and where it goes wrong.
+
+    Attributes:
+        clips: how many there are.
+        clip_s: that a chip takes for each.
+        faults: by host, what happens to it once, halfway through a shard.
+        marks: a folder that all hosts see, in which they note what they did.
+    """
+
+    clips: int
+    clip_s: float
+    faults: dict[str, str] = dataclasses.field(default_factory=dict)
+    marks: Path | None = None
+
+
+@contextlib.contextmanager
+def nodes(chips: Sequence[int], folder: Path) -> Iterator[tuple[object, list[object]]]:
+    """Start a Ray cluster of hosts with so many chips each; the first one leads."""
+    from ray.cluster_utils import Cluster as LocalNodes
+
+    # Of the driver that takes part in no host's scene.
+    with mock.patch.dict(os.environ, {"RAY_USAGE_STATS_ENABLED": "0"}):
+        leads = {"include_dashboard": False, "ray_client_server_port": free_port()}
+        head = {**node_arguments("host0", chips[0], folder), **leads}
+        made = LocalNodes(initialize_head=True, head_node_args=head)
+        try:
+            others = [
+                made.add_node(**node_arguments(f"host{number}", count, folder))
+                for number, count in enumerate(chips[1:], start=1)
+            ]
+            yield made, [made.head_node, *others]
+        finally:
+            import ray
+
+            ray.shutdown()
+            made.shutdown()
+
+
+def client_address(node) -> str:
+    """Return what ``--farm`` takes for the host that leads."""
+    return f"ray://{node.node_ip_address}:{node._ray_params.ray_client_server_port}"
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("", 0))
+        return one.getsockname()[1]
+
+
+def node_arguments(name: str, chips: int, folder: Path) -> dict[str, object]:
+    """Return what Ray is told of a host."""
+    here = {"ACCEPTANCE_HOST": name, "PYTHONPATH": str(Path(__file__).parents[1])}
+    return {
+        "num_cpus": max(1, chips),
+        "object_store_memory": MEMORY,
+        "resources": {resource_of(DEVICE): chips, PYTORCH: 1},
+        "env_vars": {**here, CHIPS: str(chips), CACHE: str(folder / name)},
+    }
+
+
+@contextlib.contextmanager
+def stand_ins(scene: Scene) -> Iterator[None]:
+    """Let the driver ask hosts for the functions below instead of their own."""
+    names = ("export", "build", "survey_accuracy", "refer", "predict", "compare")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(host, "describe", describe))
+        for name in names:
+            function = functools.partial(globals()[name], scene)
+            stack.enter_context(mock.patch.object(host, name, function))
+        yield
+
+
+def farm_suite(address: str, folder: Path, say=print) -> FarmSuite:
+    """Return a run on the farm, in a new folder; within ``stand_ins``."""
+    thresholds = thresholds_from_file(Path(__file__).parents[1] / "thresholds.toml")
+    made = new_run(folder, thresholds.digest)
+    hosts = Hosts(Cluster(address, say), say)
+    contract = thresholds.path.read_bytes()
+    progress = Progress(io.StringIO())
+    return FarmSuite(thresholds, contract, "emulated", made, hosts, progress, folder / "driver")
+
+
+def new_run(folder: Path, contract: str) -> RunDirectory:
+    made = new_run_directory(Path(tempfile.mkdtemp(dir=folder)) / "run")
+    facts = RunFacts(
+        run_id=made.id,
+        tier="emulated",
+        started="2026-01-01T00:00:00+00:00",
+        command=("stand_in",),
+        thresholds_digest=contract,
+        environment={},
+        nonce=new_nonce(),
+    )
+    made.write_facts(facts)
+    return made
+
+
+def predictions_of(suite: FarmSuite, record: Record) -> str:
+    """Return the digest of the predictions of a record."""
+    if "predictions" not in record.raw:
+        raise RunError(record.verdict.reason)
+    return digest(predictions_from_npz(io.BytesIO(suite.run.read(record, "predictions"))))
+
+
+def digest(preds: Predictions) -> str:
+    names = "\n".join(preds.clip_ids).encode()
+    return hashlib.sha256(names + preds.scores.tobytes()).hexdigest()
+
+
+def clip_set_of(count: int) -> ClipSet:
+    clips = tuple(Clip(f"{number:06d}", Path("clip"), number % 8) for number in range(count))
+    names = tuple(f"class{number}" for number in range(SPEC.class_count))
+    return ClipSet("stand_in", clips, names, "d" * 64)
+
+
+# What hosts do.
+
+
+def describe(say) -> HostFacts:
+    units = tuple(f"npu{number}" for number in range(int(os.environ[CHIPS])))
+    state = DeviceState(Presence.PRESENT, "stand-ins", {"cann": "8.0"}, units)
+    suite = {"suite.commit": "this", "suite.files": suite_digest()}
+    return HostFacts(host_name(), suite, {}, {DEVICE: state}, {CELL.model: "w"}, (), 1.0)
+
+
+def export(scene, say, order) -> tuple[()]:
+    return ()
+
+
+def build(scene, say, order, parcels) -> tuple[()]:
+    return ()
+
+
+def survey_accuracy(scene, say, order, parcels) -> Survey:
+    return Survey(scene.clips, {})
+
+
+def predict(scene, say, order, parcels, index, count) -> Part:
+    """Run one shard on a stand-in, with the journal and the batches of a real one."""
+    wanted = shard_of_set(clip_set_of(scene.clips), index, count)
+    folder = Path(os.environ[CACHE], "partial")
+    mark(scene, f"start {host_name()} {index} {os.getpid()}")
+
+    def answer(feed):
+        (values,) = feed.values()
+        time.sleep(scene.clip_s * len(values))
+        mark(scene, f"batch {host_name()} {index} {os.getpid()}")
+        fail(scene, index)
+        return {SPEC.output.name: scores_of(values)}
+
+    with journal_at(folder, {"cell": order.cell.id}, SPEC, wanted.clips) as journal:
+        done = Work(wanted.clips, samples, journal)
+        stream = stream_from_runner(answer)
+        preds = predict_resumed(stream, SPEC, order.cell.batch, done, lambda clips: say(f"{clips}"))
+    return part_of(preds)
+
+
+def refer(scene, say, order, parcels, index, count) -> Part:
+    """Answer for PyTorch, at once."""
+    wanted = batches_of_set(clip_set_of(scene.clips), index, count, 1)
+    return part_of(expected(wanted))
+
+
+def part_of(preds: Predictions) -> Part:
+    return Part(host_name(), npz_from_predictions(preds), (), {})
+
+
+def expected(clip_set: ClipSet) -> Predictions:
+    """Return what any chip says of these clips."""
+    stream = stream_from_runner(lambda feed: {SPEC.output.name: scores_of(*feed.values())})
+    return run.predict(stream, SPEC, CELL.batch, samples(clip_set.clips))
+
+
+def compare(scene, say, order, parcels, parts, reference) -> Delivery:
+    clip_set = clip_set_of(scene.clips)
+    preds, torch = (
+        merged([predictions_from_npz(io.BytesIO(part.predictions)) for part in one], clip_set)
+        for one in (parts, reference)
+    )
+    raw = {
+        "predictions": (npz_from_predictions(preds), ".npz"),
+        "reference": (npz_from_predictions(torch), ".npz"),
+        "labels": (npz_from_labels(clip_set), ".npz"),
+    }
+    record = Record(
+        run_id="there",
+        tier=order.tier,
+        **dataclasses.asdict(order.cell),
+        check=order.check,
+        verdict=Verdict(status=Status.FAIL, reason="a host's word"),
+        measurement=accuracy_measurement(preds, clip_set, torch),
+        weights="checkpoint",
+        raw={name: hashlib.sha256(content).hexdigest() for name, (content, _) in raw.items()},
+        host_facts={"host": host_name()},
+        is_device_present=True,
+        started="2026-01-01T00:00:00+00:00",
+        seconds=0.0,
+    )
+    return Delivery(host_name(), record.model_dump_json().encode(), raw)
+
+
+def samples(clips):
+    """Stand in for decoding: a clip's tensor says its number."""
+    for clip in clips:
+        yield Sample(clip.id, np.full(SPEC.input.shape[1:], float(clip.id), np.float32))
+
+
+def scores_of(values):
+    """Return scores that follow from the clip and from nothing else."""
+    numbers = values.reshape(len(values), -1)[:, :1]
+    return np.cos(numbers * np.arange(1, SPEC.class_count + 1)).astype(np.float32)
+
+
+def mark(scene, line: str) -> None:
+    if scene.marks is not None:
+        with (scene.marks / "log").open("a") as file:
+            file.write(line + "\n")
+
+
+def fail(scene, index: int) -> None:
+    """Bring the fault of this host about, once."""
+    fault = scene.faults.get(host_name())
+    if fault is None or scene.marks is None:
+        return
+    try:
+        (scene.marks / f"{host_name()}-{fault}").touch(exist_ok=False)
+    except FileExistsError:
+        return
+    if fault == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "frozen":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if fault == "chip":
+        raise RunError("the chip npu0 answers with error 507011")
+    if fault == "disk":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
