@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.farm.orders import Part
+from harness.host.digests import digest_from_json
 from harness.host.reading import ARRAY_BYTES, bytes_from_file, json_from_text
 from harness.predict.journal import MAX_AGE_S
 from harness.record.raw import write_atomically
-from harness.spec import digest_from_json
 
 
 class KeptParts:

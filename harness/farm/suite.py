@@ -89,7 +89,8 @@ class FarmSuite:
         preds = None
         if order.check == "throughput":
             preds = stored_predictions(self.run, cell)
-            at = dataclasses.replace(at, limit_s=at.limit_s + 60.0 * order.budget_minutes)
+        minutes = order.budget_minutes + (self.thresholds.tier(order.tier).soak_minutes or 0.0)
+        at = dataclasses.replace(at, limit_s=at.limit_s + 60.0 * minutes)
         return self.cluster.call(host.measure, order, models, preds, at=at, title=order.id)
 
     def _models(self, order: Order, at: Placement) -> Any:

@@ -6,9 +6,8 @@ A run folder holds ``run.json`` (what ran, where, under which thresholds), ``rec
 
 A record is bound to its run: ``binding`` is one digest of the record, of the digests of its raw
 files, and of what ``run.json`` says from the start: id, nonce, start, host, suite commit, contract.
-At its end the run gets a ``closing``, one digest of all that ``run.json`` then says and of the
-bindings. There is no secret in either. They find edited parts, and records that were taken away or
-moved between runs; that nobody made up a whole run, only a signature shows.
+At its end the run gets a ``closing``, one digest of all that ``run.json`` then says and of the bindings. Neither has
+a secret: they find what was edited, taken away or moved; only a signature shows that nobody made up a whole run.
 """
 
 import datetime
@@ -77,8 +76,7 @@ class Record(Measurement):
         inputs: with what the model's inputs were compared; empty if they were not.
         raw: sha256 of the files in ``raw/`` by what they are.
         stages: what was built for it.
-        device_facts: chip, driver and versions.
-        host_facts: facts of the host of a farm that measured it, where run.json is another's; else empty.
+        device_facts: chip, driver and versions; ``host_facts``: of the host of a farm that measured it.
         is_device_present: whether the device was found.
         is_emulated: whether an emulator answered in the device's place.
         signoff_blockers: why it can never be signed off; empty if it can.
