@@ -1,1 +1,1 @@
-"""The four checks of a cell: measure, call a judge, keep the record."""
+"""The checks of a cell: measure, call a judge, keep the record."""

@@ -1,6 +1,7 @@
 """The soak check: one process keeps the device at work, and asks its tools meanwhile how it is."""
 
 import contextlib
+import itertools
 import math
 import threading
 import time
@@ -133,9 +134,11 @@ def _sampled(device: Device, log: _Log, interval_s: float) -> Iterator[None]:
     ended = threading.Event()
 
     def sample() -> None:
-        while not ended.is_set():
+        for number in itertools.count(1):
             log.write(_sample(device, log.clock))
-            ended.wait(interval_s)
+            # At a steady pace, however long the tools take to answer.
+            if ended.wait(max(0.0, number * interval_s - log.clock())):
+                return
 
     # Tools that hang must not keep the process from its end.
     threading.Thread(target=sample, daemon=True).start()

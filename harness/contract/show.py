@@ -6,7 +6,14 @@ from collections.abc import Iterator, Sequence
 from harness.contract.tables import DeviceTable, ModelTable
 from harness.contract.thresholds import Thresholds
 from harness.errors import InputError
-from harness.judge.limits import AccuracyFloor, ParityLimits, ThroughputReference, floor_count
+from harness.judge.limits import (
+    AccuracyFloor,
+    ParityLimits,
+    SoakLimits,
+    StartupLimits,
+    ThroughputReference,
+    floor_count,
+)
 
 WIDTH = 120
 HEAD = ("cell", "", "floor", "golden", "guide", "tolerance", "unit", "source")
@@ -89,6 +96,18 @@ def _device_rows(
     for batch, reference in table.throughput.items():
         fields = _speed_fields(reference, has_golden=batch not in table.no_golden)
         yield (f"{device}-{batch}", "speed", *fields, notes.mark(reference.source))
+    for rows in (table.startup, table.soak):
+        for batch, limits in rows.items():
+            yield from _limit_rows(f"{device}-{batch}", limits, notes)
+
+
+def _limit_rows(
+    cell: str, limits: StartupLimits | SoakLimits, notes: Footnotes
+) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each limit, by the name that the contract has for it."""
+    for key, limit in limits.model_dump(exclude={"source"}, exclude_none=True).items():
+        side = "at least" if "_min" in key else "at most"
+        yield (cell, key, f"{limit:g}", NONE, NONE, NONE, side, notes.mark(limits.source))
 
 
 def _floor_fields(floor: AccuracyFloor, clip_count: int) -> tuple[str, ...]:

@@ -312,7 +312,7 @@ def test_every_second_run_is_beside_busy_processes(timed, capsys, monkeypatch):
     ("arguments", "words"),
     [
         (["resnet-cpu-bs1"], "tier nightly has no cell 'resnet-cpu-bs1'; there are: nonlocal_r50"),
-        (["*", "--tier", "weekly"], "has no tier 'weekly'"),
+        (["*", "--tier", "yearly"], "has no tier 'yearly'"),
         (["*", "--thresholds", "none.toml"], "none.toml cannot be read"),
     ],
 )

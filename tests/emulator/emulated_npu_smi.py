@@ -1,7 +1,8 @@
-"""The emulator's npu-smi: `info`, `info -m`, `info -t board -i N [-c M]`."""
+"""The emulator's npu-smi: `info`, `info -m`, `info -t board|power|common -i N [-c M]`."""
 
 import sys
 
+from emulated import state
 from emulated.faults import hang, has_fault
 from emulated.host import chip_names, places
 from emulated.output import say
@@ -30,10 +31,13 @@ IN_USE = (
 
 def chip_rows(name, npu, chip, device):
     health = "Alarm" if has_fault("smi_alarm") else "OK"
-    heat = 95 if has_fault("smi_hot") else 47
+    is_loaded = state.is_loaded(device)
+    heat = 95 if has_fault("smi_hot") else 62 if is_loaded else 47
     load = 80 if has_fault("smi_busy") else 0
     first = f"| {npu:<7} {name:<21} | {health:<15} | {'NA':<12} {heat:<17} {'0     / 0':<21} |"
-    memory = f"{1894 + device:>4} / 21527"
+    used = 1894 + device + (state.LOADED_MB if is_loaded else 0)
+    used += 20 * state.count("leak") if has_fault("smi_leak") else 0
+    memory = f"{used:>4} / 21527"
     second = f"| {chip:<7} {device:<21} | 0000:01:00.0    | {load:<12} {memory:<39} |"
     return [first, second]
 
@@ -79,14 +83,34 @@ def board(names):
     )
 
 
+def power(names):
+    """A 310P has no sensor of its own; the controller of the card tells that of the whole card."""
+    chip = "\tChip ID                        : 0\n\tThis device does not support querying power."
+    card = "\tPower Dissipation(W)           : 16.9\n\tChip Name                      : mcu"
+    head = "\tNPU ID                         : 1\n\tChip Count                     : 1"
+    return "\n\n".join([head, chip] if has_fault("smi_no_power") else [head, chip, card])
+
+
+def common(names):
+    return (
+        "\tNPU ID                         : 1\n\tChip ID                        : 0\n"
+        "\tAicore Usage Rate(%)           : 0\n\tAicore Freq(MHZ)               : 1080\n"
+        "\tAicore curFreq(MHZ)            : 960\n\tTemperature(C)                 : 43"
+    )
+
+
 def main(words):
+    if has_fault("smi_hang_loaded") and any(map(state.is_loaded, range(len(chip_names())))):
+        hang()
     if has_fault("smi_hang"):
         hang()
     for fault, text in (("smi_8005", NO_DRIVER), ("smi_8020", IN_USE), ("smi_garbage", "\0 ~~ \7")):
         if has_fault(fault):
             say(text)
             return 0
-    answers = {("info",): table, ("info", "-m"): logic_map, ("info", "-t", "board"): board}
+    kinds = {"board": board, "power": power, "common": common}
+    answers = {("info",): table, ("info", "-m"): logic_map}
+    answers |= {("info", "-t", kind): answer for kind, answer in kinds.items()}
     if tuple(words[:3]) not in answers:
         say("Error parameter of command")
         return 1

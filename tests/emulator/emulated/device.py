@@ -10,7 +10,9 @@ import signal
 import stat
 import sys
 from pathlib import Path
+from time import sleep
 
+from emulated import state
 from emulated.dumps import Dumper
 from emulated.faults import hang, has_fault, has_fault_on
 from emulated.host import visible_chips
@@ -70,6 +72,9 @@ class Model:
         self.device, self.times_ms, self.run_count, self.debug = device, [], 0, False
         self._ort = None
         self._open_device(device)
+        self._loaded_before = state.load(device)
+        if has_fault("bench_slow_load"):
+            sleep(2)
         head = self._load(path)
         self.gears, self.gear = head["gears"], None
         self.inputs = [Tensor(h, self.gears) for h in head["inputs"]]
@@ -214,6 +219,8 @@ class Model:
         self.run_count += 1
         # The first runs after loading are slow, as on the real chip; later ones vary slightly.
         cold = 3.0 if self.run_count <= COLD_RUNS else 1.0
+        if has_fault("bench_slowing"):
+            base *= 1.0 + 0.2 * self._loaded_before
         return float(np.float32(base * cold * (1.0 + 0.01 * (self.run_count * 7 % 5))))
 
     def unload(self):

@@ -39,6 +39,9 @@ NPU_SMI = {
     "smi_hot": "95 C",
     "smi_empty_record": "the queries of the first chip fail: no name, OK, zeros",
     "smi_lost_line": "the second line of the first chip is missing",
+    "smi_hang_loaded": "never ends while a model is loaded",
+    "smi_no_power": "tells no power at all",
+    "smi_leak": "the memory of a chip grows with each question",
     "smi_busy": "another process, AICore 80 %",
 }
 AIS_BENCH = {
@@ -71,6 +74,8 @@ AIS_BENCH = {
     "bench_no_dump": "rc 0, no dump is written, as in a container",
     "bench_dump_truncated": "rc 0, the last dump is half a file",
     "bench_other_gear": "of several batch sizes the smallest runs, whichever was set",
+    "bench_slow_load": "takes 2 s more to load a model",
+    "bench_slowing": "each model that is loaded runs slower than the one before",
     "bench_save_out": "the outputs cannot be split",
 }
 KNOWN = {**ATC, **NPU_SMI, **AIS_BENCH}
