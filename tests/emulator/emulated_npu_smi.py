@@ -36,7 +36,7 @@ def chip_rows(name, npu, chip, device):
     load = 80 if has_fault("smi_busy") else 0
     first = f"| {npu:<7} {name:<21} | {health:<15} | {'NA':<12} {heat:<17} {'0     / 0':<21} |"
     used = 1894 + device + (state.LOADED_MB if is_loaded else 0)
-    used += 20 * state.count("leak") if has_fault("smi_leak") else 0
+    used += 100 * state.count("leak") if has_fault("smi_leak") else 0
     memory = f"{used:>4} / 21527"
     second = f"| {chip:<7} {device:<21} | 0000:01:00.0    | {load:<12} {memory:<39} |"
     return [first, second]
