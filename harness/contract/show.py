@@ -97,8 +97,8 @@ def _device_rows(
         fields = _speed_fields(reference, has_golden=batch not in table.no_golden)
         yield (f"{device}-{batch}", "speed", *fields, notes.mark(reference.source))
     for rows in (table.startup, table.soak):
-        for batch, limits in rows.items():
-            yield from _limit_rows(f"{device}-{batch}", limits, notes)
+        for batch, found in rows.items():
+            yield from _limit_rows(f"{device}-{batch}", found, notes)
 
 
 def _limit_rows(
