@@ -35,6 +35,10 @@ def shown_checks(seen: Iterable[Check]) -> tuple[Check, ...]:
 
 
 Weights = Literal["checkpoint", "seeded"]
+# What a device is compared with.
+Reference = Literal["PyTorch", "the ONNX file"]
+PYTORCH: Reference = "PyTorch"
+ONNX_FILE: Reference = "the ONNX file"
 
 
 class Status(enum.StrEnum):
@@ -143,9 +147,11 @@ class ModelSpec:
 
     Attributes:
         name: the name of the file that defines it.
-        config: path of the mmaction2 configuration, absolute or below ``mmaction/.mim/configs``.
+        config: path of the mmaction2 configuration, absolute or below ``mmaction/.mim/configs``;
+            of an ONNX file, the one whose test pipeline makes its inputs, or empty.
         overrides: entries merged into the ``model`` of that configuration.
-        checkpoint: file name of the weights, ending in ``-<first hex digits of their sha256>.pth``.
+        checkpoint: file name of the weights, ending in ``-<first hex digits of their sha256>.pth``;
+            or of an ONNX file, ending so in ``.onnx``, that is the whole model.
         dataset: name of the data set, as site.toml and the clip sets of the contract have it.
         class_count: number of classes.
         input: the input of one sample; a tuple where the model takes several, in the order of its file.
@@ -178,6 +184,11 @@ class ModelSpec:
     precisions: Mapping[str, Precision] = dataclasses.field(default_factory=dict, metadata=ASIDE)
     frames: tuple[tuple[int, ...], ...] = dataclasses.field(default=(), metadata=LATER)
     gears: tuple[int, ...] = dataclasses.field(default=(), metadata=LATER)
+
+    @property
+    def reference(self) -> Reference:
+        """What the device is compared with."""
+        return ONNX_FILE if self.checkpoint.endswith(".onnx") else PYTORCH
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:

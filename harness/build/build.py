@@ -9,24 +9,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.build import (
-    inference,
-    narrow_tsm,
-    onnx_export,
-    seeded_weights,
-    simplify,
-    torch_model,
-)
+from harness.build import seeded_weights, simplify, torch_model
+from harness.build.source import source_of
 from harness.device import Device
-from harness.errors import BuildError, ExportError, InputError, SimplifyError, StageError
+from harness.errors import BuildError, ExportError, MissingInput, SimplifyError, StageError
 from harness.host.artifacts import ArtifactStore
 from harness.host.child_process import run_in_child
-from harness.host.digests import digest_from_json, plain_fields
+from harness.host.digests import plain_fields
 from harness.host.progress import Heartbeat, Progress
-from harness.host.provenance import code_digest, package_versions, sha256_from_file
+from harness.host.provenance import code_digest, package_versions
 from harness.host.site import FIXTURES, Site, find_checkpoint
-from harness.spec import DeviceModel, ModelSpec, OnnxModel, Weights
-from harness.zoo.config import config_from_file, config_path, mmaction2_folder
+from harness.spec import ONNX_FILE, DeviceModel, ModelSpec, OnnxModel, Weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,14 +64,20 @@ def weights_from_site(spec: ModelSpec, site: Site) -> WeightsFile:
 
     Raises:
         CheckpointError: the file is damaged or renamed.
+        MissingInput: the model is an ONNX file that is not here.
     """
     path = find_checkpoint(site, spec.checkpoint, FIXTURES / "checkpoints")
+    if path is None and spec.reference == ONNX_FILE:
+        raise MissingInput(
+            f"{spec.checkpoint} is not on this machine, and {spec.name} exists only as that file; put "
+            "it into a folder that site.toml names in checkpoints"
+        )
     if path is None:
         return WeightsFile("seeded", f"seed:{seeded_weights.SEED}")
     return WeightsFile("checkpoint", torch_model.check_checkpoint_digest(path), path)
 
 
-def onnx_from_torch(
+def onnx_from_source(
     spec: ModelSpec, batch: int, weights: WeightsFile, workshop: Workshop
 ) -> OnnxModel:
     """Export a model for one batch size, or for all of its gears.
@@ -91,11 +90,9 @@ def onnx_from_torch(
     label = spec.label_of_file(batch)
     inputs = {
         "model": plain_fields(spec),
-        "config": _config_digest(spec),
         "batch": None if spec.gears else batch,
         "weights": weights.digest,
-        "versions": package_versions("torch", "mmaction2", "mmcv-full", "onnx"),
-        "code": code_digest(onnx_export, torch_model, narrow_tsm, inference, seeded_weights),
+        **source_of(spec).export_shaped_by(spec),
     }
     artifact = workshop.store.get_or_build(
         "onnx",
@@ -104,7 +101,7 @@ def onnx_from_torch(
         lambda target: workshop.run(
             f"export {spec.name} {label}",
             ExportError,
-            onnx_export.write_onnx,
+            source_of(spec).export,
             *(spec, batch, weights.path, target),
         ),
     )
@@ -173,14 +170,3 @@ def device_model_from_onnx(
         ),
     )
     return DeviceModel(onnx, name, artifact)
-
-
-def _config_digest(spec: ModelSpec) -> str:
-    """Digest the configuration; mmaction2's version covers its own base files."""
-    try:
-        folder, path = mmaction2_folder(), config_path(spec.config)
-    except InputError as error:
-        raise ExportError(str(error)) from error
-    if path.is_relative_to(folder):
-        return sha256_from_file(path)
-    return digest_from_json([sha256_from_file(file) for file in config_from_file(path).files])

@@ -43,6 +43,8 @@ def mmaction_inputs(spec: ModelSpec, clips: Sequence[Clip]) -> list[KnownInput]:
         MissingInput: mmaction2 cannot be imported, or has no configuration for the model.
         ClipError: mmaction2 cannot read a clip.
     """
+    if not spec.config:
+        raise MissingInput(f"{spec.name} names no configuration of mmaction2")
     if not config_path(spec.config).is_file():
         raise MissingInput(f"mmaction2 has no configuration {spec.config} for {spec.name}")
     with mmaction2_pipelines():

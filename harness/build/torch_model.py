@@ -1,6 +1,7 @@
 """The reference: PyTorch models built from mmaction2's own configurations."""
 
 import contextlib
+import hashlib
 import importlib
 import pickle
 import re
@@ -74,6 +75,15 @@ def run_torch(model: "torch.nn.Module", spec: ModelSpec, feed: Feed) -> Feed:
     with torch.no_grad():
         output = model(*(torch.from_numpy(one).to(dtype) for one in clips))
     return {spec.output.name: output.numpy()}
+
+
+def digest_from_state(model: "torch.nn.Module") -> str:
+    """Return the sha256 over the names, types, shapes and values of a model's state."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(np.ascontiguousarray(tensor.numpy()).data)
+    return digest.hexdigest()
 
 
 def _model_config(spec: ModelSpec) -> Any:

@@ -12,7 +12,7 @@ from harness.build.build import (
     WeightsFile,
     Workshop,
     device_model_from_onnx,
-    onnx_from_torch,
+    onnx_from_source,
     simplified_from_onnx,
     weights_from_site,
 )
@@ -92,7 +92,9 @@ class Workbench:
 
     def exported(self, cell: Cell) -> OnnxModel:
         """Return the exported model of a cell."""
-        return onnx_from_torch(self.spec(cell), cell.batch, self.weights(cell.model), self.workshop)
+        return onnx_from_source(
+            self.spec(cell), cell.batch, self.weights(cell.model), self.workshop
+        )
 
     def simplified(self, cell: Cell) -> OnnxModel:
         """Return the simplified model of a cell."""

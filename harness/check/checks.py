@@ -83,7 +83,9 @@ def check_parity(context: Context) -> Found:
     """Compare every stage of the chain with the one before it, on the same inputs."""
     spec, (inputs, scores) = context.spec, chain_scores(context)
     clips = spec.clips_per_crop
-    measurement = parity_measurement(scores, inputs.ids, inputs.counts, clip_count=clips)
+    measurement = parity_measurement(
+        scores, inputs.ids, inputs.counts, clip_count=clips, reference=spec.reference
+    )
     again = repeated_scores(context, inputs)
     measurement = measurement.model_copy(update={"repeats": repeats_from_arrays(again)})
     verdict = judge_chain(context, measurement)
@@ -215,7 +217,10 @@ CHECK_FUNCTIONS = {
 def judge_chain(context: Context, measurement: ParityMeasurement) -> Verdict:
     """Judge a comparison of the chain by the limits of the cell."""
     inputs_min = context.tier.inputs_for(context.cell)
-    return judge_parity(measurement, context.limits.parity, inputs_min, context.limits.host_parity)
+    limits = context.limits
+    return judge_parity(
+        *(measurement, limits.parity, inputs_min, limits.host_parity, limits.reference)
+    )
 
 
 def _parity_inputs(context: Context) -> ParityInputs:

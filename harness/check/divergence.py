@@ -15,6 +15,7 @@ from harness.errors import HarnessError
 from harness.measure.parity import ChainScores
 from harness.predict.parity_inputs import ParityInputs
 from harness.predict.run import feed_from_tensors
+from harness.spec import ONNX_FILE
 
 SEARCH = (
     "`harness precision search {cell.model} --device {cell.device}` finds what to keep in float32"
@@ -49,7 +50,10 @@ def _divergent_node(context: Context, tensor: npt.NDArray[np.float32]) -> str | 
     exported, simplified = bench.exported(cell).artifact.path, bench.simplified(cell).artifact.path
     allowed = context.limits.host_parity.relative_l2
     weights = bench.weights(cell.model).path
-    node = first_divergent_module(context.spec, weights, exported, feed, allowed)
+    if context.spec.reference == ONNX_FILE and weights is not None:
+        node = first_divergent_node(weights, exported, feed, allowed)
+    else:
+        node = first_divergent_module(context.spec, weights, exported, feed, allowed)
     node = node or first_divergent_node(exported, simplified, feed, allowed)
     found = None if node else divergent_operator(context, tensor)
     if found is None:

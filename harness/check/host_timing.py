@@ -1,10 +1,10 @@
-"""What a session times of a host: one thread beside PyTorch on one thread, and whose the host was."""
+"""What a session times of a host: one thread beside the reference on one thread, and whose the host was."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.build import torch_model
+from harness.build.source import source_of
 from harness.device import Device, Session
 from harness.host.clocks import ReadClocks, Reading, clock_problems, involuntary_switches
 from harness.host.environment import cpu_note, cpu_state, is_host_quiet, processor_name
@@ -68,7 +68,7 @@ def time_turns(
     settings: LoopSettings,
     read: ReadClocks,
 ) -> tuple[Turns, KeepingEnds]:
-    """Time the device and PyTorch in turns, each on one thread.
+    """Time the device and the reference in turns, each on one thread.
 
     Returns:
         The times, and the device's queries with the outputs of the first, untimed, and the last.
@@ -77,11 +77,11 @@ def time_turns(
         RunError: the device failed.
         InvalidMeasurement: a clock is broken.
     """
-    pytorch = _pytorch_query(model.onnx.spec, checkpoint, feed)
+    reference = _reference_query(model.onnx.spec, checkpoint, feed)
     session = device.open(model, threads=1)
     try:
         query = KeepingEnds(session, feed)
-        ours, theirs = in_turns(query, pytorch, settings, read)
+        ours, theirs = in_turns(query, reference, settings, read)
     finally:
         session.close()
     waits = [cost.waiting_s for cost in ours]
@@ -95,9 +95,6 @@ def time_turns(
     return turns, query
 
 
-def _pytorch_query(spec: ModelSpec, checkpoint: Path | None, feed: Feed) -> Callable[[], object]:
-    import torch
-
-    torch.set_num_threads(1)
-    model = torch_model.torch_model_from_spec(spec, checkpoint)
-    return lambda: torch_model.run_torch(model, spec, feed)
+def _reference_query(spec: ModelSpec, checkpoint: Path | None, feed: Feed) -> Callable[[], object]:
+    model = source_of(spec).open(spec, checkpoint, threads=1)
+    return lambda: model.run(feed)

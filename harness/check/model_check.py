@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.build.build import WeightsFile, Workshop, onnx_from_torch, simplified_from_onnx
+from harness.build.build import WeightsFile, Workshop, onnx_from_source, simplified_from_onnx
 from harness.check.mmaction2_pipeline import protocol_problems
 from harness.errors import HarnessError
 from harness.host.digests import digest_from_json, plain_fields
@@ -21,7 +21,7 @@ from harness.measure.parity import (
 from harness.predict.host_scores import onnx_scores
 from harness.predict.parity_inputs import ParityInputs
 from harness.predict.reference import torch_scores
-from harness.spec import ModelSpec, Status
+from harness.spec import ONNX_FILE, ModelSpec, Status
 from harness.zoo.config import config_from_file, config_path
 from harness.zoo.model import with_protocol
 from harness.zoo.protocol import protocol_from_config
@@ -59,7 +59,7 @@ def look_at_model(
     yield look_at_protocol(spec)
     small = with_protocol(spec, **ONE_VIEW)
     try:
-        exported = onnx_from_torch(small, 1, weights, workshop)
+        exported = onnx_from_source(small, spec.frozen_batch or 1, weights, workshop)
         yield Looked("export", True, f"opset {spec.opset}, {_count(exported.artifact.provenance)}")
         simplified = simplified_from_onnx(exported, workshop)
         yield Looked("simplify", True, _count(simplified.artifact.provenance))
@@ -72,14 +72,16 @@ def look_at_model(
     chain = ChainScores(
         exact=torch.fp64, torch=torch.fp32, onnx=onnx, simplified=simple, device=simple
     )
-    measured = parity_measurement(chain, inputs.ids, inputs.counts)
-    verdict = judge_parity(measured, limits, INPUT_COUNT)
+    measured = parity_measurement(chain, inputs.ids, inputs.counts, reference=spec.reference)
+    verdict = judge_parity(measured, limits, INPUT_COUNT, reference=spec.reference)
     is_good = verdict.status is Status.PASS
     yield Looked("parity", is_good, _agreement(measured, limits) if is_good else verdict.reason)
 
 
 def look_at_protocol(spec: ModelSpec) -> Looked:
     """Compare the protocol with mmaction2's own pipeline, pixel by pixel."""
+    if not spec.config:
+        return Looked("protocol", True, "as declared; no configuration of mmaction2 says another")
     config = config_from_file(config_path(spec.config))
     declared, derived = (plain_fields(one) for one in (spec.protocol, protocol_from_config(config)))
     names = sorted({*declared, *derived} - {*DECODING})
@@ -104,8 +106,10 @@ def noise_inputs(spec: ModelSpec) -> ParityInputs:
 
 def _agreement(measured: ParityMeasurement, limits: ParityLimits) -> str:
     error = max(edge.relative_l2 or 0.0 for edge in measured.edges)
+    is_file = measured.reference == ONNX_FILE
+    origin = f"{ONNX_FILE} in {measured.anchor}" if is_file else measured.reference
     return (
-        f"PyTorch, the exported and the simplified file agree on {INPUT_COUNT} inputs of noise: "
+        f"{origin}, the exported and the simplified file agree on {INPUT_COUNT} inputs of noise: "
         f"relative L2 error {error:.2g}, limit {limits.relative_l2:g}"
     )
 

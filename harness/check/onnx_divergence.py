@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from harness.check.exact_graph import ExactGraph, InexactError
+from harness.build.exact_graph import ExactGraph, InexactError
 from harness.inside import InnerValue, Inside, Operator
 from harness.runtimes.ort.open_graph import onnx_inside, open_graph
 from harness.spec import Feed

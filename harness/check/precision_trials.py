@@ -42,7 +42,9 @@ class Trials:
         except BuildError as error:
             return Trial(keep, False, str(error))
         clips = context.spec.clips_per_crop
-        measurement = parity_measurement(scores, inputs.ids, inputs.counts, clip_count=clips)
+        measurement = parity_measurement(
+            scores, inputs.ids, inputs.counts, None, clips, context.limits.reference
+        )
         verdict = judge_chain(context, measurement)
         trial = Trial(
             *(keep, verdict.status is Status.PASS, verdict.reason),

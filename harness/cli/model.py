@@ -8,6 +8,7 @@ from typing import Any
 
 from harness import registry
 from harness.build.build import weights_from_site
+from harness.build.onnx_declaration import declared_from_file
 from harness.build.torch_model import check_checkpoint_digest, torch_model_from_spec
 from harness.check.model_check import look_at_model
 from harness.cli.arguments import (
@@ -31,7 +32,7 @@ from harness.host.site import Site
 from harness.spec import ModelSpec
 from harness.zoo.config import config_path
 from harness.zoo.metafile import ZooEntry, entry_of_checkpoint
-from harness.zoo.model import model_spec_from_config
+from harness.zoo.model import model_spec_from_config, name_from_config
 
 
 def add_commands(commands: Any) -> None:
@@ -45,11 +46,24 @@ def add_commands(commands: Any) -> None:
         "of mmaction2 and what its model zoo says of the checkpoint"
     )
     added = add_command(actions, "add", _add, text, "add a model from its configuration")
-    added.add_argument("config", help="below mmaction/.mim/configs, or the path of your own")
+    added.add_argument(
+        "config", help="below mmaction/.mim/configs, or the path of your own; or an ONNX file"
+    )
     added.add_argument(
         "checkpoint", nargs="?", help="file or file name; default: the zoo's only one"
     )
     added.add_argument("--name", help="default: the configuration's")
+    text = "of an ONNX file: the model or configuration whose clips it takes"
+    added.add_argument("--protocol", metavar="NAME", help=text)
+    text = "of an ONNX file with several inputs: the frames of a clip that each takes; repeatable"
+    added.add_argument(
+        "--frames",
+        type=_frames,
+        action="append",
+        default=[],
+        metavar="INPUT=FROM:TO[:STEP]",
+        help=text,
+    )
     added.add_argument("--dataset", help="name of the clip set; default: the configuration's")
     added.add_argument(
         "--top1", type=_share, metavar="SHARE", help="accuracy of your own checkpoint"
@@ -112,11 +126,14 @@ def _check(options: argparse.Namespace) -> int:
 
 def _missing(spec: ModelSpec, site: Site) -> Iterator[str]:
     """Say what of a model this machine lacks, and what that costs."""
-    if weights_from_site(spec, site).path is None:
-        yield (
-            f"{spec.checkpoint} is not on this machine; until `checkpoints` in site.toml names its "
-            "folder, weights are seeded and accuracy is not judged"
-        )
+    try:
+        if weights_from_site(spec, site).path is None:
+            yield (
+                f"{spec.checkpoint} is not on this machine; until `checkpoints` in site.toml names its "
+                "folder, weights are seeded and accuracy is not judged"
+            )
+    except MissingInput as error:
+        yield str(error)
     try:
         clip_set_from_site(spec.dataset, site)
     except MissingInput as error:
@@ -124,6 +141,49 @@ def _missing(spec: ModelSpec, site: Site) -> Iterator[str]:
 
 
 def _new_model(options: argparse.Namespace) -> NewModel:
+    is_file = options.config.endswith(".onnx")
+    spec, entry = (_from_file if is_file else _from_config)(options)
+    devices = options.device or ["cpu"]
+    for device in devices:
+        registry.device_spec(device)
+    zoo = f"mmaction2 0.24.1 model zoo, {entry.checkpoint}; floor: 99 % of it"
+    own = [] if spec.frozen_batch is None else [spec.frozen_batch]
+    return NewModel(
+        spec=spec,
+        top1=entry.top1 or 0.0,
+        top5=entry.top5,
+        source=options.source or zoo,
+        clip_count=_clip_count(options, spec),
+        devices=devices,
+        batches=options.batch_size or own or [1],
+    )
+
+
+def _from_file(options: argparse.Namespace) -> tuple[ModelSpec, ZooEntry]:
+    """Return what an ONNX file declares, and its accuracy, which nobody but its author knows."""
+    path = Path(options.config)
+    if not (options.protocol and options.top1 and options.source):
+        raise InputError(
+            f"{path.name} says neither what it is fed nor how good it is: give --protocol, --top1 and "
+            "--source"
+        )
+    if options.protocol in registry.model_names():
+        like = registry.model_spec(options.protocol)
+    else:
+        like = model_spec_from_config(_config(options.protocol), "")
+    spec = declared_from_file(
+        path,
+        like.protocol,
+        dict(options.frames),
+        name=options.name or name_from_config(path.stem.rpartition("-")[0]),
+        dataset=options.dataset or like.dataset,
+        config=like.config,
+    )
+    require_new_name(spec.name)
+    return spec, ZooEntry(path.name, options.top1, options.top5)
+
+
+def _from_config(options: argparse.Namespace) -> tuple[ModelSpec, ZooEntry]:
     differences = {
         key: getattr(options, key) for key in ("name", "dataset") if getattr(options, key)
     }
@@ -138,19 +198,7 @@ def _new_model(options: argparse.Namespace) -> NewModel:
         raise InputError(
             f"the model zoo has no top-1 for {entry.checkpoint}; give --top1 and --source"
         )
-    devices = options.device or ["cpu"]
-    for device in devices:
-        registry.device_spec(device)
-    return NewModel(
-        spec=spec,
-        top1=entry.top1,
-        top5=entry.top5,
-        source=options.source
-        or f"mmaction2 0.24.1 model zoo, {entry.checkpoint}; floor: 99 % of it",
-        clip_count=_clip_count(options, spec),
-        devices=devices,
-        batches=options.batch_size or [1],
-    )
+    return spec, entry
 
 
 def _config(given: str) -> str:
@@ -203,6 +251,20 @@ def _added_lines(before: str, after: str) -> list[str]:
 
     lines = difflib.ndiff(before.splitlines(keepends=True), after.splitlines(keepends=True))
     return [line[2:] for line in lines if line.startswith("+ ")]
+
+
+def _frames(text: str) -> tuple[str, tuple[int, ...]]:
+    """Read ``slow=0:8:4`` as the frames 0 and 4 of the input ``slow``."""
+    name, _, told = text.rpartition("=")
+    parts = told.split(":")
+    if (
+        not name
+        or len(parts) not in (2, 3)
+        or not all(map(str.isdecimal, parts))
+        or parts[2:] == ["0"]
+    ):
+        raise argparse.ArgumentTypeError(f"{text!r} does not say frames as slow=0:8:4 does")
+    return name, tuple(range(*map(int, parts)))
 
 
 def _share(text: str) -> float:

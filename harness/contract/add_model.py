@@ -1,6 +1,7 @@
 """A new model's declaration and its tables in the contract, as a person would write them."""
 
 import dataclasses
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ from harness.contract.thresholds import thresholds_from_file
 from harness.contract.toml import literal
 from harness.errors import HarnessError, InputError
 from harness.host.reading import toml_from_text
-from harness.spec import ModelSpec
+from harness.spec import ONNX_FILE, ModelSpec
+from harness.zoo.model import protocol_differences
 
 # What MLPerf lets a submission lose of its reference.
 KEPT_SHARE = 0.99
@@ -44,6 +46,8 @@ class NewModel:
 
 def declaration(spec: ModelSpec) -> str:
     """Return the text of ``harness/models/<name>.py``."""
+    if spec.reference == ONNX_FILE:
+        return _file_declaration(spec)
     return (
         f'"""{spec.name}: {Path(spec.config).stem} of mmaction2."""\n\n'
         "from harness.zoo.model import model_spec_from_config\n\n"
@@ -55,6 +59,45 @@ def declaration(spec: ModelSpec) -> str:
         "    calibrated=True,\n"
         ")\n"
     )
+
+
+def _file_declaration(spec: ModelSpec) -> str:
+    protocol = protocol_differences(spec.config, spec.protocol)
+    fields: dict[str, object] = {
+        "name": spec.name,
+        "dataset": spec.dataset,
+        "inputs": {one.name: one.shape for one in spec.inputs},
+        "output": (spec.output.name, spec.output.shape),
+        "config": spec.config,
+        "protocol": protocol,
+        "softmax_in_graph": spec.softmax_in_graph,
+        "opset": spec.opset,
+        "frozen_batch": spec.frozen_batch,
+        "frames": spec.frames,
+    }
+    plain = {"config": "", "protocol": {}, "opset": 11, "frozen_batch": None, "frames": ()}
+    told = {key: value for key, value in fields.items() if plain.get(key, object) != value}
+    return (
+        f'"""{spec.name}: {spec.checkpoint}, a model that exists only as this ONNX file."""\n\n'
+        "from harness.zoo.model import model_spec_from_file\n\n"
+        f"SPEC = model_spec_from_file(\n    {_code(spec.checkpoint)},\n"
+        + "".join(f"    {key}={_code(value)},\n" for key, value in told.items())
+        + ")\n"
+    )
+
+
+def _code(value: object) -> str:
+    """Return a value as Python has it, text in double quotes."""
+    match value:
+        case str():
+            return json.dumps(value, ensure_ascii=False)
+        case dict():
+            return f"{{{', '.join(f'{_code(key)}: {_code(one)}' for key, one in value.items())}}}"
+        case tuple():
+            comma = "," if len(value) == 1 else ""
+            return f"({', '.join(map(_code, value))}{comma})"
+        case _:
+            return repr(value)
 
 
 def contract_with(text: str, new: NewModel) -> str:
@@ -124,7 +167,7 @@ def _before(text: str, table: str, added: str) -> str:
 def _shared_sources(text: str, new: NewModel) -> list[str]:
     margin = f"{100 * _margin(new):.3g} points"
     shared = {
-        "not_measured": "a sanity bound, from a tenth of PyTorch's speed on: run harness calibrate",
+        "not_measured": "a sanity bound, from a tenth of the reference's speed on: run harness calibrate",
         f"paired_{new.spec.dataset}": f"{new.clip_count:,} clips: even without a discordant one the "
         f"95 % bound is {271 / new.clip_count:.2g} points; {margin} let a few be lost",
         f"{new.spec.dataset}_clips": f"{new.clip_count:,} clips, as given to harness model add",
@@ -170,7 +213,7 @@ def _model_tables(new: NewModel) -> str:
     # The five best hold the best: without a figure of its own, top-5 is held to that of top-1.
     top5 = top1 if new.top5 is None else _floor(new.top5, source)
     lines = [
-        f"# {Path(spec.config).stem} of mmaction2.",
+        f"# {spec.checkpoint if spec.reference == ONNX_FILE else Path(spec.config).stem + ' of mmaction2'}.",
         f"[models.{spec.name}]",
         f"clip_set = {literal(spec.dataset)}",
         f"weights = {literal(suffix)}",

@@ -110,7 +110,9 @@ class Thresholds:
         clip_set = self.file.clip_sets[model.clip_set]
         of_model, of_device = registry.model_spec(cell.model), registry.device_spec(cell.device)
         precision = registry.arithmetic_of(of_model, cell, of_device)
+        reference = of_model.reference
         return Limits(
+            reference=reference,
             weights=model.weights,
             inputs=self.file.inputs,
             parity=model.parity[precision],
@@ -123,12 +125,13 @@ class Thresholds:
                 unreadable_max=clip_set.unreadable_max,
                 paired=model.paired,
                 every_clip=model.every_clip.get(precision),
+                reference=reference,
                 matrix_cells=sum(
                     self.file.models[other.model].clip_set == model.clip_set
                     for other in self.cells()
                 ),
             ),
-            throughput=device.throughput[cell.row],
+            throughput=device.throughput[cell.row].of_reference(reference),
             device_model=device.device_model,
             startup=device.startup.get(cell.row),
             soak=device.soak.get(cell.row),

@@ -27,7 +27,7 @@ from harness.measure.statistics import (
 
 
 def judge_accuracy(measurement: AccuracyMeasurement, limits: AccuracyLimits) -> Verdict:
-    """Judge the counts against the floors, the loss against PyTorch, and every single clip.
+    """Judge the counts against the floors, the loss against the reference, and every single clip.
 
     On the whole set the floors are exact, but for what chance takes from a reference that reaches
     the floor of top-1. A loss must be shown to be small to pass and to be large to fail. On a subset
@@ -111,9 +111,9 @@ def _problem_of(join: Join, unreadable_max: int, whose: str) -> str | None:
 
 
 def _reference_problem(measurement: AccuracyMeasurement, limits: AccuracyLimits) -> str | None:
-    """Say why there is no comparison with PyTorch, or None."""
+    """Say why there is no comparison with the reference, or None."""
     if measurement.paired is None:
-        return "no predictions of PyTorch to compare with; run the reference on the same clips"
+        return f"no predictions of {limits.reference} to compare with; run the reference on the same clips"
     join = measurement.paired.reference_join
     if join.wrong_shape is not None or join.nonfinite_ids:
         bad = join.wrong_shape or f"NaN or Inf for {len(join.nonfinite_ids)} clips"
@@ -160,7 +160,7 @@ def _top1_finding(
 ) -> Finding:
     """Compare top-1 with its floor, less what chance takes from a reference that reaches it.
 
-    The floor says how good the deployed model must be. Where PyTorch reaches it on these very clips,
+    The floor says how good the deployed model must be. Where the reference reaches it on these very clips,
     a device falls below it only by clips that flip, and a perfect device loses as many as it wins.
     """
     finding = _floor_finding("top-1", measurement.top1, limits.top1, measurement.is_whole)
@@ -168,13 +168,13 @@ def _top1_finding(
         return finding
     least, reference = floor_count(limits.top1.floor, paired.n), paired.reference_top1
     if reference < least:
-        note = f"{finding.note}; PyTorch itself has {reference} on these clips"
+        note = f"{finding.note}; {limits.reference} itself has {reference} on these clips"
         return finding if finding.is_met else finding.model_copy(update={"note": note})
     allowed = floor_allowance(paired, limits)
     if reference - allowed >= least:
         return finding
     note = (
-        f"{finding.note} to the contract's {least}; PyTorch has {reference}, and a device just as "
+        f"{finding.note} to the contract's {least}; {limits.reference} has {reference}, and a device just as "
         f"good loses up to {allowed} by chance, as {paired.b + paired.c} clips are discordant"
     )
     allowing = at_least("top-1", finding.measured, reference - allowed, "clips", note)
@@ -184,7 +184,7 @@ def _top1_finding(
 def accuracy_reaches(
     measurement: AccuracyMeasurement, limits: AccuracyLimits, b: int, c: int
 ) -> bool:
-    """Whether top-1 would be green with ``b`` clips lost to PyTorch and ``c`` won."""
+    """Whether top-1 would be green with ``b`` clips lost to the reference and ``c`` won."""
     paired = measurement.paired
     if paired is None:
         return False
@@ -200,7 +200,7 @@ def accuracy_reaches(
 
 
 def floor_allowance(paired: PairedComparison, limits: AccuracyLimits) -> int:
-    """Return how many clips fewer than PyTorch a device may have right at the floor of top-1.
+    """Return how many clips fewer than the reference a device may have right at the floor of top-1.
 
     As many as chance takes with the error rate of the contract, shared out over the cells of the
     matrix; never more than the margin of the paired comparison.
@@ -218,10 +218,10 @@ def _paired_finding(
     """Compare the bounds of the loss with the margin; open where they straddle it."""
     margin, confidence = limits.paired.margin, limits.paired.confidence
     bounds = tango_bounds(paired.b, paired.c, paired.n, confidence)
-    name = f"loss of top-1 against PyTorch (upper {100 * confidence:g} % bound)"
+    name = f"loss of top-1 against {limits.reference} (upper {100 * confidence:g} % bound)"
     detectable = minimum_detectable_loss(paired.n, paired.b + paired.c, confidence)
     note = (
-        f"PyTorch alone right on {paired.b}, device alone on {paired.c} of {paired.n} clips, loss "
+        f"{limits.reference} alone right on {paired.b}, device alone on {paired.c} of {paired.n} clips, loss "
         f"{100 * paired.loss:.3f}, bounds {100 * bounds.low:.3f} to {100 * bounds.high:.3f}, mid-p "
         f"{paired.p_midp:.3g}, detectable loss {100 * detectable:.3f} points"
     )

@@ -6,6 +6,8 @@ from typing import Annotated, Literal, Self, TypeVar
 
 import pydantic
 
+from harness.spec import Reference
+
 Fraction = Annotated[float, pydantic.Field(ge=0.0, le=1.0)]
 # Every result reaches a floor of 0.
 Share = Annotated[float, pydantic.Field(gt=0.0, le=1.0)]
@@ -33,7 +35,7 @@ T = TypeVar("T", bound=Table)
 class ParityLimits(Table):
     """How far a stage of the chain may be from the one before it.
 
-    ``fp64_factor`` bounds RMSE(stage, fp64) by that multiple of RMSE(fp32 PyTorch, fp64) plus
+    ``fp64_factor`` bounds RMSE(stage, fp64) by that multiple of RMSE(fp32 reference, fp64) plus
     ``fp64_atol``; the others bound the errors of logits or log-probabilities.
     """
 
@@ -62,7 +64,7 @@ class AccuracyFloor(Table):
 
 
 class PairedLimits(Table):
-    """The paired comparison with PyTorch.
+    """The paired comparison with the reference.
 
     Attributes:
         margin: loss of top-1 that is still acceptable.
@@ -79,7 +81,7 @@ class PairedLimits(Table):
 
 
 class EveryClipLimits(Table):
-    """How far the scores of any clip of the accuracy run may be from PyTorch's.
+    """How far the scores of any clip of the accuracy run may be from the reference's.
 
     ``max_abs_error`` and ``relative_l2`` bound the worst clip, ``p999_abs_error`` all scores.
     """
@@ -107,7 +109,7 @@ class ThroughputReference(Table):
     golden: Positive
     # At a tolerance of 1 the floor is 0, which every speed reaches.
     tolerance: Annotated[float, pydantic.Field(ge=0.0, lt=1.0)]
-    unit: Literal["clips/s", "x PyTorch"]
+    unit: Literal["clips/s", "x PyTorch", "x the ONNX file"]
     definition: Literal["device", "device_io", "e2e", "processor"]
     scope: Literal["chip", "card", "host"]
     chips: Count = 1
@@ -129,7 +131,7 @@ class ThroughputReference(Table):
 
     @pydantic.model_validator(mode="after")
     def _unit_is_what_is_measured(self) -> Self:
-        if (self.unit == "x PyTorch") != (self.against == "pytorch"):
+        if (self.unit != "clips/s") != (self.against == "pytorch"):
             raise ValueError(f"unit = {self.unit!r} does not go with against = {self.against!r}")
         return self
 
@@ -153,6 +155,16 @@ class ThroughputReference(Table):
     def is_beside_pytorch(self) -> bool:
         """Whether it is for a host, which is judged by its processor time beside PyTorch's."""
         return self.against == "pytorch"
+
+    @property
+    def beside(self) -> str:
+        """What is timed in turns with a host."""
+        return self.unit.removeprefix("x ")
+
+    def of_reference(self, reference: Reference) -> Self:
+        """Return what holds of a model with that reference, which is timed in PyTorch's place."""
+        unit = f"x {reference}" if self.is_beside_pytorch else self.unit
+        return self.model_copy(update={"unit": unit})
 
     def on_processor(self, processor: str | None) -> Self:
         """Return what holds on a host with ``processor``; None if the measurement does not tell."""
@@ -226,7 +238,7 @@ class SoakLimits(Table):
 
 
 class AccuracyLimits(Table):
-    """Floors of one device, the expected clips and the comparisons with PyTorch.
+    """Floors of one device, the expected clips and the comparisons with the reference.
 
     ``every_clip`` is None in contracts that do not bound single clips; ``matrix_cells`` counts the
     cells of the contract that are judged on the same clips.
@@ -240,6 +252,7 @@ class AccuracyLimits(Table):
     paired: PairedLimits
     every_clip: EveryClipLimits | None = None
     matrix_cells: Count = 1
+    reference: Reference = "PyTorch"
 
 
 class Limits(Table):
@@ -248,9 +261,11 @@ class Limits(Table):
     ``host_parity`` bounds the edges of the chain before the device, ``parity`` those on it.
     ``weights`` are the first hex digits of the checkpoint's sha256; None accepts any checkpoint.
     ``inputs`` is the sha256 of the known answers of inputs; None asks for none. ``startup`` and
-    ``soak`` are None where the cell has no such check.
+    ``soak`` are None where the cell has no such check. ``reference`` is what the device is compared
+    with.
     """
 
+    reference: Reference = "PyTorch"
     weights: WeightsDigest | None = None
     inputs: Digest | None = None
     parity: ParityLimits

@@ -25,7 +25,8 @@ def rejudge(
         case ExportMeasurement():
             return judge_export(measurement, limits.device_model)
         case ParityMeasurement():
-            return judge_parity(measurement, limits.parity, inputs_min, limits.host_parity)
+            both = limits.parity, inputs_min, limits.host_parity
+            return judge_parity(measurement, *both, limits.reference)
         case AccuracyMeasurement():
             return judge_accuracy(measurement, limits.accuracy)
         case ThroughputMeasurement():

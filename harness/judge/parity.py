@@ -1,11 +1,12 @@
-"""The verdict on the chain from PyTorch to the device."""
+"""The verdict on the chain from the reference to the device."""
 
 from collections.abc import Iterator
 
 from harness.judge.limits import ParityLimits
 from harness.judge.verdict import Finding, Verdict, at_least, at_most, fail, invalid, listed, passed
-from harness.measure.parity import CHAIN, DEVICE_EDGES, EdgeParity, ParityMeasurement
+from harness.measure.parity import CHAINS, DEVICE_EDGES, EdgeParity, ParityMeasurement
 from harness.measure.repeats import Repeats
+from harness.spec import PYTORCH, Reference
 
 
 def judge_parity(
@@ -13,10 +14,11 @@ def judge_parity(
     limits: ParityLimits,
     inputs_min: int,
     host_limits: ParityLimits | None = None,
+    reference: Reference = "PyTorch",
 ) -> Verdict:
     """Judge the chain: broken outputs first, each by name, then whether it counts, then the limits.
 
-    Where PyTorch's own output is broken, no edge is to blame, and nothing counts.
+    Where the reference's own output is broken, no edge is to blame, and nothing counts.
 
     Args:
         measurement: all edges on the same inputs.
@@ -24,13 +26,14 @@ def judge_parity(
         inputs_min: fewest inputs that count.
         host_limits: of the edges before the device, where they are tighter than the device's: a
             device in fp16 does not excuse a bad export.
+        reference: with which the chain of the model begins.
     """
-    if measurement.edges and (reference := _edge_problem(measurement.edges[0], 1)):
-        return invalid(reference[0])
+    if measurement.edges and (broken_reference := _edge_problem(measurement.edges[0], 1)):
+        return invalid(broken_reference[0])
     broken = [text for edge in measurement.edges for text in _broken_output(edge)]
     if broken:
         return fail(broken[0] + _at_node(measurement), _findings(measurement, limits, host_limits))
-    problem = _problem(measurement, inputs_min)
+    problem = _problem(measurement, inputs_min, reference)
     if problem is not None:
         return invalid(problem)
     findings = _findings(measurement, limits, host_limits)
@@ -52,12 +55,13 @@ def _broken_output(edge: EdgeParity) -> list[str]:
     return []
 
 
-def _problem(measurement: ParityMeasurement, inputs_min: int) -> str | None:
+def _problem(measurement: ParityMeasurement, inputs_min: int, reference: Reference) -> str | None:
     """Say why the comparison shows nothing, or None if it counts."""
     names = tuple(edge.name for edge in measurement.edges)
     count = len(measurement.input_ids)
-    if names != CHAIN:
-        return f"compared {listed(names, ', ') or 'no edge'}, must be {', '.join(CHAIN)} in order"
+    chain = CHAINS[reference]
+    if names != chain or measurement.reference != reference:
+        return f"compared {listed(names, ', ') or 'no edge'}, must be {', '.join(chain)} in order"
     if len(set(measurement.input_ids)) != count or count != measurement.input_counts.total:
         return f"{count} input ids do not match {measurement.input_counts.total} distinct inputs"
     if count < inputs_min or count < 1:
@@ -83,13 +87,15 @@ def _findings(
     edges = (
         finding
         for edge in measurement.edges
-        for finding in _edge_findings(edge, limits if edge.name in DEVICE_EDGES else host)
+        for finding in _edge_findings(
+            edge, limits if edge.name in DEVICE_EDGES else host, measurement
+        )
     )
     return (*edges, *_repeat_findings(measurement.repeats, limits))
 
 
 def _repeat_findings(repeats: Repeats | None, limits: ParityLimits) -> Iterator[Finding]:
-    """Hold the device against itself: what it computes twice may differ by no more than from PyTorch."""
+    """Hold the device against itself: what it computes twice may differ by no more than from the reference."""
     if repeats is None:
         return
     compared = [("device, the same batch twice", repeats.again)]
@@ -103,12 +109,21 @@ def _repeat_findings(repeats: Repeats | None, limits: ParityLimits) -> Iterator[
         yield at_most(f"{name}: max difference", difference, limits.max_abs_error, note=note)
 
 
-def _edge_findings(edge: EdgeParity, limits: ParityLimits) -> tuple[Finding, ...]:
+def _edge_findings(
+    edge: EdgeParity, limits: ParityLimits, measurement: ParityMeasurement
+) -> tuple[Finding, ...]:
     anchor = edge.rmse_expected_to_exact
     allowed = limits.fp64_factor * (anchor or 0.0) + limits.fp64_atol
     ours = None if anchor is None else edge.rmse_actual_to_exact
+    note = (
+        ""
+        if anchor is None
+        else f"{measurement.reference} itself in fp32 is {anchor:.3g} from fp64"
+    )
+    exact = (at_most(f"{edge.name} rmse to fp64", ours, allowed, note=note),)
     return (
-        at_most(f"{edge.name} rmse to fp64", ours, allowed, note=_anchor_note(anchor)),
+        # In float32 the anchor does not tell how much of a distance is its own rounding.
+        *(exact if measurement.anchor == "float64" else ()),
         at_most(f"{edge.name} max abs error", edge.max_abs_error, limits.max_abs_error),
         at_most(f"{edge.name} p99.9 abs error", edge.p999_abs_error, limits.p999_abs_error),
         at_most(f"{edge.name} relative L2", edge.relative_l2, limits.relative_l2),
@@ -121,10 +136,6 @@ def _edge_findings(edge: EdgeParity, limits: ParityLimits) -> tuple[Finding, ...
         ),
         at_least(f"{edge.name} top-5 overlap", edge.top5_overlap, limits.top5_overlap),
     )
-
-
-def _anchor_note(anchor: float | None) -> str:
-    return "" if anchor is None else f"fp32 PyTorch itself is {anchor:.3g} from fp64"
 
 
 def _flip_note(edge: EdgeParity) -> str:
@@ -153,8 +164,14 @@ def _passed_text(measurement: ParityMeasurement) -> str:
     return (
         f"{len(errors)} edges agree on {counts.total} inputs ({counts.clip} clips, {counts.noise} "
         f"noise, {counts.constant} constant), largest error {error:.3g} ({name})"
-        f"{_repeats_text(measurement.repeats)}"
+        f"{_anchor_text(measurement)}{_repeats_text(measurement.repeats)}"
     )
+
+
+def _anchor_text(measurement: ParityMeasurement) -> str:
+    if measurement.reference == PYTORCH:
+        return ""
+    return f"; anchored to {measurement.reference} in {measurement.anchor}"
 
 
 def _repeats_text(repeats: Repeats | None) -> str:

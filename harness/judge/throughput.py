@@ -112,10 +112,10 @@ def _series(
 def _not_timed(reference: ThroughputReference) -> str:
     if reference.is_beside_pytorch and reference.definition != "processor":
         return (
-            f"the floor is about {reference.definition} beside PyTorch, which is compared by "
+            f"the floor is about {reference.definition} beside {reference.beside}, compared by "
             "processor time: say definition = 'processor' and calibrate its golden"
         )
-    beside = " beside PyTorch" if reference.is_beside_pytorch else ""
+    beside = f" beside {reference.beside}" if reference.is_beside_pytorch else ""
     return (
         f"{reference.definition} was not timed{beside}, which the floor is about; time it again "
         "with this suite"

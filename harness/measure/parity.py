@@ -5,7 +5,7 @@ to 0.01. Everything is computed in float64.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import numpy as np
@@ -14,15 +14,19 @@ import pydantic
 from harness.measure.measurement import Measurement
 from harness.measure.repeats import Repeats
 from harness.measure.scores import SAME_ROW_RELATIVE, is_constant, nonfinite_count
+from harness.spec import ONNX_FILE, PYTORCH, Reference
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
 
-EdgeName = Literal["torch_to_onnx", "onnx_to_simplified", "simplified_to_device", "torch_to_device"]
-CHAIN: tuple[EdgeName, ...] = get_args(EdgeName)
-DEVICE_EDGES: tuple[EdgeName, ...] = ("simplified_to_device", "torch_to_device")
+Inner = Literal["onnx_to_simplified", "simplified_to_device"]
+EdgeName = Literal["torch_to_onnx", "file_to_onnx", Inner, "torch_to_device", "file_to_device"]
+CHAIN: tuple[EdgeName, ...] = ("torch_to_onnx", *get_args(Inner), "torch_to_device")
+FILE_CHAIN: tuple[EdgeName, ...] = ("file_to_onnx", *get_args(Inner), "file_to_device")
+CHAINS: Mapping[Reference, tuple[EdgeName, ...]] = {PYTORCH: CHAIN, ONNX_FILE: FILE_CHAIN}
+DEVICE_EDGES: tuple[EdgeName, ...] = ("simplified_to_device", "torch_to_device", "file_to_device")
 TOP_COUNT = 5
 QUANTILE = 0.999
 
@@ -55,8 +59,8 @@ class EdgeParity(Measurement):
             log-probabilities have would hide any disagreement.
         top1_agreement: share of rows with the same best class.
         top5_overlap: mean share of the five best classes in common.
-        rmse_actual_to_exact: distance of the actual output from float64 PyTorch.
-        rmse_expected_to_exact: distance of float32 PyTorch, the reference, from float64 PyTorch.
+        rmse_actual_to_exact: distance of the actual output from the reference in float64.
+        rmse_expected_to_exact: distance of the reference in float32 from it in float64.
         flips: rows whose best class changed.
     """
 
@@ -93,10 +97,11 @@ class InputCounts(Measurement):
 
 
 class ParityMeasurement(Measurement):
-    """The whole chain on the same inputs, edges in the order of ``CHAIN``.
+    """The whole chain on the same inputs, edges in the order of ``CHAINS``.
 
     ``clip_count`` is the number of rows that each crop of an input has, one for each clip.
     ``repeats`` is how far the device is from itself; None in runs of suites that did not ask.
+    ``reference`` begins the chain; ``anchor`` is the precision in which it is taken for exact.
     """
 
     kind: Literal["parity"] = "parity"
@@ -106,11 +111,17 @@ class ParityMeasurement(Measurement):
     first_divergent_node: str | None = None
     clip_count: Annotated[int, pydantic.Field(ge=1)] = 1
     repeats: Repeats | None = None
+    reference: Reference = "PyTorch"
+    anchor: Literal["float64", "float32"] = "float64"
 
 
 @dataclasses.dataclass(frozen=True)
 class ChainScores:
-    """Scores [inputs x crops, class] of each stage: logits or log-probabilities."""
+    """Scores [inputs x crops, class] of each stage: logits or log-probabilities.
+
+    ``torch`` is the reference in float32. ``exact`` is it in float64, or again ``torch`` where an
+    ONNX file cannot be computed in float64.
+    """
 
     exact: "Array"
     torch: "Array"
@@ -152,9 +163,9 @@ def edge_parity(
     Args:
         actual: scores of the later stage, [row, class].
         expected: scores of the earlier stage.
-        exact: scores of float64 PyTorch.
+        exact: scores of the reference in float64.
         name: of the edge.
-        reference: scores of float32 PyTorch; where ``expected`` is that, leave it out.
+        reference: its scores in float32; where ``expected`` is that, leave it out.
         row_ids: names of the rows; their numbers if left out.
     """
     reference = expected if reference is None else reference
@@ -185,19 +196,21 @@ def parity_measurement(
     input_counts: InputCounts,
     first_divergent_node: str | None = None,
     clip_count: int = 1,
+    reference: Reference = "PyTorch",
 ) -> ParityMeasurement:
-    """Compare every stage with the one before it, and the device with PyTorch end to end."""
+    """Compare every stage with the one before it, and the device with the reference end to end."""
     pairs = (
         (scores.onnx, scores.torch),
         (scores.simplified, scores.onnx),
         (scores.device, scores.simplified),
         (scores.device, scores.torch),
     )
+    is_same = np.array_equal(scores.exact, scores.torch, equal_nan=True)
     per_input = max(1, len(scores.exact) // max(1, len(input_ids)))
     rows = row_ids_from_inputs(input_ids, per_input, clip_count)
     edges = tuple(
         edge_parity(actual, expected, scores.exact, name, reference=scores.torch, row_ids=rows)
-        for name, (actual, expected) in zip(CHAIN, pairs, strict=True)
+        for name, (actual, expected) in zip(CHAINS[reference], pairs, strict=True)
     )
     return ParityMeasurement(
         input_ids=tuple(input_ids),
@@ -205,14 +218,16 @@ def parity_measurement(
         edges=edges,
         first_divergent_node=first_divergent_node,
         clip_count=clip_count,
+        reference=reference,
+        anchor="float32" if reference == ONNX_FILE and is_same else "float64",
     )
 
 
 def _shape_mismatch(actual: "Array", expected: "Array", *others: "Array") -> str | None:
     if actual.ndim == 2 and all(actual.shape == other.shape for other in (expected, *others)):
         return None if actual.size else f"no scores at all, shape {actual.shape}"
-    pytorch = " and ".join(str(other.shape) for other in others)
-    return f"actual {actual.shape}, expected {expected.shape}, PyTorch {pytorch}"
+    reference = " and ".join(str(other.shape) for other in others)
+    return f"actual {actual.shape}, expected {expected.shape}, reference {reference}"
 
 
 def _rmse(first: "Array", second: "Array") -> float | None:

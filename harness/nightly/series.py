@@ -14,7 +14,7 @@ from harness.spec import Cell, Check, Status
 # A verdict that rests on a measurement that counts.
 MEASURED = frozenset({Status.PASS, Status.FAIL, Status.INCONCLUSIVE})
 # The edge that a device's own error shows in; the others are the host's.
-WHOLE_CHAIN = "torch_to_device"
+WHOLE_CHAIN = ("torch_to_device", "file_to_device")
 # The smallest relative change that anybody should be woken for.
 MIN_CHANGE: dict[Check, float] = {"throughput": 0.02, "accuracy": 0.002, "parity": 0.5}
 CHIP_FACTS = ("chip", "gpu", "name")
@@ -131,7 +131,7 @@ def values_from_measurement(measurement: Measurement | None) -> list[Value]:
             return [
                 Value(f"{edge.name}.{name}", error)
                 for edge in measured.edges
-                if edge.name == WHOLE_CHAIN
+                if edge.name in WHOLE_CHAIN
                 for name, error in (
                     ("max_abs_error", edge.max_abs_error),
                     ("relative_l2", edge.relative_l2),

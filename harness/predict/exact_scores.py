@@ -5,18 +5,13 @@ to 1e-12 on every machine. If the weights and the inputs are, bit for bit, those
 scores were made from, the scores come from the file; otherwise they are computed.
 """
 
-import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.host.reading import arrays_from_npz
 from harness.host.site import FIXTURES
-
-if TYPE_CHECKING:
-    import torch
 
 # Float32 rounding stays below 1e-6 of the scores of every shipped model. Wrong scores would
 # otherwise widen the float64 rule of parity instead of failing it.
@@ -34,7 +29,7 @@ def shipped_scores(
 
     Args:
         name: name of the model.
-        weights_digest: digest of its state, from ``digest_from_state``.
+        weights_digest: digest of its state, of the model that its source opens.
         inputs_digest: digest of the parity inputs.
         fp32: the scores in float32, which differ from float64 only by rounding.
         folder: holds ``<name>.npz`` with the two digests and the scores.
@@ -50,12 +45,3 @@ def shipped_scores(
         return None
     is_rounding = np.linalg.norm(fp32 - exact) <= MAX_RELATIVE_L2 * np.linalg.norm(exact)
     return exact if is_rounding else None
-
-
-def digest_from_state(model: "torch.nn.Module") -> str:
-    """Return the sha256 over the names, types, shapes and values of a model's state."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(np.ascontiguousarray(tensor.numpy()).data)
-    return digest.hexdigest()

@@ -153,6 +153,7 @@ def _parity(record: Record, run: RunDirectory, measured: ParityMeasurement) -> P
         measured.input_counts,
         measured.first_divergent_node,
         measured.clip_count,
+        measured.reference,
     )
     if "repeats" not in record.raw:
         return again

@@ -169,6 +169,6 @@ def _environment() -> "jinja2.Environment":
     }
     filters = (formats.number, formats.percent, formats.signed, formats.code)
     environment.filters |= {one.__name__: one for one in filters}
-    environment.filters["_"] = _
+    environment.filters |= {"_": _, "beside": views.beside}
     environment.filters["md"] = formats.cell_text
     return environment

@@ -13,7 +13,9 @@ from harness.report.evidence import Evidence
 from harness.report.formats import estimate, number
 from harness.report.table_values import SpeedFigure, ThroughputRow
 from harness.report.values import CellLine, CheckLine, Release
-from harness.spec import Check, shown_checks
+from harness.spec import PYTORCH, Check, shown_checks
+
+ONNX_FILE_SAID = later("the ONNX file")
 
 NO_DEVICE = "no device"
 
@@ -126,6 +128,16 @@ def limits_of_chain(cell: CellLine) -> dict[str, float]:
         for one in line.findings
         if one.name.endswith(ending)
     }
+
+
+def beside(text: str, cell: CellLine) -> str:
+    """Return a text that says PyTorch as one that says what the model of a cell is compared with."""
+    if cell.model not in registry.model_names():
+        return text
+    if registry.model_spec(cell.model).reference == PYTORCH:
+        return text
+    said = text.replace(PYTORCH, _(ONNX_FILE_SAID))
+    return said[:1].upper() + said[1:] if text.startswith(PYTORCH) else said
 
 
 def devices_of(items: Iterable[ThroughputRow]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
-from harness.spec import InputProtocol, ModelSpec, TensorSpec
+from harness.spec import ONNX_FILE, InputProtocol, ModelSpec, TensorSpec
 from harness.zoo.config import Config, config_from_file, config_path, merge
 from harness.zoo.protocol import protocol_from_config
 
@@ -61,8 +61,59 @@ def model_spec_from_config(
     )
 
 
+def model_spec_from_file(
+    file: str,
+    *,
+    inputs: Mapping[str, tuple[int, ...]],
+    output: tuple[str, tuple[int, ...]],
+    config: str = "",
+    protocol: Mapping[str, Any] | None = None,
+    **differences: Any,
+) -> ModelSpec:
+    """Return the declaration of a model that exists only as an ONNX file.
+
+    Args:
+        file: its name, ending in ``-<first hex digits of its sha256>.onnx``.
+        inputs: shapes of one sample by name, in the order of the file.
+        output: name and shape of the scores of one sample.
+        config: the configuration of mmaction2 whose test pipeline makes the inputs, or none.
+        protocol: fields of the input protocol that differ from it; without one, all of them.
+        differences: the other fields of the spec, of which ``name`` and ``dataset`` are needed.
+
+    Raises:
+        InputError: the configuration cannot be read.
+    """
+    fields, way = protocol or {}, None
+    if config:
+        way = dataclasses.replace(
+            protocol_from_config(config_from_file(config_path(config))), **fields
+        )
+    tensors = tuple(TensorSpec(key, shape) for key, shape in inputs.items())
+    return ModelSpec(
+        config=config,
+        overrides={},
+        checkpoint=file,
+        class_count=output[1][-1],
+        input=tensors if len(tensors) > 1 else tensors[0],
+        output=TensorSpec(*output),
+        protocol=way or InputProtocol(**fields),
+        **{"softmax_in_graph": False, **differences},
+    )
+
+
+def protocol_differences(config: str, protocol: InputProtocol) -> dict[str, Any]:
+    """Return the fields in which a protocol differs from a configuration's; of none, all."""
+    fields = dataclasses.asdict(protocol)
+    if not config:
+        return fields
+    derived = dataclasses.asdict(protocol_from_config(config_from_file(config_path(config))))
+    return {key: value for key, value in fields.items() if derived[key] != value}
+
+
 def with_protocol(spec: ModelSpec, **changes: Any) -> ModelSpec:
-    """Return a model with another protocol, and the tensors that follow from it."""
+    """Return a model with another protocol, and the tensors that follow from it; a file stays as it is."""
+    if spec.reference == ONNX_FILE:
+        return spec
     config, protocol = config_from_file(config_path(spec.config)), spec.protocol
     protocol = dataclasses.replace(protocol, **changes)
     rows = row_count(config, merge(config.part("model"), spec.overrides), protocol)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.build import build
+from harness.build import build, source
 from harness.build.build import (
     WeightsFile,
     Workshop,
     device_model_from_onnx,
-    onnx_from_torch,
+    onnx_from_source,
     simplified_from_onnx,
     weights_from_site,
 )
@@ -45,7 +45,7 @@ def ran(monkeypatch):
 def chain(workshop, narrow_spec):
     def models(batch=1, weights=SEEDED, device_name="cpu", facts=FACTS, **of_spec):
         spec = dataclasses.replace(narrow_spec, **of_spec)
-        exported = onnx_from_torch(spec, batch, weights, workshop)
+        exported = onnx_from_source(spec, batch, weights, workshop)
         simplified = simplified_from_onnx(exported, workshop)
         built = device_model_from_onnx(simplified, device(device_name), facts, workshop)
         return exported, simplified, built
@@ -108,11 +108,12 @@ def test_another_version_is_another_artifact(chain, ran, monkeypatch, package, r
     chain()
     ran.clear()
     real = build.package_versions
-    monkeypatch.setattr(
-        build,
-        "package_versions",
-        lambda *names: {**real(*names), **({package: "9.9"} if package in names else {})},
-    )
+
+    def other(*names):
+        return {**real(*names), **({package: "9.9"} if package in names else {})}
+
+    for module in (build, source):
+        monkeypatch.setattr(module, "package_versions", other)
     chain()
     assert ran == rerun
 
@@ -155,7 +156,7 @@ def test_another_configuration_is_another_export(chain, ran, monkeypatch):
     exported, *_ = chain()
     assert len(exported.artifact.provenance["inputs"]["config"]) == 64
     ran.clear()
-    monkeypatch.setattr(build, "sha256_from_file", lambda path: path.name)
+    monkeypatch.setattr(source, "sha256_from_file", lambda path: path.name)
     chain()
     assert "export" in ran
 

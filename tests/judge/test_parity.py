@@ -116,7 +116,7 @@ def test_planted_faults_fail_with_numbers(fault, name):
     verdict = judge_parity(parity("Add_3", device=device), TIGHT, 64)
     assert verdict.status is Status.FAIL
     assert verdict.reason.startswith("simplified_to_device rmse to fp64 is")
-    assert "(fp32 PyTorch itself is 5.06e-08 from fp64)" in verdict.reason
+    assert "(PyTorch itself in fp32 is 5.06e-08 from fp64)" in verdict.reason
     assert "first divergent node: Add_3" in verdict.reason
     missed = {finding.name for finding in verdict.findings if not finding.is_met}
     assert f"simplified_to_device {name}" in missed

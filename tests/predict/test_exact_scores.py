@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from harness.build.build import weights_from_site
+from harness.build.torch_model import digest_from_state
 from harness.contract.thresholds import thresholds_from_file
 from harness.data.datasets import motion8
 from harness.host.site import FIXTURES, load_site
 from harness.predict import reference
-from harness.predict.exact_scores import digest_from_state, shipped_scores
+from harness.predict.exact_scores import shipped_scores
 from harness.predict.parity_inputs import parity_inputs
 from harness.predict.reference import write_torch_scores
 from harness.registry import model_spec

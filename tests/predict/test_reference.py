@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from harness.build import build
+from harness.build import build, source
 from harness.build.build import WeightsFile
 from harness.clips import Predictions
 from harness.errors import CheckpointError, InvalidMeasurement
@@ -199,7 +199,8 @@ def test_a_reference_is_keyed_by_all_that_shapes_it(
         def other(*names, real=real):
             return {key: "other" if key == change else value for key, value in real(*names).items()}
 
-        monkeypatch.setattr(reference, name, other)
+        for module in (reference, source):
+            monkeypatch.setattr(module, name, other)
     if change == "processor":
         monkeypatch.setattr(reference, "rounding_facts", lambda: {"cpu.model": "another"})
     after = keys(**options)
