@@ -63,7 +63,7 @@ def opset_of(proto: "onnx.ModelProto") -> int:
 
 
 def write_for_batch(spec: ModelSpec, batch: int, path: Path, target: Path) -> dict[str, Any]:
-    """Write the file for one batch size, with static sizes and at the opset of the declaration.
+    """Write the file for one batch size, or its gears, with static sizes and at the declared opset.
 
     Raises:
         CheckpointError: the file cannot be read.
@@ -79,9 +79,7 @@ def write_for_batch(spec: ModelSpec, batch: int, path: Path, target: Path) -> di
         onnx.save(proto, target)
     except ExportError as error:
         raise ExportError(f"{path.name} at batch {batch}: {error}") from error
-    problems = onnx_problems(
-        target, spec.batched_inputs(batch), spec.output.batched(batch), spec.opset
-    )
+    problems = onnx_problems(target, *spec.tensors_of_file(batch), spec.opset)
     if problems:
         raise ExportError(
             f"{path.name} at batch {batch} is not as {spec.name} declares it: {'; '.join(problems)}"
@@ -182,7 +180,8 @@ def _fix_sizes(proto: "onnx.ModelProto", spec: ModelSpec, batch: int) -> None:
     if found != wanted:
         raise ExportError(f"it takes {', '.join(found)}, {spec.name} declares {', '.join(wanted)}")
     sizes: dict[str, int] = {}
-    for value, one in zip(given, spec.batched_inputs(batch), strict=True):
+    inputs, output = spec.tensors_of_file(batch)
+    for value, one in zip(given, inputs, strict=True):
         _fix_input(value, one, sizes)
     _fix_names(proto, sizes)
     del proto.graph.value_info[:]
@@ -191,7 +190,7 @@ def _fix_sizes(proto: "onnx.ModelProto", spec: ModelSpec, batch: int) -> None:
     except (RuntimeError, ValueError) as error:
         raise ExportError(f"its sizes cannot be inferred: {first_line(error)}") from error
     proto.graph.CopyFrom(inferred.graph)
-    _fix_output(proto, spec.output.batched(batch))
+    _fix_output(proto, output)
 
 
 def _fix_input(value: "onnx.ValueInfoProto", one: TensorSpec, sizes: dict[str, int]) -> None:
@@ -214,14 +213,15 @@ def _fix_input(value: "onnx.ValueInfoProto", one: TensorSpec, sizes: dict[str, i
                 f"its symbolic dimension {dim.dim_param} is {sizes[dim.dim_param]} in one place and "
                 f"{size} in another"
             )
-        dim.dim_value = size
+        if size > 0:
+            dim.dim_value = size
 
 
 def _fix_names(proto: "onnx.ModelProto", sizes: Mapping[str, int]) -> None:
     """Give symbolic sizes of the outputs that have the name of an input's the same size."""
     for value in proto.graph.output:
         for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param and dim.dim_param in sizes:
+            if dim.dim_param and sizes.get(dim.dim_param, -1) > 0:
                 dim.dim_value = sizes[dim.dim_param]
 
 
@@ -231,7 +231,7 @@ def _fix_output(proto: "onnx.ModelProto", expected: TensorSpec) -> None:
         dims = value.type.tensor_type.shape.dim
         if value.name == expected.name and len(dims) == len(expected.shape):
             for dim, size in zip(dims, expected.shape, strict=True):
-                if not dim.HasField("dim_value"):
+                if size > 0 and not dim.HasField("dim_value"):
                     dim.dim_value = size
 
 

@@ -35,6 +35,15 @@ def test_a_file_for_any_batch_becomes_one_for_each(tmp_path):
     assert (facts["ops"]["Conv"], facts["opset_of_file"]) == (2, 11)
 
 
+def test_gears_leave_the_batch_open(tmp_path):
+    spec, _ = written(tmp_path, slow_fast_proto(), gears=(1, 4))
+    tensors = spec.tensors_of_file(1)
+    assert onnx_problems(tmp_path / "out.onnx", *tensors, 11) == []
+    assert [one.shape[0] for one in tensors[0]] == [-1, -1]
+    with pytest.raises(ExportError, match="export it again with a symbolic first dimension"):
+        written(tmp_path, slow_fast_proto(batch=1), gears=(1, 4))
+
+
 def test_every_symbolic_size_gets_what_is_declared(tmp_path):
     proto = slow_fast_proto()
     for name in ("slow", "fast"):
