@@ -70,6 +70,23 @@ def slow_fast_proto(batch="N", opset=11):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 
+def mean_proto(shape=("N", 8, 3, 64, 64), opset=11, outputs=("class",), last="Softmax"):
+    """Return a model that scores the mean colours of the clips of nonlocal_tiny."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    head = np.random.default_rng(5).normal(size=(3, CLASSES)).astype(np.float32)
+    nodes = [
+        helper.make_node("ReduceMean", ["video"], ["means"], axes=[1, 3, 4], keepdims=0),
+        helper.make_node("MatMul", ["means", "head"], ["scores"]),
+        helper.make_node(last, ["scores"], ["class"]),
+    ]
+    video = helper.make_tensor_value_info("video", TensorProto.FLOAT, shape)
+    given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+    constants = [numpy_helper.from_array(head, "head")]
+    graph = helper.make_graph(nodes, "means", [video], given, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
 def stored(folder, proto, name="slow_fast"):
     """Write a model under a name that has the first digits of its sha256, and return the path."""
     path = folder / "model.onnx"

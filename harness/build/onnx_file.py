@@ -155,9 +155,12 @@ def _samples(values: Any, rows: int, samples: Any) -> Any:
 
 
 def _refuse_other_files(path: Path, proto: "onnx.ModelProto") -> None:
+    from onnx import external_data_helper
+
     places = [
         entry.value
-        for tensor in proto.graph.initializer
+        # Constants and the insides of operators as well.
+        for tensor in external_data_helper._get_all_tensors(proto)
         for entry in tensor.external_data
         if entry.key == "location"
     ]

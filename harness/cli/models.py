@@ -11,11 +11,11 @@ from harness.cli.dataset import print_unreadable, require_writable, write_predic
 from harness.cli.doctor import ascend_lines, doctor_lines
 from harness.clips import ClipSet
 from harness.data.kinetics import clip_set_from_list
-from harness.errors import InputError
+from harness.errors import InputError, MissingInput
 from harness.host.artifacts import ArtifactStore
 from harness.measure.scores import best_classes, crop_mean
 from harness.predict.chips import chip_predictions
-from harness.spec import Cell
+from harness.spec import Cell, ModelSpec
 from harness.zoo.listing import listed_line, zoo_list
 
 
@@ -65,14 +65,21 @@ def _models(options: argparse.Namespace) -> int:
     bench = workbench_of(options)
     for name in registry.model_names():
         spec = registry.model_spec(name)
-        weights = bench.weights(name)
-        where = weights.path or f"seeded; {spec.checkpoint} is not on this machine"
         print(name)
         for one in spec.inputs:
             print(f"  input   {one.name} {list(one.shape)} {one.dtype}")
         print(f"  output  {spec.output.name} {list(spec.output.shape)} {spec.output.dtype}")
-        print(f"  config  {spec.config}\n  data    {spec.dataset}\n  weights {where}")
+        print(f"  config  {spec.config or 'none'}\n  data    {spec.dataset}")
+        print(f"  weights {_where_weights_are(spec, bench)}")
     return 0
+
+
+def _where_weights_are(spec: ModelSpec, bench: Workbench) -> str:
+    try:
+        path = bench.weights(spec.name).path
+    except MissingInput as error:
+        return str(error)
+    return str(path or f"seeded; {spec.checkpoint} is not on this machine")
 
 
 def _export(options: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from harness.__main__ import main
 from harness.check.model_check import Looked
 from harness.cli import model as command
 from harness.host.site import FIXTURES
+from tests.bare_onnx import mean_proto, slow_fast_proto, stored
 
 TSM = "recognition/tsm/tsm_r50_1x1x8_50e_kinetics400_rgb.py"
 C3D = "recognition/c3d/c3d_sports1m_16x1x1_45e_ucf101_rgb.py"
@@ -95,6 +96,49 @@ def test_a_checkpoint_file_must_be_what_its_name_promises(contract, capsys, tmp_
     path.write_bytes(b"other bytes")
     assert add(contract, TSM, str(path), "--top1", "0.7", "--source", "me") == 2
     assert "its name promises a sha256" in capsys.readouterr().err
+
+
+OWN = ("--top1", "0.5", "--source", "me")
+
+
+def test_an_onnx_file_is_added_with_what_it_is_fed(contract, capsys, tmp_path):
+    path = stored(tmp_path, mean_proto(shape=(2, 8, 3, 64, 64)), "means")
+    assert add(contract, str(path), "--protocol", "nonlocal_tiny", *OWN) == 0
+    text = (contract.parent / "models/means.py").read_text()
+    assert f'SPEC = model_spec_from_file(\n    "{path.name}",\n    name="means",\n' in text
+    assert 'inputs={"video": (1, 8, 3, 64, 64)},\n    output=("class", (1, 8)),\n' in text
+    assert 'protocol={"short_side": 72, "crop_size": 64, "source": "video"},' in text
+    assert "frozen_batch=2,\n)" in text
+    tables = contract.read_text().partition("[models.means]")[2]
+    assert f'weights = "{path.stem[-8:]}"' in tables
+    assert "\nbs2 = { golden = 1.0, tolerance = 0.9" in tables
+    assert "harness model check means" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("proto", "arguments", "said"),
+    [
+        (mean_proto(), (), "give --protocol, --top1 and --source"),
+        (mean_proto(), ("--protocol", "recognition/gone.py", *OWN), "cannot be read"),
+        (mean_proto(), ("--protocol", "nonlocal_r50", *OWN), "do not fill; name another protocol"),
+        (slow_fast_proto(), ("--protocol", "nonlocal_tiny", *OWN), "--frames slow=0:8"),
+        (
+            slow_fast_proto(),
+            ("--protocol", "nonlocal_tiny", "--frames", "slow=8", *OWN),
+            "'slow=8' does not say frames as slow=0:8:4 does",
+        ),
+    ],
+)
+def test_an_onnx_file_that_cannot_be_added_is_refused(
+    contract, capsys, tmp_path, proto, arguments, said
+):
+    path = stored(tmp_path, proto, "means")
+    try:
+        status = add(contract, str(path), *arguments)
+    except SystemExit as error:
+        status = error.code
+    assert status == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("is_good", "status"), [(True, 0), (False, 1)])

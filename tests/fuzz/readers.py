@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.simulated import SimulatedNight, simulated_run
+from harness.build.onnx_file import proto_from_file
 from harness.build.torch_model import state_dict_from_checkpoint
 from harness.clips import Clip, ClipSet
 from harness.contract.thresholds import migrated_toml, thresholds_from_file
@@ -52,6 +53,7 @@ from harness.sign.keys import read_public_key, signer_from_file, write_key_pair
 from harness.sign.sign import sign
 from harness.sign.verify import verify
 from harness.spec import Cell, TensorSpec
+from tests.bare_onnx import slow_fast_proto
 from tests.made import ROOT
 from tests.signed_run import NOW, write_run
 
@@ -295,6 +297,8 @@ def arrays(root):
     path = planted(root, "npy", npy(np.zeros((1, 8), np.float32)))
     yield Reader("npy", path, lambda path: array_from_npy(path.read_bytes()), (ValueError,))
     yield Reader("checkpoint", planted(root, "checkpoint", checkpoint()), weights_of)
+    proto = slow_fast_proto().SerializeToString()
+    yield Reader("onnx_file", planted(root, "onnx_file", proto), proto_from_file)
 
 
 def npy(array):
