@@ -9,7 +9,7 @@ from harness.judge.limits import (
 )
 from harness.measure.parity import ChainScores, InputCounts, parity_measurement
 from harness.measure.repeats import Repeats
-from harness.spec import Status
+from harness.spec import ONNX_FILE, Status
 
 SOURCE = "test"
 
@@ -59,6 +59,39 @@ def test_the_same_chain_passes():
     assert verdict.status is Status.PASS
     assert "4 edges agree on 64 inputs (60 clips, 3 noise, 1 constant)" in verdict.reason
     assert len(verdict.findings) == 28
+
+
+def parity_of_file(**stages):
+    chain = ChainScores(
+        **(dict.fromkeys(("torch", "onnx", "simplified", "device"), EXACT) | stages)
+    )
+    ids = [f"clip{number}" for number in range(64)]
+    return parity_measurement(chain, ids, InputCounts(clip=64), reference=ONNX_FILE)
+
+
+def test_a_file_is_its_own_reference_and_the_verdict_says_the_anchor():
+    near = EXACT.astype(np.float32)
+    in_double = judge_parity(
+        parity_of_file(exact=EXACT, torch=near, onnx=near), TIGHT, 64, reference=ONNX_FILE
+    )
+    assert in_double.reason.endswith("; anchored to the ONNX file in float64")
+    assert in_double.findings[0].note.startswith("the ONNX file itself in fp32 is")
+    in_single = judge_parity(parity_of_file(exact=EXACT), TIGHT, 64, reference=ONNX_FILE)
+    assert in_single.status is Status.PASS
+    assert in_single.reason.endswith("; anchored to the ONNX file in float32")
+    assert len(in_double.findings) - len(in_single.findings) == 4
+    off = EXACT * 1.01
+    far = judge_parity(parity_of_file(exact=EXACT, device=off), TIGHT, 64, reference=ONNX_FILE)
+    assert far.status is Status.FAIL
+
+
+def test_a_chain_that_begins_elsewhere_does_not_count():
+    for_torch = judge_parity(parity_of_file(exact=EXACT), TIGHT, 64)
+    assert for_torch.status is Status.INVALID
+    assert "must be torch_to_onnx" in for_torch.reason
+    of_torch = judge_parity(parity(), TIGHT, 64, reference=ONNX_FILE)
+    assert of_torch.status is Status.INVALID
+    assert "must be file_to_onnx" in of_torch.reason
 
 
 def test_float32_rounding_passes():

@@ -6,11 +6,17 @@ import re
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from harness import registry
+from harness.language import speaking
+from harness.report import views
 from harness.report.formats import estimate
 from harness.report.page import page_from_release
 from harness.report.table_values import VariantRow
+from harness.report.values import CellLine
+from tests.bare_onnx import slow_fast_spec
 
 CELL = "nonlocal_r50-ascend310-bs4"
+TINY = registry.model_spec("nonlocal_tiny")
 
 
 @pytest.fixture
@@ -324,3 +330,18 @@ def test_a_gear_stands_beside_the_plain_build(make_run, release_cells, decide):
     tables = release.tables.model_copy(update={"variants": (row,)})
     page = page_from_release(release.model_copy(update={"tables": tables}), {})
     assert '<td class="n">90</td><td class="n">100</td><td class="n">0.9</td>' in page
+
+
+def test_a_bare_file_is_named_where_pytorch_would_be(monkeypatch):
+    monkeypatch.setattr(registry, "model_names", lambda: ("slow_fast", "nonlocal_tiny"))
+    monkeypatch.setattr(
+        registry, "model_spec", {"slow_fast": slow_fast_spec(), "nonlocal_tiny": TINY}.get
+    )
+    bare, tiny, gone = (
+        CellLine.model_construct(model=name) for name in ("slow_fast", "nonlocal_tiny", "gone")
+    )
+    assert views.beside("PyTorch was not compared.", bare) == "The ONNX file was not compared."
+    assert views.beside("x PyTorch", bare) == "x the ONNX file"
+    assert views.beside("x PyTorch", tiny) == views.beside("x PyTorch", gone) == "x PyTorch"
+    with speaking("zh"):
+        assert "ONNX" in views.beside("PyTorch", bare)
