@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import pydantic
 
+from harness.errors import RecordError
 from harness.measure.host_turns import Positive
 from harness.measure.measurement import Measurement
 from harness.measure.soak_lines import SoakLine, SoakPlan, SoakSample, Stretch
@@ -103,12 +104,12 @@ def soak_measurement(lines: Iterable[SoakLine], batch: int) -> SoakMeasurement:
     """Reduce the raw lines of a soak.
 
     Raises:
-        ValueError: its plan is not among them.
+        RecordError: its plan is not among them.
     """
     found = list(lines)
     plan = next((one for one in found if isinstance(one, SoakPlan)), None)
     if plan is None:
-        raise ValueError("a soak has no plan")
+        raise RecordError("what a soak left has no plan")
     stretches = [one for one in found if isinstance(one, Stretch)]
     lasted_s = stretches[-1].end_s if stretches else 0.0
     # What was sampled after the last whole stretch is of work that nobody knows.
@@ -207,6 +208,8 @@ def _trend(stretches: Sequence[Stretch]) -> Interval | None:
     speeds = [one.queries / one.cost_s for one in stretches]
     x, y = math.fsum(hours) / count, math.fsum(speeds) / count
     width = math.fsum((hour - x) ** 2 for hour in hours)
+    if width == 0.0:
+        return None
     slope = math.fsum((a - x) * (b - y) for a, b in zip(hours, speeds, strict=True)) / width
     errors = [b - y - slope * (a - x) for a, b in zip(hours, speeds, strict=True)]
     variance = math.fsum(error**2 for error in errors) / (count - 2)

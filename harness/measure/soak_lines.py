@@ -4,17 +4,22 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from harness.measure.host_turns import Positive
+from harness.errors import RecordError, first_line
 from harness.measure.measurement import Measurement
 from harness.timings import Vitals
+
+# What a soak may come to: sums of it stay numbers.
+Seconds = Annotated[float, pydantic.Field(gt=0.0, le=1e9)]
+Since = Annotated[float, pydantic.Field(ge=0.0, le=1e9)]
+Told = Annotated[float, pydantic.Field(ge=-1e12, le=1e12)]
 
 
 class SoakPlan(Measurement):
     """How long a soak is to last, and how often the device is asked how it is."""
 
     kind: Literal["plan"] = "plan"
-    seconds: Positive
-    interval_s: Positive
+    seconds: Seconds
+    interval_s: Seconds
 
 
 class Stretch(Measurement):
@@ -29,11 +34,11 @@ class Stretch(Measurement):
     """
 
     kind: Literal["stretch"] = "stretch"
-    start_s: float
-    end_s: float
-    queries: Annotated[int, pydantic.Field(ge=1)]
-    busy_s: Positive
-    processor_s: Positive | None = None
+    start_s: Since
+    end_s: Seconds
+    queries: Annotated[int, pydantic.Field(ge=1, le=10**9)]
+    busy_s: Seconds
+    processor_s: Seconds | None = None
     is_output_same: bool | None = None
     problems: tuple[str, ...] = ()
 
@@ -52,15 +57,15 @@ class SoakSample(Measurement):
     """How the device was at one time; ``missing`` says why its tools did not answer, or is empty."""
 
     kind: Literal["sample"] = "sample"
-    at_s: float
+    at_s: Since
     missing: str = ""
-    temperature_c: float | None = None
-    power_w: float | None = None
-    energy_j: float | None = None
+    temperature_c: Told | None = None
+    power_w: Told | None = None
+    energy_j: Told | None = None
     power_of: str = ""
-    frequency_mhz: float | None = None
-    memory_mb: float | None = None
-    host_mb: float | None = None
+    frequency_mhz: Told | None = None
+    memory_mb: Told | None = None
+    host_mb: Told | None = None
     health: str = ""
 
 
@@ -74,9 +79,12 @@ def soak_lines(content: bytes) -> list[SoakLine]:
     """Read the raw lines of a soak.
 
     Raises:
-        ValueError: a line is damaged.
+        RecordError: a line is damaged.
     """
-    return [_LINE.validate_json(line) for line in content.splitlines()]
+    try:
+        return [_LINE.validate_json(line) for line in content.splitlines()]
+    except pydantic.ValidationError as error:
+        raise RecordError(f"the lines of a soak are damaged: {first_line(error)}") from error
 
 
 def sample_from_vitals(vitals: Vitals, at_s: float) -> SoakSample:

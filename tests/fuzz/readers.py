@@ -33,10 +33,13 @@ from harness.host.lock_notes import read_owner, write_note
 from harness.host.provenance import read_entry, request_from_inputs, write_provenance
 from harness.host.reading import array_from_npy, arrays_from_npz
 from harness.host.site import FIXTURES, load_site
+from harness.measure.soak import soak_measurement
+from harness.measure.soak_lines import SoakPlan, SoakSample, Stretch, soak_lines
+from harness.measure.startup import StartTiming
 from harness.nightly.baseline import freeze, read_baseline, write_baseline
 from harness.nightly.history import History
 from harness.predict.journal import Journal
-from harness.record.recompute import session_timings
+from harness.record.recompute import session_timings, start_timings
 from harness.record.record import RunDirectory
 from harness.registry import model_spec
 from harness.runtimes.ascend.ais_bench_result import arrays_from_summary, summary_from_file
@@ -165,6 +168,14 @@ def runs(root):
     (timed,) = (one for one in run.records() if "latencies" in one.raw)
     latencies = planted(root, "latencies", run.read(timed, "latencies"))
     yield Reader("latencies", latencies, lambda path: session_timings(timed, Raw(path)))
+    start = StartTiming(cache="cold", load_ms=90.0, first_ms=20.0)
+    starts = planted(root, "starts", start.model_dump_json().encode())
+    yield Reader("starts", starts, lambda path: start_timings(timed, Raw(path)))
+    stretch = Stretch(start_s=0.0, end_s=60.0, queries=600, busy_s=59.0)
+    plan, sample = SoakPlan(seconds=60.0, interval_s=1.0), SoakSample(at_s=1.0, power_w=38.5)
+    text = "\n".join(line.model_dump_json() for line in (plan, sample, stretch))
+    soak = planted(root, "soak", text.encode())
+    yield Reader("soak", soak, lambda path: soak_measurement(soak_lines(path.read_bytes()), 1))
 
 
 @dataclasses.dataclass

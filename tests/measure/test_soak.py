@@ -1,5 +1,6 @@
 import pytest
 
+from harness.errors import RecordError
 from harness.judge.limits import SoakLimits
 from harness.judge.soak import judge_soak
 from harness.measure.soak import soak_measurement
@@ -178,5 +179,7 @@ def test_the_lines_are_read_as_they_were_written():
     lines = [PLAN, *stretches(2), *samples(1, power_w=3.0)]
     text = "\n".join(line.model_dump_json() for line in lines)
     assert soak_lines(text.encode()) == lines
-    with pytest.raises(ValueError, match="no plan"):
+    with pytest.raises(RecordError, match="the lines of a soak are damaged: "):
+        soak_lines(text.encode()[:-1])
+    with pytest.raises(RecordError, match="has no plan"):
         soak_measurement(lines[1:], 1)
