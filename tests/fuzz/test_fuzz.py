@@ -21,7 +21,8 @@ NAMES = [
         "label map in JSON",
     ),
     *("manifest", "scanned list", "annotations", "clip", "raw frame", "run.json", "records.jsonl"),
-    *("latencies", "test result", "summary", "public key", "private key", "history", "baseline"),
+    *("latencies", "starts", "soak", "onnx_file"),
+    *("test result", "summary", "public key", "private key", "history", "baseline"),
     *("provenance", "crop journal", "crop store", "score journal", "lock note"),
     *(
         "ais_bench summary",
