@@ -90,7 +90,7 @@ def overhead() -> int:
 
 def time_alone(scene: Scene) -> float:
     start_s = time.perf_counter()
-    work = scene, print, ORDER, ()
+    work = scene, lambda line: None, ORDER, ()
     parts = [[function(*work, 0, 1)] for function in (stand_in.predict, stand_in.refer)]
     stand_in.compare(*work, *parts)
     return time.perf_counter() - start_s
@@ -128,8 +128,8 @@ def lost() -> int:
         start_s = time.perf_counter()
         record = suite.check(CELL, "accuracy")
         ended_s = time.perf_counter()
-    same = stand_in.digest(stand_in.expected(stand_in.clip_set_of(clips)))
-    assert stand_in.predictions_of(suite, record) == same
+        same = stand_in.digest(stand_in.expected(stand_in.clip_set_of(clips)))
+        assert stand_in.predictions_of(suite, record) == same
     left = clips * CLIP_S - chips * (fell_s[0] - start_s)
     ideal_s = left / (chips - CHIPS)
     note = f"{clips} clips, the same predictions; {ended_s - fell_s[0]:.1f} s after the host was killed"
