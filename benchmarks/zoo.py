@@ -1,6 +1,6 @@
 """How much of mmaction2's model zoo this suite takes: every RGB configuration, at small size.
 
-    python -m benchmarks.zoo --results zoo.jsonl            # all; a quarter of an hour, resumes
+    python -m benchmarks.zoo --results zoo.jsonl            # all, in less than an hour; resumes
     python -m benchmarks.zoo --results zoo.jsonl --sample   # one of each of twelve families
 
 Each configuration goes through what ``harness model check`` does, with calibrated weights: exported
