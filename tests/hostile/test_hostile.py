@@ -30,7 +30,7 @@ from tests.limited import GIB, limited
 from tests.made import record
 
 # What these are given is not a path: the output of a program, or a file that another reader opened.
-TEXTS = {"latencies", "npu-smi table", "graph of an .om", "npy"}
+TEXTS = {"latencies", "starts", "soak", "npu-smi table", "graph of an .om", "npy"}
 # What the suite keeps for itself: it is made again, or its absence is a known state.
 MADE_AGAIN = {"provenance", "crop journal", "crop store", "score journal", "lock note"}
 # `verify` lists what is wrong in place of raising it.
