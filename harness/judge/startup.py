@@ -33,7 +33,8 @@ def judge_startup(
     """Judge what a start takes by every limit that the contract sets; without one, nothing is.
 
     The upper bound over starts has to be within a limit of a time; a limit between the bounds decides
-    nothing. Starts are added until they decide, so each look after ``sessions_min`` takes wider bounds.
+    nothing, and neither does a single start. Starts are added until they decide, so each look after
+    ``sessions_min`` takes wider bounds.
     """
     if measurement.invalid_reasons:
         return invalid(f"the starts do not count: {listed(measurement.invalid_reasons)}")
@@ -74,18 +75,18 @@ def _times(
 
 
 def _time(name: str, series: SpeedSeries | None, limit: float, sessions_min: int) -> Finding:
-    """Compare the mean with the limit; None as an answer where the bounds straddle it."""
+    """Compare the mean with the limit; undecided where the bounds straddle it, or there are none."""
     if series is None:
         return at_most(name, None, limit, "ms")
-    count = len(series.per_session)
-    confidence = look_confidence(max(1, count - max(2, sessions_min) + 1))
+    count, least = len(series.per_session), max(2, sessions_min)
+    confidence = look_confidence(max(1, count - least + 1))
     bounds = session_bounds(series.per_session, confidence)
-    low, high = (series.mean, series.mean) if bounds is None else (bounds.low, bounds.high)
-    note = f"{count} start(s)"
-    if bounds is not None:
-        note = f"between {low:.4g} and {high:.4g} at {100 * confidence:.3g} %, {note}"
+    if bounds is None:
+        return undecided(at_most(name, series.mean, limit, "ms", f"{count} start of {least}"))
+    low, high = bounds.low, bounds.high
+    note = f"between {low:.4g} and {high:.4g} at {100 * confidence:.3g} %, {count} starts"
     finding = at_most(name, series.mean, limit, "ms", note).model_copy(update={"bounds": bounds})
-    is_decided = count >= sessions_min and (high <= limit or low > limit)
+    is_decided = count >= least and (high <= limit or low > limit)
     return finding if is_decided else undecided(finding)
 
 

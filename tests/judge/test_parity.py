@@ -109,6 +109,10 @@ def test_nonfinite_output_fails_by_name_on_the_first_edge(bad):
     assert verdict.status is Status.FAIL
     assert verdict.reason.startswith("torch_to_onnx: non-finite output, 1 of 2560")
     assert verdict.reason.endswith("first divergent node: Softmax_9")
+    assert len(verdict.findings) == 28
+    tight = judge_parity(parity(device=scores), LOOSE, 64, host_limits=TIGHT)
+    limits = [one.limit for one in tight.findings if one.name.endswith("max abs error")]
+    assert limits == [TIGHT.max_abs_error] * 2 + [LOOSE.max_abs_error] * 2
 
 
 def test_fp16_overflow_fails_by_name():
@@ -154,6 +158,7 @@ def test_planted_faults_fail_with_numbers(fault, name):
     missed = {finding.name for finding in verdict.findings if not finding.is_met}
     assert f"simplified_to_device {name}" in missed
     assert not any(finding.startswith("torch_to_onnx") for finding in missed)
+    assert f"from fp64); {len(missed) - 1} more limit(s) missed; first div" in verdict.reason
 
 
 def test_a_single_flip_is_named_with_its_margin():
@@ -172,6 +177,8 @@ def test_an_fp16_device_is_no_licence_for_a_bad_export():
     verdict = judge_parity(measured, LOOSE, 64, host_limits=TIGHT)
     assert verdict.status is Status.FAIL
     assert verdict.reason.startswith("torch_to_onnx")
+    # A device of that error alone is within its own limits.
+    assert judge_parity(parity(device=bent), LOOSE, 64, host_limits=TIGHT).status is Status.PASS
 
 
 @pytest.mark.parametrize("field", ["max_abs_error", "cosine", "rmse_expected_to_exact"])
@@ -187,6 +194,7 @@ def test_an_undefined_metric_is_no_pass(field):
     ("update", "words"),
     [
         ({"edges": ()}, "compared no edge, must be torch_to_onnx"),
+        ({"edges": parity().edges[:2]}, "torch_to_onnx, onnx_to_simplified, must be torch_to_onnx, o"),
         ({"input_ids": ("a",) * 64}, "64 input ids do not match"),
         ({"input_ids": ("a", "b")}, "2 input ids do not match 64"),
         ({"input_ids": (), "input_counts": InputCounts()}, "compared on 0 inputs"),
@@ -204,6 +212,13 @@ def test_a_missing_edge_is_invalid():
     assert judge_parity(short, LOOSE, 1).status is Status.INVALID
 
 
+def test_one_input_counts_where_one_is_enough():
+    one = {"input_ids": ("a",), "input_counts": InputCounts(clip=1)}
+    measured = parity().model_copy(update=one)
+    assert judge_parity(measured, LOOSE, 1).status is Status.PASS
+    assert judge_parity(measured, LOOSE, 2).status is Status.INVALID
+
+
 def test_too_few_inputs_are_invalid():
     verdict = judge_parity(parity(), LOOSE, 65)
     assert verdict.status is Status.INVALID
@@ -215,7 +230,7 @@ def test_a_broken_reference_is_invalid_and_not_the_models_fault():
     exact[0, 0] = np.nan
     verdict = judge_parity(parity(exact=exact), LOOSE, 64)
     assert verdict.status is Status.INVALID
-    assert "fix the reference" in verdict.reason
+    assert "torch_to_onnx: 1 values to compare with are NaN or Inf; fix" in verdict.reason
 
 
 def test_agreeing_with_a_constant_is_invalid():
@@ -224,11 +239,13 @@ def test_agreeing_with_a_constant_is_invalid():
     assert judge_parity(measured, LOOSE, 64).status is Status.INVALID
 
 
-def test_rows_that_belong_to_no_input_are_invalid():
+@pytest.mark.parametrize("rows", [0, 65])
+def test_rows_that_belong_to_no_input_are_invalid(rows):
     measured = parity()
-    edges = tuple(edge.model_copy(update={"row_count": 65}) for edge in measured.edges)
+    edges = (*measured.edges[:3], measured.edges[3].model_copy(update={"row_count": rows}))
     verdict = judge_parity(measured.model_copy(update={"edges": edges}), LOOSE, 64)
-    assert "65 rows do not belong to 64 inputs" in verdict.reason
+    assert verdict.status is Status.INVALID
+    assert f"{rows} rows do not belong to 64 inputs" in verdict.reason
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -249,7 +266,7 @@ def test_a_reference_that_says_nothing_blames_no_edge():
 
 
 def with_repeats(**differences):
-    found = Repeats(input_count=4, chip_count=2, **{"again": 0.0, "row": 3, **differences})
+    found = Repeats(**{"input_count": 4, "chip_count": 2, "again": 0.0, "row": 3, **differences})
     return parity().model_copy(update={"repeats": found})
 
 
@@ -259,9 +276,17 @@ def test_a_device_that_repeats_itself_passes_and_says_so():
     assert same.reason.endswith(
         "repeats itself bitwise equal (twice, alone and in a batch, on 2 chips)"
     )
+    assert [one.note for one in same.findings[28:]] == ["bitwise equal"] * 3
     near = judge_parity(with_repeats(alone=5e-5, chips=2e-5), TIGHT, 1)
     assert near.status is Status.PASS
     assert "; repeats itself within 5e-05 (" in near.reason
+    assert [one.note for one in near.findings[28:]] == ["bitwise equal", "", ""]
+    alone = judge_parity(with_repeats(row=None, chip_count=1), TIGHT, 1)
+    assert alone.reason.endswith("; repeats itself bitwise equal (twice)")
+    assert len(alone.findings) == 29
+    single = judge_parity(with_repeats(alone=0.0, chip_count=1, is_single=True), TIGHT, 1)
+    assert single.reason.endswith("equal (twice, at batch size 1 and in a batch)")
+    assert judge_parity(parity(), TIGHT, 1).reason.endswith("largest error 0 (torch_to_onnx)")
 
 
 @pytest.mark.parametrize(
@@ -287,3 +312,5 @@ def test_a_device_that_does_not_repeat_itself_fails(differences, words):
     verdict = judge_parity(with_repeats(**differences), TIGHT, 1)
     assert verdict.status is Status.FAIL
     assert verdict.reason.startswith(words)
+    assert sum(not one.is_met for one in verdict.findings) == 1
+    assert verdict.reason.endswith("must be <= 0.0001")

@@ -18,6 +18,8 @@ def off(name, index, by=0.25):
 def test_what_repeats_itself_is_bitwise_equal():
     found = repeats_from_arrays({**SAME, **ALONE})
     assert (found.again, found.alone, found.chips) == (0.0, 0.0, 0.0)
+    assert not found.is_single
+    assert repeats_from_arrays({**SAME, **ALONE, "is_single": np.array(True)}).is_single
     assert (found.input_count, found.chip_count, found.row) == (4, 2, 3)
 
 
@@ -28,6 +30,13 @@ def test_each_way_not_to_repeat_itself_is_found_alone():
     assert (alone.again, alone.alone, alone.chips) == (0.0, pytest.approx(0.25), 0.0)
     chips = off("first", (1, 0, 0, 0))
     assert (chips.alone, chips.chips) == (0.0, pytest.approx(0.25))
+
+
+def test_one_row_is_held_against_one_input_and_in_float64():
+    first = off("first", (slice(None), 2)).alone
+    assert first == 0.0
+    first, again = np.full((1, 1, 1, 1), 60000, np.float16), np.full((1, 1, 1, 1), -60000, np.float16)
+    assert repeats_from_arrays({"first": first, "again": again}).again == 120000.0
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -8,6 +8,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
 from harness.measure.statistics import (
+    chance_deficit,
     look_confidence,
     mcnemar_midp,
     median,
@@ -131,6 +132,16 @@ def test_detectable_loss_is_never_nothing():
     assert minimum_detectable_loss(400, 0) == minimum_detectable_loss(400, 1) > 0
     assert minimum_detectable_loss(400, 0) == pytest.approx(2.486475 / 400, rel=1e-6)
     assert minimum_detectable_loss(1, 1) == 1.0
+
+
+@pytest.mark.parametrize("doubt", [0.4, 0.2, 0.02 / 12, 1e-6])
+def test_chance_takes_the_least_net_loss_that_a_fair_coin_seldom_exceeds(doubt):
+    for discordant in range(60):
+        ways = [math.comb(discordant, lost) for lost in range(discordant + 1)]
+        least = next(
+            lost for lost in range(discordant + 1) if sum(ways[lost + 1 :]) <= doubt * 2**discordant
+        )
+        assert chance_deficit(discordant, doubt) == max(0, 2 * least - discordant)
 
 
 @pytest.mark.parametrize(("percentile", "count"), [(0.90, 20), (0.99, 200)])

@@ -1,0 +1,65 @@
+import pytest
+
+from harness.judge import judge_export
+from harness.judge.limits import DeviceModelLimits
+from harness.measure.export import ExportMeasurement
+from harness.measure.passport import Passport
+from harness.spec import Status
+
+
+def exported(problems=(), ops_checked=1, **passport):
+    return ExportMeasurement(
+        problems=problems,
+        ops_checked=ops_checked,
+        opset=13,
+        op_counts={},
+        inputs=(),
+        outputs=(),
+        onnx_bytes=1,
+        passport=Passport(soc_version="Ascend310P3", command="atc", **passport),
+    )
+
+
+@pytest.mark.parametrize(
+    ("measured", "status", "words", "is_met"),
+    [
+        (exported(), Status.PASS, "1 nodes at opset 13 checked", [True, True]),
+        (exported(("bad",)), Status.FAIL, "1 problem(s) in the ONNX file: bad", [False, True]),
+        (exported(ops_checked=0), Status.INVALID, "no node of the ONNX file was", [True, False]),
+    ],
+)
+def test_a_file_passes_without_a_problem_and_with_something_looked_at(
+    measured, status, words, is_met
+):
+    verdict = judge_export(measured)
+    assert (verdict.status, verdict.reason.startswith(words)) == (status, True)
+    assert [one.is_met for one in verdict.findings] == is_met
+    assert [one.name for one in verdict.findings] == ["problems", "nodes checked"]
+
+
+LIMITS = DeviceModelLimits(memory_max_mb=3.0, ai_cpu_operators_max=1, source="test")
+FITS = {"memory_bytes": 1_000_000, "weight_bytes": 2_000_000, "ai_cpu_operators": ("TopK",)}
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "found"),
+    [
+        ({}, Status.PASS, [(3.0, "MB", ""), (1.0, "", "TopK")]),
+        ({"ai_cpu_operators": ()}, Status.PASS, [(3.0, "MB", ""), (0.0, "", "")]),
+        ({"weight_bytes": 2_000_001}, Status.FAIL, [(3.000001, "MB", ""), (1.0, "", "TopK")]),
+        ({"ai_cpu_operators": ("A", "B")}, Status.FAIL, [(3.0, "MB", ""), (2.0, "", "A; B")]),
+        ({"ai_cpu_operators": None}, Status.INVALID, [(3.0, "MB", ""), (None, "", "")]),
+        ({"memory_bytes": None}, Status.INVALID, [(None, "MB", ""), (1.0, "", "TopK")]),
+    ],
+)
+def test_a_device_model_is_held_against_its_limits(change, status, found):
+    verdict = judge_export(exported(**{**FITS, **change}), LIMITS)
+    assert verdict.status is status
+    assert [(one.measured, one.unit, one.note) for one in verdict.findings[2:]] == found
+    if status is not Status.PASS:
+        assert verdict.reason.startswith("the device model is not within its limits: ")
+
+
+def test_a_device_model_without_a_passport_is_no_pass():
+    bare = exported().model_copy(update={"passport": None})
+    assert judge_export(bare, LIMITS).status is Status.INVALID
