@@ -7,7 +7,7 @@ TOOLS := $(VENV)/tools
 # What pip takes on an aarch64 host with glibc 2.28; it does not add the older tags by itself.
 AARCH64 := $(addsuffix _aarch64,manylinux_2_28 manylinux_2_27 manylinux_2_26 manylinux_2_17 manylinux2014)
 
-.PHONY: acceptance test lint coverage browser smoke emulate zoo farm aarch64 without-decord lock audit sbom clean
+.PHONY: acceptance test lint coverage browser smoke emulate zoo farm aarch64 without-decord lock audit sbom mutants clean
 
 acceptance: $(READY)
 	$(BIN)/pytest -n 2 --signoff -m cpu acceptance/
@@ -91,6 +91,12 @@ audit: $(TOOLS)
 sbom: $(READY) $(TOOLS)
 	$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate \
 	  --output-file sbom.cdx.json $(BIN)/python
+
+# Mutants of the deciding modules; hours. [tool.mutmut] says which; it imports the suite, so it runs in its environment.
+mutants: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade --target $(VENV)/mutmut mutmut==3.8.1
+	PYTHONPATH=$(abspath $(VENV)/mutmut) $(BIN)/python -m mutmut run --max-children 2 > $(VENV)/mutants.log 2>&1
+	PYTHONPATH=$(abspath $(VENV)/mutmut) $(BIN)/python -m mutmut results
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage*

@@ -194,7 +194,10 @@ def test_an_undefined_metric_is_no_pass(field):
     ("update", "words"),
     [
         ({"edges": ()}, "compared no edge, must be torch_to_onnx"),
-        ({"edges": parity().edges[:2]}, "torch_to_onnx, onnx_to_simplified, must be torch_to_onnx, o"),
+        (
+            {"edges": parity().edges[:2]},
+            "torch_to_onnx, onnx_to_simplified, must be torch_to_onnx, o",
+        ),
         ({"input_ids": ("a",) * 64}, "64 input ids do not match"),
         ({"input_ids": ("a", "b")}, "2 input ids do not match 64"),
         ({"input_ids": (), "input_counts": InputCounts()}, "compared on 0 inputs"),

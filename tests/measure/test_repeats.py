@@ -35,7 +35,10 @@ def test_each_way_not_to_repeat_itself_is_found_alone():
 def test_one_row_is_held_against_one_input_and_in_float64():
     first = off("first", (slice(None), 2)).alone
     assert first == 0.0
-    first, again = np.full((1, 1, 1, 1), 60000, np.float16), np.full((1, 1, 1, 1), -60000, np.float16)
+    first, again = (
+        np.full((1, 1, 1, 1), 60000, np.float16),
+        np.full((1, 1, 1, 1), -60000, np.float16),
+    )
     assert repeats_from_arrays({"first": first, "again": again}).again == 120000.0
 
 
