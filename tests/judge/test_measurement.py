@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 import harness.judge.measurement
@@ -13,14 +15,15 @@ from harness.measure.throughput import ThroughputMeasurement
 
 INPUTS_MIN, SESSIONS_MIN = 64, 3
 # Each table is its own name here.
-LIMITS = Limits.model_construct(**{name: name for name in Limits.model_fields})
+NAMES: dict[str, Any] = {name: name for name in Limits.model_fields}
+LIMITS = Limits.model_construct(None, **NAMES)
 
 
 @pytest.mark.parametrize(
     ("kind", "judge", "terms"),
     [
         (ExportMeasurement, "judge_export", ("device_model",)),
-        (ParityMeasurement, "judge_parity", ("parity", INPUTS_MIN, "host_parity")),
+        (ParityMeasurement, "judge_parity", ("parity", INPUTS_MIN, "host_parity", "reference")),
         (AccuracyMeasurement, "judge_accuracy", ("accuracy",)),
         (ThroughputMeasurement, "judge_throughput", ("throughput", SESSIONS_MIN)),
         (StartupMeasurement, "judge_startup", ("startup", SESSIONS_MIN)),
