@@ -32,7 +32,7 @@ IN_USE = (
 def chip_rows(name, npu, chip, device):
     health = "Alarm" if has_fault("smi_alarm") else "OK"
     is_loaded = state.is_loaded(device)
-    heat = 95 if has_fault("smi_hot") else 62 if is_loaded else 47
+    heat = 95 if has_fault("smi_hot") else 62 if state.is_warm(device) else 47
     load = 80 if has_fault("smi_busy") else 0
     first = f"| {npu:<7} {name:<21} | {health:<15} | {'NA':<12} {heat:<17} {'0     / 0':<21} |"
     used = 1894 + device + (state.LOADED_MB if is_loaded else 0)

@@ -2,8 +2,10 @@
 
 import os
 from pathlib import Path
+from time import time
 
 LOADED_MB = 300
+WARM_S = 10.0
 
 
 def folder():
@@ -26,6 +28,13 @@ def is_loaded(device):
     where = folder()
     pids = [] if where is None else [path.name.split("-")[1] for path in where.glob(f"{device}-*")]
     return any(is_alive(pid) for pid in pids)
+
+
+def is_warm(device):
+    """Whether a model has been loaded on a chip within the last seconds: heat passes more slowly than work."""
+    where = folder()
+    notes = [] if where is None else where.glob(f"{device}-*")
+    return is_loaded(device) or any(time() - path.stat().st_mtime < WARM_S for path in notes)
 
 
 def is_alive(pid):
