@@ -22,7 +22,7 @@ from harness.measure.soak_lines import SoakPlan, SoakSample, Stretch, sample_fro
 from harness.spec import DeviceModel, Feed
 
 DEFAULT_MINUTES = 30.0
-# Speed is told by the minute; a short soak has ten stretches.
+# Speed is given by the minute; a short soak has ten stretches.
 STRETCH_S = 60.0
 STRETCHES = 10.0
 SAMPLES = 180.0

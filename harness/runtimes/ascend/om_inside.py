@@ -149,7 +149,7 @@ class _Mapped:
         )
 
     def _is_computed(self, name: str) -> bool:
-        """Whether an input is no weight."""
+        """Whether an input is not a weight."""
         maker = self._by_name.get(name)
         return maker is None or maker.type not in ("Const", "Constant")
 
