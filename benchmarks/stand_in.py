@@ -51,7 +51,8 @@ DEVICE = "ascend310p"
 CELL = Cell("nonlocal_tiny", DEVICE, 8)
 # Clips of one pixel: what is measured is not the copying of tensors.
 SPEC = model_spec(CELL.model)
-SPEC = dataclasses.replace(SPEC, input=dataclasses.replace(SPEC.input, shape=(1, 1, 3, 1, 1)))
+TENSOR = dataclasses.replace(SPEC.inputs[0], shape=(1, 1, 3, 1, 1))
+SPEC = dataclasses.replace(SPEC, input=TENSOR)
 CHIPS, CACHE = "STAND_IN_CHIPS", "ACCEPTANCE_CACHE_DIR"
 MEMORY = 10**8
 
@@ -104,7 +105,7 @@ def client_address(node) -> str:
 def free_port() -> int:
     with socket.socket() as one:
         one.bind(("", 0))
-        return one.getsockname()[1]
+        return int(one.getsockname()[1])
 
 
 def node_arguments(name: str, chips: int, folder: Path) -> dict[str, object]:
@@ -262,7 +263,7 @@ def compare(scene, say, order, parcels, parts, reference) -> Delivery:
 def samples(clips):
     """Stand in for decoding: a clip's tensor says its number."""
     for clip in clips:
-        yield Sample(clip.id, np.full(SPEC.input.shape[1:], float(clip.id), np.float32))
+        yield Sample(clip.id, np.full(TENSOR.shape[1:], float(clip.id), np.float32))
 
 
 def scores_of(values):
