@@ -1,6 +1,5 @@
 import pytest
 
-import harness.models
 from harness.__main__ import main
 from harness.check.model_check import Looked
 from harness.cli import model as command
@@ -13,17 +12,6 @@ AUDIO = "recognition_audio/resnet/tsn_r18_64x1x1_100e_kinetics400_audio_feature.
 TINY = str(FIXTURES / "checkpoints/nonlocal_tiny_motion8-4d340936.pth")
 OWN = ("--top1", "0.7", "--source", "our training")
 CHECKPOINT = "tsm_r50_1x1x8_50e_kinetics400_rgb_20200607-af7fb746.pth"
-
-
-@pytest.fixture
-def contract(monkeypatch, tmp_path):
-    """A contract and a folder of models that may be written to."""
-    (tmp_path / "models").mkdir()
-    paths = [str(tmp_path / "models"), *harness.models.__path__]
-    monkeypatch.setattr(harness.models, "__path__", paths)
-    path = tmp_path / "thresholds.toml"
-    path.write_text((FIXTURES.parent / "thresholds.toml").read_text())
-    return path
 
 
 def add(contract, *arguments):

@@ -7,7 +7,6 @@ import sys
 import av
 import pytest
 
-import harness.models
 from harness.__main__ import main
 from harness.build.workbench import Workbench
 from harness.check.mmaction2_pipeline import shrunk
@@ -18,7 +17,7 @@ from harness.data.manifest import clip_set_from_manifest, read_manifest
 from harness.data.rawframes import extract_clip
 from harness.data.video import iterate_frames
 from harness.host.progress import Progress
-from harness.host.site import FIXTURES, load_site
+from harness.host.site import load_site
 from harness.record.record import new_run_directory
 from harness.registry import model_spec
 from harness.spec import Cell, Status
@@ -114,17 +113,6 @@ def user(request, torch, tmp_path, monkeypatch):
     )
     monkeypatch.setenv("ACCEPTANCE_SITE", str(tmp_path / "site.toml"))
     return name, config, checkpoint
-
-
-@pytest.fixture
-def contract(monkeypatch, tmp_path):
-    """A contract and a folder of models that may be written to."""
-    (tmp_path / "models").mkdir()
-    paths = [str(tmp_path / "models"), *harness.models.__path__]
-    monkeypatch.setattr(harness.models, "__path__", paths)
-    path = tmp_path / "thresholds.toml"
-    path.write_text((FIXTURES.parent / "thresholds.toml").read_text())
-    return path
 
 
 @pytest.mark.usefixtures("in_process")
