@@ -3,8 +3,17 @@
 from collections.abc import Iterator
 
 from harness.judge.limits import SoakLimits
-from harness.judge.startup import unjudged, verdict_of
-from harness.judge.verdict import Finding, Verdict, at_least, at_most, inconclusive, invalid, listed
+from harness.judge.verdict import (
+    Finding,
+    Verdict,
+    at_least,
+    at_most,
+    inconclusive,
+    invalid,
+    listed,
+    unjudged,
+    verdict_of,
+)
 from harness.measure.soak import SoakMeasurement
 from harness.spec import Status
 

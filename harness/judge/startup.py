@@ -1,18 +1,18 @@
 """Startup: the interval over starts against each limit of a time, the largest peak against its own."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from harness.judge.limits import StartupLimits
 from harness.judge.verdict import (
     Finding,
     Verdict,
     at_most,
-    fail,
     inconclusive,
     invalid,
     listed,
-    passed,
     undecided,
+    unjudged,
+    verdict_of,
 )
 from harness.measure.startup import StartupMeasurement
 from harness.measure.statistics import look_confidence, session_bounds
@@ -42,26 +42,6 @@ def judge_startup(
         return inconclusive(unjudged("startup"))
     findings = (*_times(measurement, limits, sessions_min), *_peaks(measurement, limits))
     return verdict_of(findings, f"{measurement.session_count} starts")
-
-
-def unjudged(check: str) -> str:
-    """Say that something was measured for which the contract has no limit."""
-    return f"measured, not judged: the contract has no {check} limits for this cell"
-
-
-def verdict_of(findings: Sequence[Finding], what: str) -> Verdict:
-    """Reduce findings: broken before not taken before undecided; ``what`` begins the reason of a pass."""
-    found = tuple(findings)
-    broken = [one.text for one in found if one.is_met is False and one.measured is not None]
-    if broken:
-        return fail(listed(broken), found)
-    missing = [one.name for one in found if one.measured is None]
-    if missing:
-        return invalid(f"the contract limits what was not taken: {listed(missing)}", found)
-    open_ones = [f"{one.text} ({one.note})" for one in found if one.is_met is None]
-    if open_ones:
-        return inconclusive(f"not decided: {listed(open_ones)}", found)
-    return passed(f"{what}: {listed([one.text for one in found])}", found)
 
 
 def _times(

@@ -143,3 +143,23 @@ def listed(names: Sequence[str], separator: str = "; ") -> str:
     """Join the first three names and say how many more there are."""
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return separator.join(names[:LISTED]) + more
+
+
+def unjudged(check: str) -> str:
+    """Say that something was measured for which the contract has no limit."""
+    return f"measured, not judged: the contract has no {check} limits for this cell"
+
+
+def verdict_of(findings: Sequence[Finding], what: str) -> Verdict:
+    """Reduce findings: broken before not taken before undecided; ``what`` begins the reason of a pass."""
+    found = tuple(findings)
+    broken = [one.text for one in found if one.is_met is False and one.measured is not None]
+    if broken:
+        return fail(listed(broken), found)
+    missing = [one.name for one in found if one.measured is None]
+    if missing:
+        return invalid(f"the contract limits what was not taken: {listed(missing)}", found)
+    open_ones = [f"{one.text} ({one.note})" for one in found if one.is_met is None]
+    if open_ones:
+        return inconclusive(f"not decided: {listed(open_ones)}", found)
+    return passed(f"{what}: {listed([one.text for one in found])}", found)
