@@ -72,6 +72,7 @@ def write_for_batch(spec: ModelSpec, batch: int, path: Path, target: Path) -> di
     import onnx
 
     proto = proto_from_file(path)
+    opset = opset_of(proto)
     try:
         _fix_sizes(proto, spec, batch)
         proto = _at_opset(proto, spec)
@@ -84,7 +85,7 @@ def write_for_batch(spec: ModelSpec, batch: int, path: Path, target: Path) -> di
         raise ExportError(
             f"{path.name} at batch {batch} is not as {spec.name} declares it: {'; '.join(problems)}"
         )
-    return {**onnx_facts(target), "opset_of_file": opset_of(proto_from_file(path))}
+    return {**onnx_facts(target), "opset_of_file": opset}
 
 
 class OpenFile:

@@ -160,14 +160,14 @@ class _Told:
 
     def __init__(self, path: Path, title: str, batch: int, say: Callable[[str], object]) -> None:
         self._path, self._title, self._batch, self._say = path, title, batch, say
-        self._count, self._sample = 0, SoakSample(at_s=0.0)
+        self._told_bytes, self._sample = 0, SoakSample(at_s=0.0)
         self._minutes = 0.0
 
     def __call__(self) -> None:
         """Tell what is new."""
-        lines = soak_lines(_whole_lines(self._path))
-        new, self._count = lines[self._count :], len(lines)
-        for line in new:
+        content = _whole_lines(self._path)
+        new, self._told_bytes = content[self._told_bytes :], len(content)
+        for line in soak_lines(new):
             if isinstance(line, SoakPlan):
                 self._minutes = line.seconds / 60.0
             elif isinstance(line, SoakSample):
