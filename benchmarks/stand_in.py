@@ -109,7 +109,7 @@ def free_port() -> int:
 
 
 def node_arguments(name: str, chips: int, folder: Path) -> dict[str, object]:
-    """Return what Ray is told of a host."""
+    """Return the arguments that start a Ray node for a host."""
     here = {"ACCEPTANCE_HOST": name, "PYTHONPATH": str(Path(__file__).parents[1])}
     return {
         "num_cpus": max(1, chips),

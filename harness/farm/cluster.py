@@ -24,7 +24,7 @@ T = TypeVar("T")
 Calls = Sequence[tuple[Any, ...]]
 
 NAMESPACE = "acceptance"
-# What every host writes is gathered on the host that leads: without that one there is no farm.
+# What every host writes is gathered on the host that leads; the farm ends with that host.
 HEAD = {"node:__internal_head__": 0.001}
 ANSWER_S = 60.0
 CONNECT_S = 10.0

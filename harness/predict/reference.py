@@ -55,8 +55,8 @@ def torch_scores(
     The float64 scores that ship with the suite are used if they match.
 
     Raises:
-        InvalidMeasurement: PyTorch's scores are no reference: they are not finite, say nothing, or
-            differ from run to run.
+        InvalidMeasurement: PyTorch's scores cannot serve as a reference: they are not finite, say
+            nothing, or differ from run to run.
     """
     artifact = workshop.store.get_or_build(
         "torch-scores",
