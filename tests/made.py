@@ -1,7 +1,6 @@
 """What tests of several parts make up: records, tiers, and a small repository of the suite."""
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from harness.measure.accuracy import accuracy_measurement
 from harness.measure.export import ExportMeasurement
 from harness.measure.parity import InputCounts, ParityMeasurement
 from harness.measure.throughput import session_timing, throughput_measurement
-from harness.record.facts import binding_of
 from harness.record.record import Record, RunFacts
 from harness.spec import Status
 
@@ -44,15 +42,6 @@ def record(check="parity", status=Status.FAIL, reason="off", **more):
         "seconds": 0.0,
     }
     return Record(**facts | more)
-
-
-def bind(root):
-    """Bind the records of a run anew, as anybody can who has edited it and has the suite."""
-    facts = json.loads((root / "run.json").read_text())
-    path = root / "records.jsonl"
-    records = [json.loads(line) for line in path.read_text().splitlines()]
-    bound = [{**one, "binding": binding_of(facts, one)} for one in records]
-    path.write_text("".join(json.dumps(one) + "\n" for one in bound))
 
 
 def run_facts(run, thresholds):

@@ -126,7 +126,7 @@ def record_from(run, thresholds, check, found, **more):
     return Record.model_validate(fields | more)
 
 
-def facts_of(run, thresholds, nonce=None):
+def facts_of(run, thresholds, nonce=None, is_closed=False):
     return RunFacts(
         run_id=run.id,
         tier="release",
@@ -148,25 +148,29 @@ def facts_of(run, thresholds, nonce=None):
         required=tuple(f"{CELL.id}:{check}" for check in FOUND),
         is_over=True,
         nonce=hashlib.sha256(run.id.encode()).hexdigest() if nonce is None else nonce,
+        binds_its_end=is_closed,
     )
 
 
 FOUND = {"export": export, "parity": parity, "accuracy": accuracy, "throughput": throughput}
 
 
-def write_run(root, found=(), contract="", nonce=None, **more):
+def write_run(root, found=(), contract="", nonce=None, is_closed=False, **more):
     """Make a run folder.
 
     ``found`` replaces what a check found, ``contract`` is added to the thresholds, ``more`` are
-    fields of the records. The nonce is made of the name, unless one is given.
+    fields of the records. The nonce is made of the name, unless one is given. A run that
+    ``is_closed`` takes no more records.
     """
     run = new_run_directory(root)
     path = run.root / "thresholds.toml"
     path.write_text(contract_with(TIER + contract))
     thresholds = thresholds_from_file(path)
-    run.write_facts(facts_of(run, thresholds, nonce))
+    facts = facts_of(run, thresholds, nonce, is_closed)
+    run.write_facts(facts.model_copy(update={"is_over": False}))
     for check, one in ({name: make() for name, make in FOUND.items()} | dict(found)).items():
         run.append(record_from(run, thresholds, check, one, **more))
+    run.close(facts)
     (run.root / "junit.xml").write_text("<testsuites/>")
     (run.root / "report.html").write_text("<!doctype html>")
     return run
@@ -190,7 +194,7 @@ def keys(tmp_path_factory):
 @pytest.fixture(scope="session")
 def signed_once(tmp_path_factory, make_run, keys):
     root = tmp_path_factory.mktemp("signed") / "run"
-    make_run(root)
+    make_run(root, is_closed=True)
     sign(Bundle(root), keys / "ours", None, "release", NOW)
     return root
 

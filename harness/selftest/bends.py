@@ -85,7 +85,7 @@ def taken(*names: str) -> Bend:
         chosen = {name: theirs[name] for name in names or theirs}
         own = stored_record(root, "throughput")["run_id"]
         edit(root, "throughput", lambda record: record.update(chosen, run_id=own))
-        for digest in theirs["raw"].values():
+        for digest in chosen.get("raw", {}).values():
             shutil.copy(other / "raw" / f"{digest}.jsonl", root / "raw")
 
     return bent
@@ -102,10 +102,10 @@ def byte(check: str, what: str) -> Bend:
     return lambda root, _: flip(raw_file(root, check, what))
 
 
-def flip(path: Path) -> None:
-    """Flip a bit in the middle of a file."""
+def flip(path: Path, place: int | None = None) -> None:
+    """Flip a bit of a file, in its middle unless another place is given."""
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[len(content) // 2 if place is None else place] ^= 1
     path.write_bytes(content)
 
 
@@ -169,9 +169,9 @@ def swapped(root: Path, _: Path) -> None:
     second.write_bytes(one)
 
 
-def stripped(root: Path) -> None:
+def stripped(root: Path, _: Path) -> None:
     """Make a run look as if it was made before records were bound, but leave its raw files."""
-    set_facts(root, nonce="")
+    set_facts(root, nonce="", binds_its_end=False, closing="")
     for check in ("export", "parity", "accuracy", "throughput"):
         edit(root, check, lambda record: record.update(binding=""))
 

@@ -17,7 +17,9 @@ from unittest.mock import patch
 
 import pytest
 
+from harness.build import build
 from harness.build.workbench import Workbench
+from harness.check import checks
 from harness.check.timed_session import time_session
 from harness.errors import StageError
 from harness.host.child_process import run_in_child
@@ -192,9 +194,9 @@ def stages_here() -> Iterator[None]:
         return runner(function, *args, **options)
 
     with contextlib.ExitStack() as stack:
-        for module in ("build.build", "check.checks"):
-            stack.enter_context(patch(f"harness.{module}.run_in_child", run))
-        stack.enter_context(patch("harness.check.divergence._divergent_node", lambda *_: None))
+        for module in (build, checks):
+            stack.enter_context(patch.object(module, "run_in_child", run))
+        stack.enter_context(patch.object(checks, "divergence", lambda *_: None))
         yield
 
 

@@ -72,10 +72,12 @@ def _read(setting: Setting, reader: str, root: Path) -> Answer:
     return setting.harness(*words[reader])
 
 
-_MOVED = "does not belong to this run as both stand now"
+_MOVED = r"-bs\d+:\w+ does not belong to this run as both stand now"
 _FOREIGN_RAW = "changed since the run, or is from another run"
-_FOUNDED = "does not follow from its raw files"
-_RECORDS: tuple[tuple[str, Bend, str], ...] = (
+_FOUNDED = r"-bs\d+:\w+: the record does not follow from its raw files"
+_REMOVED = "a record was removed, or one of the two changed"
+# What a run is refused for by whatever reads it; tests bend a run made by hand in the same ways.
+RECORDS: tuple[tuple[str, Bend, str], ...] = (
     ("an old green run under another id", renamed, _MOVED),
     (
         "another reason in the verdict",
@@ -106,22 +108,18 @@ _RECORDS: tuple[tuple[str, Bend, str], ...] = (
     ("another host", lambda root, _: set_facts(root, environment={"host": "quiet"}), _MOVED),
     ("nothing required", lambda root, _: set_facts(root, required=[]), _MOVED),
     ("another nonce", lambda root, _: set_facts(root, nonce="ab" * 16), f"{_MOVED}|{_FOREIGN_RAW}"),
-    ("no binding and no nonce", lambda root, _: stripped(root), "raw|bound"),
+    ("no binding and no nonce", stripped, r"-bs\d+:parity: raw \w+:"),
     ("a record twice", of_lines(lambda lines: [*lines, lines[0]]), "twice"),
     (
         "half a record",
         of_lines(lambda lines: [*lines[:-1], lines[-1][:-20]]),
         "truncated or damaged",
     ),
-    ("a record taken out", of_lines(lambda lines: lines[:-1]), "was not collected|not run|removed"),
-    ("a record taken out, its device said to be absent", excused, "removed"),
-    (
-        "the run not over",
-        lambda root, _: set_facts(root, is_over=False),
-        "stopped|not over|changed",
-    ),
+    ("a record taken out", of_lines(lambda lines: lines[:-1]), _REMOVED),
+    ("a record taken out, its device said to be absent", excused, _REMOVED),
+    ("the run not over", lambda root, _: set_facts(root, is_over=False), _REMOVED),
 )
-_RAW: tuple[tuple[str, Bend, str], ...] = (
+RAW: tuple[tuple[str, Bend, str], ...] = (
     ("a bit of the predictions", byte("accuracy", "predictions"), _FOREIGN_RAW),
     ("a bit of PyTorch's predictions", byte("accuracy", "reference"), _FOREIGN_RAW),
     ("a bit of the labels", byte("accuracy", "labels"), _FOREIGN_RAW),
@@ -153,7 +151,7 @@ _SIGNED: tuple[tuple[str, Bend, str], ...] = (
     ("no signature", lambda root, _: shutil.rmtree(root / "attestation"), "attestation"),
     (
         "the signature of another run",
-        lambda root, other: signature_of(root, other),
+        signature_of,
         "changed after signing|added after signing",
     ),
 )
@@ -225,15 +223,13 @@ _COMMANDS: tuple[tuple[str, str, str, str, Trial], ...] = (
 def stored_faults() -> Iterable[Fault]:
     """Return the faults of stored runs."""
     tables = (
-        ("record", READERS, _RECORDS),
-        ("raw file", READERS, _RAW),
+        ("record", READERS, RECORDS),
+        ("raw file", READERS, RAW),
         ("signature", ("verify",), _SIGNED),
     )
     for family, readers, table in tables:
         for name, bend, finding in table:
-            found = f"{finding}|was changed after signing"
-            yield Fault(
-                family, name, ", ".join(readers), found, after_bending(bend, readers, found)
-            )
+            trial = after_bending(bend, readers, finding)
+            yield Fault(family, name, ", ".join(readers), finding, trial)
     for family, name, by, finding, trial in _COMMANDS:
         yield Fault(family, name, by, finding, trial)

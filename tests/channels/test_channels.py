@@ -10,8 +10,8 @@ from harness.channels.markdown import BYTES_MAX, append_job_summary
 from harness.nightly.comparison import Kind, Notice
 from harness.nightly.gate import GateReport
 from harness.record.record import RunDirectory
+from harness.selftest.bends import bind
 from harness.spec import Status
-from tests.made import bind
 
 CELL = "nonlocal_tiny-cpu-bs1"
 HOSTILE = "<script>alert('x')</script> | \x00\x1b\ud800 \u202e 😀 ]]> " + "long " * 100

@@ -9,8 +9,9 @@ from benchmarks.simulated import SimulatedNight, simulated_run
 from harness.contract.thresholds import thresholds_from_file
 from harness.errors import BaselineError
 from harness.nightly.baseline import Baseline, freeze, read_baseline, refuse_foreign, write_baseline
+from harness.selftest.bends import bind
 from harness.spec import Cell
-from tests.made import bind, wide
+from tests.made import wide
 
 ROOT = Path(harness.__file__).parent.parent
 THRESHOLDS = wide(thresholds_from_file(ROOT / "thresholds.toml"))

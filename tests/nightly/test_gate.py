@@ -19,8 +19,9 @@ from harness.nightly.absences import gaps, missing_night
 from harness.nightly.comparison import Kind
 from harness.nightly.gate import GateReport, gate_run
 from harness.nightly.history import History
+from harness.selftest.bends import bind
 from harness.spec import Cell, Status
-from tests.made import bind, wide
+from tests.made import wide
 
 ROOT = Path(harness.__file__).parent.parent
 THRESHOLDS = wide(thresholds_from_file(ROOT / "thresholds.toml"))

@@ -18,8 +18,8 @@ from harness.nightly.history import History
 from harness.nightly.schema import APPLICATION_ID, SCHEMA_VERSION
 from harness.nightly.series import SeriesKey, Value, changed_facts, series_device
 from harness.record.record import RunDirectory
+from harness.selftest.bends import bind
 from harness.spec import Cell, Status
-from tests.made import bind
 from tests.made import record as made_record
 
 ROOT = Path(harness.__file__).parent.parent

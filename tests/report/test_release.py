@@ -13,7 +13,7 @@ from harness.errors import BuildError, DeviceAbsent, RecordError
 from harness.record.record import RunDirectory
 from harness.report.release import signoff_schema
 from harness.report.values import Release
-from tests.made import bind
+from harness.selftest.bends import bind
 
 
 def kinds(release):

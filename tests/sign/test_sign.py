@@ -12,9 +12,9 @@ from harness.errors import RecordError
 from harness.record.record import RunDirectory
 from harness.report.merge import merged_runs
 from harness.report.release import run_report_from_merged
+from harness.selftest.bends import bind, flip
 from harness.sign.envelope import signed_envelope
 from harness.sign.keys import signer_from_file, write_key_pair
-from tests.made import bind
 
 NOW = "2026-03-02"
 
@@ -22,13 +22,6 @@ NOW = "2026-03-02"
 def verify(root, keys, *more, key="ours"):
     public = keys / f"{key}.pub.json"
     return main(["verify", str(root), "--key", str(public), "--at", NOW, *more])
-
-
-def flip(path, place=None):
-    """Change one bit of a file."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2 if place is None else place] ^= 1
-    path.write_bytes(content)
 
 
 def files(root):
@@ -487,8 +480,9 @@ def test_a_folder_that_is_none_is_refused(tmp_path, keys, capsys):
     assert "was it signed (harness sign)?" in capsys.readouterr().out
 
 
-def test_the_report_that_a_run_holds_is_the_decision(signed, run_root, keys, capsys):
+def test_the_report_that_a_run_holds_is_the_decision(signed, make_run, tmp_path, keys):
     stored = json.loads((signed / "signoff.json").read_text())
+    run_root = make_run(tmp_path / "run", is_closed=True).root
     (run_root / "report").mkdir()
     path = run_root / "report" / "signoff.json"
     path.write_text(json.dumps({**stored, "made": "2026-02-02"}))
