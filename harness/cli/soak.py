@@ -9,7 +9,7 @@ from harness.build.workbench import Workbench
 from harness.check.soak import DEFAULT_MINUTES
 from harness.check.suite import Suite
 from harness.cli.arguments import add_command, add_thresholds, site_of
-from harness.contract.scope import DEFAULT_TIER
+from harness.contract.scope import DEFAULT_TIER, refuse_unknown_cells
 from harness.contract.thresholds import Thresholds, thresholds_from_file
 from harness.decide.problems import exit_status
 from harness.decide.summary import summary_lines
@@ -50,6 +50,7 @@ def add_commands(commands: Any) -> None:
 
 def _soak(options: argparse.Namespace) -> int:
     thresholds, site = thresholds_from_file(options.thresholds), site_of(options)
+    refuse_unknown_cells(site, thresholds)
     cell = _cell(options.cell, thresholds)
     minutes = options.minutes or thresholds.tier(options.tier).soak_minutes or DEFAULT_MINUTES
     root = run_folder(site.run_root, options.run_dir)

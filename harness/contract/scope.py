@@ -1,6 +1,7 @@
 """Which cells a pytest run is about, and which of their checks must have passed."""
 
 import dataclasses
+import difflib
 import functools
 import itertools
 import re
@@ -8,7 +9,8 @@ from collections.abc import Callable, Collection, Sequence
 
 from harness import registry
 from harness.contract.thresholds import Thresholds
-from harness.errors import InputError
+from harness.errors import InputError, SiteError
+from harness.host.site import Site
 from harness.spec import ALL_CHECKS, Cell, Check
 
 DEFAULT_TIER = "nightly"
@@ -114,6 +116,24 @@ def _require_known(
         if value not in known:
             listed = ", ".join(map(str, dict.fromkeys(known)))
             raise InputError(f"tier {tier} has no {kind} {value}; there are: {listed}")
+
+
+def refuse_unknown_cells(site: Site, thresholds: Thresholds) -> None:
+    """Refuse a site.toml with a key for a cell that the contract lacks, as no check would ever use it.
+
+    Raises:
+        SiteError: it has one; the message lists the cells whose names are nearest.
+    """
+    known = [cell.id for cell in thresholds.cells()]
+    for name, table in site.tables.items():
+        for key, cell in table.cells.items():
+            if cell not in known:
+                near = difflib.get_close_matches(cell, known, n=6) or known
+                raise SiteError(
+                    f"{site.source}: {name}.{key}: {thresholds.path.name} has no such cell, so no check "
+                    "would use the entry; correct the cell or remove the entry (with another contract, "
+                    f"use another site file); the nearest are: {', '.join(near)}"
+                )
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from harness.check.context import Context
 from harness.check.sessions import Found
 from harness.check.suite import Suite
 from harness.clips import Predictions
+from harness.contract.scope import refuse_unknown_cells
 from harness.contract.thresholds import Thresholds, thresholds_from_file
 from harness.farm.orders import Delivery, Order
 from harness.host.environment import environment_facts
@@ -42,6 +43,7 @@ def workplace(order: Order, say: Say, parcels: Parcels) -> Iterator[Workbench]:
     progress = Progress(_Lines(say))
     with tempfile.TemporaryDirectory(prefix="acceptance-farm-") as folder:
         site = registry.load_site(None, os.environ)
+        refuse_unknown_cells(site, _thresholds(order))
         bench = Workbench(site, Path(folder, "logs"), progress)
         for parcel in parcels:
             bench.workshop.store.adopt(parcel)

@@ -86,6 +86,11 @@ class SiteTable(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
 
+    @property
+    def cells(self) -> Mapping[str, str]:
+        """The keys of the table that stand for one cell each, and the id of that cell."""
+        return {}
+
 
 class DatasetSite(SiteTable):
     """Where a data set is: its manifest, or the list of its clips and the folder it counts from.

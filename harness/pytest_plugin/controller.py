@@ -9,7 +9,7 @@ import pytest
 
 from harness import registry
 from harness.contract.floor_lint import floor_warnings
-from harness.contract.scope import Scope, scope_from_options
+from harness.contract.scope import Scope, refuse_unknown_cells, scope_from_options
 from harness.contract.tables import Waiver
 from harness.contract.thresholds import thresholds_from_file
 from harness.decide.problems import ExitStatus, exit_status
@@ -64,7 +64,9 @@ class Controller:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
         """Make the folder of the run, unless tests are only listed."""
-        if self.root is not None:
+        if self.root is not None and self.site is not None:
+            with usage_errors():
+                refuse_unknown_cells(self.site, scope_from_config(self.config).thresholds)
             self.run = _new_run(self.config, self.root)
 
     def pytest_report_header(self) -> list[str]:

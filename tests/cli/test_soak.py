@@ -74,3 +74,12 @@ def test_what_cannot_be_soaked_is_told(soaked, arguments, said, capsys):
     except SystemExit as error:
         status, captured = error.code, capsys.readouterr()
     assert (status, said in captured.err) == (2, True)
+
+
+def test_an_offline_model_for_no_cell_is_refused(soaked, tmp_path, monkeypatch):
+    (tmp_path / "x.om").touch()
+    entry = f"[ascend.models.nonlocal_r50-ascend310p-bs2]\nom = 'x.om'\nsha256 = '{'0' * 64}'\n"
+    (tmp_path / "site.toml").write_text(entry)
+    monkeypatch.setenv("ACCEPTANCE_SITE", str(tmp_path / "site.toml"))
+    status, said, _ = soaked("nonlocal_tiny-cpu-bs1")
+    assert (status, "ascend.models.nonlocal_r50-ascend310p-bs2: " in said.err) == (2, True)

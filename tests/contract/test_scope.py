@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness.contract.scope import scope_from_options
+from harness.contract.scope import refuse_unknown_cells, scope_from_options
 from harness.contract.thresholds import thresholds_from_file
-from harness.errors import InputError
+from harness.errors import InputError, SiteError
+from harness.registry import load_site
 from harness.spec import CHECKS, Cell
 
 THRESHOLDS = Path(harness.__file__).parent.parent / "thresholds.toml"
@@ -166,3 +167,30 @@ def test_every_marker_of_a_check_selects_it(scope):
 def test_what_is_signed_is_measured_on_whole_sets(thresholds):
     assert thresholds.tier("release").clips == {}
     assert thresholds.tier("nightly").clips == {}
+
+
+@pytest.mark.parametrize(
+    ("cell", "problem"),
+    [
+        ("nonlocal_r50-ascend310p-bs4", None),
+        ("nonlocal_tiny-ascend310p-bs4-gears", None),
+        ("nonlocal_r50-ascend310p-bs2", "the nearest are: nonlocal_r50-ascend310p-bs"),
+        ("nonlocal_r50-ascend310p-bs4-origin", ", nonlocal_r50-ascend310p-bs1"),
+        ("nonlocal_r50-ascend910b-bs4", "nonlocal_r50-ascend310p-bs4, "),
+    ],
+)
+def test_an_offline_model_for_no_cell_of_the_contract_is_refused(
+    thresholds, tmp_path, cell, problem
+):
+    om, path = tmp_path / "x.om", tmp_path / "site.toml"
+    om.touch()
+    path.write_text(f"[ascend.models.{cell}]\nom = '{om}'\nsha256 = '{'0' * 64}'\n")
+    site = load_site(path, {"HOME": str(tmp_path)})
+    if problem is None:
+        refuse_unknown_cells(site, thresholds)
+        return
+    with pytest.raises(SiteError) as told:
+        refuse_unknown_cells(site, thresholds)
+    key = f"{path}: ascend.models.{cell}: thresholds.toml has no such cell, so no check would use"
+    assert str(told.value).startswith(key)
+    assert problem in str(told.value)

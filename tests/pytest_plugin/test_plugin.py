@@ -641,6 +641,17 @@ def test_malformed_thresholds_are_named_without_a_traceback(site):
     assert site.runs == []
 
 
+def test_an_offline_model_for_no_cell_is_named_before_anything_runs(site):
+    (site.root / "x.om").touch()
+    entry = f"[ascend.models.nonlocal_r50-ascend310p-bs2]\nom = 'x.om'\nsha256 = '{'0' * 64}'\n"
+    (site.root / "site.toml").write_text(entry)
+    result = site.run("acceptance")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*site.toml: ascend.models.nonlocal_r50-ascend310p-bs2: *"])
+    assert "Traceback" not in result.stderr.str() + result.stdout.str()
+    assert site.runs == []
+
+
 def test_models_and_batches_narrow_the_run(site):
     result = site.run("--model", "timesformer_tiny", "--batch-size", "1", "-m", "cpu", "acceptance")
     assert result.ret == 0

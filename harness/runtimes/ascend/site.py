@@ -52,6 +52,11 @@ class Table(SiteTable):
     device_ids: DeviceIds = ()
     models: Mapping[CellId, PinnedModel] = {}
 
+    @property
+    def cells(self) -> Mapping[str, str]:
+        """The keys of the offline models."""
+        return {f"models.{cell}": cell for cell in self.models}
+
 
 def tools_from_site(site: Site) -> CannTools:
     """Return the Ascend tools that site.toml sets; the others come from PATH and CANN's script."""
