@@ -11,7 +11,11 @@ from typing import Literal, get_args
 
 from harness import registry
 from harness.decide.problems import Problem
+from harness.measure.accuracy import AccuracyMeasurement
 from harness.measure.measurement import Measurement
+from harness.measure.soak import SoakMeasurement
+from harness.measure.startup import StartupMeasurement
+from harness.measure.throughput import ThroughputMeasurement
 from harness.record.record import Record
 from harness.spec import ALL_CHECKS, Status
 
@@ -44,6 +48,8 @@ class Task(StrEnum):
     RUN = "run in full"
     FIX = "fix"
     REPEAT = "repeat on a quiet host"
+    CLIPS = "take more clips"
+    LIMIT = "write a limit"
     AGAIN = "make the run again"
     WAIVER = "settle a waiver"
 
@@ -56,7 +62,7 @@ OPEN: Mapping[str, ReasonKind] = {
     "invalid": "invalid",
     "inconclusive": "inconclusive",
 }
-_BEFORE = (Task.FIX, Task.REPEAT)
+_BEFORE = (Task.FIX, Task.REPEAT, Task.CLIPS, Task.LIMIT)
 _TASKS: Mapping[ReasonKind, Task] = {
     "fail": Task.FIX,
     "error": Task.FIX,
@@ -85,7 +91,7 @@ class Reason(Measurement):
         text: a sentence.
         ids: the checks or runs that it is about.
         task: what must be done about it.
-        about: the device, checkpoint or data set that is missing; of a fix, its kind.
+        about: the device, checkpoint, data set or key of the contract that is missing; of a fix, its kind.
         is_required: whether what it is about was asked for.
     """
 
@@ -122,6 +128,8 @@ def task_of(kind: ReasonKind, record: Record | None) -> tuple[Task, str]:
     """Return what must be done, and about what; of a check without a record only its kind is known."""
     if kind == "not run" and record is not None:
         return _missing(record)
+    if kind == "inconclusive" and record is not None:
+        return _undecided(record)
     task = _TASKS.get(kind, Task.RUN)
     if record is not None and task is Task.DEVICE:
         return task, record.device
@@ -138,6 +146,26 @@ def _missing(record: Record) -> tuple[Task, str]:
         return Task.WEIGHTS, _checkpoint(record.model)
     is_known = record.model in registry.model_names()
     return Task.DATA, registry.model_spec(record.model).dataset if is_known else ""
+
+
+def _undecided(record: Record) -> tuple[Task, str]:
+    """Return what would decide a check: more time, more clips, its end, or a limit in the contract."""
+    measured, cell = record.measurement, record.cell
+    key = f"models.{cell.model}.devices.{cell.device}.{record.check}.{cell.row}"
+    open_ones = [one for one in record.verdict.findings if one.is_met is None]
+    match measured:
+        case SoakMeasurement(is_stopped=True):
+            return Task.RUN, ""
+        case AccuracyMeasurement():
+            return Task.CLIPS, ""
+        case SoakMeasurement() | StartupMeasurement() if not open_ones:
+            return Task.LIMIT, key
+        case ThroughputMeasurement() if measured.session_count >= record.sessions_min:
+            # One chip below a golden that may be of a whole card.
+            is_below = any(one.bounds and one.bounds.high < one.limit for one in open_ones)
+            return (Task.LIMIT, key) if is_below else (Task.REPEAT, "")
+        case _:
+            return Task.REPEAT, ""
 
 
 def _checkpoint(model: str) -> str:

@@ -24,6 +24,8 @@ _PHRASES = {
     Task.DATA: later_n("{checks} needs a data set", "{checks} need a data set"),
     Task.RUN: later_n("{checks} has not run in full", "{checks} have not run in full"),
     Task.REPEAT: later_n("{checks} is not decided", "{checks} are not decided"),
+    Task.CLIPS: later_n("{checks} needs more clips", "{checks} need more clips"),
+    Task.LIMIT: later_n("{checks} lacks a limit", "{checks} lack a limit"),
     Task.AGAIN: later_n("{checks} does not count", "{checks} do not count"),
     Task.WAIVER: later_n("{checks} does not hold", "{checks} do not hold"),
 }
@@ -43,7 +45,12 @@ _ADVICE = {
     Task.DATA: later("Name {names} in site.toml (docs/kinetics.md), then run:"),
     Task.RUN: later("Run them in the tier that is asked for:"),
     Task.FIX: later("Find out why and fix it; this runs it again:"),
-    Task.REPEAT: later("Measure for longer, on a host with nothing else to do:"),
+    Task.REPEAT: later("Measure for longer (--budget-minutes), on a host with nothing else to do:"),
+    Task.CLIPS: later("Give the tier more clips, or the contract a larger clip set, then run:"),
+    Task.LIMIT: later(
+        "Write a limit into {names} of thresholds.toml (docs/verdicts.md), then judge what was measured "
+        "with harness judge RUN; this shows the contract:"
+    ),
     Task.AGAIN: later("Commit everything, then make one run to its end, and give each check once:"),
     Task.WAIVER: later("Correct it in [[waivers]] of thresholds.toml; this shows the contract:"),
 }
@@ -150,7 +157,7 @@ def advice(todo: ToDo) -> str:
 
 def command(todo: ToDo, tier: str) -> str:
     """Return the command to copy for a task."""
-    if todo.task is Task.WAIVER:
+    if todo.task in (Task.WAIVER, Task.LIMIT):
         return "harness thresholds show"
     more = BUDGET if todo.task is Task.REPEAT else ()
     return reproduce_checks(todo.ids, tier, more) or shlex.join(

@@ -48,6 +48,7 @@ def test_a_soak_is_a_run_with_a_page(soaked):
     assert status == 7
     assert "Retention of speed: 100.0 % (last 0.667 min over the first)" in said.out
     assert "Run report: On this host's CPU: 0 of 1 required checks passed" in said.out
+    assert "Write a limit into models.nonlocal_tiny.devices.cpu.soak.bs1 of thresh" in said.out
     (kept,) = run.records()
     assert (kept.id, run.facts().is_over) == ("nonlocal_tiny-cpu-bs1:soak", True)
     page = (run.root / "report" / "report.html").read_text()

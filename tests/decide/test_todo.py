@@ -1,9 +1,21 @@
+import pytest
+
 from harness.decide.problems import Problem
 from harness.decide.todo import Reason, Task, reasons_from_problems, todos
-from harness.decide.wording import Shown, command, release_sentence, said, todo_lines
+from harness.decide.wording import Shown, advice, command, release_sentence, said, todo_lines
 from harness.judge import Verdict
+from harness.judge.limits import StartupLimits, ThroughputReference
+from harness.judge.soak import judge_soak
+from harness.judge.startup import judge_startup
+from harness.judge.throughput import judge_throughput
+from harness.judge.verdict import inconclusive
+from harness.measure.soak import soak_measurement
+from harness.measure.soak_lines import SoakPlan, Stretch
+from harness.measure.startup import StartTiming, startup_measurement
+from harness.measure.throughput import session_timing, throughput_measurement
 from harness.record.record import Record
 from harness.spec import Status
+from tests import made
 
 CELL = "nonlocal_r50-ascend310-bs4"
 
@@ -45,6 +57,54 @@ def test_what_lies_beside_a_record_is_told_from_its_outcome():
     assert only(Problem(name, Status.ERROR, "was run 2 times"), failed).task is Task.AGAIN
     assert said(only(Problem("(run)", Status.ERROR, "stopped"))) == "1 run does not count"
     assert said(only(Problem("(nothing)", Status.NOT_RUN, "x"))) == "no required check has passed"
+
+
+def soaked(planned_s):
+    stretches = [
+        Stretch(start_s=60.0 * n, end_s=60.0 * (n + 1), queries=600, busy_s=60.0) for n in range(2)
+    ]
+    found = soak_measurement([SoakPlan(seconds=planned_s, interval_s=1.0), *stretches], 4)
+    return found, judge_soak(found, None)
+
+
+def started(limits):
+    starts = [StartTiming(cache="warm", load_ms=load_ms) for load_ms in (50.0, 90.0)]
+    found = startup_measurement(starts, 4)
+    return found, judge_startup(found, limits)
+
+
+def one_chip(per_s, **more):
+    """Time one chip at a golden of 100 clips/s."""
+    terms = {"unit": "clips/s", "definition": "device", "scope": "card", "source": "us"} | more
+    reference = ThroughputReference(golden=100.0, tolerance=0.05, **terms)
+    found = throughput_measurement([session_timing([1000.0 / one] * 20) for one in per_s], 1)
+    return found, judge_throughput(found, reference)
+
+
+@pytest.mark.parametrize(
+    ("check", "undecided", "task", "told"),
+    [
+        ("soak", soaked(120.0), Task.LIMIT, " into models.nonlocal_r50.devices.ascend310.soak.bs4"),
+        ("startup", started(None), Task.LIMIT, "devices.ascend310.startup.bs4 of thresholds.toml"),
+        ("throughput", one_chip([40.0] * 3, chips=4), Task.LIMIT, "ascend310.throughput.bs4 of"),
+        ("soak", soaked(900.0), Task.RUN, "Run them in the tier"),
+        ("accuracy", (made.measured("accuracy"), inconclusive("x")), Task.CLIPS, "more clips"),
+        (
+            "startup",
+            started(StartupLimits(warm_load_max_ms=80.0, source="us")),
+            Task.REPEAT,
+            "Measure for longer (--budget-minutes)",
+        ),
+        ("throughput", one_chip([80.0, 110.0]), Task.REPEAT, "Measure for longer"),
+    ],
+)
+def test_what_would_decide_a_check_comes_from_what_was_measured(check, undecided, task, told):
+    measurement, verdict = undecided
+    assert verdict.status is Status.INCONCLUSIVE
+    one = record(check).model_copy(update={"measurement": measurement, "verdict": verdict})
+    found = only(Problem(one.id, Status.INCONCLUSIVE, verdict.reason), one)
+    assert found.task is task
+    assert told in advice(found)
 
 
 def test_a_check_counts_once_and_a_failure_is_not_hidden_behind_weights():
