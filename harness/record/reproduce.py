@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from harness.spec import ALL_CHECKS, CHECKS, Cell, Check
 
 _ID = re.compile(
-    rf"(?P<model>.+)-(?P<device>[^-]+)-bs(?P<batch>\d+):(?P<check>{'|'.join(ALL_CHECKS)})"
+    rf"(?P<model>.+)-(?P<device>[^-]+)-bs(?P<batch>\d+)(-\w+)?:(?P<check>{'|'.join(ALL_CHECKS)})"
 )
 
 

@@ -45,6 +45,13 @@ def test_the_command_of_a_cell_runs_all_of_its_checks_and_no_other():
     }
 
 
+def test_a_check_of_a_cell_that_names_a_precision_is_run_again_with_its_batch_size():
+    found = reproduce_checks([f"{Cell('nonlocal_tiny', 'ascend310p', 4, 'gears').id}:parity"], "x")
+    assert found == (
+        "pytest acceptance -m 'ascend310p and parity' --tier x --model nonlocal_tiny --batch-size 4"
+    )
+
+
 @pytest.mark.parametrize("name", ["a b", "$(touch x)", "a'b", "-x", "a;b", "😀"])
 def test_hostile_names_are_one_word_of_a_shell(name):
     cell = Cell(name, "cpu", 1)
