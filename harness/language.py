@@ -9,6 +9,7 @@ import contextlib
 import contextvars
 import functools
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -52,6 +53,12 @@ def later(text: str) -> str:
 def later_n(one: str, many: str) -> tuple[str, str]:
     """Mark both forms of a text with a count, which are looked up where they are said."""
     return one, many
+
+
+def padded(text: str, width: int) -> str:
+    """Fill a text with spaces to a width in columns of a terminal, where a Chinese character takes two."""
+    wide = sum(unicodedata.east_asian_width(one) in "WF" for one in text)
+    return text.ljust(width - wide)
 
 
 @functools.cache

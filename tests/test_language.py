@@ -1,6 +1,7 @@
 """The catalogues: every text that a person reads has an entry, and every entry is read by somebody."""
 
 import ast
+import re
 import string
 from pathlib import Path
 from typing import get_args
@@ -11,6 +12,7 @@ from jinja2.ext import extract_from_ast
 
 import harness
 from harness import registry
+from harness.decide.problems import ExitStatus
 from harness.decide.todo import ReasonKind
 from harness.language import ENGLISH, LANGUAGES, _, catalogue, language, n_, speaking
 from harness.report.values import Decision, Outcome
@@ -24,11 +26,14 @@ WORDS = {
     *get_args(Outcome),
     *get_args(ReasonKind),
     *get_args(Decision),
+    *(status.name for status in ExitStatus),
     *ALL_CHECKS,
     *SCOPES,
     *(f"per {scope}" for scope in SCOPES),
     *(spec.noun for spec in registry.device_specs().values()),
-    *("device", "model", "outcome", "no device", "points", "processors"),
+    *("device", "model", "outcome", "no device", "processors"),
+    # Units, and what a note of a table says.
+    *("points", "clips", "x one thread", "a subset", "unknown"),
 }
 # These are the same in every language.
 SAME = {"%"}
@@ -73,6 +78,43 @@ def test_the_texts_are_found():
 def test_no_text_is_missing(name):
     entries = catalogue(name)
     assert sorted(text for text in TEXTS if not entries.get(text)) == []
+
+
+# What a person reads at the end of a run, in a job summary and in JUnit.
+SUMMARY = ("decide/summary.py", "decide/speeds.py", "decide/wording.py", "channels/run_report.py")
+
+# A command, and the name of a suite of JUnit.
+NAMES = {"harness thresholds show", "acceptance gate"}
+
+
+def unmarked(tree):
+    """Yield the texts of two words and more that no mark and no docstring holds."""
+    passed = {
+        id(leaf)
+        for node in ast.walk(tree)
+        for one in (
+            node.args
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in MARKS
+            else ()
+        )
+        for leaf in ast.walk(one)
+    }
+    passed |= {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if is_text and id(node) not in passed and re.search("[A-Za-z]{2} [A-Za-z]{2}", node.value):
+            yield node.value
+
+
+@pytest.mark.parametrize("path", SUMMARY)
+def test_no_text_of_the_summary_is_unmarked(path):
+    found = unmarked(ast.parse((ROOT / path).read_text("utf-8")))
+    assert {*found} <= NAMES
+
+
+def test_a_text_without_a_mark_is_found():
+    code = "def f():\n    'It is a docstring.'\n    return _('marked text'), f'{x} not marked'"
+    assert list(unmarked(ast.parse(code))) == [" not marked"]
 
 
 @pytest.mark.parametrize("name", OTHERS)

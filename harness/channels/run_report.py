@@ -9,16 +9,19 @@ from collections.abc import Iterator, Sequence
 from harness.channels.junit import Case, Suite
 from harness.channels.markdown import table_lines
 from harness.channels.stored_run import StoredRun
-from harness.decide.blockers import blockers_of
+from harness.decide.blockers import SEEDED, blockers_of
 from harness.decide.problems import exit_status
-from harness.decide.summary import is_emulated, margin_text, problem_lines
+from harness.decide.summary import EMULATED, is_emulated, margin_text, problem_lines
 from harness.decide.todo import counted
 from harness.decide.wording import advice, command, said, todo_lines
 from harness.judge import Finding
+from harness.language import _, later
 from harness.record.record import Record
 from harness.record.reproduce import reproduce_check
 from harness.report.formats import cell_text
 from harness.spec import Check, shown_checks
+
+_MET = {True: later("met"), False: later("NOT MET"), None: later("undecided")}
 
 
 def run_suites(run: StoredRun) -> list[Suite]:
@@ -36,10 +39,10 @@ def run_suites(run: StoredRun) -> list[Suite]:
 def _case(run: StoredRun, record: Record) -> Case:
     reason = record.verdict.reason
     lines = [
-        *(f"CAN NOT BE SIGNED OFF: {blocker.text}" for blocker in blockers_of(record)),
+        *(_("CANNOT BE SIGNED OFF: ") + _(blocker.text) for blocker in blockers_of(record)),
         reason,
         *map(_finding_line, record.verdict.findings),
-        f"Reproduce: {reproduce_check(record.cell, record.check, record.tier)}",
+        _("Reproduce: ") + reproduce_check(record.cell, record.check, record.tier),
     ]
     return Case(
         f"acceptance.{record.cell.id}",
@@ -88,8 +91,9 @@ def _cell_properties(run: StoredRun, records: Sequence[Record]) -> dict[str, str
 
 
 def _finding_line(finding: Finding) -> str:
-    met = {True: "met", False: "NOT MET", None: "undecided"}[finding.is_met]
-    return f"{met}: {finding.text}" + (f" ({finding.note})" if finding.note else "")
+    return f"{_(_MET[finding.is_met])}: {finding.text}" + (
+        f" ({finding.note})" if finding.note else ""
+    )
 
 
 def _number(finding: Finding) -> str:
@@ -100,22 +104,23 @@ def run_summary(run: StoredRun) -> Iterator[str]:
     """Yield the lines of the job summary: what it shows, what to do, what is open, all checks."""
     facts, problems = run.facts, run.decision.problems
     yield from (
-        f"## Acceptance: {exit_status(problems).name}",
+        f"## {_('Acceptance')}: {_(exit_status(problems).name)}",
         "",
         cell_text(run.headline, None),
         "",
     )
-    yield from (f"Run {cell_text(facts.run_id)}, tier {cell_text(facts.tier)}.", "")
+    names = {"run": cell_text(facts.run_id), "tier": cell_text(facts.tier)}
+    yield from (_("Run {run}, tier {tier}.").format(**names), "")
     if is_emulated(run.records):
-        yield from ("**EMULATED: no device was there; this can never be signed off.**", "")
+        yield from (f"**{_(EMULATED)}**", "")
     yield from _task_lines(run)
     for problem in problems:
-        reason = cell_text(problem.reason)
-        yield f"- **{problem.status.upper()}** {cell_text(problem.id)}: {reason}"
+        reason = cell_text(_(problem.reason))
+        yield f"- **{_(problem.status).upper()}** {cell_text(problem.id)}: {reason}"
     if problems:
         yield ""
     checks = shown_checks(record.check for record in run.records)
-    yield from table_lines(["cell", *checks], _rows(run, checks))
+    yield from table_lines([_("cell"), *map(_, checks)], _rows(run, checks))
 
 
 def _rows(run: StoredRun, checks: Sequence[Check]) -> Iterator[list[str]]:
@@ -125,8 +130,8 @@ def _rows(run: StoredRun, checks: Sequence[Check]) -> Iterator[list[str]]:
 
 
 def _outcome(run: StoredRun, record: Record) -> str:
-    seeded = ", seeded weights" if record.weights == "seeded" else ""
-    return f"{run.outcome(record)} {margin_text(record)}".strip() + seeded
+    seeded = f", {_(SEEDED)}" if record.weights == "seeded" else ""
+    return f"{_(run.outcome(record))} {margin_text(record)}".strip() + seeded
 
 
 def _task_lines(run: StoredRun) -> Iterator[str]:

@@ -13,6 +13,7 @@ from harness import registry
 from harness.errors import InputError
 from harness.host.progress import Progress
 from harness.host.site import FIXTURES, Site
+from harness.language import ENGLISH, LANGUAGES
 from harness.record.raw import write_atomically
 from harness.spec import ModelSpec
 
@@ -36,6 +37,11 @@ def add_command(
 def add_thresholds(parser: argparse.ArgumentParser) -> None:
     """Add ``--thresholds``, by default the contract of this repository."""
     parser.add_argument("--thresholds", type=Path, default=THRESHOLDS, metavar="FILE")
+
+
+def add_language(parser: argparse.ArgumentParser, of: str) -> None:
+    """Add ``--language``, in which a command says what it has found."""
+    parser.add_argument("--language", choices=LANGUAGES, default=ENGLISH, help=f"of {of}")
 
 
 def add_cell(parser: argparse.ArgumentParser) -> None:

@@ -10,8 +10,9 @@ from harness.channels.markdown import append_job_summary
 from harness.channels.openmetrics import openmetrics_from_run
 from harness.channels.run_report import run_suites, run_summary
 from harness.channels.stored_run import stored_run
-from harness.cli.arguments import add_command, write_output
+from harness.cli.arguments import add_command, add_language, write_output
 from harness.errors import InputError
+from harness.language import speaking
 
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 
@@ -29,6 +30,7 @@ def add_commands(commands: Any) -> None:
         help=f"Markdown, appended; default: ${STEP_SUMMARY}, where it is set",
     )
     added.add_argument("--openmetrics", type=Path, metavar="FILE", help="for a dashboard")
+    add_language(added, "the texts in JUnit and in the job summary")
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -37,13 +39,14 @@ def _export(options: argparse.Namespace) -> int:
     if not (summary or options.junit or options.openmetrics):
         raise InputError("nothing to write: name --junit, --job-summary or --openmetrics")
     run = stored_run(options.run)
-    if options.junit:
-        _write(options.junit, junit_from_suites("acceptance", run_suites(run)))
     if options.openmetrics:
         _write(options.openmetrics, openmetrics_from_run(run).encode())
-    if summary:
-        append_job_summary(summary, run_summary(run))
-        print(f"appended  {summary}")
+    with speaking(options.language):
+        if options.junit:
+            _write(options.junit, junit_from_suites("acceptance", run_suites(run)))
+        if summary:
+            append_job_summary(summary, run_summary(run))
+            print(f"appended  {summary}")
     return 0
 
 

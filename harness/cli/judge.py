@@ -4,12 +4,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from harness.cli.arguments import add_command, add_thresholds
+from harness.cli.arguments import add_command, add_language, add_thresholds
 from harness.contract.thresholds import stored_thresholds
 from harness.decide.blockers import UNBOUND
 from harness.decide.problems import exit_status
 from harness.decide.rejudge import judged_today
 from harness.decide.summary import summary_lines
+from harness.language import _, speaking
 from harness.record.record import RunDirectory
 
 
@@ -26,15 +27,18 @@ def add_commands(commands: Any) -> None:
         help="of a farm: throw out every check that this host gave a part of; repeatable",
     )
     add_thresholds(added)
+    add_language(added, "the summary")
 
 
 def _judge(options: argparse.Namespace) -> int:
     run = RunDirectory(options.run)
     thresholds = stored_thresholds(options.thresholds)
-    if thresholds.digest != run.facts().thresholds_digest:
-        print(f"judged by {thresholds.path}, which is not what the run was judged by then")
-    if not run.facts().nonce:
-        print(f"{run.root}: {UNBOUND}")
     facts, records, decision = judged_today(run, thresholds, options.without_host)
-    print("\n".join(summary_lines(records, decision, thresholds, facts)))
+    with speaking(options.language):
+        if thresholds.digest != facts.thresholds_digest:
+            text = _("judged by {path}, which is not what the run was judged by then")
+            print(text.format(path=thresholds.path))
+        if not facts.nonce:
+            print(f"{run.root}: {_(UNBOUND)}")
+        print("\n".join(summary_lines(records, decision, thresholds, facts)))
     return exit_status(decision.problems)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.cli.arguments import THRESHOLDS, add_command, site_of
+from harness.cli.arguments import THRESHOLDS, add_command, add_language, site_of
 from harness.contract.thresholds import stored_thresholds
 from harness.errors import RecordError, refusal
-from harness.language import ENGLISH, LANGUAGES, speaking
+from harness.language import speaking
 from harness.nightly.history import History
 from harness.record.record import RunDirectory
 from harness.report.headline import last_line
@@ -49,9 +49,7 @@ def add_commands(commands: Any) -> None:
         metavar="OTHER",
         help="compare with a frozen baseline, or with the folder of a report that holds its runs",
     )
-    added.add_argument(
-        "--language", choices=LANGUAGES, default=ENGLISH, help="of the page and its summary"
-    )
+    add_language(added, "the page and its summary")
     added.add_argument(
         "--history", type=Path, metavar="FILE", help="nightly series, for the trends"
     )

@@ -8,7 +8,7 @@ from typing import Any
 from harness.build.workbench import Workbench
 from harness.check.soak import DEFAULT_MINUTES
 from harness.check.suite import Suite
-from harness.cli.arguments import add_command, add_thresholds, site_of
+from harness.cli.arguments import add_command, add_language, add_thresholds, site_of
 from harness.contract.scope import DEFAULT_TIER, refuse_unknown_cells
 from harness.contract.thresholds import Thresholds, thresholds_from_file
 from harness.decide.problems import exit_status
@@ -17,6 +17,7 @@ from harness.decide.waivers import decide
 from harness.errors import InputError
 from harness.host.environment import environment_facts
 from harness.host.progress import Progress
+from harness.language import _, speaking
 from harness.measure.soak import SoakMeasurement
 from harness.record.begun import begun_run
 from harness.record.record import Record, RunDirectory, run_folder
@@ -46,6 +47,7 @@ def add_commands(commands: Any) -> None:
     added.add_argument("--tier", default=DEFAULT_TIER, metavar="TIER", help="that the run is of")
     added.add_argument("--run-dir", type=Path, metavar="DIR", help="default: a new one")
     add_thresholds(added)
+    add_language(added, "the summary and the page")
 
 
 def _soak(options: argparse.Namespace) -> int:
@@ -61,10 +63,10 @@ def _soak(options: argparse.Namespace) -> int:
     with progress.watched(f"{cell.id} soak"):
         record = Suite(asked, options.tier, bench, run).check(cell, "soak")
     run.append(record)
-    return _told(run, record, thresholds)
+    return _told(run, record, thresholds, options.language)
 
 
-def _told(run: RunDirectory, record: Record, thresholds: Thresholds) -> int:
+def _told(run: RunDirectory, record: Record, thresholds: Thresholds, spoken: str) -> int:
     """Close a run, say what it shows and make its page; return the exit status."""
     measured = record.measurement
     is_stopped = isinstance(measured, SoakMeasurement) and measured.is_stopped
@@ -72,10 +74,12 @@ def _told(run: RunDirectory, record: Record, thresholds: Thresholds) -> int:
     facts = run.facts().model_copy(update={"environment_after": after, "is_over": not is_stopped})
     run.close(facts)
     decision = decide([record], facts, thresholds.file.waivers, facts.started_on)
-    figures = soak_text(measured) if isinstance(measured, SoakMeasurement) else []
-    summary = summary_lines([record], decision, thresholds, facts)
-    print("\n".join([*figures, "", *summary, "", f"run: {run.root}"]))
-    print("\n".join(report_lines(run, thresholds)))
+    with speaking(spoken):
+        figures = soak_text(measured) if isinstance(measured, SoakMeasurement) else []
+        summary = summary_lines([record], decision, thresholds, facts)
+        where = _("run: {folder}").format(folder=run.root)
+    print("\n".join([*figures, "", *summary, "", where]))
+    print("\n".join(report_lines(run, thresholds, spoken=spoken)))
     return exit_status(decision.problems)
 
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness.cli.arguments import add_command, site_of
+from harness.cli.arguments import add_command, add_language, site_of
 from harness.errors import InputError
 from harness.report.live import HOST, LivePage, live_server
 
@@ -22,10 +22,11 @@ def add_commands(commands: Any) -> None:
     added.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
     added.add_argument("--port", type=int, default=0, metavar="N", help="default: any free one")
     added.add_argument("--title", default="", metavar="TEXT", help="default: as site.toml says")
+    add_language(added, "the page")
 
 
 def _watch(options: argparse.Namespace) -> int:
-    page = LivePage(options.run, options.title or site_of(options).title)
+    page = LivePage(options.run, options.title or site_of(options).title, options.language)
     was_over = page.is_over
     try:
         server = live_server(page, options.port)

@@ -3,15 +3,17 @@
 from collections.abc import Iterator
 from enum import StrEnum
 
+from harness.language import later
 from harness.measure.accuracy import AccuracyMeasurement
 from harness.measure.measurement import Measurement
 from harness.record.record import Record
 from harness.spec import Status
 
-UNBOUND = (
+UNBOUND = later(
     "its records were made before records were bound to their run: they can be judged, and never "
     "signed off"
 )
+SEEDED = later("seeded weights")
 
 
 class BlockerKind(StrEnum):
@@ -51,12 +53,12 @@ def _derived(record: Record) -> Iterator[Blocker]:
     if status is not Status.PASS:
         yield Blocker(kind=BlockerKind.OUTCOME, text=f"the outcome is {status}")
     if record.weights == "seeded":
-        yield Blocker(kind=BlockerKind.SEEDED, text="seeded weights")
+        yield Blocker(kind=BlockerKind.SEEDED, text=SEEDED)
     if isinstance(measured, AccuracyMeasurement) and not measured.is_whole:
         text = f"accuracy on a subset of {measured.clip_count} clips"
         yield Blocker(kind=BlockerKind.PARTIAL, text=text)
     if record.is_emulated:
-        text = "an emulator answered in the device's place"
+        text = later("an emulator answered in the device's place")
         yield Blocker(kind=BlockerKind.EMULATED, text=text)
 
 

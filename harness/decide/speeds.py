@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from harness import registry
 from harness.judge.limits import ThroughputReference
+from harness.language import _
 from harness.measure.statistics import Interval
 from harness.measure.throughput import SpeedSeries, ThroughputMeasurement
 from harness.record.record import Record
@@ -151,10 +152,10 @@ def speed_lines(
     if not best and not compared and not built:
         return []
     groups = _by_model_and_device(speeds)
-    lines = ["Speed by batch size in clips/s (the guide's in brackets):"]
+    lines = [_("Speed by batch size in clips/s (the guide's in brackets):")]
     lines += [_group_line(group, best) for group in groups.values()]
     if any(record.is_emulated for record in records):
-        lines.append("    EMULATED times: they say nothing about a chip")
+        lines.append(f"    {_('EMULATED times: they say nothing about a chip')}")
     return [*lines, *map(_ratio_line, compared), *map(_variant_line, built)]
 
 
@@ -245,12 +246,13 @@ def _ratio(one: CellSpeed, other: CellSpeed, *, is_best: bool) -> Ratio:
 def _group_line(group: Sequence[CellSpeed], best: Sequence[BestBatch]) -> str:
     cell, scope, guide_scope = group[0].cell, group[0].scope, group[0].guide_scope
     numbers = "  ".join(_number(speed) for speed in group)
-    line = f"    {cell.model} {cell.device}, by {scope}: {numbers}"
+    said = {"name": f"{cell.model} {cell.device}", "scope": _(scope), "guide": _(guide_scope)}
+    line = "    " + _("{name}, by {scope}: {numbers}").format(**said, numbers=numbers)
     for one in best:
         if (one.model, one.device) == (cell.model, cell.device):
-            line += f"; best bs{one.batch}{_also(one)}"
+            line += _("; ") + _("best bs{n}").format(n=one.batch) + _also(one)
     if guide_scope != scope and any(speed.guide is not None for speed in group):
-        line += f"; the guide's numbers are by {guide_scope}, not by {scope}"
+        line += _("; the guide's numbers are by {guide}, not by {scope}").format(**said)
     return line
 
 
@@ -260,24 +262,34 @@ def _number(speed: CellSpeed) -> str:
 
 
 def _also(best: BestBatch) -> str:
-    others = ", ".join(f"bs{batch}" for batch in best.not_slower)
-    text = f", not told apart from {others}" if others else ""
-    return text if best.guide is None else f"{text} (guide: bs{best.guide})"
+    others = _(", ").join(f"bs{batch}" for batch in best.not_slower)
+    text = _(", not told apart from {others}").format(others=others) if others else ""
+    return text if best.guide is None else text + _(" (guide: bs{n})").format(n=best.guide)
 
 
 def _variant_line(variant: Variant) -> str:
     cell, bounds = variant.speed.cell, variant.bounds
-    line = f"    {cell.id} against bs{cell.batch}: {variant.ratio:.2f} times as fast"
-    return line if bounds is None else f"{line} ({bounds.low:.2f} to {bounds.high:.2f})"
+    text, values = _("{cell} against bs{n}: {value} times as fast"), {"value": variant.ratio}
+    if bounds is not None:
+        text += _(" ({low} to {high})")
+        values |= {"low": bounds.low, "high": bounds.high}
+    numbers = {name: f"{value:.2f}" for name, value in values.items()}
+    return "    " + text.format(cell=cell.id, n=cell.batch, **numbers)
 
 
 def _ratio_line(ratio: Ratio) -> str:
     batches = " / ".join(f"bs{batch}" for batch in dict.fromkeys(ratio.batches))
-    names = " / ".join(ratio.devices)
-    line = f"    {ratio.model} {names} at {'the best ' if ratio.is_best else ''}{batches}:"
-    line += f" {ratio.value:.2f} ({' to '.join(ratio.scopes)})"
+    text = _("{name} at the best {batches}: ") if ratio.is_best else _("{name} at {batches}: ")
+    line = "    " + text.format(name=f"{ratio.model} {' / '.join(ratio.devices)}", batches=batches)
+    line += _scoped(ratio.value, ratio.scopes)
     if ratio.guide is None:
         return line
-    line += f"; guide, {' / '.join(guide_names(ratio.devices))}: {ratio.guide:.2f} ({' to '.join(ratio.guide_scopes)})"
+    names = " / ".join(guide_names(ratio.devices))
+    line += _("; guide, {names}: ").format(names=names) + _scoped(ratio.guide, ratio.guide_scopes)
     is_alike = ratio.scopes == ratio.guide_scopes
-    return line if is_alike else f"{line}: not of the same scope, so not to be compared"
+    return line if is_alike else line + _(": not of the same scope, so not to be compared")
+
+
+def _scoped(value: float, scopes: tuple[str, str]) -> str:
+    one, other = map(_, scopes)
+    return _("{value} ({one} to {other})").format(value=f"{value:.2f}", one=one, other=other)

@@ -10,19 +10,23 @@ from harness.decide.todo import Reason, reasons_from_problems, todos
 from harness.decide.waivers import Decision, corrected_toml, waived_lines
 from harness.decide.wording import run_headline, shown_by, todo_lines
 from harness.judge import Finding
-from harness.language import _
+from harness.language import _, later, later_n, n_, padded
 from harness.record.record import Record, RunFacts
 from harness.spec import Check, Status, shown_checks
 
 WIDTH = 20
-ADVICE = (
-    "    run these checks again while the machine has less to do, or add sessions with "
-    "--sessions or --budget-minutes"
+ADVICE = later(
+    "run these checks again while the machine has less to do, or add sessions with --sessions or "
+    "--budget-minutes"
 )
-EMULATED = "EMULATED: no device was there; this can never be signed off"
-PASTE = (
-    "To accept this as known, fill in issue, owner and expires, and put these in place of the",
-    "[[waivers]] tables of the thresholds file:",
+EMULATED = later("EMULATED: no device was there; this can never be signed off")
+PASTE = later(
+    "To accept this as known, fill in issue, owner and expires, and put these in place of the\n"
+    "[[waivers]] tables of the thresholds file:"
+)
+_TOO_BUSY = later_n(
+    "host too busy to time: {n} check; the rest passed",
+    "host too busy to time: {n} checks; the rest passed",
 )
 
 
@@ -30,7 +34,7 @@ def summary_lines(
     records: Sequence[Record], decision: Decision, thresholds: Thresholds, facts: RunFacts
 ) -> list[str]:
     """Return all that a run says at its end, and ``harness judge`` of a stored one."""
-    lines = [EMULATED] if is_emulated(records) else []
+    lines = [_(EMULATED)] if is_emulated(records) else []
     lines += decision_lines(records, decision, thresholds.file.waivers, facts)
     if compared := speed_lines(records, thresholds.references()):
         lines += ["", *compared]
@@ -51,7 +55,7 @@ def decision_lines(
         lines += ["", _("Not required in this run:"), *problem_lines(spared)]
     corrected = corrected_toml(records, waivers, decision)
     if corrected is not None:
-        lines += ["", *PASTE, "", *corrected.splitlines()]
+        lines += ["", *_(PASTE).splitlines(), "", *corrected.splitlines()]
     return lines
 
 
@@ -77,13 +81,11 @@ def busy_lines(
     busy = {record.id for record in records if _is_too_noisy(record)}
     if not decision.problems or not {problem.id for problem in decision.problems} <= busy:
         return []
-    count = len(decision.problems)
-    rest = "the rest passed"
+    counts = {"n": len(decision.problems), "waived": len(decision.waived), "spared": len(spared)}
+    text = n_(*_TOO_BUSY, counts["n"])
     if decision.waived or spared:
-        rest += (
-            f", but {len(decision.waived)} waived and {len(spared)} not required that did not run"
-        )
-    return [f"host too busy to time: {count} check{'s' * (count > 1)}; {rest}", ADVICE, ""]
+        text += _(", but {waived} waived and {spared} not required that did not run")
+    return [text.format(**counts), f"    {_(ADVICE)}", ""]
 
 
 def _is_too_noisy(record: Record) -> bool:
@@ -104,9 +106,9 @@ def table_lines(records: Sequence[Record], waived: Collection[str] = ()) -> list
     rows: dict[str, dict[str, Record]] = {}
     for record in records:
         rows.setdefault(record.cell.id, {})[record.check] = record
-    width = max([len(name) for name in rows] + [len("cell")]) + 2
+    width = max(map(len, [*rows, "cell"])) + 2
     checks = shown_checks(record.check for record in records)
-    header = "cell".ljust(width) + "".join(check.ljust(WIDTH) for check in checks)
+    header = padded(_("cell"), width) + "".join(padded(_(check), WIDTH) for check in checks)
     ordered = sorted(rows.items(), key=lambda row: not _has_gap(row[1].values()))
     return [
         header.rstrip(),
@@ -122,7 +124,8 @@ def table_lines(records: Sequence[Record], waived: Collection[str] = ()) -> list
 def check_line(record: Record, waived: Collection[str] = ()) -> str:
     """Return the line that a check gets when it ends: its outcome, margin and duration."""
     outcome = _text(record, waived)
-    return f"{record.cell.id:<27} {record.check:<11} {outcome} {record.seconds:6.1f} s"
+    check = padded(_(record.check), 11)
+    return f"{record.cell.id:<27} {check} {outcome} {record.seconds:6.1f} s"
 
 
 def problem_lines(found: Sequence[Problem]) -> list[str]:
@@ -133,7 +136,7 @@ def problem_lines(found: Sequence[Problem]) -> list[str]:
     return [
         line
         for (status, reason), names in groups.items()
-        for line in (f"{status.upper()}: {_listed(names)}", f"    {reason}")
+        for line in (f"{_(status).upper()}: {_listed(names)}", f"    {_(reason)}")
     ]
 
 
@@ -182,8 +185,8 @@ def is_emulated(records: Iterable[Record]) -> bool:
 def _text(record: Record | None, waived: Collection[str]) -> str:
     if record is None:
         return "-".ljust(WIDTH)
-    outcome = "waived" if record.id in waived else record.verdict.status
-    return f"{outcome} {margin_text(record)}".strip().ljust(WIDTH)
+    outcome = _("waived" if record.id in waived else record.verdict.status)
+    return padded(f"{outcome} {margin_text(record)}".strip(), WIDTH)
 
 
 def _speed_text(finding: Finding) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from harness.contract.tables import Waiver
 from harness.contract.toml import table_lines
 from harness.decide.problems import Problem, in_order, problems
+from harness.language import _
 from harness.record.record import Record, RunFacts
 from harness.spec import Status
 
@@ -96,8 +97,9 @@ def _wrongly_excused(records: Sequence[Record], facts: RunFacts) -> list[str]:
 
 def said(waiver: Waiver) -> str:
     """Return who answers for a waiver, where and until when."""
-    stage = "" if waiver.stage is None else f"stage {waiver.stage}, "
-    return f"{stage}{waiver.issue}, owner {waiver.owner}, until {waiver.expires}"
+    text = "" if waiver.stage is None else _("stage {stage}, ")
+    text += _("{issue}, owner {owner}, until {expires}")
+    return text.format(**dict(waiver))
 
 
 def waived_lines(waived: Mapping[str, Waiver]) -> list[str]:
@@ -105,7 +107,7 @@ def waived_lines(waived: Mapping[str, Waiver]) -> list[str]:
     return [
         line
         for name, waiver in waived.items()
-        for line in (f"WAIVED: {name}", f"    {waiver.reason} ({said(waiver)})")
+        for line in (f"{_('waived').upper()}: {name}", f"    {waiver.reason} ({said(waiver)})")
     ]
 
 

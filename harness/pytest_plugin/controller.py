@@ -18,7 +18,7 @@ from harness.decide.waivers import Decision, decide
 from harness.errors import HarnessError, first_line
 from harness.host.environment import environment_facts
 from harness.host.site import Site
-from harness.language import speaking
+from harness.language import _, speaking
 from harness.nightly.history import History
 from harness.pytest_plugin.farm import absent_devices
 from harness.record.begun import begun_run
@@ -109,7 +109,9 @@ class Controller:
         if self.run is None or session.exitstatus not in _JUDGED:
             return (yield)
         status = self._conclude(self.run, session.exitstatus)
-        if not self._remember(self.run):
+        with speaking(self.config.getoption("--language")):
+            is_kept = self._remember(self.run)
+        if not is_kept:
             status = ExitStatus.FAILED
         if session.exitstatus in _DECIDED:
             session.exitstatus = status
@@ -126,12 +128,11 @@ class Controller:
         terminalreporter.section("acceptance")
         thresholds = scope_from_config(self.config).thresholds
         with speaking(self.config.getoption("--language")):
-            lines = summary_lines(self.records, self.decision, thresholds, facts)
-        for line in [*lines, ""]:
+            lines = [*summary_lines(self.records, self.decision, thresholds, facts), ""]
+            lines += [self.history_line] if self.history_line else []
+            lines.append(_("run: {folder}").format(folder=self.run.root))
+        for line in lines:
             terminalreporter.write_line(line)
-        if self.history_line:
-            terminalreporter.write_line(self.history_line)
-        terminalreporter.write_line(f"run: {self.run.root}")
 
     # After pytest's own last line, so that the path of the report is the last thing to be read.
     @pytest.hookimpl(trylast=True)
@@ -197,9 +198,10 @@ class Controller:
         try:
             added = History(path).append(run)
         except HarnessError as error:
-            self.history_line = f"NOT IN THE HISTORY: {error}"
+            self.history_line = _("NOT IN THE HISTORY: {error}").format(error=error)
             return False
-        self.history_line = f"history: {path}" + (f"; {added.note}" if added.note else "")
+        note = _("; ") + added.note if added.note else ""
+        self.history_line = _("history: {path}").format(path=path) + note
         return True
 
     def _excused(self, required: tuple[str, ...]) -> tuple[str, ...]:

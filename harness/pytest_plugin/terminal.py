@@ -17,6 +17,7 @@ import pytest
 
 from harness.decide.summary import check_line
 from harness.host.progress import Progress
+from harness.language import speaking
 from harness.pytest_plugin.controller import WORKER_RUN, scope_from_config
 from harness.record.record import Record
 
@@ -91,7 +92,8 @@ class CheckLines:
         if self._has_line(report):
             record = Record.from_json(report.acceptance_record)
             waivers = scope_from_config(self._config).thresholds.file.waivers
-            line = check_line(record, {waiver.id for waiver in waivers})
+            with speaking(self._config.getoption("--language")):
+                line = check_line(record, {waiver.id for waiver in waivers})
             progress_from_config(self._config).say(line)
 
     @pytest.hookimpl(tryfirst=True)

@@ -9,6 +9,7 @@ import pydantic
 
 from harness.errors import RecordError
 from harness.host.digests import digest_from_json
+from harness.language import later
 from harness.measure.measurement import Measurement
 
 FACTS = "run.json"
@@ -77,7 +78,7 @@ class RunFacts(Measurement):
         """What stands against the run whatever its records say."""
         if self.is_over:
             return self.broken
-        return {**self.broken, "(run)": "it was stopped, or broke, before its end"}
+        return {**self.broken, "(run)": later("it was stopped, or broke, before its end")}
 
     @property
     def must_pass(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from harness.language import _
 from harness.measure.parity import EdgeParity
 from harness.measure.statistics import Interval, median
 from harness.measure.throughput import SessionTiming
+from harness.report import formats
 from harness.report.svg import drawing, line, mark, nice_ticks, path, scale, tag, text
 from harness.report.table_values import SpeedFigure
 from harness.report.values import MarginLine
@@ -41,7 +42,8 @@ def margin_chart(finding: MarginLine) -> Markup:
     if finding.interval is not None:
         parts += _whisker(x(finding.interval.low), x(finding.interval.high), y)
     parts.append(mark(x(finding.measured), y, 0, "dot"))
-    return drawing(width, height, _margin_label(finding), parts)
+    label = finding.text + _between(finding.interval)
+    return drawing(width, height, label, parts)
 
 
 def _whisker(low: float, high: float, y: float) -> list[Markup]:
@@ -50,12 +52,6 @@ def _whisker(low: float, high: float, y: float) -> list[Markup]:
         line((low, y - 5), (low, y + 5), "whisker"),
         line((high, y - 5), (high, y + 5), "whisker"),
     ]
-
-
-def _margin_label(finding: MarginLine) -> str:
-    interval = finding.interval
-    between = "" if interval is None else f", interval {interval.low:.6g} to {interval.high:.6g}"
-    return f"{finding.text}{between}"
 
 
 def chain_chart(edges: Sequence[EdgeParity], limits: Mapping[str, float]) -> Markup:
@@ -83,8 +79,13 @@ def chain_chart(edges: Sequence[EdgeParity], limits: Mapping[str, float]) -> Mar
         if edge.name in limits:
             place = x(limits[edge.name])
             parts.append(line((place, y - 10), (place, y + 10), "limit"))
-    label = _("Largest absolute error of each edge: ") + "; ".join(
-        f"{edge.name.replace('_', ' ')} {error:.3g}, limit {limits.get(edge.name, math.nan):.3g}"
+    said = _("{name} {error}, limit {limit}")
+    label = _("Largest absolute error of each edge: ") + _("; ").join(
+        said.format(
+            name=edge.name.replace("_", " "),
+            error=f"{error:.3g}",
+            limit=formats.number(limits.get(edge.name), 3),
+        )
         for edge, error in zip(edges, errors, strict=True)
     )
     return drawing(width, height, label, parts)
@@ -109,15 +110,18 @@ def latency_chart(sessions: Sequence[SessionTiming]) -> Markup:
             line((place, 6), (place, height - 28.0), "grid"),
             text(place, height - 12, f"{tick:g} ms", "middle"),
         ]
-    for number, times in enumerate(rows):
-        base = 40.0 * (number + 1)
-        parts += [text(left - 10, base - 8, _("session {n}").format(n=number + 1), "end")]
+    for row, times in enumerate(rows, start=1):
+        base = 40.0 * row
+        parts += [text(left - 10, base - 8, _("session {n}").format(n=row), "end")]
         parts += [_histogram(times, domain, pixels, base)]
-        place = scale(domain, pixels, median(times))
-        parts.append(line((place, base - 32), (place, base + 2), "limit"))
-    label = _("Latency a query: ") + "; ".join(
-        f"session {number}: median {median(times):.3g} ms, {min(times):.3g} to {max(times):.3g} ms"
-        for number, times in enumerate(rows, start=1)
+        x = scale(domain, pixels, median(times))
+        parts.append(line((x, base - 32), (x, base + 2), "limit"))
+    said = _("session {n}: median {median} ms, {min} to {max} ms")
+    label = _("Latency a query: ") + _("; ").join(
+        said.format(
+            n=row, **{of.__name__: formats.number(of(times), 3) for of in (median, min, max)}
+        )
+        for row, times in enumerate(rows, start=1)
     )
     return drawing(width, height, label, parts)
 
@@ -135,9 +139,11 @@ def _histogram(
     return tag("path", d=d, **{"class": "fill"})
 
 
-def sessions_chart(values: Sequence[float], bounds: Interval | None, floor: float) -> Markup:
+def sessions_chart(
+    values: Sequence[float], bounds: Interval | None, floor: float, unit: str
+) -> Markup:
     """Draw the speed of each session, the bounds over them and the floor."""
-    width, height, y = 560, 66, 26.0
+    width, height, y = 560, 82, 26.0
     ends = [*values, floor, *([] if bounds is None else [bounds.low, bounds.high])]
     low, high = min(ends), max(ends)
     pad = 0.08 * (high - low) or 1.0
@@ -146,7 +152,7 @@ def sessions_chart(values: Sequence[float], bounds: Interval | None, floor: floa
     def x(value: float) -> float:
         return scale(domain, pixels, value)
 
-    parts = []
+    parts = [text(width / 2, 78, unit, "middle")]
     for tick in nice_ticks(*domain):
         parts += [
             line((x(tick), 8), (x(tick), 44), "grid"),
@@ -156,9 +162,17 @@ def sessions_chart(values: Sequence[float], bounds: Interval | None, floor: floa
     if bounds is not None:
         parts += _whisker(x(bounds.low), x(bounds.high), y)
     parts += [mark(x(value), y, 0, "dot") for value in values]
-    between = "" if bounds is None else f", bounds {bounds.low:.4g} and {bounds.high:.4g}"
-    label = f"Speed of {len(values)} sessions: {', '.join(f'{v:.4g}' for v in values)}"
-    return drawing(width, height, f"{label}{between}, floor {floor:.4g}", parts)
+    told = ", ".join(f"{value:.4g}" for value in values) + _between(bounds)
+    label = _("Speed of each session in {unit}: {told}; floor {floor}")
+    label = label.format(unit=unit, told=told, floor=f"{floor:.4g}")
+    return drawing(width, height, label, parts)
+
+
+def _between(interval: Interval | None) -> str:
+    if interval is None:
+        return ""
+    ends = {"low": f"{interval.low:.6g}", "high": f"{interval.high:.6g}"}
+    return _(", interval {low} to {high}").format(**ends)
 
 
 def speed_chart(series: Mapping[str, Mapping[int, SpeedFigure]]) -> Markup:

@@ -7,6 +7,7 @@ from harness.decide.blockers import Blocker, BlockerKind, blockers_of, tier_bloc
 from harness.decide.summary import margin_text
 from harness.judge import Finding, speed_bounds
 from harness.judge.limits import Limits
+from harness.language import later
 from harness.measure.accuracy import AccuracyMeasurement
 from harness.measure.measurement import Measurement
 from harness.measure.statistics import Interval, tango_bounds
@@ -67,7 +68,7 @@ def line_of_nothing(asked: Asked) -> CheckLine:
         check=asked.check,
         is_required=asked.is_required,
         outcome="not run",
-        reason="no run that was given has a record of it",
+        reason=later("no run that was given has a record of it"),
     )
 
 

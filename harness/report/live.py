@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.contract.thresholds import stored_thresholds
 from harness.errors import HarnessError
+from harness.language import ENGLISH, speaking
 from harness.record.record import RECORDS, RunDirectory
 from harness.report.evidence import evidence_from_records
 from harness.report.merge import Merged, merged_runs
@@ -22,9 +23,9 @@ _LOGS = "logs/progress-*.log"
 class LivePage:
     """The page of a run, made again when its records have changed."""
 
-    def __init__(self, root: Path, title: str = "") -> None:
+    def __init__(self, root: Path, title: str = "", spoken: str = ENGLISH) -> None:
         self.run = RunDirectory(root)
-        self._title = title
+        self._title, self._spoken = title, spoken
         self._lock = threading.Lock()
         self._seen: tuple[object, ...] = ()
         self._page = ""
@@ -68,7 +69,8 @@ class LivePage:
         today = datetime.datetime.now(datetime.UTC).date()
         release = run_report_from_merged(merged, thresholds, today, Head(self._title))
         evidence = evidence_from_records(merged.records.values(), [self.run])
-        return page_from_release(release, evidence, live=live)
+        with speaking(self._spoken):
+            return page_from_release(release, evidence, live=live)
 
     def _now(self) -> tuple[str, ...]:
         """Return what each worker has said last."""

@@ -1,5 +1,6 @@
 """What the page picks out of a release for one of its parts."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from harness import registry
@@ -35,6 +36,21 @@ _MEANINGS = {
     "not run": later("the device was there, but the check did not run"),
     NO_DEVICE: later("no run was on a host that has the device"),
 }
+
+# What is timed under which name.
+_TIMED = {
+    "device": later("the device's computing alone"),
+    "device_io": later("with the copies to and from the device"),
+    "e2e": later("from the clip's file to its class"),
+    "processor": later("processor time of one thread"),
+    "latency_p50_ms": later("median time of a query"),
+}
+
+
+def timed(names: Iterable[str]) -> dict[str, str]:
+    """Return what is timed under each name, or under what it begins with before a dot."""
+    known = dict.fromkeys(name.partition(".")[0] for name in names)
+    return {name: _(_TIMED[name]) for name in known if name in _TIMED}
 
 
 def shown_outcome(line: CheckLine, device: str, release: Release) -> str:
@@ -101,6 +117,16 @@ def by_cell(ids: Iterable[str]) -> dict[str, list[str]]:
 def columns(release: Release) -> tuple[Check, ...]:
     """Return the checks that have a column."""
     return shown_checks(line.check for line in release.check_lines)
+
+
+def noted(note: str) -> str:
+    """Return the note of a row of accuracy, whose parts are stored in English."""
+    expected = re.search(r"; top-1 (\S+) % expected", note)
+    if expected is None:
+        return _(", ").join(map(_, note.split(", ")))
+    text = _("no figure in the guide; top-1 {share} % expected").format(share=expected[1])
+    doubts = note[: expected.start()].split(", ")[:-1]
+    return _(", ").join([*map(_, doubts), text])
 
 
 def flags(line: CheckLine) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.contract.thresholds import Thresholds
 from harness.errors import HarnessError, RecordError, first_line
-from harness.language import ENGLISH, speaking
+from harness.language import ENGLISH, _, speaking
 from harness.nightly.baseline import read_baseline
 from harness.nightly.history import History
 from harness.nightly.trend import trends_of_cells
@@ -110,10 +110,11 @@ def report_lines(
     try:
         wanted = Wanted(is_of_release([run]), title, language=spoken)
         release, problems = write_report([run], thresholds, folder, today, wanted)
+        with speaking(spoken):
+            said = last_line(release)
     except HarnessError as error:
-        return [f"no report: {error}"]
-    with speaking(spoken):
-        said = last_line(release)
+        with speaking(spoken):
+            return [_("no report: {error}").format(error=error)]
     return [*problems, said, str(folder / f"{stem(release)}.html")]
 
 

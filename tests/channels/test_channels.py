@@ -148,11 +148,26 @@ def test_seeded_and_emulated_are_told(make_run, tmp_path):
     more = {"weights": "seeded", "is_emulated": True, "signoff_blockers": blockers}
     root = make_run(tmp_path / "run", **more).root
     tree = junit(root, tmp_path)
-    assert "CAN NOT BE SIGNED OFF: seeded weights" in case(tree, "parity").find("system-out").text
+    assert "CANNOT BE SIGNED OFF: seeded weights" in case(tree, "parity").find("system-out").text
     assert tree.find("testsuite//property[@name='emulated']").get("value") == "yes"
     assert "**EMULATED: no device was there" in summary(root, tmp_path)
     assert "seeded weights" in summary(root, tmp_path)
     assert 'emulated="yes"' in metrics_text(root, tmp_path)
+
+
+def test_a_chinese_job_summary_and_junit_keep_the_words_for_machines(run_root, tmp_path):
+    rewrite(run_root, accuracy={"status": "not run", "reason": "no checkpoint"})
+    files = [tmp_path / "results.xml", tmp_path / "zh.md"]
+    options = ["--junit", str(files[0]), "--job-summary", str(files[1]), "--language", "zh"]
+    assert main(["export-results", str(run_root), *options]) == 0
+    text = files[1].read_text("utf-8")
+    assert text.startswith("## 验收: 不完整\n\n运行报告：")
+    assert "| 单元 | 导出 | 一致性 | 精度 | 吞吐率 |" in text
+    assert f"- **未运行** {CELL.replace('_', chr(92) + '_')}:accuracy: no checkpoint" in text
+    tree = ET.fromstring(files[0].read_bytes())
+    gate = tree.find("testsuite[@name='acceptance gate']/testcase/failure")
+    assert (gate.get("type"), gate.get("message")[:5]) == ("incomplete", "运行报告：")
+    assert "重新运行：pytest" in case(tree, "accuracy").find("skipped").text
 
 
 def test_hostile_text_stays_text(run_root, tmp_path):

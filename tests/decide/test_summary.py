@@ -1,15 +1,21 @@
+import re
+import unicodedata
+
 import pytest
 
+from harness.contract.thresholds import thresholds_from_file
 from harness.decide.problems import Problem
 from harness.decide.summary import (
     decision_lines,
     is_emulated,
     margin_text,
     problem_lines,
+    summary_lines,
     table_lines,
 )
-from harness.decide.waivers import Decision
+from harness.decide.waivers import Decision, decide
 from harness.judge import Finding, Verdict
+from harness.language import speaking
 from harness.measure.statistics import Interval
 from harness.record.record import Record, RunFacts
 from harness.spec import Status
@@ -191,3 +197,53 @@ def test_what_was_waived_or_spared_is_not_among_the_rest_that_passed():
     spared = record("accuracy", Status.NOT_RUN, batch=4)
     lines = decision_lines([straddling(1), spared], Decision([noisy], {}), (), FACTS)
     assert lines[0].endswith("; the rest passed, but 0 waived and 1 not required that did not run")
+
+
+# In Chinese
+
+
+def columns(text):
+    """Return how many columns of a terminal a text takes."""
+    return sum(2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in text)
+
+
+def test_the_columns_stand_below_each_other_in_chinese():
+    records = [
+        record("parity", findings=[finding(0.5, 1.0, "<=")]),
+        record("export", Status.NOT_RUN),
+        record("parity", Status.FAIL, [finding(2.0, 1.0, "<=")], batch=4),
+        record("export", batch=4),
+    ]
+    with speaking("zh"):
+        head, *rows = table_lines(records)
+    assert head.split() == ["单元", "导出", "一致性", "精度", "吞吐率"]
+    starts = [
+        columns(row[: row.index(word)]) for row, word in zip(rows, ("通过", "不通过"), strict=True)
+    ]
+    assert starts == [columns(head[: head.index("一致性")])] * 2
+
+
+def test_nothing_but_names_stays_english_in_a_chinese_summary(pytestconfig):
+    thresholds = thresholds_from_file(pytestconfig.rootpath / "thresholds.toml")
+    records = [
+        straddling(1),
+        record("accuracy", Status.NOT_RUN),
+        record("parity", Status.FAIL, [finding(2.0, 1.0, "<=")], is_emulated=True),
+        record("export", Status.ERROR, batch=4, stage="build"),
+        record("export", Status.INVALID, batch=8),
+        *(record("throughput", batch=batch, findings=[finding(2.0, 1.0)]) for batch in (4, 8)),
+    ]
+    facts = FACTS.model_copy(update={"required": (*FACTS.required, "nonlocal_tiny-cpu-bs2:parity")})
+    found = decide(records, facts, (), facts.started_on)
+    with speaking("zh"):
+        lines = summary_lines(records, found, thresholds, facts)
+    start, end = (
+        lines.index("[[waivers]]"),
+        next(i for i, one in enumerate(lines) if "运行报告" in one),
+    )
+    said = [one for one in [*lines[:start], *lines[end:]] if not one.lstrip().startswith("$")]
+    words = set(re.findall("[a-z]{3,}", " ".join(said).lower()))
+    # Ids, checks in them, keys and files of the contract and the site; reasons are as recorded.
+    names = "nonlocal tiny cpu why export parity accuracy throughput motion run"
+    keys = "issue owner expires thresholds waivers sessions budget minutes site toml docs kinetics"
+    assert words - {*names.split(), *keys.split()} == set()

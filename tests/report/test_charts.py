@@ -93,10 +93,11 @@ def test_each_session_has_a_histogram_on_one_scale():
 
 def test_sessions_are_drawn_with_bounds_and_floor():
     bounds = Interval(low=9.0, high=11.0, confidence=0.95)
-    root = parsed(sessions_chart([9.5, 10.5], bounds, 8.0))
+    root = parsed(sessions_chart([9.5, 10.5], bounds, 8.0, "clips/s"))
     assert len([one for one in root if one.get("class") == "dot"]) == 2
-    assert "bounds 9 and 11, floor 8" in root.get("aria-label")
-    assert "bounds" not in parsed(sessions_chart([8.0], None, 8.0)).get("aria-label")
+    said = "Speed of each session in clips/s: 9.5, 10.5, interval 9 to 11; floor 8"
+    assert root.get("aria-label") == said
+    assert "interval" not in parsed(sessions_chart([8.0], None, 8.0, "")).get("aria-label")
 
 
 def test_devices_differ_by_shape_and_name_not_by_colour_alone():
