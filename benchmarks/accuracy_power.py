@@ -1,13 +1,13 @@
 """How reliably the verdict on accuracy detects a real loss: in one cell, and in a matrix.
 
-One cell over all of Kinetics-400, exact, summed over all tables of discordant pairs. A device
-that loses exactly the margin, 0.2 points, is the hardest one to stop. One-sided at 95 %, the
-judge stops 95 % of those, whatever the discordance.
+One cell over all of Kinetics-400 is computed exactly, by summing over all tables of discordant
+pairs. A device that loses exactly the margin, 0.2 points, is the hardest one to stop. One-sided at
+95 %, the judge stops 95 % of those, whatever the discordance.
 
-A matrix of 12 cells behind a reference that clears the guide's floor by few clips, drawn a hundred
-thousand times: how often a perfect device is green in all of them under the exact floor and under the
-default, with cells that flip alike, half alike, and each for itself; and how often a device that
-loses 0.2 points in one single cell is not green there, and how often that is a `fail`.
+A matrix of 12 cells, whose reference clears the guide's floor by few clips, is drawn a hundred
+thousand times. How often is a perfect device green in all of them, under the exact floor and under
+the default, if the cells flip alike, half alike or independently? How often is a device that loses
+0.2 points in a single cell not green there, and how often is that a `fail`?
 """
 
 import argparse

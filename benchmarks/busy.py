@@ -34,7 +34,7 @@ EXPECTED = {
     "sleeps": "waiting in a query",
     "one processor": "processors at work",
 }
-# Without a fault the device is as it is, its loop too.
+# Without a fault, neither the device nor its loop is changed.
 FAULTS: dict[str, dict[str, Any]] = {
     "same": {},
     "works 15 % more": {"query": MoreWork(0.15, "thread_time")},
@@ -58,7 +58,7 @@ def main() -> int:
         bench = bench_with(fault)
         for load in options.loads:
             for cell in cells:
-                # A build is there before its timing, which nothing else is to disturb.
+                # Built beforehand, so that nothing disturbs the timing.
                 bench.device_model(cell)
                 with busy_processes(load):
                     verdicts = [
@@ -70,7 +70,7 @@ def main() -> int:
                 print(f"  {fault}, {load} busy, {cell.id}: {counts}", flush=True)
                 for one in missed:
                     print(f"    {one.status}: {one.reason}", flush=True)
-    return finish("busy", wrong, 0, at_least=False, note=f"{done} runs, those that ended otherwise")
+    return finish("busy", wrong, 0, at_least=False, note=f"{done} runs; not as expected:")
 
 
 def bench_with(fault: str) -> Workbench:

@@ -1,9 +1,9 @@
 """Runs that are killed at random moments, and caches that are harmed: the next run must not notice.
 
 A run of three checks is killed with SIGKILL at a random moment, with some of its artifacts still to be built. A
-second run on the same cache must come to the verdicts of a run that nothing happened to; no lock is held, no process
-of the killed run is left, its records can be read up to the last one, and it is not taken for a run that ended.
-Each harm changes a file of the cache, or how runs share it; a run after it must come to the same verdicts.
+second run on the same cache must come to the verdicts of an undisturbed run; the killed run must leave no lock held
+and no process behind, its records must be readable up to the last one, and it must not pass for a run that ended.
+Each harm changes a file of the cache, or how runs share it; the next run must come to the same verdicts.
 
 python benchmarks/crash_points.py --points 200
 """
@@ -33,7 +33,7 @@ from harness.selftest.setting import Bench, Setting
 from harness.selftest.table import without_fault
 
 CHECKS = ("export", "parity", "accuracy")
-# What may be missing as a run is killed, so that it is building; the first is quick, the last takes seconds.
+# What may be missing from the cache, so that a run is building when it is killed; from quick to several seconds.
 KINDS = (
     "device",
     "simplified-scores",
@@ -67,7 +67,7 @@ def points_from_seed(count: int, seed: int) -> list[Point]:
 
 
 class Runs:
-    """Runs of the three checks in processes of their own, and what they come to undisturbed."""
+    """Runs of the three checks, each in its own process, and the verdicts of an undisturbed one."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
@@ -90,7 +90,7 @@ class Runs:
         return process
 
     def again(self, setting: Setting, name: str) -> str:
-        """Run to the end; return what differs from a run that nothing happened to, or nothing."""
+        """Run to the end; return what differs from an undisturbed run, or an empty string."""
         process = self.start(setting, name)
         process.join()
         found = verdicts(setting.folder / name)
@@ -100,7 +100,7 @@ class Runs:
 
 
 def kill_at(runs: Runs, point: Point) -> str:
-    """Kill a run at a point and run again; return what went wrong, or nothing."""
+    """Kill a run at a point and run again; return what went wrong, or an empty string."""
     setting = runs.bench.setting(f"point-{point.number}")
     setting.without(*point.missing)
     mark = f"{os.getpid()}-{point.number}"
@@ -121,9 +121,9 @@ def kill_at(runs: Runs, point: Point) -> str:
 
 
 def verdicts(root: Path) -> Verdicts:
-    """Return what the checks of a run came to, without the digits that rounding moves."""
+    """Return the status of each check of a run."""
     with contextlib.suppress(RecordError):
-        return {one.id: f"{one.verdict.status}" for one in RunDirectory(root).records()}
+        return {one.id: str(one.verdict.status) for one in RunDirectory(root).records()}
     return {}
 
 
@@ -181,7 +181,7 @@ def _lost_records(setting: Setting, *, is_over: bool) -> str:
     lines = (root / "records.jsonl").read_bytes().splitlines(keepends=True)
     whole = [line for line in lines if line.endswith(b"\n")]
     if len(whole) == len(lines) and len(verdicts(root)) != len(whole):
-        return f"of {len(whole)} records {len(verdicts(root))} can be read"
+        return f"{len(verdicts(root))} of {len(whole)} records can be read"
     return ""
 
 
@@ -205,7 +205,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def harms(setting: Setting) -> dict[str, Callable[[], object]]:
-    """Return what is done to each kind of file in a cache, by its name."""
+    """Return every way to harm a cache, by name: three for each kind of file."""
     found: dict[str, Callable[[], object]] = {}
     changes = {
         "a bit flipped in": _flipped(0.5),
@@ -223,7 +223,7 @@ def harms(setting: Setting) -> dict[str, Callable[[], object]]:
 
 
 def harmed(runs: Runs, count: int) -> dict[str, str]:
-    """Harm a cache in some of the ways, and return what a run after it came to, by the harm."""
+    """Harm a cache in up to ``count`` ways; return what went wrong in the run after each."""
     names = list(harms(runs.bench.setting("harms")))[:count]
     found = {}
     for number, name in enumerate(names):
@@ -234,7 +234,7 @@ def harmed(runs: Runs, count: int) -> dict[str, str]:
 
 
 def _together(runs: Runs, count: int) -> str:
-    """Start several runs on one empty cache; return what went wrong, or nothing."""
+    """Start several runs on one empty cache; return what went wrong, or an empty string."""
     setting = runs.bench.setting("together")
     setting.without(*KINDS)
     setting.contract_file()
@@ -247,7 +247,7 @@ def _together(runs: Runs, count: int) -> str:
 
 
 def imported() -> None:
-    """Import what runs need, so that a forked run need not; nothing is computed here."""
+    """Import what runs need, so that forked runs do not; compute nothing."""
     import cv2
     import onnxruntime  # noqa: F401
     import torch

@@ -1,12 +1,12 @@
 """A farm on this machine with stand-in chips (stand_in.py): what the farm itself costs.
 
-Chips take a fixed time for each clip and next to no processor, so that one machine can stand for four.
+Chips take a fixed time for each clip and next to no processor time, so that one machine can stand for four.
 Five figures, each with its goal:
 
 - share: clips a second of 8 chips on 4 hosts, over 8 times those of one chip;
 - overhead: a check on a farm of one host with one chip, over the same work without a farm;
 - first: seconds from the start of a driver to the first batch on a chip, on hosts that have just started;
-- lost: one of four hosts killed halfway: the time that is left, over the ideal time on the other three;
+- lost: one of four hosts is killed halfway: the time from then on, over the ideal time on the other three;
 - bookkeeping: 20,000 clips x 7 cells on chips that take no time: memory over that for 2,000 clips, and time.
 
 python -m benchmarks.farm [share overhead first lost bookkeeping]
@@ -37,7 +37,7 @@ HOSTS, CHIPS = 4, 2
 # A chip of 25 clips a second; its shard of 256 clips takes ten seconds.
 CLIP_S = 0.04
 ROUNDS = 4
-# Shards of a lost host, small enough that the last of them does not decide.
+# Clips of a shard while a host is lost: few, so that the last shard hardly matters.
 SMALL = 64
 MANY, FEW, CELLS = 20_000, 2_000, 7
 BOOKKEEPING_S = 60.0
@@ -66,7 +66,7 @@ def share() -> int:
 
 
 def time_shards(suite: Any, nodes: list[str], held: int, shards: int, clips: int) -> float:
-    """Run so many shards on the chips of some hosts, each call with ``held`` of them; return the time."""
+    """Run shards on the chips of some hosts, each call holding ``held`` of them; return the seconds."""
     at = Placement(tuple(nodes), {resource_of(DEVICE): float(held)})
     with stand_in.stand_ins(Scene(clips, CLIP_S)):
         calls = [(ORDER, (), number, shards) for number in range(shards)]
@@ -151,7 +151,7 @@ def bookkeeping() -> int:
 
 
 def drive_cells(address: str, folder: Path, clips: int) -> float:
-    """Check the accuracy of a cell as often as a model has batch sizes; return the seconds."""
+    """Check the accuracy of a cell as many times as a model has batch sizes; return the seconds."""
     start_s = time.perf_counter()
     with stand_in.stand_ins(Scene(clips, 0.0)):
         suite = stand_in.farm_suite(address, folder, lambda line: None)
@@ -169,7 +169,7 @@ def check(suite: Any) -> float:
 
 @contextlib.contextmanager
 def farm(chips: list[int], shard: int = 256) -> Iterator[tuple[Callable[[Scene], Any], Path, Any]]:
-    """Start hosts; yield what makes a run on them of a scene, a folder, and the nodes of Ray."""
+    """Start hosts; yield a function that makes a run of a scene on them, a folder, and Ray's nodes."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         made, hosts = stack.enter_context(stand_in.nodes(chips, folder))

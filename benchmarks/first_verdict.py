@@ -3,9 +3,9 @@
     python benchmarks/first_verdict.py [--before "COMMAND"] [--only cold warm busy]
 
 Each run is `pytest -n 2 -m cpu acceptance/` in a process of its own; a cold one has an empty cache. With
-``--before``, another command with the same job, such as that of an earlier checkout, runs cold first,
+``--before``, another command for the same job, such as that of an earlier checkout, runs cold first,
 and the figure is the ratio to it; the variable ACCEPTANCE_CACHE_DIR gives it an empty cache. Without
-it the figure is minutes.
+``--before``, the figure is in minutes.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def run(command: list[str], cache: Path, busy: int = 0) -> tuple[float, bool]:
 def main() -> int:
     """Run what is asked for and judge the cold run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--before", metavar="COMMAND", help="the same job of an earlier state")
+    parser.add_argument("--before", metavar="COMMAND", help="the same job in an earlier checkout")
     parser.add_argument(
         "--only", nargs="+", choices=("cold", "warm", "busy"), default=["cold", "warm", "busy"]
     )

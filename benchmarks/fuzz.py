@@ -4,7 +4,7 @@
     python benchmarks/fuzz.py --minutes 1 --only manifest
 
 Guided by coverage with atheris where it is installed, else with Hypothesis's mutations. Each reader
-runs in a process of its own, which may take a gigabyte more than it starts with, and twenty seconds
+runs in its own process, which may take a gigabyte more than it starts with, and twenty seconds
 a file. What breaks one is printed, and the exit status is 1.
 """
 
@@ -56,7 +56,7 @@ def _names() -> list[str]:
 
 
 def _is_whole(name: str, options: argparse.Namespace) -> bool:
-    """Fuzz one reader in a process of its own; print a line, and what broke it."""
+    """Fuzz one reader in its own process; print a line, and what broke it."""
     start_s = time.perf_counter()
     command = [sys.executable, __file__, "--child", name]
     command += ["--engine", options.engine, "--minutes", str(options.minutes)]
@@ -67,7 +67,7 @@ def _is_whole(name: str, options: argparse.Namespace) -> bool:
         print(f"{name:24} hangs: stopped after {limit_s:.0f} s")
         return False
     said = done.stdout + done.stderr
-    # libFuzzer says it in its own words.
+    # libFuzzer has its own words for it.
     files = re.findall(r"^(?:Done|stat::number_of_executed_units:)\s*(\d+)", said, re.MULTILINE)
     count, seconds = int(files[-1]) if files else 0, time.perf_counter() - start_s
     peak_mb = int((re.findall(r"peak_rss_mb:\s*(\d+)", said) or [0])[-1])

@@ -1,4 +1,4 @@
-"""How long it takes to re-judge a stored release run of the guides, and a long history.
+"""How long it takes to judge a stored release run of the guides again, and a night with a long history.
 
 The run has every cell of both guides with all four checks, over 19,796 clips; its raw files are as
 large as real ones. The history has 1,000 nights of 50 series, and a frozen baseline.

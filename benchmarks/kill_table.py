@@ -1,7 +1,7 @@
-"""Plants every known fault, runs without one in other orders, and kills runs: what escapes, and what cries wolf.
+"""Plants every known fault, runs without any in other orders, and kills runs: what escapes, and what cries wolf?
 
 Each fault is planted in a real run of the tiny models; it is caught if the run is not green and the check that must
-catch it says the finding that it must. The results are kept in a file, so that the table can be made in parts.
+catch it reports the right finding. The results are kept in a file, so that the table can be made in parts.
 
 python benchmarks/kill_table.py --jobs 2 --write docs/kill_table.md
 """
@@ -31,16 +31,16 @@ DOCS = FIXTURES.parent / "docs" / "kill_table.md"
 HEAD = """# The kill table
 
 Every way we know of shipping a broken model, planted in a real run of the tiny models through pytest and the commands
-of `harness`. A fault is caught if the run is not green *and* the named check or command says the finding that belongs
-to it; red for another reason counts as escaped. `python benchmarks/kill_table.py` plants them and writes this page;
-`harness selftest` does the same on a device of yours.
+of `harness`. A fault is caught if the run is not green *and* the named check or command reports the finding that
+belongs to it; red for another reason counts as escaped. `python benchmarks/kill_table.py --write docs/kill_table.md`
+plants them and writes this page; `harness selftest` plants them on your own device.
 
 """
 Row = dict[str, str]
 
 
 def planted(job: tuple[str, str, Sequence[str]]) -> list[Row]:
-    """Plant some faults, by their ids, in a process of their own."""
+    """Plant the faults of these ids, in a process of its own."""
     folder, cache, ids = job
     Path(folder).mkdir(parents=True)
     faults = [fault for fault in all_faults() if fault.id in ids]
@@ -103,7 +103,7 @@ def false_reds(bench: Bench, seeds: int) -> dict[str, str]:
 
 
 def crash_points(count: int) -> str:
-    """Kill runs and harm caches, in a process that has computed nothing; return its line."""
+    """Kill runs and harm caches, in a process that has computed nothing; return a line for the page."""
     script = str(Path(__file__).with_name("crash_points.py"))
     command = [sys.executable, script, "--points", str(count)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -148,7 +148,7 @@ def main() -> int:
 
 
 def report(known: dict[str, Any], target: Path | None, minutes: float) -> int:
-    """Print what came of it, write the page, and return the exit status."""
+    """Print the results, write the page, and return the exit status."""
     ids = [one.id for one in all_faults()]
     rows = [known["rows"][one] for one in ids if one in known["rows"]]
     escaped = [row for row in rows if row["outcome"] == "escaped"]

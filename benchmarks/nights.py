@@ -1,15 +1,15 @@
-"""The nightly gate on simulated nights with a known truth, under the noises that real nights have.
+"""The nightly gate on simulated nights whose truth is known, under the kinds of noise that real nights have.
 
     nights.py [--seed N] [--quick] [--otava PYTHON]
 
 Each series has 30 quiet nights, of which the first ten make the frozen baseline, and then either 120 nights
-without any change, or a drop or a drift of 0.5 % a night for 60 nights. It is judged as one of a matrix of 36.
-A false red is any red night without a change: one that stays red for a week counts seven times; ``alarms`` counts
-such a week once. ``5 %`` and so on are the nights until half of the series are not green, and until half are red
-without any re-run, 1 being the night of the drop itself: a suspect is re-run the same night, and the second run decides.
-Intervals (95 %) are of whole series drawn again.
+without any change, or a drop or a drift of 0.5 % a night for 60 nights. It is judged as one of a matrix of 36 series.
+A false red is any red night without a change: a series that stays red for a week counts seven times, but only once
+under ``alarms``. The columns ``5 %`` and so on give the nights until half of the series are not green, and until half
+are red with no re-run; 1 is the night of the drop itself. In use, a suspect is re-run the same night, and the second
+run decides. The 95 % intervals come from drawing whole series again.
 
-Beside it: two rules that are in use, and Apache Otava where a Python that has it is named.
+For comparison: two rules that others use, and Apache Otava if ``--otava`` names a Python that has it.
 """
 
 import argparse
@@ -31,8 +31,8 @@ DROPS = (0.05, 0.10, 0.20)
 DRIFT = 0.005
 LEAST = -np.log1p(-0.02)
 GREEN, SUSPECT, RED = 0, 1, 2
-# Median nights until the gate of commit 3f7c07f, which was red at the first bad night, found a drop.
-# A drop of 5 % at a CV of 5 % it missed in half of the series within 20 nights: that sets no goal.
+# Median nights until the gate of commit 3f7c07f, which was red on the first bad night, found a drop.
+# It missed a drop of 5 % at a CV of 5 % in half of the series for 20 nights: that one has no goal.
 BEFORE = {
     0.01: (1.0, 1.0, 1.0),
     0.02: (3.0, 1.0, 1.0),
@@ -51,7 +51,7 @@ def independent(cv: float) -> Noise:
 
 
 def correlated(correlation: float) -> Noise:
-    """Nights that resemble the night before, with a CV of 2 % all the same."""
+    """Nights that resemble the night before, still with a CV of 2 %."""
 
     def make(rng: np.random.Generator, series: int, nights: int) -> Values:
         values = rng.normal(0.0, 0.02, (series, nights))
@@ -68,12 +68,12 @@ def heavy_tailed(rng: np.random.Generator, series: int, nights: int) -> Values:
 
 
 def with_outliers(rng: np.random.Generator, series: int, nights: int) -> Values:
-    """Three nights of a hundred are 15 % lower."""
+    """Three nights in a hundred are 15 % lower."""
     return rng.normal(0.0, 0.02, (series, nights)) - 0.15 * (rng.random((series, nights)) < 0.03)
 
 
 def bimodal(rng: np.random.Generator, series: int, nights: int) -> Values:
-    """Three nights of ten are in a mode that is 5 % slower."""
+    """Three nights in ten run in a mode that is 5 % slower."""
     return rng.normal(0.0, 0.01, (series, nights)) - 0.05 * (rng.random((series, nights)) < 0.3)
 
 
@@ -102,12 +102,12 @@ def gate(logs: Values) -> Values:
 
 
 def last_night(logs: Values) -> Values:
-    """Judge by 5 % against the night before."""
+    """Judge a night red if it is 5 % below the night before."""
     return RED * (np.diff(logs)[QUIET - 1 :] < np.log(0.95))
 
 
 def rolling_mean(logs: Values) -> Values:
-    """Judge by 5 % against the mean of the seven nights before."""
+    """Judge a night red if it is 5 % below the mean of the seven nights before."""
     before = np.lib.stride_tricks.sliding_window_view(np.exp(logs), 7)[QUIET - 7 : -1].mean(axis=1)
     return RED * (np.exp(logs[QUIET:]) < 0.95 * before)
 
@@ -148,14 +148,14 @@ def states(judge: Judge, logs: Values) -> Values:
 
 
 def per_100(counts: Values, seed: int) -> tuple[float, float, float]:
-    """Return nights in a hundred from counts of series, and its interval."""
+    """Return how many nights in a hundred are red, with its interval, from a count for each series."""
     drawn = np.random.default_rng([seed, 7]).choice(counts, (1000, len(counts))).mean(axis=1)
     low, high = np.quantile(drawn, (0.025, 0.975))
     return tuple(100.0 * float(value) / WATCHED for value in (counts.mean(), low, high))
 
 
 def first(is_found: Values) -> Values:
-    """Return for each series the first night that is found, from 1; infinite where there is none."""
+    """Return the first night found in each series, counted from 1; infinity if there is none."""
     return np.where(is_found.any(axis=1), is_found.argmax(axis=1) + 1.0, np.inf)
 
 
@@ -211,7 +211,7 @@ def main() -> int:
         judges["Apache Otava"] = (judge, 30)
     figures = {name: _table(name, *judge, options.seed) for name, judge in judges.items()}
     if process is None:
-        print("Apache Otava was not there; name a Python that has it: --otava PYTHON")
+        print("Apache Otava was not compared; name a Python that has it with --otava PYTHON")
     else:
         process.stdin.close()
         process.wait()
@@ -255,7 +255,7 @@ def _goals(found: dict[str, dict[str, object]], series: int) -> int:
         missed = "" if figure <= goal else "   missed"
         print(f"  {name:<58}{figure:8.3g} (goal <= {goal:g}){missed}")
     met = sum(figure <= goal for _, figure, goal in goals)
-    note = f"goals met, of {series} series a noise"
+    note = f"goals met, with {series} series of each noise"
     return finish("nights", met, len(goals), at_least=True, note=note)
 
 

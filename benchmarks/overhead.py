@@ -1,10 +1,9 @@
-"""Harness throughput over a bare ONNX Runtime loop on the same model, in turns in one process.
+"""Throughput of the harness over that of a bare ONNX Runtime loop on the same model, in turns in one process.
 
-The bare loop gets ready-made batches; the harness gets clip after clip as the tensor store
-gives them, forms the batches in its thread, checks the outputs and returns the scores by clip id,
-half a second's batches at a time. The two alternate batch by batch, because a
-shared machine's speed changes by more than the goal within a second; all that the harness does
-between bare batches counts as its time.
+The bare loop gets ready-made batches; the harness gets clip after clip from the tensor store, forms the
+batches in its thread, checks the outputs and returns the scores by clip id, half a second's batches
+at a time. The two alternate batch by batch, because a shared machine's speed changes by more than the
+goal within a second; everything that the harness does between bare batches counts as its time.
 
 python benchmarks/overhead.py
 """

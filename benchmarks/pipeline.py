@@ -1,8 +1,8 @@
-"""The speedup from one core to two, and how busy a device stays that is slower than decoding.
+"""The speedup from one core to two, and how busy a device is kept that is slower than decoding.
 
-The same number of clips is decoded with the whole process on one core and on two, in turns. Beside
-it stands the machine's own ceiling: two processes that share nothing and decode
-the same clips, over one. The fake device takes a fixed time per clip, 1.5 times what decoding
+The same number of clips is decoded with the whole process on one core and on two, in turns. The
+machine's own ceiling is measured, too: two processes that share nothing and decode the same clips,
+over one. The fake device takes a fixed time per clip, 1.5 times what decoding
 takes on two cores, and follows the path of an accuracy run, at each batch size.
 
 python benchmarks/pipeline.py [--clips DIR] [--count N] [--rounds N]

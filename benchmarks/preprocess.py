@@ -1,4 +1,4 @@
-"""Clips per second of the harness over mmaction2's pipeline, in turn in one process on one core.
+"""Clips per second of the harness over mmaction2's pipeline, in turns in one process on one core.
 
 python benchmarks/preprocess.py [--clips DIR] [--rounds N]
 """
@@ -60,7 +60,7 @@ def main() -> int:
                 "bare decoder"
             )
     note = (
-        f"tensors identical; the least of any clip is {min(all_ratios):.2f} (goal {GOAL_ANY}); the "
+        f"tensors identical; the lowest of any clip is {min(all_ratios):.2f} (goal {GOAL_ANY}); the "
         f"path takes {min(over_bare):.2f} to {max(over_bare):.2f} times the bare decoder's own "
         "time for the frames needed"
     )

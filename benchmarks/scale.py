@@ -1,4 +1,4 @@
-"""10,000 clips against 1,000: peak memory (with the workers) and time of the path, at 64 x 64.
+"""10,000 clips against 1,000: peak memory (with the workers) and time of an accuracy run, at 64 x 64.
 
 The clips are motion8's, over and over, under new names; each is decoded, stored,
 read, normalised, run by a function in place of a device, and scored. Each size runs in its own

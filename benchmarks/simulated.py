@@ -40,7 +40,7 @@ class SimulatedNight:
 
     Attributes:
         number: nights since the first; names the run and dates it.
-        speed: of all cells, over the golden of the contract.
+        speed: that of all cells, over the golden of the contract.
         device_facts: versions that the device reports.
         subjects: digests of what was judged.
         environment: facts of the machine, beside those that every such run has.

@@ -1,8 +1,8 @@
-"""A farm on one machine whose chips are stand-ins: a batch takes a fixed time, and next to no processor.
+"""A farm on one machine whose chips are stand-ins: a batch takes a fixed time, and next to no processor time.
 
 Everything but the host's own work is real: Ray's nodes, the driver's suite, the shards, the journals on
-the hosts, the merge and the driver's second look at it. A host's work is replaced by the functions below;
-what a chip answers follows from the clip alone, so that any two runs can be compared.
+the hosts, the merge and the driver's second look at it. The functions below replace a host's work;
+a chip's answer follows from the clip alone, so that any two runs can be compared.
 """
 
 import contextlib
@@ -63,7 +63,7 @@ class Scene:
 
     Attributes:
         clips: how many there are.
-        clip_s: that a chip takes for each.
+        clip_s: seconds that a chip takes for each.
         faults: by host, what happens to it once, halfway through a shard.
         marks: a folder that all hosts see, in which they note what they did.
     """
@@ -79,7 +79,7 @@ def nodes(chips: Sequence[int], folder: Path) -> Iterator[tuple[object, list[obj
     """Start a Ray cluster of hosts with so many chips each; the first one leads."""
     from ray.cluster_utils import Cluster as LocalNodes
 
-    # Of the driver that takes part in no host's scene.
+    # Ray reports no usage from here.
     with mock.patch.dict(os.environ, {"RAY_USAGE_STATS_ENABLED": "0"}):
         leads = {"include_dashboard": False, "ray_client_server_port": free_port()}
         head = {**node_arguments("host0", chips[0], folder), **leads}
@@ -121,7 +121,7 @@ def node_arguments(name: str, chips: int, folder: Path) -> dict[str, object]:
 
 @contextlib.contextmanager
 def stand_ins(scene: Scene) -> Iterator[None]:
-    """Let the driver ask hosts for the functions below instead of their own."""
+    """Have hosts call the functions below in place of their own."""
     names = ("export", "build", "survey_accuracy", "refer", "predict", "compare")
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(host, "describe", describe))
@@ -279,7 +279,7 @@ def mark(scene, line: str) -> None:
 
 
 def fail(scene, index: int) -> None:
-    """Bring the fault of this host about, once."""
+    """Trigger the fault of this host, once."""
     fault = scene.faults.get(host_name())
     if fault is None or scene.marks is None:
         return

@@ -41,12 +41,12 @@ CONTRACT = Path(harness.__file__).parent.parent / "thresholds.toml"
 GOAL = 0.97
 SIZE, FRAME, FACTOR = 32, (43, 32), 8
 SEEDED = WeightsFile("seeded", "seed")
-# Its last layers fit one size of frames, and TimeSformer's table of positions the one it is told.
+# The last layers of C3D fit one frame size only; TimeSformer's table of positions fits the size that it is given.
 FIXED_SIZE = "c3d"
 OVERRIDES = {"timesformer": {"backbone": {"img_size": SIZE}}}
-# The one is slow, as its size is fixed; the other has acceptance runs of its own.
+# C3D is slow, since its size is fixed; TimeSformer has acceptance runs of its own.
 NOT_SAMPLED = ("c3d", "timesformer")
-# What is no classifier of RGB clips, by the reason that the list gives.
+# Not classifiers of RGB clips, by the reason that the list gives.
 OTHERS = ("takes Flow input", "builds AudioRecognizer", "has no classification head")
 
 Result = Mapping[str, Any]
@@ -83,12 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def rgb_classifiers() -> list[Listed]:
-    """Return the configurations that count: RGB, with a head, not nested in folders of a family."""
+    """Return the configurations that count: RGB, with a head, directly in a family's folder."""
     return [one for one in zoo_list(is_nested=False) if not one.reason.startswith(OTHERS)]
 
 
 def sampled(listed: Iterable[Listed]) -> list[Listed]:
-    """Return the first configuration of each family, but for two."""
+    """Return the first configuration of each family, except two."""
     first: dict[str, Listed] = {}
     for one in listed:
         if one.family not in NOT_SAMPLED:
@@ -112,7 +112,7 @@ class Sweep:
                     spec = small_spec(one)
                     model = model_digest(spec)
                     reason = self._model_problem(spec, model)
-            # mmaction2 and the exporter can fail in any way; the next one shall still run.
+            # mmaction2 and the exporter can fail in any way; the next one must still run.
             except Exception as error:  # noqa: BLE001
                 told = str(error) if isinstance(error, HarnessError) else first_line(error)
                 reason = f"{type(error).__name__}: {told}"
@@ -133,7 +133,7 @@ class Sweep:
 
 
 def protocol_problem(config: str) -> str:
-    """Return where a configuration's protocol, at small size, is not mmaction2's pipeline."""
+    """Return where a configuration's protocol, at small size, differs from mmaction2's pipeline."""
     read = shrunk(config_from_file(config_path(config)), FACTOR)
     return "; ".join(protocol_problems(read, protocol_from_config(read), (FRAME,)))
 
@@ -147,7 +147,7 @@ def small_spec(one: Listed) -> ModelSpec:
 
 
 def model_digest(spec: ModelSpec) -> str:
-    """Return the digest of what shapes a model: its configuration, without training, and tensors."""
+    """Return the digest of what shapes a model: its configuration, without training, and its tensors."""
     whole = merge(config_from_file(config_path(spec.config)).part("model"), spec.overrides)
     tested = {key: value for key, value in whole.items() if key != "train_cfg"}
     return digest_from_json([tested, spec.inputs, spec.output])

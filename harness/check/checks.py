@@ -46,7 +46,7 @@ TIMED_CLIPS = 16
 
 
 def check_export(context: Context) -> Found:
-    """Look at the exported and the simplified file: valid, as declared, operators allowed."""
+    """Check the exported and the simplified file: valid, as declared, allowed operators only."""
     cell, bench = context.cell, context.bench
     bench.present_device(cell.device)
     exported, simplified = bench.exported(cell), bench.simplified(cell)
@@ -101,7 +101,7 @@ def check_parity(context: Context) -> Found:
 
 
 def check_accuracy(context: Context) -> Found:
-    """Count right answers over the clips, and compare them in pairs with PyTorch's."""
+    """Count the right answers, and compare them with PyTorch's clip by clip."""
     cell, bench = context.cell, context.bench
     clip_set = accuracy_clips(context)
     inputs = inputs_read_again(context, clip_set)
@@ -114,7 +114,7 @@ def check_accuracy(context: Context) -> Found:
 
 
 def accuracy_clips(context: Context) -> ClipSet:
-    """Return the clips that accuracy is measured on here.
+    """Return the clips to measure accuracy on.
 
     Raises:
         MissingInput: the checkpoint or the clips are missing.
@@ -130,10 +130,10 @@ def accuracy_clips(context: Context) -> ClipSet:
 
 
 def inputs_read_again(context: Context, clip_set: ClipSet) -> str:
-    """Have mmaction2 read some of the clips as well; say how that went, where the contract asks for it.
+    """Have mmaction2 read some of the clips, too, if the contract asks for it; say which.
 
     Raises:
-        InvalidMeasurement: it reads something else.
+        InvalidMeasurement: it reads them differently.
     """
     if context.limits.inputs is None:
         return ""
@@ -146,10 +146,10 @@ def accuracy_found(
     """Measure and judge predictions.
 
     Args:
-        context: of the cell.
-        both: the device's and PyTorch's.
+        context: the cell's.
+        both: the device's predictions and PyTorch's.
         notes: about the chips.
-        inputs: what ``inputs_read_again`` said.
+        inputs: what ``inputs_read_again`` returned.
     """
     clip_set, spec, (preds, reference) = context.clip_set, context.spec, both
     measurement = accuracy_measurement(preds, clip_set, reference, _floor(context))
@@ -181,10 +181,10 @@ def check_throughput(context: Context) -> Found:
 
 
 def timed_sessions(context: Context) -> Generator[SessionTiming, None, None]:
-    """Time session after session, each a process of its own.
+    """Time session after session, each in its own process.
 
-    A chip is held alone. A host is judged by processor time, which other work hardly moves, so it is
-    shared with other checks.
+    No other check may use the chip meanwhile. A host is judged by processor time, which other work hardly affects,
+    so other checks run beside it.
     """
     cell, bench, limits = context.cell, context.bench, context.limits
     plan = context.tier.timing_for(cell)
@@ -215,7 +215,7 @@ CHECK_FUNCTIONS = {
 
 
 def judge_chain(context: Context, measurement: ParityMeasurement) -> Verdict:
-    """Judge a comparison of the chain by the limits of the cell."""
+    """Judge a comparison of the chain by the cell's limits."""
     inputs_min = context.tier.inputs_for(context.cell)
     limits = context.limits
     return judge_parity(
@@ -240,7 +240,7 @@ def _timed_clips(context: Context) -> TimedClips:
 
 
 def _floor(context: Context) -> float:
-    """Return the lowest score that every stage can tell."""
+    """Return the lowest score that every stage can tell from lower ones."""
     return lowest_score(context.spec.softmax_in_graph, context.smallest)
 
 

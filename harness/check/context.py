@@ -17,8 +17,8 @@ class Context:
     """A cell with everything that a check of it needs.
 
     ``accuracy_predictions`` returns what the accuracy check of this run has kept, if it has run.
-    ``seed`` decides which clips are read a second time. ``is_single_planned`` says whether the cell of batch size 1
-    is one of the tier, so that its device model is at hand.
+    ``seed`` decides which clips mmaction2 reads as well. ``is_single_planned`` says whether the tier has the cell
+    of batch size 1, whose device model is built in any case.
     """
 
     cell: Cell
@@ -36,7 +36,7 @@ class Context:
 
     @property
     def single(self) -> Cell | None:
-        """The cell of batch size 1 of the same build, or planned beside this one; None: there is none."""
+        """The cell of batch size 1 in the same build or the same tier; None if this is it, or there is none."""
         one = dataclasses.replace(self.cell, batch=1)
         is_gear = 1 in self.bench.spec(self.cell).gears
         return one if one != self.cell and (self.is_single_planned or is_gear) else None
@@ -55,5 +55,5 @@ class Context:
 
     @property
     def smallest(self) -> float:
-        """Probability below which the device tells nothing."""
+        """The smallest probability that the device can represent."""
         return smallest_of(self.cell, self.bench)

@@ -1,4 +1,4 @@
-"""Where the chain of a cell parts: the first module, node or operator that computes something else."""
+"""Where the chain of a cell diverges: the first module, node or operator with a different output."""
 
 import numpy as np
 import numpy.typing as npt
@@ -23,20 +23,20 @@ SEARCH = (
 
 
 def divergence(context: Context, scores: ChainScores, inputs: ParityInputs) -> str | None:
-    """Look for where the chain diverges; a search that breaks takes nothing from the verdict.
+    """Look for where the chain diverges; a search that breaks does not change the verdict.
 
-    Scores of another shape have no input that is off most: nothing is looked for.
+    If the scores differ in shape, no input can be called the worst, and nothing is searched.
     """
     if not scores.torch.shape == scores.onnx.shape == scores.device.shape:
         return None
     try:
         return _divergent_node(context, inputs.tensors[worst_input(scores, inputs)])
     except HarnessError as error:
-        return f"not found, as the search broke: {error}"
+        return f"not found, because the search broke: {error}"
 
 
 def worst_input(scores: ChainScores, inputs: ParityInputs) -> int:
-    """Return the input on which the device, or what comes before it, is off most."""
+    """Return the number of the input on which the device, or a stage before it, is furthest off."""
     with np.errstate(invalid="ignore"):
         errors = [np.abs(one - scores.torch) for one in (scores.onnx, scores.device)]
     worst = np.nan_to_num(np.maximum(*errors), nan=np.inf).reshape(len(inputs.tensors), -1)
@@ -44,7 +44,7 @@ def worst_input(scores: ChainScores, inputs: ParityInputs) -> int:
 
 
 def _divergent_node(context: Context, tensor: npt.NDArray[np.float32]) -> str | None:
-    """Look along the chain, on one input, for the first module or node that diverges."""
+    """Follow one input along the chain to the first module, node or operator that diverges."""
     bench, cell = context.bench, context.cell
     feed = feed_from_tensors(context.spec, cell.batch, [tensor])
     exported, simplified = bench.exported(cell).artifact.path, bench.simplified(cell).artifact.path
@@ -63,7 +63,7 @@ def _divergent_node(context: Context, tensor: npt.NDArray[np.float32]) -> str | 
 
 
 def divergent_operator(context: Context, tensor: npt.NDArray[np.float32]) -> Divergence | None:
-    """Look inside the device's model, on one input, for the first operator that is wrong.
+    """Follow one input through the device's model to the first wrong operator.
 
     Raises:
         RunError: the device failed, or does not show what its operators compute.

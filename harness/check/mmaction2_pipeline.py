@@ -1,4 +1,4 @@
-"""An input protocol beside mmaction2's own test pipeline, on frames that are made here."""
+"""An input protocol compared with mmaction2's own test pipeline, on made-up frames."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from harness.zoo.config import Config
 from harness.zoo.protocol import CROPS, SAMPLERS
 
 PIXEL_STEPS = ("Resize", *CROPS, "Normalize", "FormatShape")
-# Shorter and longer than any protocol, and lengths at which rounding shows.
+# Shorter and longer than any protocol needs, and lengths at which rounding shows.
 FRAME_COUNTS = (1, 2, 5, 13, 37, 64, 100, 129, 250, 299, 300, 1791)
 TENSOR_FRAMES = 13
 SIZES = ((340, 256), (455, 256), (256, 341))
@@ -25,11 +25,11 @@ SIZES = ((340, 256), (455, 256), (256, 341))
 def protocol_problems(
     config: Config, protocol: InputProtocol, sizes: Sequence[tuple[int, int]] = SIZES[:1]
 ) -> list[str]:
-    """Return where a protocol gives other frames or other pixels than mmaction2; empty if nowhere.
+    """Return where a protocol gives different frames or pixels than mmaction2; empty if nowhere.
 
     Args:
         config: the configuration whose test pipeline is the oracle.
-        protocol: of the model; the decoding of its clips is not looked at.
+        protocol: the model's; how its clips are decoded is not compared.
         sizes: width and height of the frames.
     """
     with mmaction2_pipelines():
@@ -72,7 +72,7 @@ def _index_problems(compose: Any, config: Config, protocol: InputProtocol) -> It
         # mmaction2 takes each clip once where a video is too short for ``twice``.
         expected = tuple(np.resize(given, protocol.frames_per_crop).tolist())
         if frame_indices(protocol, count) != expected or protocol.frames_per_crop % len(given):
-            yield f"of {count} frames, mmaction2 samples {_shown(expected)}, this suite others"
+            yield f"of {count} frames, mmaction2 samples {_shown(expected)}, and this suite samples others"
 
 
 def _pixel_problems(

@@ -28,7 +28,7 @@ from harness.zoo.protocol import protocol_from_config
 
 INPUT_COUNT = 2
 ONE_VIEW = {"crop_count": 1, "clip_count": 1, "placement": "segments"}
-# How clips are decoded is the data set's matter.
+# How clips are decoded depends on the data set, not on the model.
 DECODING = ("source", "rawframe_short_side")
 
 
@@ -48,12 +48,12 @@ class Looked:
 def look_at_model(
     spec: ModelSpec, weights: WeightsFile, limits: ParityLimits, workshop: Workshop
 ) -> Iterator[Looked]:
-    """Look at a model with one view of a sample, as more only repeat its graph.
+    """Look at a model with one view of a sample, since more views only repeat its graph.
 
     Args:
         spec: the model.
         weights: its weights.
-        limits: of parity in float32.
+        limits: the parity limits in float32.
         workshop: keeps what is built.
     """
     yield look_at_protocol(spec)
@@ -79,15 +79,15 @@ def look_at_model(
 
 
 def look_at_protocol(spec: ModelSpec) -> Looked:
-    """Compare the protocol with mmaction2's own pipeline, pixel by pixel."""
+    """Compare the protocol with mmaction2's own pipeline, pixel by pixel, unless it is declared to differ."""
     if not spec.config:
-        return Looked("protocol", True, "as declared; no configuration of mmaction2 says another")
+        return Looked("protocol", True, "as declared; no mmaction2 configuration to compare with")
     config = config_from_file(config_path(spec.config))
     declared, derived = (plain_fields(one) for one in (spec.protocol, protocol_from_config(config)))
     names = sorted({*declared, *derived} - {*DECODING})
     differing = [name for name in names if declared.get(name) != derived.get(name)]
     if differing:
-        told = f"declared otherwise than the configuration: {', '.join(differing)}"
+        told = f"declared to differ from the configuration in {', '.join(differing)}"
         return Looked("protocol", True, told)
     problems = protocol_problems(config, spec.protocol)
     seen = "; ".join(problems) or "bit for bit as mmaction2's test pipeline"

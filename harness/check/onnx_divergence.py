@@ -1,4 +1,4 @@
-"""Where a built model parts from the ONNX file that it was built from: the first wrong operator."""
+"""Where a built model diverges from the ONNX file that it was built from: the first wrong operator."""
 
 import dataclasses
 import math
@@ -25,7 +25,7 @@ class Values(Protocol):
     """Where tensors come from."""
 
     def nbytes(self, keys: Sequence[str]) -> Mapping[str, int]:
-        """Return how large they are, at least roughly."""
+        """Return their sizes by key, at least roughly."""
         ...
 
     def values(self, keys: Sequence[str]) -> Feed:
@@ -37,7 +37,7 @@ class Values(Protocol):
 class Tap:
     """A tensor of the target: what computes it, and the keys of the tensors that it may equal.
 
-    Where that is a guess, another shape only means that the guess was wrong. A defect says why the
+    If the keys are a guess, a different shape only means that the guess was wrong. A defect says why the
     tensor is lost.
     """
 
@@ -66,7 +66,7 @@ class Gap:
 
 @dataclasses.dataclass(frozen=True)
 class Allowed:
-    """How far a tensor may be off: relative L2, or so many times as float32 is from float64.
+    """How far a tensor may be off: in relative L2, or as a multiple of how far float32 is from float64.
 
     Without a factor nothing is computed in float64.
     """
@@ -79,7 +79,7 @@ class Allowed:
 class Divergence:
     """The first operator of a built model whose output is wrong; ``text`` says how.
 
-    ``suspect`` is the operator that made it so: itself, or where its inputs come from.
+    ``suspect`` is the operator to blame: this one, or one that an input comes from.
     """
 
     operator: Operator
@@ -107,7 +107,7 @@ def first_divergent_operator(
 ) -> Divergence | None:
     """Return the first operator whose output differs from the same tensor of an ONNX file.
 
-    A value that is lost, NaN where the file has none, and another size differ, too. What the file
+    A lost value, NaN where the file has none, and a different size count as differences. What the file
     does not compute is left out. A tensor that only has a different shape does not diverge:
     simplifiers move reshapes. None means that nothing diverges.
 
@@ -164,7 +164,7 @@ class _Search:
         return _gap(gap.actual, exact)[0] <= self.allowed.fp64_factor * single, note
 
     def _origin(self, op: Operator) -> tuple[str, str]:
-        """Return who made a wrong output, and whether that was here or its inputs are wrong."""
+        """Return which operator spoilt an output: this one, or one that its inputs come from."""
         seen = [value for value in op.inputs if value.tensors or value.defect]
         bad = next(self._gaps([_tap(value.maker, value) for value in seen]), None)
         if bad is not None:
@@ -186,7 +186,7 @@ def gaps(
     expected_from_keys: Callable[[Sequence[str]], Feed],
     relative_l2_max: float,
 ) -> Iterator[Gap]:
-    """Compare tensors in order, some at a time, and yield those that differ."""
+    """Compare tensors in order, a chunk at a time, and yield those that differ."""
     agreed = 0
     for chunk in _chunks(taps, target.nbytes([tap.tensor for tap in taps if not tap.defect])):
         whole = [tap for tap in chunk if not tap.defect]
@@ -223,14 +223,14 @@ def _chunks(taps: Iterable[Tap], nbytes: Mapping[str, int]) -> Iterator[list[Tap
 
 
 def _gap(actual: "Array", expected: "Array") -> tuple[float, str]:
-    """Return how far two tensors are apart, relative and in words; NaN never agrees."""
+    """Return how far apart two tensors are, relative and in words; NaN agrees only with NaN."""
     if actual.size != expected.size:
         return math.inf, f"shape {list(actual.shape)} instead of {list(expected.shape)}"
     first, second = (np.asarray(values, dtype=np.float64).ravel() for values in (actual, expected))
     is_odd = ~(np.isfinite(first) & np.isfinite(second))
     if not np.array_equal(first[is_odd], second[is_odd], equal_nan=True):
         odd, odd_expected = (np.count_nonzero(~np.isfinite(values)) for values in (first, second))
-        return math.inf, f"{odd} values of NaN or Inf instead of {odd_expected}"
+        return math.inf, f"{odd} NaN or Inf values instead of {odd_expected}"
     error = (first - second)[~is_odd]
     size, norm = float(np.linalg.norm(error)), float(np.linalg.norm(second[~is_odd]))
     relative_l2 = size / norm if norm > 0.0 else math.inf if size > 0.0 else 0.0

@@ -1,7 +1,7 @@
 """The smallest list of operators that must not compute in fp16 for a model to meet its limits.
 
-Each trial builds the model once with a list, and measures it. First the operators that the search for
-the first wrong one names are kept; where that is not enough, bisection finds the others.
+Each trial builds the model with a list, and measures it. The search first keeps the operator to blame for
+the first wrong output, and then the next; if a few of these are not enough, bisection finds the others.
 """
 
 import dataclasses
@@ -14,13 +14,13 @@ Keep = tuple[str, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """A build with a keep list, and what became of it.
+    """A build with a keep list, and how it did.
 
     Attributes:
         is_met: whether it meets the parity limits.
         text: the verdict on it.
-        suspect: the first operator that computes something else, where it is known.
-        operators: those that compute in fp16, in the order in which they run.
+        suspect: the operator to blame for the first wrong output, where it is known.
+        operators: those that compute in fp16, in the order they run in.
         query_ms: time of a query on the device.
     """
 
@@ -64,7 +64,7 @@ def smallest_keep(run: Callable[[Keep], Trial]) -> Search:
 
 
 def _guided(meets: Callable[[Keep], bool], trials: dict[Keep, Trial]) -> Keep | None:
-    """Keep what is wrong first, then what is wrong first now; None where that does not help."""
+    """Keep the first suspect, then the suspect of that build, and so on; None if that does not help."""
     keep: Keep = ()
     for _ in range(GUIDED_MAX):
         suspect = trials[keep].suspect
@@ -77,9 +77,9 @@ def _guided(meets: Callable[[Keep], bool], trials: dict[Keep, Trial]) -> Keep | 
 
 
 def _minimal(meets: Callable[[Keep], bool], enough: Keep, order: Sequence[str]) -> Keep:
-    """Return what is needed of a list that is enough, in the order of ``order``.
+    """Return the part of a list that is needed, if the whole is enough, in the order of ``order``.
 
-    The shortest beginning of the list that is enough, beside what is known to be needed, ends in an
+    The shortest start of the list that is enough, together with what is known to be needed, ends in an
     operator that is needed.
     """
     needed: set[str] = set()

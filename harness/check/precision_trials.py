@@ -23,7 +23,7 @@ TIMED = LoopSettings(warmup_queries=5, min_queries=20, min_seconds=1.0)
 
 @dataclasses.dataclass(frozen=True)
 class Trials:
-    """What runs a trial. ``precisions`` are those of the model, to which each trial adds its own."""
+    """Runs trials. ``precisions`` are the model's, to which each trial adds its own."""
 
     context: Context
     precisions: MutableMapping[str, Precision]

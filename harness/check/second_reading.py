@@ -1,4 +1,4 @@
-"""A sample of the clips of a run, read by mmaction2 as well: a user's own set has no known answers."""
+"""A few clips of a run, read by mmaction2 as well, since a user's own clips have no known answers."""
 
 import itertools
 import random
@@ -17,13 +17,13 @@ def second_reading(bench: Workbench, model: str, clips: Sequence[Clip], seed: st
     """Have mmaction2 read a few clips, and return which they were and who read them.
 
     Args:
-        bench: of the run.
+        bench: the run's.
         model: its name.
-        clips: of the run; those that cannot be read are counted elsewhere.
+        clips: the run's; those that cannot be read are counted elsewhere.
         seed: decides which clips are read.
 
     Raises:
-        InvalidMeasurement: mmaction2 reads something else.
+        InvalidMeasurement: mmaction2 reads them differently.
     """
     if bench.clip_set(model).digest == motion8().digest:
         return ""

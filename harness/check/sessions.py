@@ -1,4 +1,4 @@
-"""What a check finds, the device that a timing holds, and sessions that are taken until they decide."""
+"""What a check finds, the device that a timing holds, and when to stop timing sessions."""
 
 import contextlib
 import dataclasses
@@ -22,7 +22,7 @@ T = TypeVar("T")
 class Found:
     """What a check found: the measurement, the verdict on it, and the raw files behind it.
 
-    ``inputs`` says which clips of its own it had read a second time.
+    ``inputs`` says which of its clips mmaction2 read as well.
     """
 
     measurement: CheckMeasurement
@@ -33,9 +33,9 @@ class Found:
 
 @contextlib.contextmanager
 def held_device(context: Context, *, shares_host: bool) -> Iterator[tuple[Device, DeviceModel]]:
-    """Hold a chip of the cell alone during the block, with its built model.
+    """Hold a chip for this cell alone during the block; yield it with the built model.
 
-    ``shares_host``: where the device is the host, other checks go on beside it.
+    ``shares_host``: if the device is the host, other checks may run beside this one.
 
     Raises:
         HarnessError: the model cannot be built, or the device cannot be used.
@@ -50,7 +50,7 @@ def held_device(context: Context, *, shares_host: bool) -> Iterator[tuple[Device
 
 
 def made_feed(inputs: Sequence[TensorSpec]) -> Feed:
-    """Return a batch of numbers as those of clips are: zeros may be faster."""
+    """Return a batch of numbers like those of clips; zeros may be faster."""
     random = np.random.default_rng(0)
     return {
         one.name: random.standard_normal(one.shape, np.float32).astype(one.dtype, copy=False)

@@ -1,4 +1,4 @@
-"""The soak check: one process keeps the device at work, and asks its tools meanwhile how it is."""
+"""The soak check: one process keeps the device busy, and meanwhile asks its tools how it is doing."""
 
 import contextlib
 import itertools
@@ -22,7 +22,7 @@ from harness.measure.soak_lines import SoakPlan, SoakSample, Stretch, sample_fro
 from harness.spec import DeviceModel, Feed
 
 DEFAULT_MINUTES = 30.0
-# Speed is given by the minute; a short soak has ten stretches.
+# Speed is reported for each minute; a short soak has ten stretches.
 STRETCH_S = 60.0
 STRETCHES = 10.0
 SAMPLES = 180.0
@@ -33,7 +33,7 @@ Clock = Callable[[], float]
 
 
 def check_soak(context: Context) -> Found:
-    """Keep a cell at work for the minutes of its tier; Ctrl-C ends it, and what was measured stays."""
+    """Keep a cell busy for the minutes of its tier; after Ctrl-C, what was measured counts."""
     cell, bench = context.cell, context.bench
     seconds = 60.0 * (context.tier.soak_minutes or DEFAULT_MINUTES)
     path = bench.workshop.log_dir / f"soak-{cell.id}.jsonl"
@@ -62,7 +62,7 @@ def check_soak(context: Context) -> Found:
 
 
 def soak_session(device: Device, model: DeviceModel, seconds: float, path: Path) -> None:
-    """Work for so long and write a line after each stretch; runs in a process of its own.
+    """Work for ``seconds`` and write a line after each stretch; runs in its own process.
 
     Raises:
         RunError: the device failed.
@@ -80,7 +80,7 @@ def soak_session(device: Device, model: DeviceModel, seconds: float, path: Path)
         log.write(plan)
         with _sampled(device, log, plan.interval_s):
             for stretch in _stretches(session, feed, plan.seconds, query_s, log.clock):
-                # Of a host, processor time is what others at work hardly move.
+                # On a host, other work hardly affects processor time.
                 processor = {} if device.spec.is_host else {"processor_s": None}
                 log.write(stretch.model_copy(update=processor))
     finally:
@@ -90,7 +90,7 @@ def soak_session(device: Device, model: DeviceModel, seconds: float, path: Path)
 def _stretches(
     session: Session, feed: Feed, seconds: float, query_s: float, clock: Clock
 ) -> Iterator[Stretch]:
-    """Work on, a stretch after another, until what is left is less than half of one."""
+    """Run one stretch after another until less than half of one is left."""
     length_s, first = min(STRETCH_S, seconds / STRETCHES), None
     while (left_s := seconds - clock()) > length_s / 2.0:
         start_s, processor_s = clock(), time.process_time()
@@ -130,7 +130,7 @@ class _Log:
 
 @contextlib.contextmanager
 def _sampled(device: Device, log: _Log, interval_s: float) -> Iterator[None]:
-    """Ask the device's tools again and again during the block; what they do not answer is told, too."""
+    """Ask the device's tools again and again during the block; note it if they do not answer."""
     ended = threading.Event()
 
     def sample() -> None:
@@ -140,7 +140,7 @@ def _sampled(device: Device, log: _Log, interval_s: float) -> Iterator[None]:
             if ended.wait(max(0.0, number * interval_s - log.clock())):
                 return
 
-    # Tools that hang must not keep the process from its end.
+    # Tools that hang must not keep the process from ending.
     threading.Thread(target=sample, daemon=True).start()
     try:
         yield
@@ -156,7 +156,7 @@ def _sample(device: Device, clock: Clock) -> SoakSample:
 
 
 class _Told:
-    """Says after each stretch how fast it was, and how the device was last."""
+    """Prints how fast each stretch was, and how the device was last."""
 
     def __init__(self, path: Path, title: str, batch: int, say: Callable[[str], object]) -> None:
         self._path, self._title, self._batch, self._say = path, title, batch, say
@@ -164,7 +164,7 @@ class _Told:
         self._minutes = 0.0
 
     def __call__(self) -> None:
-        """Tell what is new."""
+        """Print what is new."""
         content = _whole_lines(self._path)
         new, self._told_bytes = content[self._told_bytes :], len(content)
         for line in soak_lines(new):
@@ -192,6 +192,6 @@ class _Told:
 
 
 def _whole_lines(path: Path) -> bytes:
-    """Return what was written to its end; a process that was stopped may have left half a line."""
+    """Return the complete lines; a process that was stopped may have left half a line."""
     content = path.read_bytes() if path.exists() else b""
     return content[: content.rfind(b"\n") + 1]

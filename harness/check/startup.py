@@ -21,7 +21,7 @@ Pair = tuple[StartTiming, StartTiming]
 
 
 def check_startup(context: Context) -> Found:
-    """Start a cell cold and warm in turns, until the limits are decided or the plan ends."""
+    """Start a cell cold and warm in turns, until the limits can be judged or the plan ends."""
     batch, plan = context.cell.batch, context.tier.timing_for(context.cell)
 
     def look(pairs: list[Pair]) -> Verdict:
@@ -54,7 +54,7 @@ def _pairs(context: Context, device: Device, model: DeviceModel) -> Iterator[Pai
 
 
 def start_once(device: Device, model: DeviceModel, cache: Cache) -> StartTiming:
-    """Start once; runs in a process of its own.
+    """Start once; runs in its own process.
 
     Raises:
         RunError: the device failed.

@@ -88,7 +88,7 @@ class Suite:
 
     @property
     def seed(self) -> str:
-        """What the clips of the second reading are chosen by: nobody knows it before the run."""
+        """Decides which clips mmaction2 reads as well; nobody knows it before the run."""
         return self.run.facts().nonce
 
     def accuracy_predictions(self, cell: Cell) -> Predictions | None:
@@ -99,7 +99,7 @@ class Suite:
         try:
             with self.bench.beside_others():
                 check_subjects(context)
-            # Timing asks for the processor alone; everything else only keeps out of its way.
+            # Timing claims the processor itself; everything else keeps out of its way.
             with contextlib.nullcontext() if check in TIMED else self.bench.beside_others():
                 found = self.measures[check](context)
         except HarnessError as error:
@@ -124,7 +124,7 @@ class Suite:
             return subjects
         if context.limits.inputs is not None:
             subjects["inputs"] = context.limits.inputs
-        # An invalid measurement may be one of a stage, which then left nothing.
+        # A stage that found the measurement invalid left nothing.
         with contextlib.suppress(HarnessError):
             subjects["onnx"] = bench.exported(cell).artifact.sha256
             subjects["simplified"] = bench.simplified(cell).artifact.sha256
@@ -134,12 +134,12 @@ class Suite:
         return subjects
 
     def _inputs_text(self, context: Context, found: Found | None) -> str:
-        """Say with what the inputs were compared; nothing is compared for it."""
+        """Say what the inputs were compared with; compares nothing itself."""
         texts = [] if found is None else [_input_check(context).text, found.inputs]
         return "; ".join(filter(None, texts))
 
     def _stages(self, since: int) -> tuple[StageRecord, ...]:
-        """Return each artifact that was asked for once, by its first event."""
+        """Return each artifact that was asked for once, as in its first event."""
         events = self.bench.workshop.store.events[since:]
         first = {(event.kind, event.key): event for event in reversed(events)}
         return tuple(
@@ -154,7 +154,7 @@ class Suite:
 
 
 def _weights_problem(context: Context) -> str | None:
-    """Say that the checkpoint is not the contract's, or None; seeded weights have none."""
+    """Say that the checkpoint is not the contract's; None if it is, or the weights are seeded."""
     weights, wanted = context.bench.weights(context.cell.model), context.limits.weights
     if weights.kind == "seeded":
         return None
@@ -171,7 +171,7 @@ def _input_check(context: Context) -> InputCheck:
 
 def check_subjects(context: Context) -> None:
     """Refuse weights and inputs that nothing can be judged on."""
-    # A device that is absent has no invalid measurement: the check did not run.
+    # If the device is absent, the check did not run; only on a present one can it be invalid.
     context.bench.present_device(context.cell.device)
     problem = _weights_problem(context)
     if problem is not None:

@@ -1,4 +1,4 @@
-"""Where the exported ONNX file parts from PyTorch: the first module whose output diverges."""
+"""Where the exported ONNX file diverges from PyTorch: the first module with a different output."""
 
 import collections
 import dataclasses
@@ -54,7 +54,7 @@ def first_divergent_module(
         gap = next(gaps(taps, actual, expected, relative_l2_max), None)
     if gap is None:
         return None
-    count = f"{len(taps)} of {len(calls)} calls of modules have a node"
+    count = f"{len(taps)} of {len(calls)} module calls have a node"
     return f"{gap.tap.label}, output {gap.tap.tensor}, {gap.reason}; {gap.before} ({count})"
 
 
@@ -106,15 +106,15 @@ def _module_taps(calls: Sequence[_ModuleCall], nodes: Sequence[Node]) -> list[Ta
     """Find the node that computes the output of each call of a module, where there is one."""
     last: dict[str, Node] = {}
     for node in nodes:
-        # Of /a/b/Relu: the whole model, /a and /a/b.
+        # For /a/b/Relu: the whole model, /a and /a/b.
         parts = node.name.split("/")[:-1]
         last.update(dict.fromkeys(itertools.accumulate(parts, "{}/{}".format), node))
     totals = collections.Counter(call.scope for call in calls)
     ended: collections.Counter[str] = collections.Counter()
     taps = []
     for index, call in enumerate(calls):
-        # The exporter numbers the calls of a module that is called again, in the innermost scope
-        # only: where several calls of a module with children end cannot be told from the names.
+        # The exporter numbers repeated calls in the innermost scope only: the names do not tell where
+        # each call of a module with children ends.
         number = ended[call.scope]
         end = last.get(f"{call.scope}_{number}" if number else call.scope)
         ended[call.scope] += 1

@@ -57,7 +57,7 @@ On each other host, with the same commit of the suite installed:
     export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 ACCEPTANCE_HOST=$(hostname)
     ray start --address={address}:{PORT} {resources}
 
-Then look at every host, and run; -n is how many cells are under way at once:
+Then look at every host, and run; -n is how many cells run at once:
 
     harness farm status --farm ray://{address}:{CLIENT_PORT}
     pytest -n 4 --farm ray://{address}:{CLIENT_PORT} -m ascend310p acceptance/

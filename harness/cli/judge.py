@@ -24,7 +24,7 @@ def add_commands(commands: Any) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="of a farm: throw out every check that this host gave a part of; repeatable",
+        help="of a farm: throw out every check that this host had a part in; repeatable",
     )
     add_thresholds(added)
     add_language(added, "the summary")

@@ -29,7 +29,7 @@ def add_commands(commands: Any) -> None:
     added = add_command(
         commands, "models", _models, "list the models with their inputs, outputs and weights"
     )
-    text = "list every configuration of mmaction2 instead, and whether this suite takes it"
+    text = "list every configuration of mmaction2 instead, and whether this suite supports it"
     added.add_argument("--zoo", action="store_true", help=text)
     for name, function, text in (
         ("export", _export, "export a model to ONNX and simplify it"),

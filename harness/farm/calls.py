@@ -1,4 +1,4 @@
-"""A call on a host: where it may run and for how long, what is heard of it, and which host did what when."""
+"""A call on a host: where it may run and for how long, what is heard from it, and which host did what when."""
 
 import dataclasses
 import datetime
@@ -12,17 +12,16 @@ from harness.record.stints import Stint
 
 T = TypeVar("T")
 
-# A call that a host took down with it is made this many times more.
+# A call whose host dies is made again this many times.
 RETRIES = 4
-# A host writes a line at least every 30 s while it works; one that has not for so long is taken for hung.
+# A working host writes a line at least every 30 s; one that has been silent this long counts as hung.
 SILENT_S = 180.0
 # The longest call is a build, whose tool may take four hours before it is killed on its host.
 LIMIT_S = 5 * 3600.0
 
 _NUMBERS = itertools.count()
 
-
-# Each host has one: PyTorch takes all of its processors.
+# Each host has one of these: PyTorch takes all of its processors.
 PYTORCH = "pytorch"
 
 
@@ -33,14 +32,14 @@ def resource_of(device: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """Where a call may run: on one of these hosts, with so much of these resources for itself.
+    """Where a call may run: on one of these hosts, with these amounts of resources to itself.
 
     Attributes:
         hosts: their ids.
-        resources: that a call holds.
-        limit_s: a call that takes longer is taken from its host.
+        resources: the amounts that a call holds, by name.
+        limit_s: a call that takes longer is moved to another host.
         silent_s: a host that is silent for longer loses its call.
-        others: hosts that may run it where none of ``hosts`` is left.
+        others: hosts that may run it if none of ``hosts`` is left.
     """
 
     hosts: tuple[str, ...]
@@ -51,7 +50,7 @@ class Placement:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The same as Ray takes it."""
+        """The same as Ray's options."""
         return {
             "num_cpus": 0,
             "resources": dict(self.resources),
@@ -61,7 +60,7 @@ class Placement:
         }
 
     def without(self, host: str) -> "Placement":
-        """Return the same for all hosts but one."""
+        """Return the same without one host."""
         left = [node for node in (*self.hosts, *self.others) if node != host]
         hosts = tuple(node for node in left if node in self.hosts) or tuple(left)
         others = tuple(node for node in left if node not in hosts)
@@ -70,7 +69,7 @@ class Placement:
 
 @dataclasses.dataclass(frozen=True)
 class News:
-    """What a host says while it works on a call; no text: it begins."""
+    """What a host says while it works on a call; an empty text says that it begins."""
 
     call: str
     node: str
@@ -82,10 +81,10 @@ class Running:
     """A call under way.
 
     Args:
-        title: says what it is, to people.
+        title: what it is, in words.
         at: where it may run.
         remote: hands it to Ray.
-        stints: gets a line for each host that works on it.
+        stints: gets an entry for each host that works on it.
     """
 
     def __init__(
@@ -108,7 +107,7 @@ class Running:
             self._began_s = _now_s()
 
     def fault(self) -> str:
-        """Say why its host should not go on with it; empty while all is well, or before it begins."""
+        """Say why its host should not go on with it; empty while all is well, and before it begins."""
         if not self._node:
             return ""
         now_s = time.monotonic()
@@ -129,7 +128,7 @@ class Running:
         if not self._at.hosts:
             raise RunError(
                 f"{self.title}: {host} {fault}, and no other host is left for it: look at that host with "
-                "`harness farm status`, then rerun: what hosts have finished is kept there"
+                "`harness farm status`, then rerun: hosts keep what they have finished"
             )
         self._start()
         return f"{self.title}: {host} {fault}; it goes to another host"
@@ -142,7 +141,7 @@ class Running:
         self._node = self._host = ""
 
     def _start(self) -> None:
-        # A new name for each start, so that what a host still says that has lost it counts for nothing.
+        # A new name for each start: what a host says after losing the call does not count.
         self.id = str(next(_NUMBERS))
         self._node = self._host = ""
         self._heard_s = self._since_s = self._began_s = 0.0
@@ -150,7 +149,7 @@ class Running:
 
 
 def on_host(news: Any, call: str, function: Callable[..., T], *args: Any) -> T:
-    """Call a function in a process of a host; what it says goes to the driver.
+    """Call a function in a process of this host; what it says goes to the driver.
 
     Raises:
         HarnessError: as the function raised it, with the name of the host.

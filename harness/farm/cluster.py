@@ -1,7 +1,7 @@
-"""Ray as the suite uses it: hosts and their chips as resources, calls on hosts, and watched waiting.
+"""Ray as the suite uses it: hosts and their chips as resources, calls on hosts, and waiting for them.
 
 Ray places calls, moves values, notices that a host is gone, runs its calls again elsewhere, and ends those
-that no host can take any more. Here is what a person sees of it, and the limit of time that Ray has not.
+that no host can take any more. This module adds what a person sees of it, and time limits, which Ray lacks.
 """
 
 import contextlib
@@ -24,14 +24,14 @@ T = TypeVar("T")
 Calls = Sequence[tuple[Any, ...]]
 
 NAMESPACE = "acceptance"
-# What every host writes is gathered on the host that leads; the farm ends with that host.
+# What all hosts write is gathered on the host that leads; the farm ends with that host.
 HEAD = {"node:__internal_head__": 0.001}
 ANSWER_S = 60.0
 CONNECT_S = 10.0
 _TICK_S = 0.5
-_START = "`harness farm up` says how to start one, and --farm or farm in site.toml names it"
+_START = "`harness farm up` prints how to start one; name it with --farm or with farm in site.toml"
 _NO_RAY = "a farm needs Ray: install it with pip install 'ascend-video-acceptance[farm]'"
-_AGAIN = "then rerun: what hosts have finished is kept there"
+_AGAIN = "then rerun: hosts keep what they have finished"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Cluster:
         run = self._run(function, args, at, title)
         with _mapped(title):
             self._wait([run])
-            # What it raised is raised here, not in each call that would have taken it.
+            # An error is raised here, not in each call that takes the value.
             taken = _remote(self._news, _nothing, (run.ref,), "", at)
             self._ray.get(taken, timeout=ANSWER_S)
         return run.ref
@@ -100,16 +100,16 @@ class Cluster:
         """Run calls on hosts, as many at once as the placement has room for.
 
         Args:
-            function: at the top of a module; its first argument takes lines about the progress.
+            function: defined at the top of a module; its first argument takes lines about the progress.
             calls: the other arguments of each call.
             at: where they may run, and for how long.
-            title: says what they are, to people.
-            on_value: called with the number of each call as it ends, and with its value.
+            title: what they are, in words.
+            on_value: called with the number and the value of each call as it ends.
 
         Raises:
             HarnessError: as the function raised it; the other calls are ended.
-            RunError: every host that could run them is gone, or took too many calls down with it; or
-                none of them ends a call in its time.
+            RunError: every host that could run them is gone, died in too many calls, or did not end a
+                call in time.
         """
         runs, values = [self._run(function, args, at, title) for args in calls], dict[int, T]()
 
@@ -123,7 +123,7 @@ class Cluster:
                 self._wait(runs, take)
                 return [values[number] for number in range(len(runs))]
         finally:
-            with contextlib.suppress(Exception):  # a farm that is gone has nothing to be cancelled
+            with contextlib.suppress(Exception):  # a farm that is gone has nothing to cancel
                 for run in runs:
                     run.end("stopped with its check")
                     self._ray.cancel(run.ref, force=True)
@@ -131,7 +131,7 @@ class Cluster:
     def ask(
         self, function: Callable[..., T], nodes: Iterable[str] | None = None
     ) -> dict[str, T | str]:
-        """Call a function on hosts, by default on all; by id, its value, or why there is none."""
+        """Call a function on hosts, by default on all; return by id its value, or why there is none."""
         named = [node.id for node in self.nodes()] if nodes is None else nodes
         title = function.__name__
         with _mapped(title):
@@ -141,7 +141,7 @@ class Cluster:
             return {node: self._answer(run.ref, title) for node, run in runs.items()}
 
     def describe(self, nodes: Iterable[str] | None = None) -> dict[str, HostFacts | str]:
-        """Ask hosts about themselves; by id, the facts, or why there are none."""
+        """Ask hosts about themselves; return by id the facts, or why there are none."""
         from harness.farm import host
 
         return self.ask(host.describe, nodes)
@@ -150,7 +150,7 @@ class Cluster:
         done, _ = self._ray.wait([ref], timeout=0)
         if not done:
             self._ray.cancel(ref, force=True)
-            return f"it does not answer within {ANSWER_S:g} s"
+            return f"it did not answer within {ANSWER_S:g} s"
         try:
             with _mapped(title):
                 return self._ray.get(ref)
@@ -191,7 +191,7 @@ class Cluster:
 
 @contextlib.contextmanager
 def _mapped(title: str) -> Iterator[None]:
-    """Raise what Ray raises as an error of the suite that names what was asked."""
+    """Turn what Ray raises into an error of the suite that names what was asked."""
     import ray
     from ray.exceptions import RayError, RayTaskError
 
@@ -204,7 +204,7 @@ def _mapped(title: str) -> Iterator[None]:
     except HarnessError:
         raise
     except Exception as error:
-        # What Ray raises of a lost connection has no class of its own.
+        # Ray has no class of error for a lost connection.
         is_gone = isinstance(error, ConnectionError) or not ray.is_initialized()
         if not is_gone and not isinstance(error, RayError):
             raise
@@ -218,7 +218,7 @@ def _mapped(title: str) -> Iterator[None]:
 
 
 def _connected(address: str) -> Any:
-    # Or else Ray starts a farm of its own, here, in the place of one that is gone.
+    # Otherwise Ray starts a farm of its own here, in place of one that is gone.
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     try:
         import ray
@@ -241,7 +241,7 @@ def _connected(address: str) -> Any:
 
 
 def _refuse_silence(address: str) -> None:
-    """Find out in seconds that nobody listens, which Ray takes two minutes to say."""
+    """Find out in seconds that nothing listens; Ray takes two minutes to say so."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         return
@@ -249,7 +249,7 @@ def _refuse_silence(address: str) -> None:
         socket.create_connection((host, int(port)), CONNECT_S).close()
     except OSError as error:
         raise SiteError(
-            f"nobody listens at {address}: {error.strerror or error}; {_START}"
+            f"nothing listens at {address}: {error.strerror or error}; {_START}"
         ) from error
 
 

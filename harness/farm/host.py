@@ -1,7 +1,7 @@
 """What a host of the farm does: it measures with its own site, devices and clips, and judges nothing.
 
-These functions run in processes that Ray starts. A host looks for its ``site.toml`` as every run does,
-so it is named by an environment variable of the shell in which ``ray start`` was typed.
+These functions run in processes that Ray starts. A host looks for its ``site.toml`` as every run does, so
+``ACCEPTANCE_SITE`` must name it in the shell in which ``ray start`` is typed.
 """
 
 import contextlib
@@ -90,13 +90,13 @@ def build(say: Say, order: Order, parcels: Parcels) -> Parcels:
 def measure(
     say: Say, order: Order, parcels: Parcels, accuracy: Predictions | None = None
 ) -> Delivery:
-    """Make one check here.
+    """Run one check here.
 
     Args:
         say: takes lines about the progress.
         order: what to check.
-        parcels: the models that it is made on.
-        accuracy: predictions of the accuracy check of this run, which timed answers are held against.
+        parcels: the models that it runs on.
+        accuracy: predictions of the accuracy check of this run, which timed answers are compared with.
     """
     with workplace(order, say, parcels) as bench:
         return deliver(order, bench, accuracy)
@@ -106,7 +106,7 @@ def survey_accuracy(say: Say, order: Order, parcels: Parcels) -> Survey:
     """Look at what an accuracy check would run on here.
 
     Raises:
-        HarnessError: the check cannot be made here.
+        HarnessError: the check cannot run here.
     """
     with workplace(order, say, parcels) as bench:
         context = context_of(order, bench)

@@ -28,7 +28,7 @@ class Hosts:
         say: takes lines about hosts that join and cannot take part.
 
     Raises:
-        SiteError: a host does not answer, runs another suite than this one, or has other chips than
+        SiteError: a host does not answer, runs a different suite, or does not have the chips that
             the farm counts.
     """
 
@@ -49,7 +49,7 @@ class Hosts:
         nodes = self.cluster.nodes()
         new = [node for node in nodes if node.id not in self.known.keys() | self._refused]
         for problem in self._look(new):
-            self._say(f"a host joined the farm and takes no part: {problem}")
+            self._say(f"a host that joined the farm cannot take part: {problem}")
         there = {node.id for node in nodes}
         return {node: facts for node, facts in self.known.items() if node in there}
 
@@ -67,17 +67,17 @@ class Hosts:
         return problems
 
     def place(self, device: str, kind: Kind | None = None) -> tuple[Placement, Kind]:
-        """Return where a cell of a device may run now, and of which kind those hosts are.
+        """Return where a cell of a device may run now, and the kind of those hosts.
 
-        A cell is never a mix of two toolchains or of two kinds of processor: its hosts share what shapes
-        its device model and the rounding of its sums.
+        A cell never mixes two toolchains or two kinds of processor: its hosts share what shapes its
+        device model and the rounding of its sums.
 
         Args:
-            device: of the cell.
-            kind: on which the cell was begun; None: the largest group of hosts that are alike gets it.
+            device: the cell's.
+            kind: the kind that the cell was begun on; None: the largest group of like hosts gets it.
 
         Raises:
-            DeviceAbsent: no host had the device since the run began.
+            DeviceAbsent: no host has had the device since the run began.
             RunError: those that had it, or all of the kind, have left.
         """
         hosts, groups = self.now(), dict[Kind, list[str]]()
@@ -97,8 +97,8 @@ class Hosts:
                 "`harness farm status` says what each has"
             )
         return RunError(
-            f"the hosts with {device} that this cell could run on have left the farm; a host of another "
-            "kind takes over no cell that was begun; start them again with the line of `harness farm up`"
+            f"the hosts with {device} that this cell could run on have left the farm, and a different kind "
+            "of host cannot take over a cell that was begun: start them again with the line of `harness farm up`"
         )
 
 
@@ -124,7 +124,7 @@ def host_problems(node: Node, facts: HostFacts | str, here: str) -> list[str]:
         if known != usable:
             problems.append(
                 f"the farm counts {known:g} chip(s) of {name} on {facts.name}, which finds {usable}: "
-                "start it again with the line of `harness farm up`"
+                "start that host again with the line of `harness farm up`"
             )
     if PYTORCH not in node.resources:
         problems.append(f"{facts.name} was started without the resources of `harness farm up`")
@@ -132,7 +132,7 @@ def host_problems(node: Node, facts: HostFacts | str, here: str) -> list[str]:
 
 
 def exporters(hosts: Mapping[str, HostFacts], model: str) -> Placement:
-    """Return the host on which every driver has a model exported: its lock lets it be done once.
+    """Return the host that exports a model for every driver, so that its lock lets that happen only once.
 
     Raises:
         MissingInput: no host has its weights.

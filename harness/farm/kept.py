@@ -1,4 +1,4 @@
-"""Parts that hosts have sent of a check that is not finished: a rerun asks only for the others."""
+"""Parts of an unfinished check that hosts have sent: a rerun asks only for the others."""
 
 import contextlib
 import json
@@ -19,14 +19,14 @@ class KeptParts:
 
     Args:
         cache: of the driver.
-        key: all that decides what the parts are.
+        key: everything that decides what the parts are.
     """
 
     def __init__(self, cache: Path, key: Mapping[str, object]) -> None:
         self._folder = cache / "farm" / digest_from_json(key)
 
     def parts(self, what: str) -> dict[int, Part]:
-        """Return the parts by their number; those of yesterday do not count, as devices change."""
+        """Return the parts by number; those older than a day do not count, since devices change."""
         found = {}
         for path in self._folder.glob(f"{what}-*.part"):
             with contextlib.suppress(OSError, ValueError, TypeError):
@@ -36,7 +36,7 @@ class KeptParts:
         return found
 
     def keep(self, what: str, number: int, part: Part) -> None:
-        """Keep a part; where that is impossible, a rerun asks for it again."""
+        """Keep a part; if that is impossible, a rerun asks for it again."""
         head = {"host": part.host, "notes": part.notes, "subjects": dict(part.subjects)}
         content = json.dumps(head).encode() + b"\n" + part.predictions
         with contextlib.suppress(OSError):

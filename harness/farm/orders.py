@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from harness.device import DeviceState
 from harness.spec import Cell, Check
 
-# Clips of a shard: a lost host costs no more than these, and a slow one holds up nobody for long.
+# Clips of a shard: a lost host costs no more than these, and a slow one does not hold up the others for long.
 SHARD_CLIPS = 256
-# PyTorch takes an hour for as many clips of three views on a slow host.
+# On a slow host, PyTorch takes an hour for this many clips of three views.
 SHARD_LIMIT_S = 2 * 3600.0
 
 
@@ -19,10 +19,10 @@ class Order:
 
     Attributes:
         contract: content of ``thresholds.toml``.
-        tier: by which inputs, clips and sessions are chosen.
+        tier: decides how many inputs, clips and sessions there are.
         cell, check: what to measure.
-        seed: chooses the clips that are read a second time.
-        sessions, budget_minutes: which timing may use beyond the tier's; 0: none.
+        seed: decides which clips mmaction2 reads as well.
+        sessions, budget_minutes: what timing may use beyond the tier's; 0: no more.
     """
 
     contract: bytes
@@ -43,7 +43,7 @@ class Order:
 class Delivery:
     """What a host measured: a record as JSON, whose verdict does not count, and its raw files.
 
-    ``raw`` has the content and the suffix of each raw file by what it is.
+    ``raw`` has the content and the suffix of each raw file by name.
     """
 
     host: str
@@ -53,14 +53,14 @@ class Delivery:
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """The clips that a check is about, and what every host must agree on, by what it is."""
+    """How many clips a check runs on, and the digests that every host must agree on, by name."""
 
     clip_count: int
     subjects: Mapping[str, str]
 
     @property
     def shard_count(self) -> int:
-        """How many shards the clips make."""
+        """How many shards the clips are split into."""
         return max(1, math.ceil(self.clip_count / SHARD_CLIPS))
 
 
@@ -80,10 +80,10 @@ class HostFacts:
 
     Attributes:
         name: of the host in the farm.
-        suite: ``suite.commit`` and whether its files differ from that.
-        machine: what changes how sums are rounded.
+        suite: ``suite.commit``, whether files differ from it, and the digest of all files.
+        machine: what affects how sums are rounded.
         devices: state of every device by name.
-        weights: digest of the weights of every model by name; a checkpoint that is damaged has none.
+        weights: digest of each model's weights by name, without damaged checkpoints.
         running: what holds its locks now.
         free_gb: free space of its cache, in 1e9 bytes.
     """

@@ -19,9 +19,9 @@ from harness.record.npz import predictions_from_npz
 
 @dataclasses.dataclass(frozen=True)
 class Spread:
-    """One accuracy check: its order, the models that it is made on, and where it may run.
+    """One accuracy check: its order, the models that it runs on, and where it may run.
 
-    ``kept`` returns the parts that an earlier run has left of it.
+    ``kept`` returns the parts that an earlier run has left.
     """
 
     cluster: Cluster
@@ -77,8 +77,8 @@ def _refuse_a_mix(parts: Sequence[Part], survey: Survey, title: str) -> None:
         ]
         if differing:
             raise InvalidMeasurement(
-                f"{title}: {part.host} ran with another {', '.join(differing)} than the first host; "
-                "a cell is never a mix: empty the cache of one of them with harness cache prune"
+                f"{title}: {part.host} differs from the first host in its {', '.join(differing)}, and a "
+                "cell is never a mix: empty the cache of one of them with harness cache prune --max-gb 0"
             )
 
 
@@ -86,7 +86,7 @@ def _refuse_changed(delivery: Delivery, what: str, parts: Sequence[Part]) -> Non
     """Refuse merged predictions that are not, row for row, those of the parts."""
     if what in delivery.raw and not _is_merged(delivery.raw[what][0], parts):
         raise InvalidMeasurement(
-            f"{delivery.host} merged other {what} than the hosts sent: throw it out of the farm"
+            f"{delivery.host} merged {what} that the hosts did not send: remove it from the farm"
         )
 
 

@@ -47,7 +47,7 @@ class FarmSuite:
     kinds: dict[Cell, Kind] = dataclasses.field(default_factory=dict)
 
     def check(self, cell: Cell, check: Check) -> Record:
-        """Have one check measured and return its record; every HarnessError becomes an outcome."""
+        """Have a host measure one check and return the record; every HarnessError becomes an outcome."""
         started, start_s = datetime.datetime.now(datetime.UTC), time.perf_counter()
         order = Order(
             *(self.contract, self.tier_name, cell, check),
@@ -116,8 +116,8 @@ class FarmSuite:
             raise RecordError(f"{delivery.host} sent {record.id} when asked for {order.id}")
         if unsent := sorted(record.raw.keys() - delivery.raw.keys()):
             raise RecordError(
-                f"{delivery.host} sent a record of {record.id} without the raw {', '.join(unsent)} that it "
-                "rests on: run the check again"
+                f"{delivery.host} sent a record of {record.id} without its raw {', '.join(unsent)}: run the "
+                "check again"
             )
         raw = {name: self.run.keep(*delivery.raw[name]) for name in record.raw}
         record = record.model_copy(update={"raw": raw})
@@ -125,7 +125,9 @@ class FarmSuite:
             return record
         problems = measurement_problems(record, self.run)
         if problems:
-            raise InvalidMeasurement(refusal(f"{delivery.host} sent what does not hold", problems))
+            raise InvalidMeasurement(
+                refusal(f"{delivery.host} sent a record that does not hold", problems)
+            )
         verdict = verdict_again(record, self.thresholds)
         return record.model_copy(update={"verdict": verdict})
 

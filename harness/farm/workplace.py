@@ -1,4 +1,4 @@
-"""Where a call from the driver is worked on: this host's workbench, the models sent, and what goes back."""
+"""Where a host works on a call of the driver: its workbench, the models it was sent, and what goes back."""
 
 import contextlib
 import dataclasses
@@ -39,7 +39,7 @@ def host_name() -> str:
 
 @contextlib.contextmanager
 def workplace(order: Order, say: Say, parcels: Parcels) -> Iterator[Workbench]:
-    """Open this host's workbench: models as sent, logs in a folder that goes, progress that is sent."""
+    """Open this host's workbench, with the models it was sent and temporary logs; progress goes to ``say``."""
     progress = Progress(_Lines(say))
     with tempfile.TemporaryDirectory(prefix="acceptance-farm-") as folder:
         site = registry.load_site(None, os.environ)
@@ -64,13 +64,13 @@ def deliver(
     known: Predictions | None = None,
     found: Callable[[Context], Found] | None = None,
 ) -> Delivery:
-    """Make the check of an order and return the record and its raw files.
+    """Run the check of an order and return the record and its raw files.
 
     Args:
         order: what to check.
-        bench: of this host.
-        known: what the accuracy check of the run has predicted, wherever that was.
-        found: makes the check in place of the suite's own.
+        bench: this host's.
+        known: the predictions of the run's accuracy check, on whichever host it ran.
+        found: runs in place of the suite's own check.
     """
     run = _HostRun(bench.workshop.log_dir)
     measures = dict[str, Callable[[Context], Found]](CHECK_FUNCTIONS)

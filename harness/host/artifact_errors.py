@@ -48,7 +48,7 @@ def _advice(error: OSError, request: Request, temp: Path) -> str:
     written_mb = bytes_below(temp) / 1e6
     return (
         f"cannot write {request}, {written_mb:.1f} MB so far, in {temp.parent} "
-        f"({_free_text(temp)}): {error}; make room with `harness cache prune`, or name another "
+        f"({_free_text(temp)}): {error}; make room with `harness cache prune --max-gb N`, or name another "
         "cache as cache_dir in site.toml (--site) or in ACCEPTANCE_CACHE_DIR"
     )
 

@@ -1,4 +1,4 @@
-"""Ways to bend a stored run, as anybody can who has an editor and the suite."""
+"""Ways to bend a stored run, as anybody with an editor and the suite can."""
 
 import dataclasses
 import json
@@ -35,7 +35,7 @@ def edit(root: Path, check: str, change: Callable[[Values], object]) -> None:
 
 
 def bind(root: Path) -> None:
-    """Bind the records and the end of a run anew, as anybody can who has edited it and has the suite."""
+    """Bind the records and the end of an edited run anew, as anybody with the suite can."""
     facts, path = json.loads((root / FACTS).read_text("utf-8")), root / RECORDS
     records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     bound = [{**one, "binding": binding_of(facts, one)} for one in records]
@@ -78,7 +78,7 @@ def stored_record(root: Path, check: str) -> Values:
 
 
 def taken(*names: str) -> Bend:
-    """Take fields of the record of a timing, or all of it, from another green run."""
+    """Take fields of the throughput record, or all of it, from another green run."""
 
     def bent(root: Path, other: Path) -> None:
         theirs = stored_record(other, "throughput")
@@ -110,7 +110,7 @@ def flip(path: Path, place: int | None = None) -> None:
 
 
 def better(root: Path, _: Path) -> None:
-    """Give every clip the answer of PyTorch, in a raw file of the right digest."""
+    """Give every clip PyTorch's answer, in a raw file with the right digest."""
     run = RunDirectory(root)
     reference = predictions_from_npz(raw_file(root, "accuracy", "reference"))
     digest = run.keep(npz_from_predictions(reference), ".npz")

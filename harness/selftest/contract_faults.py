@@ -11,12 +11,12 @@ Edit = Callable[[str], str]
 
 
 def _replaced(pattern: str, new: str, count: int = 1) -> Edit:
-    """Replace what a pattern matches, so many times, or each time if ``count`` is 0."""
+    """Replace what a pattern matches, ``count`` times, or everywhere if it is 0."""
 
     def edit(text: str) -> str:
         edited, found = re.subn(pattern, new, text, count=count)
         if not found:
-            raise NotPlanted(f"the contract has nothing like {pattern!r}")
+            raise NotPlanted(f"nothing in the contract matches {pattern!r}")
         return edited
 
     return edit
@@ -28,7 +28,7 @@ def _number(key: str, new: str) -> Edit:
 
 
 def _without_key(key: str) -> Edit:
-    """Leave out each line that gives a key."""
+    """Remove each line that sets a key."""
     return _replaced(rf"(?m)^(?:\w+\.)?{key} = .*\n", "", count=0)
 
 
@@ -44,7 +44,7 @@ def _read(edit: Edit) -> Trial:
 
 
 def _signed_off(edit: Edit) -> Trial:
-    """Sign a green run off by another contract than its own; return the reasons against it."""
+    """Sign off a green run by a contract that is not its own; return the reasons against it."""
 
     def trial(setting: Setting) -> Answer:
         setting.contract = edit((setting.clean_run / "thresholds.toml").read_text("utf-8"))
@@ -68,7 +68,7 @@ def _device_of(text: str) -> str:
     return text[text.index("[tiers.selftest]") :].split(f"{MODEL}-")[1].split("-bs4")[0]
 
 
-# What an edited contract is refused for, by the run that reads it.
+# What a run refuses an edited contract for.
 _READ: tuple[tuple[str, str, Edit], ...] = (
     ("a source removed", "source", _replaced(', source = "fixtures"', "")),
     ("a source that is not there", "source", _replaced('"fixtures"', '"hearsay"')),
@@ -86,7 +86,7 @@ _READ: tuple[tuple[str, str, Edit], ...] = (
     ("a waiver without a last day", "expires", _waiver("export", '""')),
 )
 _OTHER = "a run was judged by other thresholds"
-# What a green run is not signed off for, by a contract other than its own.
+# Why a green run is not signed off by a contract that is not its own.
 _SIGNED_OFF: tuple[tuple[str, str, Edit], ...] = (
     ("a floor lowered", _OTHER, _number("floor", "floor = 0.5")),
     ("a limit of parity loosened", _OTHER, _number("relative_l2", "relative_l2 = 0.1")),

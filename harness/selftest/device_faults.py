@@ -23,7 +23,7 @@ DEVICE = "simplified_to_device"
 
 
 def always(change: ChangeRows) -> Callable[[], Change]:
-    """Return what makes a fault that changes the rows of every batch."""
+    """Return what makes a fault, which changes the rows of every batch."""
 
     def changed(feed: Feed) -> Feed:
         return {name: np.ascontiguousarray(change(rows), np.float32) for name, rows in feed.items()}
@@ -44,7 +44,7 @@ class _Once:
 
 
 class _Before:
-    """Answers with what it computed the last time, or for ever with what it computed first."""
+    """Answers with its previous output, or always with its first."""
 
     def __init__(self, is_first: bool) -> None:
         self._is_first = is_first
@@ -60,7 +60,7 @@ class _Before:
 
 
 class _Late:
-    """Changes every batch from one on, as a device that gets worse does."""
+    """Changes every batch from a number on, as a device that gets worse does."""
 
     def __init__(self, change: ChangeRows, number: int) -> None:
         self._change, self._number = change, number
@@ -71,7 +71,7 @@ class _Late:
 
 
 class _Noise:
-    """Scales every number by noise that is another one each time."""
+    """Scales every number by fresh noise."""
 
     def __init__(self, spread: float) -> None:
         self._spread = spread
@@ -84,12 +84,12 @@ class _Noise:
 def faulty_device(
     make_fault: Callable[[], Change] = unchanged, make_feed_fault: Callable[[], Change] = unchanged
 ) -> Plant:
-    """Return what puts a faulty device in the place of the one that is tested."""
+    """Return what puts a faulty device in place of the tested one."""
     return on_device(lambda device: FaultyDevice(device, make_fault, make_feed_fault))
 
 
 def on_device(change: Callable[[Device], Device]) -> Plant:
-    """Return what changes the device that is tested."""
+    """Return what changes the tested device."""
     find = Workbench.device
 
     @contextlib.contextmanager
@@ -178,7 +178,12 @@ _ANSWERS: tuple[tuple[str, Check, str, Callable[[], Change]], ...] = (
     ("one batch swapped late, once", "accuracy", "of every clip", _Once(_swap(1, 0), 100)),
     ("one clip answered as its neighbour", "accuracy", "of every clip", _Once(_swap(0, 0), 90)),
     ("one clip with two classes swapped", "accuracy", "of every clip", _Once(_classes(0, 1), 110)),
-    ("everything wrong from late on", "accuracy", "of every clip|top-1", _Late(_swap(1, 0), 105)),
+    (
+        "everything wrong late in the run",
+        "accuracy",
+        "of every clip|top-1",
+        _Late(_swap(1, 0), 105),
+    ),
     ("NaN in every batch", "parity", "non-finite output", always(_value(np.nan))),
     ("NaN in the last batch", "accuracy", "non-finite output", _Once(_value(np.nan), 119)),
     ("infinity in every batch", "parity", "non-finite output", always(_value(np.inf))),
@@ -254,7 +259,7 @@ _OF_VIEWS: tuple[tuple[str, ChangeRows], ...] = (
 
 @contextlib.contextmanager
 def _padding_counted(setting: Setting) -> Iterator[None]:
-    """Take inputs that end amid a batch, and count the clips that fill it among the device's answers."""
+    """End the inputs in the middle of a batch, and count the clips that fill it as answers."""
     setting.contract = setting.contract.replace("{ default = 64 }", "{ default = 62 }")
 
     def padded(stream: Any, spec: ModelSpec, batch: int, tensors: Any, *rest: Any) -> Any:

@@ -12,7 +12,7 @@ Plant = Callable[[Setting], AbstractContextManager[object]]
 Trial = Callable[[Setting], Answer]
 Outcome = Literal["caught", "escaped", "not applicable"]
 
-# The model that faults are planted in, and the one for those of several views.
+# The model that faults are planted in, and the one for faults of several views.
 MODEL, VIEWED = "nonlocal_tiny", "timesformer_tiny"
 
 
@@ -21,7 +21,7 @@ class NotApplicable(Exception):
 
 
 class NotPlanted(Exception):
-    """This fault cannot be planted, for there is nothing that it would change; the message says what."""
+    """This fault cannot be planted, because what it would change is not there; the message says what."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Fault:
         family: what it is about, such as ``device``.
         name: what is wrong, in a few words; unique in its family.
         by: the check or the command that must catch it.
-        finding: a regular expression that what is said must match.
-        trial: plants it in a real run, and returns what was said.
-        model: that it is planted in.
+        finding: a regular expression that the answer must match.
+        trial: plants it in a real run, and returns the answer.
+        model: the model that it is planted in.
     """
 
     family: str
@@ -60,7 +60,7 @@ class Caught:
 
 
 def try_fault(fault: Fault, setting: Setting) -> Caught:
-    """Plant a fault; it is caught if the run is not green and says what the fault must be caught by.
+    """Plant a fault; it is caught if the run is not green and the answer matches the finding.
 
     A fault that could not be planted counts as escaped: nobody saw it caught.
     """

@@ -50,7 +50,7 @@ def dropped(op: str, number: int) -> ChangeGraph:
 
 
 def another(op: str, number: int, name: str) -> ChangeGraph:
-    """Turn a node into one of another operator."""
+    """Change the operator of a node."""
 
     def change(model: "onnx.ModelProto") -> None:
         nodes_of(model, op)[number].op_type = name
@@ -84,7 +84,7 @@ def attribute(op: str, number: int, name: str, value: object) -> ChangeGraph:
 
 
 def weights(pattern: str, change: Callable[[Weights], npt.ArrayLike]) -> ChangeGraph:
-    """Return what changes every weight whose name ends so; no such weight is an error."""
+    """Return what changes every weight whose name ends in ``pattern``; it is an error if there is none."""
 
     def changed(model: "onnx.ModelProto") -> None:
         from onnx import numpy_helper
@@ -110,7 +110,7 @@ def largest(change: Callable[[Weights], npt.ArrayLike]) -> ChangeGraph:
 
 
 def scalar(op: str, factor: float) -> ChangeGraph:
-    """Scale the constant that the first such node takes second."""
+    """Scale the constant that is the second input of the first such node."""
 
     def changed(model: "onnx.ModelProto") -> None:
         from onnx import helper, numpy_helper
@@ -176,7 +176,7 @@ def noise_operator(model: "onnx.ModelProto") -> None:
 
 
 def cut(path: Path) -> None:
-    """Leave out the end of a file."""
+    """Cut off the end of a file."""
     path.write_bytes(path.read_bytes()[:-200])
 
 

@@ -37,7 +37,7 @@ _STAGES = {"onnx": (onnx_export, "write_onnx"), "simplified": (simplify, "write_
 
 
 def stage_leaves(kind: str, change: ChangeFile) -> Plant:
-    """Return what changes the file that a stage leaves, ``onnx`` or ``simplified``."""
+    """Return what changes the file that a stage leaves; ``kind`` is ``onnx`` or ``simplified``."""
     module, function = _STAGES[kind]
 
     @contextlib.contextmanager
@@ -91,7 +91,7 @@ def build_leaves(change: ChangeFile) -> Plant:
 
 @contextlib.contextmanager
 def _of_another_batch(setting: Setting) -> Iterator[None]:
-    """Put the model of half the batch in the place of the one that is built."""
+    """Put the model of half the batch size in place of the one that is built."""
     cell = dataclasses.replace(setting.cell(MODEL), batch=BATCH // 2)
     other = setting.bench().device_model(cell).artifact.path.read_bytes()
     with build_leaves(lambda path: path.write_bytes(other))(setting):
@@ -99,7 +99,7 @@ def _of_another_batch(setting: Setting) -> Iterator[None]:
 
 
 FIRST_CONV = "backbone.conv1.conv.weight"
-# What the exporter does to a graph, and what must say so.
+# What the exporter does to a graph, the check that must catch it, and what it must say.
 _EXPORTED: tuple[tuple[str, Check, str, ChangeFile], ...] = (
     ("an activation dropped", "parity", "torch_to_onnx", graph(dropped("Relu", 5))),
     (

@@ -20,7 +20,7 @@ from harness.spec import InputProtocol
 
 Lines = list[str]
 Frames = list[npt.NDArray[np.uint8]]
-# What a fault of what both sides read is caught by, before anything is judged.
+# What catches a fault of what both sides read, before anything is judged.
 _INPUT = "invalid: inputs of {} from clip .* are not those of mmaction2: ({}):"
 
 
@@ -46,21 +46,17 @@ def other_list(change: Callable[[Lines], Lines], file: str = "labels.txt") -> Pl
     return plant
 
 
-def other_clip(setting: Setting) -> contextlib.AbstractContextManager[object]:
-    """Put the content of another clip in the place of one."""
-
-    @contextlib.contextmanager
-    def plant() -> Iterator[None]:
-        with other_list(lambda lines: lines)(setting):
-            clips = setting.folder / "fixtures" / "motion8" / "clips"
-            source = clips.resolve()
-            clips.unlink()
-            shutil.copytree(source, clips)
-            first, second, *_ = sorted(clips.iterdir())
-            shutil.copyfile(second, first)
-            yield
-
-    return plant()
+@contextlib.contextmanager
+def other_clip(setting: Setting) -> Iterator[None]:
+    """Replace the content of one clip by that of another."""
+    with other_list(lambda lines: lines)(setting):
+        clips = setting.folder / "fixtures" / "motion8" / "clips"
+        source = clips.resolve()
+        clips.unlink()
+        shutil.copytree(source, clips)
+        first, second, *_ = sorted(clips.iterdir())
+        shutil.copyfile(second, first)
+        yield
 
 
 def _relabelled(change: Callable[[int], int], rows: slice) -> Callable[[Lines], Lines]:
@@ -156,7 +152,6 @@ def _of_frames(change: Callable[[Frames], Frames]) -> Plant:
 
 
 def _of_indices(change: Callable[[tuple[int, ...], int], Iterable[int]]) -> Plant:
-
     def changed(protocol: InputProtocol, count: int) -> tuple[int, ...]:
         return tuple(
             min(max(0, one), count - 1) for one in change(frame_indices(protocol, count), count)
@@ -185,7 +180,6 @@ def _corners(change: Callable[[int, int], tuple[int, int]]) -> Plant:
 
 
 def _of_tensors(change: Callable[[Any], Any]) -> Plant:
-
     def changed(crops: Any, protocol: InputProtocol, place: Any = None) -> Any:
         made = tensor_from_crops(crops, protocol, place)
         made[...] = change(made.copy())
@@ -229,7 +223,7 @@ _INPUTS: tuple[tuple[str, str, Plant], ...] = (
     ("cropped one pixel to the side", "crop", _corners(lambda x, y: (x + 1, y))),
     ("cropped in the corner", "crop|resize", _corners(lambda x, y: (0, 0))),
 )
-# motion8 has the size that the other model reads, which therefore resizes nothing and has one view.
+# Clips of motion8 have the size that the other model reads, so it resizes nothing and has one view.
 _OF_VIEWS: tuple[tuple[str, str, Plant], ...] = (
     ("the nearest pixel in place of bilinear", "resize", _interpolated("INTER_NEAREST")),
     ("bicubic in place of bilinear", "resize", _interpolated("INTER_CUBIC")),

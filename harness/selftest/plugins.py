@@ -77,7 +77,7 @@ class Swallows:
         """Stand in for the call."""
         try:
             yield
-        except BaseException:  # noqa: BLE001 - that is its fault
+        except BaseException:  # noqa: BLE001 - that is the planted fault
             return True
         return True
 

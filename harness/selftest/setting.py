@@ -40,13 +40,13 @@ parity_inputs = {{ default = 64 }}
 timing.default = {{ sessions_min = {least}, sessions_max = {sessions}, warmup_queries = 3, min_queries = 20, \
 min_seconds = {seconds} }}
 """
-# Of the environment, what would change a run.
+# Environment variables that would change a run.
 _FOREIGN = ("ACCEPTANCE_SITE", "ACCEPTANCE_CACHE_DIR", "ACCEPTANCE_CHECKPOINTS", "PYTEST_ADDOPTS")
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What a run or a command came to: its exit status, and what it said in the right place."""
+    """What a run or a command came to: its exit status, and what it said."""
 
     status: int
     said: str
@@ -61,10 +61,10 @@ class Setting:
         folder: of this fault alone.
         cache: the artifact store that runs use.
         contract: text of the thresholds.
-        runs: two signed runs that are green in all four checks; made when they are asked for.
-        shared: what faults have measured without a fault, for those that follow.
+        runs: two signed runs that are green in all four checks; made on first use.
+        shared: what was measured without a fault, for the faults that follow.
         site: more lines of site.toml.
-        plugins: what runs are given to register with pytest.
+        plugins: what runs register with pytest.
     """
 
     device: str
@@ -91,9 +91,9 @@ class Setting:
         return Cell(model, self.device, BATCH)
 
     def run(self, check: str, model: str, *options: str, tier: str = "selftest") -> Answer:
-        """Run one check, or ``all`` four, by pytest; return its exit status and what the record says.
+        """Run one check, or ``all`` four, by pytest; return the exit status and what the records say.
 
-        A run that left no record says what it printed.
+        Without a record, the answer is what was printed.
         """
         expression = self.device if check == "all" else f"{self.device} and {check}"
         narrowed = ("-m", expression, "--model", model, "--batch-size", str(BATCH), "--tier", tier)
@@ -105,7 +105,7 @@ class Setting:
         return Answer(status, "\n".join(said) or printed)
 
     def pytest(self, *options: str) -> Answer:
-        """Run pytest with options of one's own; return its exit status and what it printed."""
+        """Run pytest with these options; return its exit status and what it printed."""
         return Answer(*self._pytest(*options))
 
     def harness(self, *arguments: str) -> Answer:
@@ -137,7 +137,7 @@ class Setting:
         return path
 
     def site_options(self) -> tuple[str, ...]:
-        """Return what names the site."""
+        """Return the options that name the site."""
         return ("--site", str(self._site_file()))
 
     def _site_file(self) -> Path:
@@ -186,7 +186,7 @@ def stages_here() -> Iterator[None]:
     """
     import torch
 
-    # On a busy host, threads that wait for one another cost the tiny models more than they give.
+    # On a busy host, threads that wait for one another cost the tiny models more time than they save.
     torch.set_num_threads(1)
 
     def run(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -214,8 +214,7 @@ class Bench:
         folder = self.folder / name
         folder.mkdir(parents=True)
         cache = folder / "cache"
-        # Files of the store are never written again. A lock is one file, and what a killed run left is not
-        # of this one.
+        # Files of the store are never rewritten, so links do. Locks and what a killed run left stay behind.
         ignored = shutil.ignore_patterns("*.lock", "lock", "partial")
         self.cache.mkdir(parents=True, exist_ok=True)
         shutil.copytree(self.cache, cache, ignore=ignored, copy_function=os.link)
@@ -243,7 +242,7 @@ class Bench:
 
 
 def wide(contract: str) -> str:
-    """Return a contract whose floors of speed let through what is not about speed."""
+    """Return a contract whose floors of speed are too low to stop a run that is not about speed."""
     return re.sub(r"tolerance = [\d.]+", "tolerance = 0.9", contract)
 
 

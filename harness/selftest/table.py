@@ -1,4 +1,4 @@
-"""Every fault, those of a smoke, and the table of what came of them."""
+"""Every fault, the smoke selection, and the lines of what came of them."""
 
 import random
 import time
@@ -17,7 +17,7 @@ from harness.selftest.stored_faults import stored_faults
 from harness.selftest.time_faults import time_faults
 from harness.selftest.weight_faults import weight_faults
 
-# Quick ones of every family but time, which needs a quiet host.
+# Quick ones, which need neither a signed run nor a quiet host.
 SMOKE = frozenset(
     {
         "device: two rows of a batch swapped",
@@ -49,7 +49,7 @@ def all_faults() -> tuple[Fault, ...]:
 
 
 def chosen_faults(families: Sequence[str] = (), *, is_smoke: bool = False) -> tuple[Fault, ...]:
-    """Return the faults of some families, or of all; or the few of a smoke."""
+    """Return the faults of some families, or of all; with ``is_smoke``, only the quick ones."""
     return tuple(
         fault
         for fault in all_faults()
@@ -63,10 +63,10 @@ def family_names() -> tuple[str, ...]:
 
 
 def without_fault(bench: Bench, models: Iterable[str]) -> None:
-    """Run what faults are planted in without any, so that all that it needs is built.
+    """Run the checks without a fault, so that everything they need is built.
 
     Raises:
-        StageError: a check is not green, so that nothing could be shown.
+        StageError: a check is not green, so planting faults would show nothing.
     """
     setting = bench.setting("without")
     setting.cache = bench.cache
@@ -78,7 +78,7 @@ def without_fault(bench: Bench, models: Iterable[str]) -> None:
 
 
 def green_again(bench: Bench, seed: int) -> list[tuple[str, Answer]]:
-    """Run without a fault on the clips in another order, so in other batches, and return each answer."""
+    """Run without a fault on clips in another order, and so in other batches; return each answer."""
     setting = bench.setting(f"order-{seed}")
     with other_list(lambda lines: random.Random(seed).sample(lines, len(lines)))(setting):
         return [
@@ -90,7 +90,7 @@ def green_again(bench: Bench, seed: int) -> list[tuple[str, Answer]]:
 def plant_all(
     bench: Bench, faults: Iterable[Fault], say: Callable[[str], None] = lambda line: None
 ) -> list[Caught]:
-    """Plant one fault after another, and say a line of each."""
+    """Plant one fault after another, and say a line about each."""
     found = []
     for number, fault in enumerate(faults):
         start_s = time.monotonic()
@@ -100,12 +100,12 @@ def plant_all(
 
 
 def line_of(caught: Caught) -> str:
-    """Return a fault, who must catch it, and what was said."""
+    """Return a fault, what must catch it, and what was said."""
     return f"{caught.fault.id} [{caught.fault.by}] {' '.join(caught.said.split())[:240]}"
 
 
 def counts_line(found: Sequence[Caught]) -> str:
-    """Return how many were planted, caught, escaped, and not planted as they do not apply here."""
+    """Return how many faults were planted, caught, escaped, and do not apply here."""
     count = Counter(one.outcome for one in found)
     planted = len(found) - count["not applicable"]
     return (

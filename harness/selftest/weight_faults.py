@@ -22,7 +22,7 @@ ChangeTensor = Callable[[str, Any], Any]
 
 
 def other_checkpoint(change: ChangeTensor) -> Plant:
-    """Return what puts another checkpoint in the place of the model's, under its own digest."""
+    """Return what puts another checkpoint in place of the model's, under its own digest."""
 
     @contextlib.contextmanager
     def plant(setting: Setting) -> Iterator[None]:
@@ -86,7 +86,7 @@ _CHECKPOINTS: tuple[tuple[str, ChangeTensor], ...] = (
     ("cut to half precision", _floats(lambda one: one.half().to(one.dtype))),
     ("an overflow of half precision", _floats(lambda one: one * 1e6)),
 )
-# What the exporter was given in the place of the weights that PyTorch has.
+# What the exporter was given in place of PyTorch's weights.
 _EXPORTED: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("one channel 1.1 times as large", FIRST_CONV, _first_channel(1.1)),
     ("one layer zero", "layer2.1.conv2.conv.weight", lambda w: w * 0),

@@ -1,4 +1,4 @@
-"""Every configuration of mmaction2's recognizers, and whether this suite takes it."""
+"""Every configuration of mmaction2's recognizers, and whether this suite supports it."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ FOLDERS = ("recognition", "recognition_audio")
 
 @dataclasses.dataclass(frozen=True)
 class Listed:
-    """A configuration: its model, or why this suite does not take it."""
+    """A configuration: its model, or why this suite does not support it."""
 
     config: str
     spec: ModelSpec | None = None
@@ -27,7 +27,7 @@ class Listed:
 
 
 def zoo_list(is_nested: bool = True) -> Iterator[Listed]:
-    """Yield the configurations in order of their paths; without those in folders of a family."""
+    """Yield the configurations in order of their paths; unless ``is_nested``, only those directly in a family's folder."""
     root = mmaction2_folder() / "configs"
     for folder in FOLDERS:
         for path in sorted((root / folder).glob("*/**/*.py" if is_nested else "*/*.py")):
@@ -42,7 +42,7 @@ def listed_line(one: Listed) -> str:
     """Return a configuration as a line: name, protocol, published accuracy, or the reason."""
     name = f"{one.family:<12}{one.config.split('/', 2)[2]:<70}"
     if one.spec is None:
-        return f"{name} not taken: {one.reason}"
+        return f"{name} not supported: {one.reason}"
     shares = [entry.top1 for entry in zoo_entries(one.config) if entry.top1 is not None]
     accuracy = ", ".join(f"{share:.2%}" for share in shares) or "-"
     return f"{name} {protocol_words(one.spec.protocol):<34} {accuracy}"

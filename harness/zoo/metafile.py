@@ -1,4 +1,4 @@
-"""What mmaction2's model zoo says of its checkpoints: files, accuracies, by configuration."""
+"""What mmaction2's model zoo says about its checkpoints: files and accuracies, by configuration."""
 
 import dataclasses
 import functools
@@ -14,7 +14,7 @@ TOP1, TOP5 = "Top 1 Accuracy", "Top 5 Accuracy"
 
 @dataclasses.dataclass(frozen=True)
 class ZooEntry:
-    """A published checkpoint and its accuracies as shares; None where the zoo names none."""
+    """A published checkpoint and its accuracies as shares; None where the zoo gives none."""
 
     checkpoint: str
     top1: float | None
@@ -41,7 +41,7 @@ def zoo_entries(config: str) -> tuple[ZooEntry, ...]:
 
 
 def entry_of_checkpoint(config: str, checkpoint: str | None) -> ZooEntry:
-    """Return the zoo's entry of a checkpoint; without one, of the configuration's only one.
+    """Return the zoo's entry of a checkpoint; if none is named, the configuration's only entry.
 
     Raises:
         InputError: the zoo has none, or several.

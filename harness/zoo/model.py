@@ -12,7 +12,7 @@ from harness.zoo.config import Config, config_from_file, config_path, merge
 from harness.zoo.protocol import protocol_from_config
 
 RECOGNIZERS = ("Recognizer2D", "Recognizer3D")
-# Heads that sum up every frame of a sample, so that it has one row of scores.
+# Heads that average all frames of a sample into one row of scores.
 ONE_ROW_HEADS = ("TSNHead",)
 INPUT, OUTPUT = "imgs", "cls_score"
 
@@ -32,10 +32,10 @@ def model_spec_from_config(
         checkpoint: file name of the weights.
         overrides: entries merged into the ``model`` of the configuration.
         protocol: fields of the input protocol that differ.
-        differences: fields of the spec that differ; ``input`` and ``output`` may be only names.
+        differences: fields of the spec that differ; ``input`` and ``output`` may be names alone.
 
     Raises:
-        InputError: the configuration is not that of an RGB recognizer, or cannot be read.
+        InputError: the configuration is not one of an RGB recognizer, or cannot be read.
     """
     read = config_from_file(config_path(config))
     merged = overrides_of(read, overrides or {})
@@ -77,7 +77,7 @@ def model_spec_from_file(
         inputs: shapes of one sample by name, in the order of the file.
         output: name and shape of the scores of one sample.
         config: the configuration of mmaction2 whose test pipeline makes the inputs, or none.
-        protocol: fields of the input protocol that differ from it; without one, all of them.
+        protocol: fields of the input protocol that differ from it; without a configuration, all of them.
         differences: the other fields of the spec, of which ``name`` and ``dataset`` are needed.
 
     Raises:
@@ -102,7 +102,7 @@ def model_spec_from_file(
 
 
 def protocol_differences(config: str, protocol: InputProtocol) -> dict[str, Any]:
-    """Return the fields in which a protocol differs from a configuration's; of none, all."""
+    """Return the fields in which a protocol differs from a configuration's; without one, all of them."""
     fields = dataclasses.asdict(protocol)
     if not config:
         return fields
@@ -111,7 +111,7 @@ def protocol_differences(config: str, protocol: InputProtocol) -> dict[str, Any]
 
 
 def with_protocol(spec: ModelSpec, **changes: Any) -> ModelSpec:
-    """Return a model with another protocol, and the tensors that follow from it; a file stays as it is."""
+    """Return a model with another protocol, and tensors to match; a model that is a file is returned unchanged."""
     if spec.reference == ONNX_FILE:
         return spec
     config, protocol = config_from_file(config_path(spec.config)), spec.protocol
@@ -126,7 +126,7 @@ def with_protocol(spec: ModelSpec, **changes: Any) -> ModelSpec:
 
 
 def overrides_of(config: Config, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return overrides after which a model fetches no weights to start from."""
+    """Return overrides with which a model fetches no pretrained weights."""
     merged: dict[str, Any] = {}
     for keys in _pretrained(config.part("model")):
         place = merged

@@ -14,7 +14,7 @@ CROPS = {"CenterCrop": 1, "ThreeCrop": 3, "TenCrop": 10}
 LAYOUTS = {"NCHW": "TCHW", "NCTHW": "MCTHW"}
 VIDEO_DECODERS = ("DecordDecode", "PyAVDecode", "OpenCVDecode")
 DECODERS = {"RawFrameDecode": "rawframes", **dict.fromkeys(VIDEO_DECODERS, "video")}
-# Steps that change no pixel, and those of the video decoders.
+# Steps that do not change pixels, and those of the video decoders.
 NEUTRAL = ("Collect", "ToTensor", "DecordInit", "PyAVInit", "OpenCVInit")
 HOOK = "GPUNormalize"
 DENSE_RANGE, DENSE_POSITIONS = 64, 10
@@ -24,7 +24,7 @@ def protocol_from_config(config: Config) -> InputProtocol:
     """Return how a configuration tests its clips.
 
     Raises:
-        InputError: it tests something else than RGB frames, or in a way that no protocol says.
+        InputError: it does not test RGB frames, or tests them in a way that no protocol describes.
     """
     test = config.part("data", "test")
     if test.get("modality", "RGB") != "RGB":
@@ -65,7 +65,7 @@ def _require_known(config: Config, steps: Mapping[str, Step]) -> None:
     unknown = [name for name in steps if name not in known]
     if unknown:
         raise InputError(
-            f"{config.path} tests with {', '.join(unknown)}, which no protocol says: this suite takes "
+            f"{config.path} tests with {', '.join(unknown)}, which no protocol describes: this suite takes "
             "the RGB frames of a clip as mmaction2's recognizers do"
         )
 
@@ -76,7 +76,7 @@ def _one(
     found = [steps[name] for name in names if name in steps]
     if len(found) != 1:
         raise InputError(
-            f"{config.path} tests with {len(found)} of {', '.join(names)}; it needs one"
+            f"{config.path} tests with {len(found)} of {', '.join(names)}; it needs exactly one"
         )
     return found[0]
 
@@ -125,7 +125,7 @@ def _square(config: Config, size: int | Sequence[int]) -> int:
 
 
 def _normalisation(config: Config, steps: Mapping[str, Step]) -> tuple[Any, Any]:
-    """Return mean and std, also where mmaction2 normalises in a hook before the backbone."""
+    """Return mean and std, even if mmaction2 normalises in a hook before the backbone."""
     hooks = [hook for hook in config.content.get("module_hooks", []) if hook["type"] == HOOK]
     step = steps.get("Normalize", hooks[0] if hooks else {"mean": (0, 0, 0), "std": (1, 1, 1)})
     if step.get("to_bgr", False):

@@ -29,7 +29,7 @@ def test_a_sound_model_is_exported_and_computes_what_pytorch_computes(small_spec
     assert list(found) == ["protocol", "export", "simplify", "parity"]
     assert all(one.is_good for one in found.values())
     assert "simplified file agree on 2 inputs of noise" in found["parity"].seen
-    assert "declared otherwise than the configuration: crop_size, short_side" in str(
+    assert "declared to differ from the configuration in crop_size, short_side" in str(
         found["protocol"]
     )
 

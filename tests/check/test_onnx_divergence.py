@@ -177,7 +177,7 @@ FAULTS = [
     pytest.param(
         "nonlocal",
         scaled(CONV2_WEIGHT, np.nan),
-        f"{CONV2} (Conv), output {CONV2}_output_0, 16384 values of NaN or Inf instead of 0; made here: its inputs are good; all ",
+        f"{CONV2} (Conv), output {CONV2}_output_0, 16384 NaN or Inf values instead of 0; made here: its inputs are good; all ",
         f"recognizer.backbone.layer2.0.block.conv2.conv (Conv2d), node {CONV2}, ",
         id="nan-weight",
     ),
@@ -337,12 +337,12 @@ X = {"x": np.array([[-1.0, 0.5, 2.0], [3.0, -4.0, 5.0]], dtype=np.float32)}
         (
             ("Neg", "Abs"),
             ("Neg", "Log"),
-            "n1 (Log), output t1, 4 values of NaN or Inf instead of 0",
+            "n1 (Log), output t1, 4 NaN or Inf values instead of 0",
         ),
         (
             ("Neg", "Log"),
             ("Neg", "Abs"),
-            "n1 (Abs), output t1, 0 values of NaN or Inf instead of 4",
+            "n1 (Abs), output t1, 0 NaN or Inf values instead of 4",
         ),
         (("Abs", "Transpose"), ("Abs", "Identity"), "n1 (Identity), output t1, relative L2 "),
         (("Abs", "Identity"), ("Abs", "Flatten"), "nothing"),

@@ -117,8 +117,8 @@ def test_a_lost_host_costs_its_calls_and_no_host_left_ends_them(cluster, anywher
         cluster.call(nap, 0.1, at=anywhere, title="nap")
 
 
-def test_nobody_listens(unused_port):
-    with pytest.raises(SiteError, match=r"nobody listens at ray://127\.0\.0\.1"):
+def test_nothing_listens(unused_port):
+    with pytest.raises(SiteError, match=r"nothing listens at ray://127\.0\.0\.1"):
         Cluster(f"ray://127.0.0.1:{unused_port}", print)
 
 

@@ -241,7 +241,7 @@ def test_merged_predictions_are_those_that_were_sent(farm, monkeypatch):
     monkeypatch.setattr(host, "compare", swapped)
     record = farm_suite.check(CELL, "accuracy")
     assert record.verdict.status is Status.INVALID
-    assert "merged other predictions than the hosts sent" in record.verdict.reason
+    assert "merged predictions that the hosts did not send" in record.verdict.reason
 
 
 def test_a_cell_is_never_a_mix(farm, monkeypatch):
@@ -255,7 +255,7 @@ def test_a_cell_is_never_a_mix(farm, monkeypatch):
     monkeypatch.setattr(host, "predict", foreign)
     record = farm_suite.check(CELL, "accuracy")
     assert record.verdict.status is Status.INVALID
-    assert "ran with another device model than the first host" in record.verdict.reason
+    assert "differs from the first host in its device model" in record.verdict.reason
 
 
 def test_a_device_that_no_host_has_is_not_run(farm):
@@ -284,17 +284,19 @@ def test_hosts_that_are_alike_share_a_cell_and_the_largest_group_gets_it():
         hosts.place("cuda")
     del answers["a"], answers["b"]
     assert hosts.place("ascend310p")[0].hosts == ("c",)
-    with pytest.raises(RunError, match="a host of another kind takes over no cell that was begun"):
+    with pytest.raises(
+        RunError, match="a different kind of host cannot take over a cell that was begun"
+    ):
         hosts.place("ascend310p", kind)
 
 
 def test_a_host_that_cannot_take_part_is_refused_before_anything_runs():
     other = dataclasses.replace(facts("b"), suite={"suite.commit": "beef", "suite.files": "other"})
-    answers = {"n1": HOSTS["n1"], "n2": other, "n3": "it does not answer within 60 s"}
+    answers = {"n1": HOSTS["n1"], "n2": other, "n3": "it did not answer within 60 s"}
     with pytest.raises(SiteError) as refused:
         hosts_of(answers)
     assert "b runs the suite of commit beef" in str(refused.value)
-    assert "host 192.0.2.1: it does not answer" in str(refused.value)
+    assert "host 192.0.2.1: it did not answer" in str(refused.value)
 
 
 def test_a_host_whose_chips_the_farm_miscounts_is_refused(monkeypatch):
@@ -311,7 +313,7 @@ def test_a_host_that_joins_takes_part_if_it_may():
     assert sorted(hosts.now()) == ["n1", "n2"]
     assert sorted(hosts.now()) == ["n1", "n2"]
     assert [line.partition(":")[0] for line in lines] == [
-        "a host joined the farm and takes no part"
+        "a host that joined the farm cannot take part"
     ]
     del answers["n1"]
     assert sorted(hosts.now()) == ["n2"]
@@ -330,6 +332,6 @@ def test_a_record_without_its_raw_files_is_an_error_that_names_host_and_file(far
     monkeypatch.setattr(host, "deliver", forgetful)
     record = farm_suite.check(CELL, "parity")
     assert record.verdict.status is Status.ERROR
-    assert "first sent a record of nonlocal_tiny-cpu-bs4:parity without the raw scores" in (
+    assert "first sent a record of nonlocal_tiny-cpu-bs4:parity without its raw scores" in (
         record.verdict.reason
     )

@@ -34,7 +34,7 @@ def fault(answer):
         (Answer(0, "parity pass: too far"), "escaped"),
         (Answer(1, "parity error: no disk"), "escaped"),
         (NotApplicable("no such part"), "not applicable"),
-        (NotPlanted("the contract has nothing like it"), "escaped"),
+        (NotPlanted("nothing in the contract matches it"), "escaped"),
     ],
 )
 def test_a_fault_is_caught_by_its_own_finding_alone(answer, outcome):

@@ -12,7 +12,7 @@ def test_every_configuration_is_listed_with_what_it_is_or_why_not():
     twice = lines["tanet_r50_1x1x8_50e_sthv1_rgb.py"]
     assert "8 frames, 2 x 3 views of 256, twice" in twice
     assert "70.24%, 70.59%, 70.73%" in lines["tsm_r50_1x1x8_50e_kinetics400_rgb.py"]
-    assert "not taken: takes Flow input" in lines["tsn_r50_320p_1x1x3_110e_kinetics400_flow.py"]
+    assert "not supported: takes Flow input" in lines["tsn_r50_320p_1x1x3_110e_kinetics400_flow.py"]
 
 
 def test_the_configurations_that_count_are_those_of_the_families_themselves():
