@@ -4,10 +4,12 @@
 
 36 cells, each with 20,000 clips of 400 classes, 200 of them flipped, 24 of those with the frames
 that the model saw, 20 sessions of 1,000 queries. The page is opened from disk by headless Chromium;
-the time runs from the start of the navigation to the end of the load event, the median of five.
+the time runs from the start of the navigation to the end of the load event, the median of five. The
+run keeps every raw file, 1.2 GB in the folder for temporary files, as its page is made of nothing else.
 """
 
 import argparse
+import dataclasses
 import datetime
 import statistics
 import sys
@@ -27,6 +29,7 @@ from harness.measure.accuracy import accuracy_measurement
 from harness.measure.export import ExportMeasurement
 from harness.measure.parity import ChainScores, InputCounts, parity_measurement
 from harness.measure.throughput import session_timing, throughput_measurement
+from harness.record.npz import npz_from_arrays, npz_from_labels, npz_from_predictions
 from harness.record.record import Record, RunDirectory, RunFacts
 from harness.registry import model_spec
 from harness.report.evidence import evidence_from_records
@@ -38,7 +41,7 @@ from harness.spec import CHECKS, Cell
 
 CELLS, CLIPS, FLIPS, CLASSES = 36, 20_000, 200, 400
 SESSIONS, QUERIES = 20, 1000
-SIZE_GOAL_MB, OPEN_GOAL_S = 5.0, 2.0
+SIZE_GOAL_MB, OPEN_GOAL_S = 5.0, 1.0
 THRESHOLDS = Path(__file__).parent.parent / "thresholds.toml"
 
 
@@ -63,7 +66,7 @@ def predictions(clips: ClipSet, flipped: np.ndarray) -> Predictions:
     return Predictions(tuple(clip.id for clip in clips.clips), scores)
 
 
-def measurements(number: int, clips: ClipSet, reference: Predictions) -> dict:
+def measurements(number: int, batch: int, clips: ClipSet, reference: Predictions) -> dict:
     """Return what the four checks of a cell measured, and their raw files."""
     rng = np.random.default_rng(number)
     exact = rng.normal(size=(64, CLASSES))
@@ -80,10 +83,21 @@ def measurements(number: int, clips: ClipSet, reference: Predictions) -> dict:
     )
     return {
         "export": (export, {}),
-        "parity": (parity_measurement(chain, ids, InputCounts(clip=64)), {}),
-        "accuracy": (accuracy, raw_strips(accuracy.paired, clips, protocol, (ours, reference))),
+        "parity": (
+            parity_measurement(chain, ids, InputCounts(clip=64)),
+            {"scores": (npz_from_arrays(**dataclasses.asdict(chain)), ".npz")},
+        ),
+        "accuracy": (
+            accuracy,
+            {
+                "predictions": (npz_from_predictions(ours), ".npz"),
+                "reference": (npz_from_predictions(reference), ".npz"),
+                "labels": (npz_from_labels(clips), ".npz"),
+                **raw_strips(accuracy.paired, clips, protocol, (ours, reference)),
+            },
+        ),
         "throughput": (
-            throughput_measurement(sessions, 1),
+            throughput_measurement(sessions, batch),
             {"latencies": (lines.encode(), ".jsonl")},
         ),
     }
@@ -103,6 +117,7 @@ def large_run(root: Path, thresholds) -> RunDirectory:
             thresholds_digest=thresholds.digest,
             environment=environment,
             is_over=True,
+            nonce="0" * 32,
         )
     )
     clips = clip_set()
@@ -111,7 +126,7 @@ def large_run(root: Path, thresholds) -> RunDirectory:
     limits = thresholds.limits(Cell("nonlocal_r50", "ascend310p", 1))
     for number in range(CELLS):
         cell = Cell("nonlocal_r50", devices[number % 3], 2 ** (number // 3))
-        found = measurements(number, clips, reference)
+        found = measurements(number, cell.batch, clips, reference)
         for check in CHECKS:
             measured, raw = found[check]
             record = Record(
