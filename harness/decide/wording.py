@@ -4,6 +4,7 @@ The page, the terminal, the job summary and JUnit all take their words from here
 """
 
 import dataclasses
+import re
 import shlex
 from collections.abc import Collection, Sequence
 
@@ -182,6 +183,11 @@ def device_noun(name: str = "") -> str:
     """Return what to call a device in a sentence, such as ``an Ascend 310``."""
     spec = registry.device_specs().get(name)
     return name if spec is None else _(spec.noun)
+
+
+def device_label(name: str) -> str:
+    """Return what to call a device where no sentence does, such as ``Ascend 310``."""
+    return re.sub("^an? ", "", device_noun(name))
 
 
 def listing(names: Sequence[str]) -> str:

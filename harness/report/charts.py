@@ -184,7 +184,7 @@ def speed_chart(series: Mapping[str, Mapping[int, SpeedFigure]]) -> Markup:
     if not batches:
         return Markup("")
     width, height, left, right, bottom = 560, 240, 50.0, 110.0, 200.0
-    domain, across = (0.0, 1.08 * max(_heights(series))), (left, width - right)
+    domain, across = (0.0, 1.08 * max(_heights(series))), (left + 16, width - right)
     places = {
         batch: scale((0, max(1, len(batches) - 1)), across, number)
         for number, batch in enumerate(batches)

@@ -4,7 +4,7 @@ from harness import registry
 from harness.decide.blockers import BlockerKind
 from harness.decide.todo import ToDo, todos
 from harness.decide.wording import Shown, release_sentence, run_headline, run_sentence
-from harness.language import _, later
+from harness.language import _, later, n_
 from harness.report.values import RUN_REPORT, Decision, Release
 
 _NAMES: dict[Decision, str] = {
@@ -55,17 +55,15 @@ def _shown(release: Release) -> Shown:
 def made_line(release: Release) -> str:
     """Say by what and when it was decided."""
     if release.decision == RUN_REPORT:
-        line = _(
-            "Made on {day} of {runs} run(s) in tier {tier}, thresholds {thresholds}, suite {commit}"
-        )
+        line = _("Made on {day} of {runs} in tier {tier}, thresholds {thresholds}, suite {commit}")
     else:
         line = _(
-            "Decided on {day} by tier {tier} of thresholds {thresholds}, suite {commit}, {runs} run(s)"
+            "Decided on {day} by tier {tier} of thresholds {thresholds}, suite {commit}, {runs}"
         )
     commit = release.commit[:12] if release.commit else _("of several commits")
     return line.format(
         day=release.made,
-        runs=len(release.runs),
+        runs=n_("{n} run", "{n} runs", len(release.runs)).format(n=len(release.runs)),
         tier=release.tier,
         thresholds=release.thresholds[:12],
         commit=commit,

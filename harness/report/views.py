@@ -62,7 +62,7 @@ def shown_outcome(line: CheckLine, device: str, release: Release) -> str:
 def meanings(release: Release) -> dict[str, str]:
     """Return what the words in the matrix mean that need it."""
     words = {word for cell in release.cells for word in _words(cell, release)}
-    return {word: _(text) for word, text in _MEANINGS.items() if word in words}
+    return {_(word): _(text) for word, text in _MEANINGS.items() if word in words}
 
 
 def _words(cell: CellLine, release: Release) -> Iterator[str]:

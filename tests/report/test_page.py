@@ -289,6 +289,16 @@ def test_the_matrix_is_a_card_a_cell_on_a_phone(open_page):
     assert labels == ["Required", "export", "parity", "accuracy", "throughput"]
 
 
+@pytest.mark.parametrize("table", [".findings", "#versions ~ div table", "#accuracy ~ div table"])
+def test_a_table_of_numbers_is_a_list_on_a_phone(open_page, table):
+    page = open_page("#nonlocal_r50-ascend310-bs4:accuracy", viewport={"width": 390, "height": 844})
+    row = page.locator(f"{table}:visible tbody tr").first
+    boxes = [one.bounding_box() for one in row.locator("td:visible").all()]
+    assert len(boxes) > 3
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= 390 for box in boxes)
+    assert all(row.locator("td").evaluate_all("all => all.map(one => one.dataset.label)"))
+
+
 def test_a_device_that_no_run_had_is_one_folded_row(
     browser, make_run, release_cells, decide, tmp_path
 ):
@@ -345,3 +355,15 @@ def test_a_bare_file_is_named_where_pytorch_would_be(monkeypatch):
     assert views.beside("x PyTorch", tiny) == views.beside("x PyTorch", gone) == "x PyTorch"
     with speaking("zh"):
         assert "ONNX" in views.beside("PyTorch", bare)
+
+
+def test_the_note_of_a_row_of_accuracy_is_said_in_the_language():
+    note = "a subset, emulated, no figure in the guide; top-1 71.60 % expected"
+    assert [views.noted(one) for one in (note, "emulated", "")] == [note, "emulated", ""]
+    with speaking("zh"):
+        assert views.noted(note) == "部分片段、模拟、指南中没有数值；预期 top-1 为 71.60 %"
+
+
+def test_what_is_timed_under_a_name_is_explained_once():
+    found = views.timed(["e2e.per_s", "latency_p50_ms", "e2e.per_s", "top1.kinetics400-19796"])
+    assert [*found] == ["e2e", "latency_p50_ms"]

@@ -229,7 +229,7 @@ class TestChinese:
 
     def test_the_last_line_the_page_and_its_summary_speak_it(self, written):
         out, said = written
-        assert said.startswith("不可发布：尚不可发布：")
+        assert said.startswith("不可发布：尚待完成：")
         page = (out / "signoff.html").read_text("utf-8")
         assert '<html lang="zh">' in page
         for text in ("待办事项", "需要昇腾 310P", "不可发布", "单元与检查"):
