@@ -513,6 +513,9 @@ def test_a_stored_run_gets_the_same_verdict(capsys, run):
     assert re.search(r"nonlocal_tiny-cpu-bs1 +pass +pass \d+ % of limit +pass \+10 clips", shown)
     assert "which is not what the run was judged by" not in shown
     assert "Speed by batch size" not in shown
+    assert judge(run, "--language", "zh") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"nonlocal_tiny-cpu-bs1 +通过 +通过 限值的 \d+ % +通过 \+10 个片段", said)
 
 
 def test_results_of_one_host_are_thrown_out_and_the_rest_is_judged(capsys, tmp_path, verdicts, run):

@@ -56,6 +56,14 @@ def test_a_soak_is_a_run_with_a_page(soaked):
     assert json.loads((run.root / "report" / "report.json").read_text())["decision"] == "RUN REPORT"
 
 
+def test_a_soak_speaks_the_language_that_is_asked_for(soaked):
+    _status, said, run = soaked("nonlocal_tiny-cpu-bs1", "--minutes", "2", "--language", "zh")
+    assert "速度保持率: 100.0 %" in said.out
+    assert f"运行：{run.root}" in said.out
+    assert said.out.count("运行报告：在本机 CPU 上：") == 2
+    assert '<html lang="zh">' in (run.root / "report" / "report.html").read_text("utf-8")
+
+
 def test_one_that_was_stopped_is_no_run_that_came_to_its_end(soaked):
     status, _, run = soaked("nonlocal_tiny-cpu-bs1")
     assert (status, run.facts().is_over) == (1, False)

@@ -335,6 +335,21 @@ def test_a_known_failure_shows_as_waived(site, capsys):
     assert site.statuses["nonlocal_tiny-cpu-bs1:parity"] == "fail"
 
 
+def test_a_run_speaks_the_language_that_is_asked_for_and_keeps_its_records_in_english(site):
+    waive(site)
+    site.outcomes(nonlocal_tiny_parity="fail")
+    words = ("-m", "cpu", "--language", "zh", "--history", "h.sqlite", "--run-dir", "r1")
+    result = site.run(*words, "acceptance")
+    text = summary(result)
+    assert re.search(r"nonlocal_tiny-cpu-bs1 +通过 +已豁免 +通过", text)
+    known = "    overflows in fp16 (NPU-17，负责人 mei，有效期至 2100-01-01)"
+    assert f"已豁免: nonlocal_tiny-cpu-bs1:parity\n{known}" in text
+    assert "历史：h.sqlite" in text
+    assert f"运行：{site.root / 'r1'}" in text
+    assert re.search(r"nonlocal_tiny-cpu-bs1 +一致性 +不通过", result.stdout.str())
+    assert site.statuses["nonlocal_tiny-cpu-bs1:parity"] == "fail"
+
+
 def test_a_waived_check_that_passes_is_red_once(site):
     waive(site)
     result = site.run("-m", "cpu", "acceptance")

@@ -59,6 +59,12 @@ def test_a_running_run_shows_what_has_ended_and_then_its_end(running):
         assert "8 of 12 required checks passed; 4 checks have not run in full" in text
 
 
+def test_it_speaks_the_language_that_is_asked_for(running):
+    text = LivePage(running.root, spoken="zh").html()
+    assert '<html lang="zh">' in text
+    assert "运行仍在进行：12 项检查中已结束 8 项。" in text
+
+
 def test_while_a_record_is_written_the_page_before_is_shown(running):
     with served(LivePage(running.root)) as port:
         before = got(port)
