@@ -17,12 +17,13 @@ SPEC = DeviceSpec(
 def device() -> Device:
     """Return the device."""
     from harness.runtimes.ort.device import OrtDevice
-    from harness.runtimes.ort.nvidia_smi import gpu_facts
+    from harness.runtimes.ort.nvidia_smi import gpu_facts, gpu_vitals
 
     return OrtDevice(
         SPEC,
         provider="CUDAExecutionProvider",
         memory="cuda",
         hardware=gpu_facts,
+        signs=gpu_vitals,
         install_hint="install onnxruntime-gpu in place of onnxruntime on a host with an NVIDIA driver",
     )

@@ -1,13 +1,17 @@
-"""Chip and driver of the NVIDIA GPUs of this host, as nvidia-smi reports them."""
+"""Chip, driver and vital signs of the NVIDIA GPUs of this host, as nvidia-smi reports them."""
 
+import contextlib
 import os
-import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from harness.host.command import emulator_stamps, executable
+from harness.errors import DeviceBroken
+from harness.host.command import Command, emulator_stamps, executable, run_command
+from harness.timings import Vitals
 
-QUERY = ("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+TOOL = "nvidia-smi"
+SIGNS = ("temperature.gpu", "power.draw", "clocks.sm", "memory.used")
 LIMIT_S = 30.0
+_MB_OF_MIB = 1.048576
 
 
 def gpu_facts() -> Mapping[str, str]:
@@ -16,19 +20,67 @@ def gpu_facts() -> Mapping[str, str]:
     What nvidia-smi does not report is left out. If the host has GPUs of several kinds, all are
     named: CUDA numbers them in another order.
     """
-    stamps = emulator_stamps([executable(QUERY[0], os.environ)], os.environ)
+    stamps = emulator_stamps([executable(TOOL)], os.environ)
     return {**_reported(), **({"emulated": "yes"} if stamps else {})}
+
+
+def gpu_vitals() -> Vitals:
+    """Return how the GPU is that this process computes on; its power is that of the whole card.
+
+    Nothing is known of it without nvidia-smi, or where the host has several and nvidia-smi does not
+    list this process on any, as in a container.
+
+    Raises:
+        DeviceBroken: nvidia-smi is there and does not answer.
+    """
+    if executable(TOOL) is None:
+        return Vitals()
+    gpus = {uuid: signs for uuid, *signs in _rows("query-gpu", ("uuid", *SIGNS))}
+    signs = gpus.get(_uuid_of_this_process() if len(gpus) > 1 else next(iter(gpus), ""))
+    if signs is None:
+        return Vitals()
+    temperature_c, power_w, frequency_mhz, memory_mib = map(_number, signs)
+    return Vitals(
+        temperature_c=temperature_c,
+        power_w=power_w,
+        power_of="" if power_w is None else "card",
+        frequency_mhz=frequency_mhz,
+        memory_mb=None if memory_mib is None else memory_mib * _MB_OF_MIB,
+    )
 
 
 def _reported() -> dict[str, str]:
     try:
-        done = subprocess.run(QUERY, capture_output=True, text=True, timeout=LIMIT_S, check=True)
-    except (OSError, subprocess.SubprocessError):
+        rows = _rows("query-gpu", ("name", "driver_version"))
+    except DeviceBroken:
         return {}
-    rows = [line.rpartition(", ") for line in done.stdout.splitlines() if ", " in line]
     if not rows:
         return {}
-    return {
-        "chip": " or ".join(dict.fromkeys(name for name, _, _ in rows)),
-        "driver": rows[0][2].strip(),
-    }
+    return {"chip": " or ".join(dict.fromkeys(name for name, _ in rows)), "driver": rows[0][1]}
+
+
+def _uuid_of_this_process() -> str:
+    rows = _rows("query-compute-apps", ("gpu_uuid", "pid"))
+    return next((uuid for uuid, pid in rows if pid == str(os.getpid())), "")
+
+
+def _rows(query: str, fields: Sequence[str]) -> list[list[str]]:
+    """Return the fields of each line that has all of them."""
+    argv = (TOOL, f"--{query}={','.join(fields)}", "--format=csv,noheader,nounits")
+    command = Command(argv, LIMIT_S)
+    try:
+        done = run_command(command)
+    except OSError as error:
+        raise DeviceBroken(f"`{command.text}` cannot be run: {error}") from error
+    if done.rc:
+        late = f" within {LIMIT_S:g} s" if done.timed_out else ""
+        raise DeviceBroken(f"`{command.text}` did not answer{late}: {done.last_lines}")
+    rows = [line.strip().rsplit(", ", len(fields) - 1) for line in done.output.splitlines()]
+    return [row for row in rows if len(row) == len(fields)]
+
+
+def _number(text: str) -> float | None:
+    """Return a number; None for whatever else stands in its place, such as ``[N/A]``."""
+    with contextlib.suppress(ValueError):
+        return float(text)
+    return None

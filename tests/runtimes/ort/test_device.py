@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import sys
 from types import SimpleNamespace
@@ -7,11 +8,11 @@ import pytest
 
 from harness import registry
 from harness.device import Presence
-from harness.errors import BuildError, HarnessError, RunError
+from harness.errors import BuildError, DeviceBroken, HarnessError, RunError
 from harness.runtimes.ort.device import OrtDevice
 from harness.runtimes.ort.session import OrtSession, ort_errors
 from harness.spec import DeviceModel
-from harness.timings import LoopSettings
+from harness.timings import LoopSettings, Vitals
 
 X = np.ones((2, 3), np.float32)
 QUICK = LoopSettings(warmup_queries=1, min_queries=4, min_seconds=0.0)
@@ -44,6 +45,19 @@ class FakeSession:
 @pytest.fixture
 def cuda_device():
     return OrtDevice(registry.device_spec("cuda"), CUDA, "cuda", "install onnxruntime-gpu")
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path, monkeypatch):
+    """Return what puts a script on PATH in the place of nvidia-smi."""
+    tool = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def write(script):
+        tool.write_text(f"#!/bin/sh\n{script}\n")
+        tool.chmod(0o755)
+
+    return write
 
 
 @pytest.fixture
@@ -131,20 +145,52 @@ def test_a_provider_that_loads_a_graph_is_present(cuda_device, fake_ort):
     ],
     ids=["one", "two kinds", "two of a kind", "none", "broken", "silent"],
 )
-def test_what_the_driver_says_of_a_gpu(script, facts, tmp_path, monkeypatch, fake_ort):
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text(f"#!/bin/sh\n{script}\n")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+def test_what_the_driver_says_of_a_gpu(script, facts, nvidia_smi, fake_ort):
+    nvidia_smi(script)
     fake_ort(lambda *_, **__: FakeSession([CUDA, CPU]))
     found = registry.device("cuda").probe().facts
     assert {name: found[name] for name in found.keys() & {"chip", "driver"}} == facts
+
+
+TWO = f"""case "$1" in
+    *compute-apps*) printf 'GPU-a, 1\\nGPU-b, {os.getpid()}\\n' ;;
+    *) printf 'GPU-a, 40, 9.1, 300, 0\\nGPU-b, 71, 240.5, 1410, 1000\\n' ;;
+esac"""
+OTHERS = TWO.replace(str(os.getpid()), "2")
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("echo 'GPU-a, 40, 9.13, 300, 1000'", Vitals(40.0, 9.13, None, "card", 300.0, 1048.576)),
+        (
+            "echo 'GPU-a, 40, [N/A], [Not Supported], 0'",
+            Vitals(temperature_c=40.0, memory_mb=0.0),
+        ),
+        (TWO, Vitals(71.0, 240.5, None, "card", 1410.0, 1048.576)),
+        (OTHERS, Vitals()),
+        ("echo 'No devices were found'", Vitals()),
+    ],
+    ids=["one", "not known", "of two", "of others", "none"],
+)
+def test_how_a_gpu_is_comes_from_the_one_that_computes(script, expected, nvidia_smi):
+    nvidia_smi(script)
+    found = registry.device("cuda").vitals()
+    assert found.host_mb > 5.0
+    assert dataclasses.replace(found, host_mb=None) == expected
+
+
+def test_a_gpu_that_is_lost_is_told(nvidia_smi):
+    nvidia_smi("echo 'Unable to determine the device handle: GPU is lost.'; exit 15")
+    with pytest.raises(DeviceBroken, match=r"nvidia-smi .*did not answer: .*GPU is lost"):
+        registry.device("cuda").vitals()
 
 
 def test_a_host_without_the_tool_of_the_driver(monkeypatch, tmp_path, fake_ort):
     monkeypatch.setenv("PATH", str(tmp_path))
     fake_ort(lambda *_, **__: FakeSession([CUDA, CPU]))
     assert registry.device("cuda").probe().facts.keys() == {"onnxruntime", "provider"}
+    assert registry.device("cuda").vitals().temperature_c is None
 
 
 def test_a_silent_fallback_is_refused(cuda_device, fake_ort, onnx_model, tmp_path):
