@@ -14,7 +14,6 @@ import dataclasses
 import multiprocessing
 import os
 import random
-import signal
 import sys
 import tempfile
 import time
@@ -109,8 +108,7 @@ def kill_at(runs: Runs, point: Point) -> str:
     del os.environ[MARK]
     # What is missing takes longer; the moment stays within the run either way.
     process.join(point.share * runs.seconds)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process.pid or 0, signal.SIGKILL)
+    process.kill()
     process.join()
     return (
         _orphans(mark)

@@ -76,7 +76,7 @@ class Scene:
 
 @contextlib.contextmanager
 def nodes(chips: Sequence[int], folder: Path) -> Iterator[tuple[object, list[object]]]:
-    """Start a Ray cluster of hosts with so many chips each; the first one leads."""
+    """Start a Ray cluster of hosts with these numbers of chips; the first host leads."""
     from ray.cluster_utils import Cluster as LocalNodes
 
     # Ray reports no usage from here.

@@ -126,7 +126,7 @@ class FarmSuite:
         problems = measurement_problems(record, self.run)
         if problems:
             raise InvalidMeasurement(
-                refusal(f"{delivery.host} sent a record that does not hold", problems)
+                refusal(f"{delivery.host} sent a record that does not hold up", problems)
             )
         verdict = verdict_again(record, self.thresholds)
         return record.model_copy(update={"verdict": verdict})

@@ -214,7 +214,7 @@ class Bench:
         folder = self.folder / name
         folder.mkdir(parents=True)
         cache = folder / "cache"
-        # Files of the store are never rewritten, so links do. Locks and what a killed run left stay behind.
+        # Files of the store are never rewritten, so links suffice. Locks and what a killed run left stay behind.
         ignored = shutil.ignore_patterns("*.lock", "lock", "partial")
         self.cache.mkdir(parents=True, exist_ok=True)
         shutil.copytree(self.cache, cache, ignore=ignored, copy_function=os.link)

@@ -34,7 +34,6 @@ from harness.selftest.faults import Fault, Trial
 from harness.selftest.setting import Answer, Setting
 
 READERS = ("judge", "report", "gate", "verify")
-_DAY = ("--at", "2100-01-01")
 
 
 def after_bending(bend: Bend, readers: Sequence[str], finding: str) -> Trial:
@@ -56,7 +55,6 @@ def after_bending(bend: Bend, readers: Sequence[str], finding: str) -> Trial:
 
 def _read(setting: Setting, reader: str, root: Path) -> Answer:
     contract = ("--thresholds", str(root / "thresholds.toml"))
-    key = str(setting.clean_run.parent / "key.pub.json")
     words = {
         "judge": ("judge", str(root), *contract),
         "report": ("report", str(root), "--output", str(setting.folder / "out"), *contract),
@@ -64,7 +62,7 @@ def _read(setting: Setting, reader: str, root: Path) -> Answer:
             *("gate", str(root), "--history", str(setting.folder / "history.sqlite")),
             *("--without-baseline", *contract),
         ),
-        "verify": ("verify", str(root), "--key", key),
+        "verify": ("verify", str(root), "--key", _key_of(setting)),
     }
     return setting.harness(*words[reader])
 
@@ -154,20 +152,21 @@ _SIGNED: tuple[tuple[str, Bend, str], ...] = (
 )
 
 
-def _expired(setting: Setting) -> Answer:
-    key = str(setting.clean_run.parent / "key.pub.json")
-    return setting.harness("verify", str(setting.clean_run), "--key", key, *_DAY)
+def _key_of(setting: Setting) -> str:
+    return str(setting.clean_run.parent / "key.pub.json")
+
+
+def _verified_with(*options: str) -> Trial:
+    """Return a trial that verifies a green run as it was signed, with more options."""
+    return lambda setting: setting.harness(
+        "verify", str(setting.clean_run), "--key", _key_of(setting), *options
+    )
 
 
 def _other_key(setting: Setting) -> Answer:
     key = setting.folder / "theirs"
     setting.harness("keygen", str(key), "--owner", "theirs")
     return setting.harness("verify", str(setting.clean_run), "--key", f"{key}.pub.json")
-
-
-def _not_to_be_shipped(setting: Setting) -> Answer:
-    key = str(setting.clean_run.parent / "key.pub.json")
-    return setting.harness("verify", str(setting.clean_run), "--key", key, "--require-ship")
 
 
 def _seen_before(setting: Setting) -> Answer:
@@ -208,9 +207,15 @@ def _edited_baseline(setting: Setting) -> Answer:
 
 
 _COMMANDS: tuple[tuple[str, str, str, str, Trial], ...] = (
-    ("signature", "a key that has expired", "verify", "expired|valid", _expired),
+    (
+        *("signature", "a key that has expired", "verify", "expired|valid"),
+        _verified_with("--at", "2100-01-01"),
+    ),
     ("signature", "a key that did not sign", "verify", "not by the key given", _other_key),
-    ("signature", "a decision that is not SHIP", "verify", "NOT TO BE SHIPPED", _not_to_be_shipped),
+    (
+        *("signature", "a decision that is not SHIP", "verify", "NOT TO BE SHIPPED"),
+        _verified_with("--require-ship"),
+    ),
     ("history", "an old run under another id", "history add", "under another name", _seen_before),
     ("history", "a damaged page", "history add", "damaged|cannot be used", _damaged_history),
     ("baseline", "a baseline edited", "gate", "was edited since it was frozen", _edited_baseline),

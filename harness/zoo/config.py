@@ -47,7 +47,7 @@ def mmaction2_folder() -> Path:
     """
     found = importlib.util.find_spec("mmaction")
     if found is None or found.origin is None:
-        raise InputError("mmaction2 is not installed; run the README's set-up command")
+        raise InputError("mmaction2 is not installed; set the suite up as the README says")
     return Path(found.origin).parent / ".mim"
 
 

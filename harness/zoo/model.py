@@ -111,7 +111,7 @@ def protocol_differences(config: str, protocol: InputProtocol) -> dict[str, Any]
 
 
 def with_protocol(spec: ModelSpec, **changes: Any) -> ModelSpec:
-    """Return a model with another protocol, and tensors to match; a model that is a file is returned unchanged."""
+    """Return a model with another protocol, and tensors to match; an ONNX file is returned unchanged."""
     if spec.reference == ONNX_FILE:
         return spec
     config, protocol = config_from_file(config_path(spec.config)), spec.protocol
