@@ -111,11 +111,11 @@ def simulated_sessions(thresholds: Thresholds, cell: Cell, speed: float) -> list
     reference = thresholds.limits(cell).throughput
     turns = None
     query_ms = 1000.0 * cell.batch / (reference.golden * speed)
-    if reference.is_beside_pytorch:
+    if reference.is_of_host:
         query_ms = 10.0
         turns = Turns(
             processor_ms=(query_ms,) * QUERIES,
-            pytorch_processor_ms=(reference.golden * speed * query_ms,) * QUERIES,
+            unoptimised_processor_ms=(reference.golden * speed * query_ms,) * QUERIES,
         )
     times = [query_ms] * QUERIES
     return [session_timing(times, times, (), turns) for _ in range(SESSIONS)]

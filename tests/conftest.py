@@ -25,7 +25,7 @@ from tests.made import run_facts
 
 CLIPS = 16
 CELL = Cell("nonlocal_tiny", "cpu", 4)
-# Relative to PyTorch on cpu, absolute elsewhere; the limits let every clean run through.
+# Relative to the unoptimised graph on cpu, absolute elsewhere; the limits let every clean run through.
 CONTRACT = """
 schema = 2
 [sources]
@@ -54,7 +54,7 @@ top1_agreement = 0.9
 top5_overlap = 0.8
 source = "clean"
 [devices]
-cpu = { unit = "x PyTorch", definition = "processor", scope = "host", against = "pytorch", implausible = 1000.0 }
+cpu = { unit = "x unoptimised", definition = "processor", scope = "host", against = "unoptimised", implausible = 1000.0 }
 cuda = { unit = "clips/s", definition = "device", scope = "host" }
 ascend310p = { unit = "clips/s", definition = "device", scope = "host" }
 [models.nonlocal_tiny]

@@ -75,7 +75,7 @@ def throughput(factor=3.24):
             [2.0, 2.1],
             Turns(
                 processor_ms=tuple((base + tiny).tolist()),
-                pytorch_processor_ms=tuple((base * factor).tolist()),
+                unoptimised_processor_ms=tuple((base * factor).tolist()),
             ),
         )
         for tiny in (0.0, 0.001)

@@ -189,8 +189,7 @@ def timed_sessions(context: Context) -> Generator[SessionTiming, None, None]:
     cell, bench, limits = context.cell, context.bench, context.limits
     plan = context.tier.timing_for(cell)
     settings = LoopSettings(plan.warmup_queries, plan.min_queries, plan.min_seconds)
-    is_host = limits.throughput.is_beside_pytorch
-    beside = (bench.weights(cell.model).path,) if is_host else None
+    beside = bench.exported(cell).artifact.path if limits.throughput.is_of_host else None
     with held_device(context, shares_host=True) as (device, model):
         preds, timed = context.accuracy_predictions(), _timed_clips(context)
         expected = expected_answers(preds, timed.clips, limits.parity, context.smallest)

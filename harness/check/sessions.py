@@ -43,7 +43,7 @@ def held_device(context: Context, *, shares_host: bool) -> Iterator[tuple[Device
     cell, bench = context.cell, context.bench
     with bench.beside_others():
         model = bench.device_model(cell)
-    is_shared = shares_host and context.limits.throughput.is_beside_pytorch
+    is_shared = shares_host and context.limits.throughput.is_of_host
     shared = bench.beside_others() if is_shared else contextlib.nullcontext()
     with shared, bench.chip(cell.device, is_alone=not is_shared) as device:
         yield device, model

@@ -102,7 +102,7 @@ def time_session(
     model: DeviceModel,
     timed: TimedClips,
     settings: LoopSettings,
-    beside_pytorch: tuple[Path | None] | None,
+    exported: Path | None,
     expected: Expected | None = None,
 ) -> SessionTiming:
     """Time one session; runs in a process of its own.
@@ -113,8 +113,8 @@ def time_session(
         timed: inputs. One batch serves the device alone and with copies, and comes from the tensor
             store where it is; from clip to class, each is decoded from its file.
         settings: how long each definition is timed.
-        beside_pytorch: of a host, the checkpoint of PyTorch, which is timed in turns with it; None
-            of a device with processors of its own.
+        exported: of a host, the exported graph, which is timed in turns with it without
+            optimisation; None of a device with processors of its own.
         expected: the accuracy run's answers for the clips; None if it has not run.
 
     Raises:
@@ -129,10 +129,10 @@ def time_session(
     ids, feed = next(batches)
     answers = _Answers(spec, batch, SMALLEST if expected is None else expected.smallest)
     # A host is judged by the turns; what the wall clock says is shown, and need not take long.
-    wall = settings if beside_pytorch is None else _fewer(settings, settings.warmup_queries)
+    wall = settings if exported is None else _fewer(settings, settings.warmup_queries)
     session = device.open(model)
     try:
-        untimed = session.run(feed) if beside_pytorch is None else {}
+        untimed = session.run(feed) if exported is None else {}
         start = read_clocks()
         loop = session.loop(feed, wall)
         used = read_clocks().since(start)
@@ -141,8 +141,8 @@ def time_session(
     finally:
         session.close()
     turns, host_use, last = None, None, loop.output
-    if beside_pytorch is not None:
-        turns, query = time_turns(device, model, beside_pytorch[0], feed, settings, read_clocks)
+    if exported is not None:
+        turns, query = time_turns(device, model, exported, feed, settings, read_clocks)
         untimed, last, host_use = query.first, query.last, watch.host_use(used)
     looks = [_is_same(output, untimed) for output in (loop.output, last)]
     if loop.output is not None and all(looks):

@@ -74,7 +74,7 @@ def calibration_from_runs(
         )
     speeds = [speed for run in runs for speed in _speeds(run, batch, reference)]
     golden, spread = _rounded(median(speeds)), _spread(speeds)
-    known = {"spread": _rounded(max(spread, SPREAD_MIN))} if reference.is_beside_pytorch else {}
+    known = {"spread": _rounded(max(spread, SPREAD_MIN))} if reference.is_of_host else {}
     here = {"processor": None, "tolerance_elsewhere": None, "speedup_min": None}
     trial = reference.model_copy(update={"golden": golden, **here, **known})
     prefixes = [_prefixes(run, batch) for run in runs]
@@ -124,7 +124,7 @@ def calibrated_row(
             f"no tolerance below 1 lets all {found.run_count} A/A runs pass (spread "
             f"{100 * found.spread:.1f} %); time longer sessions, or more, on a quiet machine"
         )
-    if reference.is_beside_pytorch and found.tolerance > HOST_TOLERANCE_MAX:
+    if reference.is_of_host and found.tolerance > HOST_TOLERANCE_MAX:
         raise InvalidMeasurement(
             f"a tolerance of {found.tolerance} is above {HOST_TOLERANCE_MAX}, so a build 15 % slower "
             f"could pass (spread {100 * found.spread:.1f} %); time longer sessions, or more"
@@ -143,7 +143,7 @@ def calibrated_row(
 
 def _of_a_host(reference: ThroughputReference, found: Calibration) -> dict[str, object]:
     """Return the keys that only a host has: its spread, and the least speed-up from all threads."""
-    if not reference.is_beside_pytorch:
+    if not reference.is_of_host:
         return {}
     keys: dict[str, object] = {"spread": _rounded(max(found.spread, SPREAD_MIN))}
     if found.speedup is not None:
@@ -167,9 +167,12 @@ def _speeds(run: Run, batch: int, reference: ThroughputReference) -> tuple[float
     if measurement.invalid_reasons or speed is None:
         reasons = "; ".join(measurement.invalid_reasons) or f"no {reference.definition} times"
         raise InvalidMeasurement(f"an A/A run does not count: {reasons}")
-    series = speed.x_pytorch if reference.against == "pytorch" else speed.per_s
+    series = speed.series(reference.against)
     if series is None:
-        raise InvalidMeasurement("an A/A run does not count: PyTorch was not timed beside it")
+        raise InvalidMeasurement(
+            "an A/A run does not count: it was not timed beside what the contract's against names, "
+            f"{reference.against}"
+        )
     return series.per_session
 
 
@@ -189,7 +192,7 @@ def _least_tolerance(
     sessions_min: int,
 ) -> float | None:
     """Return the least hundredth at which every run ends in a pass, judged as the suite judges."""
-    least = round(STEPS * HOST_TOLERANCE) if trial.is_beside_pytorch else 0
+    least = round(STEPS * HOST_TOLERANCE) if trial.is_of_host else 0
     for step in range(least, STEPS):
         reference = trial.model_copy(update={"tolerance": step / STEPS})
         if all(_passes(run, reference, sessions_min) for run in prefixes):

@@ -117,13 +117,14 @@ def _floor_fields(floor: AccuracyFloor, clip_count: int) -> tuple[str, ...]:
 
 def _speed_fields(reference: ThroughputReference, *, has_golden: bool) -> tuple[str, ...]:
     chips = f" of {reference.chips} chips" if reference.chips > 1 else ""
+    scope = "" if reference.is_of_host else f" a {reference.scope}{chips}"
     guide = NONE if reference.guide is None else f"{reference.guide:.3f}"
     return (
         f"{reference.floor:.3f}",
         f"{reference.golden:.3f}" if has_golden else NONE,
         f"{guide} a {reference.guide_scope}" if reference.guide_scope else guide,
         f"{100 * reference.tolerance:g} %" if has_golden else NONE,
-        f"{reference.unit} a {reference.scope}{chips}, {reference.definition}",
+        f"{reference.unit}{scope}, {reference.definition}",
     )
 
 

@@ -131,7 +131,7 @@ class Thresholds:
                     for other in self.cells()
                 ),
             ),
-            throughput=device.throughput[cell.row].of_reference(reference),
+            throughput=device.throughput[cell.row],
             device_model=device.device_model,
             startup=device.startup.get(cell.row),
             soak=device.soak.get(cell.row),

@@ -177,7 +177,7 @@ def _speed(record: Record, reference: ThroughputReference) -> CellSpeed | None:
     if not is_valid or not isinstance(measured, ThroughputMeasurement):
         return None
     # What a host is judged by is the time of one thread; this table is of what a user gets.
-    speed = measured.speed("device_io" if reference.is_beside_pytorch else reference.definition)
+    speed = measured.speed("device_io" if reference.is_of_host else reference.definition)
     if speed is None:
         return None
     series: SpeedSeries = speed.per_s

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self, TypeVar
 
 import pydantic
 
+from harness.measure.throughput import UNITS, Against
 from harness.spec import Reference
 
 Fraction = Annotated[float, pydantic.Field(ge=0.0, le=1.0)]
@@ -97,8 +98,8 @@ class ThroughputReference(Table):
 
     ``scope`` says what reached the number: one chip, a card with up to ``chips`` chips together (a
     session has one), or a host. ``against`` says whether it is absolute
-    or the ratio to PyTorch in the same session; that ratio is one of processor times, on one thread
-    each. ``spread`` is its standard deviation over sessions, relative, as A/A runs showed it.
+    or the ratio to the exported graph, which the same session runs without optimisation: a ratio of
+    processor times, on one thread each. Contracts of earlier editions say ``pytorch`` there. ``spread`` is its standard deviation over sessions, relative, as A/A runs showed it.
     ``speedup_min`` is the least speed with every thread over that with one, by the wall clock; it
     is judged where nothing else ran. ``processor`` is the one on which a host's golden was measured;
     on any other, ``tolerance_elsewhere`` holds, as the ratio of two programs depends on it.
@@ -109,11 +110,11 @@ class ThroughputReference(Table):
     golden: Positive
     # At a tolerance of 1 the floor is 0, which every speed reaches.
     tolerance: Annotated[float, pydantic.Field(ge=0.0, lt=1.0)]
-    unit: Literal["clips/s", "x PyTorch", "x the ONNX file"]
+    unit: Literal["clips/s", "x unoptimised", "x PyTorch"]
     definition: Literal["device", "device_io", "e2e", "processor"]
     scope: Literal["chip", "card", "host"]
     chips: Count = 1
-    against: Literal["absolute", "pytorch"] = "absolute"
+    against: Against = "absolute"
     implausible: Annotated[float, pydantic.Field(gt=1.0)] = 3.0
     spread: Annotated[float, pydantic.Field(gt=0.0, lt=1.0)] | None = None
     speedup_min: Positive | None = None
@@ -131,7 +132,7 @@ class ThroughputReference(Table):
 
     @pydantic.model_validator(mode="after")
     def _unit_is_what_is_measured(self) -> Self:
-        if (self.unit != "clips/s") != (self.against == "pytorch"):
+        if self.unit != UNITS[self.against]:
             raise ValueError(f"unit = {self.unit!r} does not go with against = {self.against!r}")
         return self
 
@@ -142,29 +143,18 @@ class ThroughputReference(Table):
         return self
 
     @pydantic.model_validator(mode="after")
-    def _processor_time_is_beside_pytorch(self) -> Self:
-        is_of_a_host = self.is_beside_pytorch and self.scope == "host"
-        if self.definition == "processor" and not is_of_a_host:
+    def _processor_time_is_of_a_host(self) -> Self:
+        if self.definition == "processor" and not (self.is_of_host and self.scope == "host"):
             raise ValueError(
-                "definition = 'processor' needs against = 'pytorch' and scope = 'host': a host is "
-                "judged by its processor time beside PyTorch's"
+                "definition = 'processor' needs against = 'unoptimised' and scope = 'host': a host "
+                "is judged by its processor time beside that of the unoptimised graph"
             )
         return self
 
     @property
-    def is_beside_pytorch(self) -> bool:
-        """Whether it is for a host, which is judged by its processor time beside PyTorch's."""
-        return self.against == "pytorch"
-
-    @property
-    def beside(self) -> str:
-        """What is timed in turns with a host."""
-        return self.unit.removeprefix("x ")
-
-    def of_reference(self, reference: Reference) -> Self:
-        """Return what holds of a model with that reference, which is timed in PyTorch's place."""
-        unit = f"x {reference}" if self.is_beside_pytorch else self.unit
-        return self.model_copy(update={"unit": unit})
+    def is_of_host(self) -> bool:
+        """Whether it is for a host, which is judged by its processor time beside a reference's."""
+        return self.against != "absolute"
 
     def on_processor(self, processor: str | None) -> Self:
         """Return what holds on a host with ``processor``; None if the measurement does not tell."""

@@ -1,7 +1,7 @@
 """Throughput: the interval over sessions against the floor; a speed that is far too high is red too.
 
-A host is judged by its processor time beside PyTorch's, which other work on the machine hardly
-moves. That time shows neither a wait nor an idle processor, so both are looked at beside it.
+A host is judged by its processor time beside that of the unoptimised graph in the same runtime,
+which other work on the machine hardly moves. That time shows neither a wait nor an idle processor, so both are looked at beside it.
 """
 
 import math
@@ -106,16 +106,19 @@ def _series(
     speed = measurement.speed(reference.definition)
     if speed is None:
         return None
-    return speed.x_pytorch if reference.against == "pytorch" else speed.per_s
+    return speed.series(reference.against)
 
 
 def _not_timed(reference: ThroughputReference) -> str:
-    if reference.is_beside_pytorch and reference.definition != "processor":
+    if reference.against == "pytorch" or (
+        reference.is_of_host and reference.definition != "processor"
+    ):
         return (
-            f"the floor is about {reference.definition} beside {reference.beside}, compared by "
-            "processor time: say definition = 'processor' and calibrate its golden"
+            f"the floor is one of {reference.definition} speed in {reference.unit}, and a host is "
+            "timed by processor time beside the unoptimised graph: say definition = 'processor' and "
+            "against = 'unoptimised', and let harness calibrate measure the golden"
         )
-    beside = f" beside {reference.beside}" if reference.is_beside_pytorch else ""
+    beside = " beside the unoptimised graph" if reference.is_of_host else ""
     return (
         f"{reference.definition} was not timed{beside}, which the floor is about; time it again "
         "with this suite"
@@ -143,7 +146,7 @@ def _host_findings(
     look: HostLook | None, reference: ThroughputReference
 ) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
     """Return what processor time does not show, and which of it could not be looked at."""
-    if not reference.is_beside_pytorch:
+    if not reference.is_of_host:
         return (), ()
     if look is None:
         return (), ("waiting and threads were not looked at",)

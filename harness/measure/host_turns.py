@@ -16,17 +16,19 @@ SHORTEST_MS = 1e-6
 
 
 class Turns(Measurement):
-    """Device and PyTorch on one thread each, A B B A: the two are as long as each other.
+    """Device and reference on one thread each, A B B A: the two are as long as each other.
 
     Attributes:
         processor_ms: processor time of each query of the device, of all threads of the process.
-        pytorch_processor_ms: the same of PyTorch.
+        unoptimised_processor_ms: the same of the exported graph, run without optimisation.
+        pytorch_processor_ms: the same of PyTorch, the reference in records of earlier editions.
         wall_ms: wall time of each query of the device.
         waiting_ms: how much of it the calling thread neither ran nor stood in line for a processor;
             empty where the kernel does not tell.
     """
 
     processor_ms: Times = ()
+    unoptimised_processor_ms: Times = ()
     pytorch_processor_ms: Times = ()
     wall_ms: Times = ()
     waiting_ms: Times = ()
@@ -34,7 +36,7 @@ class Turns(Measurement):
     @property
     def is_whole(self) -> bool:
         """Whether both sides were timed, query for query, in whole turns."""
-        both = (self.processor_ms, self.pytorch_processor_ms)
+        both = (self.processor_ms, self._reference_ms)
         return (
             len(both[0]) == len(both[1])
             and len(both[0]) % 2 == 0
@@ -43,13 +45,17 @@ class Turns(Measurement):
 
     @property
     def ratio(self) -> float:
-        """How many times as fast as PyTorch the device is, of whole turns.
+        """How many times as fast as the reference the device is, of whole turns.
 
         It is the median over the turns, so that what disturbs some of them disturbs nothing.
         """
-        device, pytorch = self.processor_ms, self.pytorch_processor_ms
+        device, reference = self.processor_ms, self._reference_ms
         turns = range(0, len(device), 2)
-        return median([sum(pytorch[at : at + 2]) / sum(device[at : at + 2]) for at in turns])
+        return median([sum(reference[at : at + 2]) / sum(device[at : at + 2]) for at in turns])
+
+    @property
+    def _reference_ms(self) -> Times:
+        return self.unoptimised_processor_ms or self.pytorch_processor_ms
 
 
 class HostUse(Measurement):

@@ -4,7 +4,7 @@ The unit of replication is the session, a process of its own: queries of one pro
 better with each other than with the next process. Four definitions are kept apart: ``device`` is
 the compute alone, ``device_io`` adds the copies to and from the device, ``e2e`` everything from the
 clip file to the class, all by the wall clock with every thread; ``processor`` is the processor time
-of a host that computes on one thread, in turns with PyTorch on one thread.
+of a host that computes on one thread, in turns with the exported graph without optimisation.
 """
 
 import math
@@ -34,6 +34,17 @@ from harness.measure.statistics import (
 
 Definition = Literal["device", "device_io", "e2e", "processor"]
 DEFINITIONS: tuple[Definition, ...] = get_args(Definition)
+Against = Literal["absolute", "unoptimised", "pytorch"]
+SERIES: Mapping[Against, str] = {
+    "absolute": "per_s",
+    "unoptimised": "x_unoptimised",
+    "pytorch": "x_pytorch",
+}
+UNITS: Mapping[Against, str] = {
+    "absolute": "clips/s",
+    "unoptimised": "x unoptimised",
+    "pytorch": "x PyTorch",
+}
 
 STEADY_RELATIVE = 0.10
 
@@ -46,7 +57,7 @@ class SessionTiming(Measurement):
         device_io_ms: with the copies to and from the device.
         e2e_ms: from the clip file to the class.
         pytorch_ms: of PyTorch by the wall clock; in records from before processor time only.
-        turns: processor times beside PyTorch; None of a device that is not the host.
+        turns: processor times beside the reference; None of a device that is not the host.
         host_use: of the loop with all threads; None of a device that is not the host.
         nonfinite_count: times that are not finite, left out of the rest; any makes the run invalid.
         is_output_same: whether the timed queries computed what the accuracy run computed; None if
@@ -83,6 +94,7 @@ class SessionTiming(Measurement):
             "device_io_ms": self.device_io_ms,
             "e2e_ms": self.e2e_ms,
             "processor_ms": turns.processor_ms,
+            "unoptimised_processor_ms": turns.unoptimised_processor_ms,
             "pytorch_processor_ms": turns.pytorch_processor_ms,
         }
 
@@ -100,7 +112,9 @@ class Speed(Measurement):
 
     Attributes:
         per_s: samples each second.
-        x_pytorch: speed over that of PyTorch in the same session; None if that was not measured.
+        x_unoptimised: speed over that of the exported graph without optimisation in the same
+            session; None if that was not measured.
+        x_pytorch: the same over PyTorch's, in records of earlier editions.
         query_count: timed queries of all sessions.
         latency_p50_ms: median of all queries.
         latency_p90_ms: a time that the 90th percentile of a session is on average not above, with
@@ -109,11 +123,17 @@ class Speed(Measurement):
     """
 
     per_s: SpeedSeries
-    x_pytorch: SpeedSeries | None
+    x_unoptimised: SpeedSeries | None = None
+    x_pytorch: SpeedSeries | None = None
     query_count: int
     latency_p50_ms: float
     latency_p90_ms: float | None
     latency_p99_ms: float | None
+
+    def series(self, against: Against) -> SpeedSeries | None:
+        """Return the speed by itself, or beside what was timed in turns with it."""
+        found: SpeedSeries | None = getattr(self, SERIES[against])
+        return found
 
 
 class ThroughputMeasurement(Measurement):
@@ -203,7 +223,7 @@ def _speed(sessions: Sequence[SessionTiming], batch: int, definition: Definition
     queries = [time for one in times for time in one]
     return Speed(
         per_s=series_of([1000.0 * batch / _mean(one) for one in times]),
-        x_pytorch=_ratios(sessions) if definition == "processor" else _wall_ratios(sessions, times),
+        **_ratios(sessions, definition, times),
         query_count=len(queries),
         latency_p50_ms=median(queries),
         latency_p90_ms=percentile_bound(times, 0.90),
@@ -211,12 +231,17 @@ def _speed(sessions: Sequence[SessionTiming], batch: int, definition: Definition
     )
 
 
-def _ratios(sessions: Sequence[SessionTiming]) -> SpeedSeries | None:
-    """Return how many times as fast as PyTorch each session was; None unless all turns are whole."""
+def _ratios(
+    sessions: Sequence[SessionTiming], definition: Definition, times: Sequence[Times]
+) -> dict[str, SpeedSeries | None]:
+    """Return how many times as fast as its reference each session was; None unless all tell."""
+    if definition != "processor":
+        return {"x_pytorch": _wall_ratios(sessions, times)}
     turns = [session.turns for session in sessions if session.turns is not None]
-    if len(turns) < len(sessions) or not all(one.is_whole for one in turns):
-        return None
-    return series_of([one.ratio for one in turns])
+    is_whole = len(turns) == len(sessions) and all(one.is_whole for one in turns)
+    series = series_of([one.ratio for one in turns]) if is_whole else None
+    is_of_pytorch = any(one.pytorch_processor_ms for one in turns)
+    return {"x_pytorch" if is_of_pytorch else "x_unoptimised": series}
 
 
 def _wall_ratios(sessions: Sequence[SessionTiming], times: Sequence[Times]) -> SpeedSeries | None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 from enum import StrEnum
 
+from harness.measure.throughput import SERIES
 from harness.nightly.baseline import Baseline, BaselineSeries
 from harness.nightly.change_points import ChangePoint, change_points
 from harness.nightly.losses import (
@@ -120,9 +121,11 @@ def is_judged(key: SeriesKey, names: Collection[SeriesKey]) -> bool:
 
     Of a host's throughput the ratio of processor times counts, which other work disturbs least.
     """
-    beside_pytorch = dataclasses.replace(key, metric="processor.x_pytorch")
     is_absolute = key.check == "throughput" and key.metric.endswith(".per_s")
-    return not (is_absolute and beside_pytorch in names)
+    ratios = (f"processor.{SERIES[against]}" for against in SERIES if against != "absolute")
+    return not (
+        is_absolute and any(dataclasses.replace(key, metric=ratio) in names for ratio in ratios)
+    )
 
 
 def lost(found: Sequence[Past]) -> list[Notice]:

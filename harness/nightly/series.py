@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from harness.measure.accuracy import AccuracyMeasurement
 from harness.measure.measurement import Measurement
 from harness.measure.parity import ParityMeasurement
-from harness.measure.throughput import DEFINITIONS, SpeedSeries, ThroughputMeasurement
+from harness.measure.throughput import DEFINITIONS, SERIES, SpeedSeries, ThroughputMeasurement
 from harness.record.record import Record
 from harness.spec import Cell, Check, Status
 
@@ -147,9 +147,10 @@ def _speeds(measured: ThroughputMeasurement) -> Iterator[Value]:
         speed = measured.speed(definition)
         if speed is None:
             continue
-        yield _value(f"{definition}.per_s", speed.per_s)
-        if speed.x_pytorch is not None:
-            yield _value(f"{definition}.x_pytorch", speed.x_pytorch)
+        for against, name in SERIES.items():
+            series = speed.series(against)
+            if series is not None:
+                yield _value(f"{definition}.{name}", series)
 
 
 def _value(metric: str, series: SpeedSeries) -> Value:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
+from harness.measure.throughput import SERIES, UNITS
 from harness.nightly.change_points import ChangePoint
 from harness.nightly.comparison import is_judged, level_changes
 from harness.nightly.losses import RULES
@@ -18,7 +19,7 @@ MARK = "|"
 SHOWN_NIGHTS = 60
 FORMATS = (".svg", ".png", ".pdf")
 _ROW_INCHES = 1.9
-_UNITS = {"per_s": "clips/s", "x_pytorch": "x PyTorch"}
+_UNITS = {SERIES[against]: UNITS[against] for against in SERIES}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from harness import registry
 from harness.measure.measurement import Measurement
 from harness.measure.statistics import CONFIDENCE, median, wilson_interval
-from harness.measure.throughput import Definition, ThroughputMeasurement
+from harness.measure.throughput import Definition, SpeedSeries, ThroughputMeasurement
 from harness.nightly.baseline import Baseline
 from harness.nightly.series import MEASURED, values_from_record
 from harness.record.record import Record
@@ -90,15 +90,15 @@ def _sessions(measured: Measurement | None, metric: str) -> tuple[float, ...]:
     definition, _, name = metric.partition(".")
     kind: Definition = definition  # type: ignore[assignment]
     speed = measured.speed(kind)
-    series = None if speed is None else speed.per_s if name == "per_s" else speed.x_pytorch
+    series: SpeedSeries | None = getattr(speed, name, None)
     return () if series is None else tuple(series.per_session)
 
 
 def changes(before: Samples, after: Samples) -> tuple[Change, ...]:
     """Return every number that both have, those told apart from noise first, the largest first."""
     both = before.keys() & after.keys()
-    # Of a host that is judged by its ratio to PyTorch, the clips a second say little.
-    beside = {cell for cell, metric in both if metric == "processor.x_pytorch"}
+    # Of a host that is judged by a ratio, the clips a second say little.
+    beside = {cell for cell, metric in both if metric.startswith("processor.x_")}
     found = [
         _change(cell, metric, before[cell, metric], after[cell, metric])
         for cell, metric in both

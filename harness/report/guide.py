@@ -222,5 +222,5 @@ def _figure(
         deviation=speed.per_s / guide - 1.0 if guide is not None and is_alike else None,
         is_best=_is_best(speed, best),
         bounds=speed.bounds,
-        golden=None if reference.is_beside_pytorch else reference.golden,
+        golden=None if reference.is_of_host else reference.golden,
     )

@@ -111,7 +111,7 @@ def _interval(
             speed = measured.speed(reference.definition)
             if speed is None:
                 return None
-            series = speed.x_pytorch if reference.against == "pytorch" else speed.per_s
+            series = speed.series(reference.against)
             return None if series is None else speed_bounds(series, reference, sessions_min)
         case _:
             return None

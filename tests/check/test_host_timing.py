@@ -37,12 +37,21 @@ def test_a_device_that_fails_in_the_turns_is_closed(narrow_spec, tmp_path, monke
     def fails(feed):
         raise RunError("the device is gone")
 
-    monkeypatch.setattr(host_timing, "_reference_query", lambda *_: lambda: None)
+    monkeypatch.setattr(host_timing, "_unoptimised_query", lambda *_: lambda: None)
     artifact = Artifact("device", tmp_path / "m.onnx", "00", {})
     model = DeviceModel(OnnxModel(narrow_spec, 1, "seeded", artifact), "cpu", artifact)
     double = FakeDevice(device_spec("cpu"), fails)
     session = double.open(model)
     monkeypatch.setattr(double, "open", lambda model, threads: session)
     with pytest.raises(RunError, match="is gone"):
-        time_turns(double, model, None, {"x": np.zeros(1)}, LoopSettings(), lambda: ZERO)
+        time_turns(double, model, tmp_path, {"x": np.zeros(1)}, LoopSettings(), lambda: ZERO)
     assert session.is_closed
+
+
+def test_an_exported_graph_that_does_not_load_is_an_error_of_the_run(narrow_spec, tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"not a graph")
+    artifact = Artifact("device", tmp_path / "m.onnx", "00", {})
+    model = DeviceModel(OnnxModel(narrow_spec, 1, "seeded", artifact), "cpu", artifact)
+    double = FakeDevice(device_spec("cpu"), lambda feed: feed)
+    with pytest.raises(RunError, match=r"ONNX Runtime cannot load .*m\.onnx"):
+        time_turns(double, model, artifact.path, {}, LoopSettings(), lambda: ZERO)

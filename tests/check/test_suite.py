@@ -93,7 +93,7 @@ def test_the_raw_results_can_be_read_again(clean):
     (session,) = map(json.loads, lines)
     for name in ("device_ms", "device_io_ms", "e2e_ms"):
         assert session[name]
-    for name in ("processor_ms", "pytorch_processor_ms", "wall_ms"):
+    for name in ("processor_ms", "unoptimised_processor_ms", "wall_ms"):
         assert len(session["turns"][name]) >= 2
     assert session["is_output_same"] is True
 

@@ -1,10 +1,12 @@
 import dataclasses
 import shutil
+import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from harness.check import timed_session
+from harness.check import host_timing, timed_session
 from harness.check.timed_session import TimedClips, expected_answers, time_session
 from harness.clips import Predictions
 from harness.data.loading import crops_from_clip
@@ -48,6 +50,9 @@ class Session(FakeSession):
         return self.prepared
 
 
+EXPORTED = Path("exported.onnx")
+
+
 class Clocks(FakeClock):
     """Clocks that only the sessions move; processor time passes as fast as ``processor`` says."""
 
@@ -76,13 +81,16 @@ def clock(monkeypatch):
 
 
 @pytest.fixture
-def pytorch(clock, monkeypatch, torch):
-    """PyTorch that takes 60 ms a query; returns the threads that it was given."""
-    threads = []
-    monkeypatch.setattr(torch, "set_num_threads", threads.append)
-    monkeypatch.setattr("harness.build.torch_model.torch_model_from_spec", lambda _, path: path)
-    monkeypatch.setattr("harness.build.torch_model.run_torch", lambda *_: clock.advance(0.060))
-    return threads
+def unoptimised(clock, monkeypatch):
+    """A graph that takes 60 ms a query; returns what was opened, and how."""
+    opened = []
+
+    def ort_session(path, **how):
+        opened.append((path, how))
+        return types.SimpleNamespace(run=lambda *_: clock.advance(0.060))
+
+    monkeypatch.setattr(host_timing, "ort_session", ort_session)
+    return opened
 
 
 @pytest.fixture
@@ -161,16 +169,18 @@ def test_the_first_batch_is_read_where_it_is_decoded_and_the_others_never(
     np.testing.assert_array_equal(stored.batches[0], fresh.batches[0])
 
 
-def test_a_host_is_timed_in_turns_with_pytorch_on_one_thread_each(run, clock, pytorch):
+def test_a_host_is_timed_in_turns_with_the_unoptimised_graph_on_one_thread_each(
+    run, clock, unoptimised
+):
     session = Session(clock)
-    times = run(session, beside=("a checkpoint",))
+    times = run(session, beside=EXPORTED)
     turns = times.turns
     np.testing.assert_allclose(turns.processor_ms, 20.0)
-    np.testing.assert_allclose(turns.pytorch_processor_ms, 60.0)
+    np.testing.assert_allclose(turns.unoptimised_processor_ms, 60.0)
     np.testing.assert_allclose(turns.wall_ms, 20.0)
     np.testing.assert_allclose(turns.waiting_ms, 0.0, atol=1e-9)
-    assert len(turns.processor_ms) == len(turns.pytorch_processor_ms) == 8
-    assert pytorch == [1]
+    assert len(turns.processor_ms) == len(turns.unoptimised_processor_ms) == 8
+    assert unoptimised == [(EXPORTED, {"level": "none", "threads": 1})]
     assert session.threads == [None, 1]
     assert times.host_use.usable >= 1
     # What the wall clock says is not judged, so a quarter of it is enough.
@@ -183,9 +193,9 @@ def test_a_device_with_processors_of_its_own_has_no_turns(run, clock):
     assert (times.turns, times.host_use) == (None, None)
 
 
-def test_a_query_that_sleeps_is_seen_to_wait(run, clock, pytorch):
+def test_a_query_that_sleeps_is_seen_to_wait(run, clock, unoptimised):
     clock.processor = 0.25
-    times = run(Session(clock), beside=(None,))
+    times = run(Session(clock), beside=EXPORTED)
     np.testing.assert_allclose(times.turns.processor_ms, 5.0)
     np.testing.assert_allclose(times.turns.waiting_ms, 15.0)
 
@@ -218,11 +228,11 @@ def test_timed_queries_must_compute_the_same(run, clock, output, is_same):
 
 
 @pytest.mark.parametrize(("output", "is_same"), OUTPUTS[1:], ids=str)
-def test_beside_pytorch_the_untimed_query_of_the_turns_is_what_counts(
-    run, clock, pytorch, output, is_same
+def test_beside_the_unoptimised_graph_the_untimed_query_of_the_turns_is_what_counts(
+    run, clock, unoptimised, output, is_same
 ):
     session = Session(clock, dataclasses.replace(LOOP, output=output))
-    times = run(session, beside=(None,), settings=LoopSettings(1, 1, 0.0))
+    times = run(session, beside=EXPORTED, settings=LoopSettings(1, 1, 0.0))
     assert times.is_output_same is is_same
     # One from the clip, one untimed, and the two of a turn.
     assert session.queries == 4
@@ -276,13 +286,13 @@ def test_clips_that_the_accuracy_run_has_not_are_not_held_against_it(run, clock,
     assert expected_answers(None, clip_set.clips, LIMITS, 1e-38) is None
 
 
-def test_the_last_query_beside_pytorch_is_looked_at_too(run, clock, pytorch):
+def test_the_last_query_beside_the_unoptimised_graph_is_looked_at_too(run, clock, unoptimised):
     def tiring(feed):
         tiring.count += 1
         return uniform(feed) if tiring.count <= 4 else {"class": uniform(feed)["class"] * 1.01}
 
     tiring.count = 0
-    assert run(Session(clock, function=tiring), beside=(None,)).is_output_same is False
+    assert run(Session(clock, function=tiring), beside=EXPORTED).is_output_same is False
 
 
 def test_an_unreadable_clip_is_named_and_closes_nothing_that_is_not_open(

@@ -27,10 +27,10 @@ CELL = Cell("nonlocal_tiny", "cpu", 1)
 REFERENCE = ThroughputReference(
     golden=4.5,
     tolerance=0.5,
-    unit="x PyTorch",
+    unit="x unoptimised",
     definition="processor",
     scope="host",
-    against="pytorch",
+    against="unoptimised",
     implausible=4.0,
     source="by hand",
 )
@@ -42,7 +42,7 @@ ABSOLUTE = REFERENCE.model_copy(
 def session(ratio, **more):
     turns = Turns(
         processor_ms=(10.0,) * 4,
-        pytorch_processor_ms=(10.0 * ratio,) * 4,
+        unoptimised_processor_ms=(10.0 * ratio,) * 4,
         wall_ms=(10.0,) * 4,
         waiting_ms=(0.0,) * 4,
     )
@@ -148,10 +148,10 @@ def test_an_absolute_speed_is_of_its_own_definition():
         (runs_of([2.0], [2.0]), "time at least 2 runs of 2 sessions"),
         ([], "0 A/A runs of 0 sessions"),
         ([[session(2.0)] * 2, [session(2.0, is_output_same=False)] * 2], "does not count: session"),
-        ([[session(0.0)] * 2] * 2, "times in pytorch_processor_ms are zero"),
+        ([[session(0.0)] * 2] * 2, "times in unoptimised_processor_ms are zero"),
         ([[session(2.0, nonfinite_count=1)] * 2] * 2, "1 times are not finite"),
         ([[session(2.0, turns=None)] * 2] * 2, "no processor times"),
-        ([[session(2.0, turns=HALF)] * 2] * 2, "PyTorch was not timed beside it"),
+        ([[session(2.0, turns=HALF)] * 2] * 2, "it was not timed beside what"),
     ],
 )
 def test_runs_that_show_nothing_are_refused(runs, words):
@@ -252,7 +252,7 @@ def test_what_calibrate_prints_can_be_pasted_and_keeps_the_guide(timed, capsys, 
         *(f"nonlocal_tiny-cpu-bs{batch}" for batch in (1, 4, 8)),
     ]
     mine = new[CELL]
-    assert (mine.golden, mine.unit, mine.implausible) == (pytest.approx(2.01), "x PyTorch", 4.0)
+    assert (mine.golden, mine.unit, mine.implausible) == (pytest.approx(2.01), "x unoptimised", 4.0)
     assert "median of the sessions of 3 A/A runs" in mine.source
     assert "# 12 sessions, spread 0.4" in printed
     chip, card = (

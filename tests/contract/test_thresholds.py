@@ -367,7 +367,7 @@ BAD_VALUES = [
 ]
 
 
-@pytest.mark.parametrize("field", [("unit", "x PyTorch"), ("against", "pytorch")])
+@pytest.mark.parametrize("field", [("unit", "x unoptimised"), ("against", "unoptimised")])
 def test_a_unit_that_is_not_what_is_measured_is_refused(read, field):
     name, value = field
     message = refusal(read, changed(f"{SPEED_KEY}.bs1.{name}", value))

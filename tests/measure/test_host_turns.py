@@ -3,8 +3,10 @@ import pytest
 from harness.measure.host_turns import HostUse, Turns, host_look
 
 
-def turns(device_ms, pytorch_ms, **more):
-    return Turns(processor_ms=tuple(device_ms), pytorch_processor_ms=tuple(pytorch_ms), **more)
+def turns(device_ms, reference_ms, **more):
+    return Turns(
+        processor_ms=tuple(device_ms), unoptimised_processor_ms=tuple(reference_ms), **more
+    )
 
 
 @pytest.mark.parametrize(

@@ -49,27 +49,29 @@ def test_the_session_is_the_unit():
     assert measured.device.per_s.bounds.high == pytest.approx(75.0 + half, rel=1e-6)
 
 
-def turns(device_ms, pytorch_ms, **more):
-    return Turns(processor_ms=tuple(device_ms), pytorch_processor_ms=tuple(pytorch_ms), **more)
+def turns(device_ms, reference_ms, **more):
+    return Turns(
+        processor_ms=tuple(device_ms), unoptimised_processor_ms=tuple(reference_ms), **more
+    )
 
 
-def test_the_ratio_to_pytorch_is_one_of_processor_times_in_each_session():
+def test_the_ratio_to_the_unoptimised_graph_is_one_of_processor_times_in_each_session():
     timings = [
         session_timing([10.0], turns=turns([10.0] * 4, [15.0] * 4)),
         session_timing([10.0], turns=turns([20.0] * 4, [30.0] * 4)),
     ]
     measured = measure(timings, batch=1)
     assert measured.device.x_pytorch is None
-    assert measured.processor.x_pytorch.per_session == pytest.approx((1.5, 1.5))
-    assert measured.processor.x_pytorch.bounds.low == pytest.approx(1.5)
+    assert measured.processor.x_unoptimised.per_session == pytest.approx((1.5, 1.5))
+    assert measured.processor.x_unoptimised.bounds.low == pytest.approx(1.5)
     assert measured.processor.per_s.per_session == pytest.approx((100.0, 50.0))
 
 
 def test_a_session_without_turns_leaves_no_ratio():
     whole = session_timing([1.0], turns=turns([1.0] * 2, [1.0] * 2))
-    assert measure([whole, whole], batch=1).processor.x_pytorch is not None
+    assert measure([whole, whole], batch=1).processor.x_unoptimised is not None
     half = session_timing([1.0], turns=turns([1.0] * 3, [1.0] * 3))
-    assert measure([whole, half], batch=1).processor.x_pytorch is None
+    assert measure([whole, half], batch=1).processor.x_unoptimised is None
     assert measure([whole, session_timing([1.0])], batch=1).processor is None
 
 
@@ -97,10 +99,10 @@ def test_zero_and_negative_times_make_it_invalid(bad):
     assert measured.device is None
 
 
-def test_zero_times_of_pytorch_make_it_invalid():
+def test_zero_times_of_the_reference_make_it_invalid():
     measured = measure([session_timing([10.0], turns=turns([1.0] * 2, [1.0, 0.0]))], batch=1)
-    assert "pytorch_processor_ms" in measured.invalid_reasons[0]
-    assert measured.processor.x_pytorch is None
+    assert "unoptimised_processor_ms" in measured.invalid_reasons[0]
+    assert measured.processor.x_unoptimised is None
 
 
 def test_no_session_and_no_query_are_invalid():

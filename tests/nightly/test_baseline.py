@@ -44,7 +44,7 @@ def test_a_baseline_says_what_who_and_why(night, tmp_path):
     assert found.runs == ("night-0000", "night-0001")
     assert found.newest_started == "2022-01-02T02:00:00+00:00"
     assert found.thresholds_digest == THRESHOLDS.digest
-    (one,) = (one for one in found.series if one.metric == "processor.x_pytorch")
+    (one,) = (one for one in found.series if one.metric == "processor.x_unoptimised")
     golden = THRESHOLDS.limits(CELL).throughput.golden
     assert one.values == pytest.approx((golden, 1.1 * golden))
     assert found.by_key()[one.key] is one

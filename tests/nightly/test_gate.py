@@ -425,11 +425,11 @@ def test_history_commands(settled, capsys):
     words = ["history", "show", "*processor*", "--history", "history.sqlite"]
     assert main([*words, "--picture", "trend.svg"]) == 0
     shown = capsys.readouterr().out
-    assert "nonlocal_tiny-cpu-bs1:throughput:processor.x_pytorch@Simulated-CPU-8cpu" in shown
+    assert "nonlocal_tiny-cpu-bs1:throughput:processor.x_unoptimised@Simulated-CPU-8cpu" in shown
     assert "    device.cann: absent -> 8" in shown
     assert "|" in shown
     picture = Path("trend.svg").read_text()
-    assert "processor.x_pytorch" in picture or "<path" in picture
+    assert "processor.x_unoptimised" in picture or "<path" in picture
     assert main([*words, "--picture", "trend.bmp"]) == 2
     assert main([*words, "--picture", "nowhere/trend.png"]) == 2
     assert main(["history", "show", "resnet*", "--history", "history.sqlite"]) == 2

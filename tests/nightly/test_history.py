@@ -62,9 +62,9 @@ def test_a_precision_has_series_of_its_own():
 def test_a_run_makes_the_file_and_its_series(history, night):
     run = night(0, device_facts={"driver": "1.0"}, subjects={"onnx": "a" * 64})
     assert history.append(run).is_new
-    series = history.series("*:processor.x_pytorch")
+    series = history.series("*:processor.x_unoptimised")
     (one,) = series
-    metric = "processor.x_pytorch"
+    metric = "processor.x_unoptimised"
     assert one.key == SeriesKey("nonlocal_tiny", "cpu", 1, "throughput", metric, HOST)
     assert one.key.id == f"nonlocal_tiny-cpu-bs1:throughput:{metric}@{HOST}"
     (point,) = one.points
@@ -80,7 +80,7 @@ def test_a_run_makes_the_file_and_its_series(history, night):
 def test_nights_come_in_order_whatever_the_order_of_adding(history, night):
     for number in (2, 0, 1):
         history.append(night(number, speed=1.0 + number / 10))
-    (one,) = history.series("*processor.x_pytorch")
+    (one,) = history.series("*processor.x_unoptimised")
     assert [point.run_id for point in one.points] == ["night-0000", "night-0001", "night-0002"]
     assert one.values == sorted(one.values)
     assert [one.run_id for one in history.nights()] == ["night-0000", "night-0001", "night-0002"]

@@ -133,7 +133,7 @@ def accuracy(limits, classes=400, lost=3, gained=2, drop=0, clip="abseiling/{}",
 def timings(reference, batch, factor=1.0, spread=0.01, queries=120):
     """Return sessions whose speed is ``factor`` times the golden of the reference."""
     rng = np.random.default_rng(batch)
-    per_s = (10.0 if reference.against == "pytorch" else reference.golden) * factor
+    per_s = (10.0 if reference.is_of_host else reference.golden) * factor
     mean_ms = 1000.0 * batch / per_s
     sessions = []
     for number in range(5):
@@ -141,10 +141,10 @@ def timings(reference, batch, factor=1.0, spread=0.01, queries=120):
         times = centre * (1 + 0.01 * np.abs(rng.normal(size=queries)))
         times *= centre / times.mean()
         turns = None
-        if reference.is_beside_pytorch:
+        if reference.is_of_host:
             processor = tuple(times.tolist())
-            pytorch = tuple((mean_ms * factor * reference.golden * np.ones(queries)).tolist())
-            turns = Turns(processor_ms=processor, pytorch_processor_ms=pytorch)
+            unoptimised = tuple((mean_ms * factor * reference.golden * np.ones(queries)).tolist())
+            turns = Turns(processor_ms=processor, unoptimised_processor_ms=unoptimised)
         timing = session_timing(times, times, times * 1.3, turns, is_output_same=True)
         note = f"host: load {len(sessions)}.00 before <b>"
         sessions.append(timing.model_copy(update={"notes": (note,)}))
