@@ -8,7 +8,7 @@ from harness.decide.summary import margin_of
 from harness.language import _, later
 from harness.measure.parity import EdgeParity
 from harness.measure.statistics import median
-from harness.measure.throughput import SessionTiming
+from harness.measure.throughput import UNITS, SessionTiming, Speed, SpeedSeries
 from harness.nightly.series import Point
 from harness.report.evidence import Evidence
 from harness.report.formats import estimate, number
@@ -164,6 +164,17 @@ def beside(text: str, cell: CellLine) -> str:
         return text
     said = text.replace(PYTORCH, _(ONNX_FILE_SAID))
     return said[:1].upper() + said[1:] if text.startswith(PYTORCH) else said
+
+
+def ratio(speed: Speed) -> str:
+    """Say how fast a host is beside what was timed in turns with it; empty where nothing was."""
+    found = ((speed.series(against), unit) for against, unit in UNITS.items() if unit[0] == "x")
+    return "".join(f", {number(series.mean)} {unit}" for series, unit in found if series)
+
+
+def series_in(speed: Speed, unit: str) -> SpeedSeries | None:
+    """Return the speed of each session in a unit of floors."""
+    return next((speed.series(one) for one, known in UNITS.items() if known == unit), None)
 
 
 def devices_of(items: Iterable[ThroughputRow]) -> list[str]:
