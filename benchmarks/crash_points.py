@@ -37,7 +37,7 @@ KINDS = (
     "device",
     "simplified-scores",
     "onnx-scores",
-    "torch-scores",
+    "reference-scores",
     "simplified",
     "onnx",
     "crops",

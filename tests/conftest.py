@@ -213,8 +213,6 @@ def in_process(monkeypatch):
     """Run stages in this process."""
     monkeypatch.setattr("harness.build.build.run_in_child", run_here)
     monkeypatch.setattr("harness.check.checks.run_in_child", run_here)
-    # These loops take milliseconds, in which a second thread gets no turn on a busy host.
-    monkeypatch.setattr("harness.judge.throughput.THREADS_SHARE", 0.0)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ from harness.predict.chips import chip_predictions
 from harness.predict.device_predictions import open_session
 from harness.predict.host_scores import onnx_scores
 from harness.predict.parity_inputs import ParityInputs, parity_inputs
-from harness.predict.reference import torch_predictions, torch_scores
+from harness.predict.reference import reference_predictions, reference_scores
 from harness.predict.run import run_tensors
 from harness.record.npz import npz_from_arrays, npz_from_predictions
 from harness.record.npz import npz_from_labels as npz_labels
@@ -68,7 +68,7 @@ def chain_scores(context: Context) -> tuple[ParityInputs, ChainScores]:
     cell, bench, spec = context.cell, context.bench, context.spec
     bench.present_device(cell.device)
     inputs, floor = _parity_inputs(context), _floor(context)
-    torch = torch_scores(spec, bench.weights(cell.model), inputs, bench.workshop)
+    torch = reference_scores(spec, bench.weights(cell.model), inputs, bench.workshop)
     scores = ChainScores(
         exact=np.maximum(torch.fp64, floor),
         torch=np.maximum(torch.fp32, floor),
@@ -105,7 +105,7 @@ def check_accuracy(context: Context) -> Found:
     cell, bench = context.cell, context.bench
     clip_set = accuracy_clips(context)
     inputs = inputs_read_again(context, clip_set)
-    reference = torch_predictions(
+    reference = reference_predictions(
         *(context.spec, bench.weights(cell.model), clip_set, bench.workshop),
         bench.clip_set(cell.model),
     )

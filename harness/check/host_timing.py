@@ -14,6 +14,9 @@ from harness.runtimes.ort.session import ort_errors, ort_session
 from harness.spec import DeviceModel, Feed
 from harness.timings import LoopSettings
 
+# In a loop of a few milliseconds a thread may not get a turn at all.
+THREADS_LOOP_S = 0.1
+
 
 class HostWatch:
     """The clocks and the processors from its making on."""
@@ -38,7 +41,7 @@ class HostWatch:
     def host_use(self, loop: Reading) -> HostUse:
         """Return how a loop with every thread used the host."""
         switches = involuntary_switches() - self._switches
-        used = loop.processor_s / loop.thread_s if loop.thread_s > 0.0 else 0.0
+        used = loop.processor_s / loop.thread_s if loop.thread_s >= THREADS_LOOP_S else None
         is_quiet = is_host_quiet(self._cpus, cpu_state(), self._passed(), switches)
         return HostUse(usable=self.usable, used=used, is_quiet=is_quiet, processor=processor_name())
 

@@ -20,7 +20,7 @@ from harness.measure.parity import (
 )
 from harness.predict.host_scores import onnx_scores
 from harness.predict.parity_inputs import ParityInputs
-from harness.predict.reference import torch_scores
+from harness.predict.reference import reference_scores
 from harness.spec import ONNX_FILE, ModelSpec, Status
 from harness.zoo.config import config_from_file, config_path
 from harness.zoo.model import with_protocol
@@ -64,7 +64,7 @@ def look_at_model(
         simplified = simplified_from_onnx(exported, workshop)
         yield Looked("simplify", True, _count(simplified.artifact.provenance))
         inputs = noise_inputs(small)
-        torch = torch_scores(small, weights, inputs, workshop)
+        torch = reference_scores(small, weights, inputs, workshop)
         onnx, simple = (onnx_scores(one, inputs, workshop) for one in (exported, simplified))
     except HarnessError as error:
         yield Looked(getattr(error, "stage", "reference"), False, str(error))

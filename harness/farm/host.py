@@ -37,7 +37,7 @@ from harness.host.provenance import parcel_from_artifact
 from harness.host.suite_code import suite_digest, suite_facts
 from harness.predict.chips import predict_shard
 from harness.predict.device_predictions import plan_from_bench
-from harness.predict.reference import REFERENCE_BATCH, torch_predictions
+from harness.predict.reference import REFERENCE_BATCH, reference_predictions
 from harness.predict.shards import batches_of_set, merged, shard_of_set
 from harness.record.npz import npz_from_predictions, predictions_from_npz
 
@@ -137,7 +137,7 @@ def refer(say: Say, order: Order, parcels: Parcels, index: int, count: int) -> P
         clip_set, whole = accuracy_clips(context), bench.clip_set(model)
         with bench.beside_others():
             batches = batches_of_set(clip_set, index, count, REFERENCE_BATCH)
-            preds = torch_predictions(
+            preds = reference_predictions(
                 context.spec, bench.weights(model), batches, bench.workshop, whole
             )
         subjects = _subjects(context, clip_set)

@@ -5,6 +5,7 @@ which other work on the machine hardly moves. That time shows neither a wait nor
 """
 
 import math
+from collections.abc import Iterator
 
 from harness.judge.limits import ThroughputReference
 from harness.judge.verdict import (
@@ -150,27 +151,35 @@ def _host_findings(
         return (), ()
     if look is None:
         return (), ("waiting and threads were not looked at",)
-    findings, unseen = [], []
+    found = [_waiting(look), *_threads(look, reference)]
+    unseen = tuple(one for one in found if isinstance(one, str))
+    return tuple(one for one in found if isinstance(one, Finding)), unseen
+
+
+def _waiting(look: HostLook) -> Finding | str:
     if look.waiting_ms is None:
-        unseen.append("waiting was not looked at, as the kernel does not tell")
-    else:
-        limit_ms = WAITING_MS + WAITING_SHARE * look.query_ms
-        findings.append(at_most("waiting in a query", look.waiting_ms, limit_ms, "ms"))
+        return "waiting was not looked at, as the kernel does not tell"
+    limit_ms = WAITING_MS + WAITING_SHARE * look.query_ms
+    return at_most("waiting in a query", look.waiting_ms, limit_ms, "ms")
+
+
+def _threads(look: HostLook, reference: ThroughputReference) -> Iterator[Finding | str]:
     if look.usable < 2:
-        unseen.append("threads were not looked at, as there is one processor")
+        yield "threads were not looked at, as there is one processor"
+        return
+    least = 1.0 + THREADS_SHARE * (look.usable - 1)
+    if look.used is None:
+        yield "threads were not looked at, as the loop was too short"
     else:
-        least = 1.0 + THREADS_SHARE * (look.usable - 1)
-        findings.append(at_least("processors at work", look.used, least, f"of {look.usable}"))
-        if reference.speedup_min is None:
-            unseen.append("wall time was not judged, as the contract has no speedup_min")
-        elif look.speedup is None:
-            unseen.append("wall time was not judged, as the host was not quiet")
-        else:
-            note = f"by the wall clock, {look.quiet_sessions} quiet session(s)"
-            name = "speed with every thread"
-            limit = reference.speedup_min
-            findings.append(at_least(name, look.speedup, limit, "x one thread", note))
-    return tuple(findings), tuple(unseen)
+        yield at_least("processors at work", look.used, least, f"of {look.usable}")
+    if reference.speedup_min is None:
+        yield "wall time was not judged, as the contract has no speedup_min"
+    elif look.speedup is None:
+        yield "wall time was not judged, as the host was not quiet"
+    else:
+        note = f"by the wall clock, {look.quiet_sessions} quiet session(s)"
+        name, limit = "speed with every thread", reference.speedup_min
+        yield at_least(name, look.speedup, limit, "x one thread", note)
 
 
 def _verdict(

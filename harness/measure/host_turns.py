@@ -63,13 +63,14 @@ class HostUse(Measurement):
 
     Attributes:
         usable: processors that the process may use.
-        used: processor time of all its threads over that of the calling thread.
+        used: processor time of all its threads over that of the calling thread; None where the loop
+            was too short for the other threads to get their turn.
         is_quiet: whether nothing else took processors meanwhile; None where that is not known.
         processor: model and instruction sets; None in records of earlier editions.
     """
 
     usable: Annotated[int, pydantic.Field(ge=1)]
-    used: float
+    used: float | None
     is_quiet: bool | None = None
     processor: str | None = None
 
@@ -81,7 +82,8 @@ class HostLook(Measurement):
         waiting_ms: of a query on one thread; None where the kernel does not tell.
         query_ms: processor time of that query.
         usable: processors that there were.
-        used: processor time of all threads over that of the calling one, with every thread at work.
+        used: processor time of all threads over that of the calling one, with every thread at work;
+            None where no session could tell.
         speedup: wall time on one thread over that with every thread, of the quiet sessions; None
             where there is none.
         quiet_sessions: how many sessions had the host for themselves.
@@ -91,7 +93,7 @@ class HostLook(Measurement):
     waiting_ms: float | None
     query_ms: Positive
     usable: int
-    used: float
+    used: float | None
     speedup: float | None
     quiet_sessions: int
     processor: str | None = None
@@ -110,6 +112,7 @@ def host_look(looks: Sequence[tuple[Turns, HostUse, Times]]) -> HostLook | None:
     if not all(map(is_usable, times)):
         return None
     waits = [median(turns.waiting_ms) for turns, _, _ in looks if turns.waiting_ms]
+    used = [use.used for _, use, _ in looks if use.used is not None]
     speedups = [
         median(turns.wall_ms) / median(wall_ms) for turns, use, wall_ms in looks if use.is_quiet
     ]
@@ -117,7 +120,7 @@ def host_look(looks: Sequence[tuple[Turns, HostUse, Times]]) -> HostLook | None:
         waiting_ms=median(waits) if len(waits) == len(looks) else None,
         query_ms=median([median(turns.processor_ms) for turns, _, _ in looks]),
         usable=min(use.usable for _, use, _ in looks),
-        used=median([use.used for _, use, _ in looks]),
+        used=median(used) if used else None,
         speedup=median(speedups) if speedups else None,
         quiet_sessions=len(speedups),
         processor=looks[0][1].processor,

@@ -40,16 +40,16 @@ MAX_ROUNDING = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
-class TorchScores:
+class ReferenceScores:
     """Scores [input x crop, class] of PyTorch in float32, the reference, and in float64."""
 
     fp32: npt.NDArray[np.float64]
     fp64: npt.NDArray[np.float64]
 
 
-def torch_scores(
+def reference_scores(
     spec: ModelSpec, weights: WeightsFile, inputs: ParityInputs, workshop: Workshop
-) -> TorchScores:
+) -> ReferenceScores:
     """Run PyTorch on the parity inputs, one at a time, in both precisions.
 
     The float64 scores that ship with the suite are used if they match.
@@ -59,18 +59,18 @@ def torch_scores(
             nothing, or differ from run to run.
     """
     artifact = workshop.store.get_or_build(
-        "torch-scores",
+        "reference-scores",
         f"{spec.name}.npz",
         {**_inputs(spec, weights), "tensors": inputs.digest},
         lambda target: workshop.run(
             f"{_title(spec)} fp32 and fp64 {spec.name}",
             RunError,
-            write_torch_scores,
+            write_reference_scores,
             *(spec, weights.path, inputs, target),
         ),
     )
     arrays = arrays_from_npz(artifact.path)
-    found = TorchScores(arrays["fp32"], arrays["fp64"])
+    found = ReferenceScores(arrays["fp32"], arrays["fp64"])
     problem = _problem(found, arrays["again"])
     if problem is None:
         return found
@@ -82,7 +82,7 @@ def torch_scores(
     )
 
 
-def _problem(found: TorchScores, again: npt.NDArray[np.float64]) -> str | None:
+def _problem(found: ReferenceScores, again: npt.NDArray[np.float64]) -> str | None:
     """Say what a reference gives that is none, or None."""
     broken = scores.nonfinite_count(found.fp32) + scores.nonfinite_count(found.fp64)
     if broken:
@@ -95,7 +95,7 @@ def _problem(found: TorchScores, again: npt.NDArray[np.float64]) -> str | None:
     return None
 
 
-def torch_predictions(
+def reference_predictions(
     spec: ModelSpec,
     weights: WeightsFile,
     clip_set: ClipSet,
@@ -121,7 +121,7 @@ def torch_predictions(
         return preds
     digest = digest_from_json({"of": clip_set.digest, "read later": [clip.id for clip in back]})
     rest = dataclasses.replace(clip_set, clips=tuple(back), digest=digest)
-    later = torch_predictions(spec, weights, rest, workshop, whole)
+    later = reference_predictions(spec, weights, rest, workshop, whole)
     returned = {clip.id for clip in back}
     still = {name: why for name, why in preds.unreadable.items() if name not in returned}
     return merged([dataclasses.replace(preds, unreadable=still), later], clip_set)
@@ -145,18 +145,20 @@ def _kept_predictions(
         facts = workshop.run(
             title,
             RunError,
-            write_torch_predictions,
+            write_reference_predictions,
             *(spec, weights.path, clip_set, (workshop.store.root, inputs, whole), target),
             heartbeat=lambda _: count(journal.count()),
         )
         count(total)
         return facts
 
-    artifact = workshop.store.get_or_build("torch-predictions", f"{spec.name}.npz", inputs, build)
+    artifact = workshop.store.get_or_build(
+        "reference-predictions", f"{spec.name}.npz", inputs, build
+    )
     return predictions_from_npz(artifact.path)
 
 
-def write_torch_scores(
+def write_reference_scores(
     spec: ModelSpec,
     checkpoint: Path | None,
     inputs: ParityInputs,
@@ -213,7 +215,7 @@ def _title(spec: ModelSpec) -> str:
     return spec.reference.lower().removeprefix("the ")
 
 
-def write_torch_predictions(
+def write_reference_predictions(
     spec: ModelSpec,
     checkpoint: Path | None,
     clip_set: ClipSet,

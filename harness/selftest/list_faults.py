@@ -135,7 +135,7 @@ def both_sides(owner: object, name: str, value: object) -> Plant:
 
     @contextlib.contextmanager
     def plant(setting: Setting) -> Iterator[None]:
-        setting.without("crops", "torch-predictions", "torch-scores")
+        setting.without("crops", "reference-predictions", "reference-scores")
         with (
             patch.object(owner, name, value),
             patch.object(streaming, "usable_processors", lambda: 0),

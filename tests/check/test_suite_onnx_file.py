@@ -99,7 +99,7 @@ def test_a_bare_file_is_green_in_all_four_checks(make):
 def without_scores(cache, folder):
     """Return a copy of a cache in which the reference is computed anew."""
     copied = shutil.copytree(cache, folder / "cache", ignore=shutil.ignore_patterns("*.lock"))
-    shutil.rmtree(copied / "torch-scores", ignore_errors=True)
+    shutil.rmtree(copied / "reference-scores", ignore_errors=True)
     return copied
 
 

@@ -11,7 +11,7 @@ from harness.host.site import FIXTURES, load_site
 from harness.predict import reference
 from harness.predict.exact_scores import shipped_scores
 from harness.predict.parity_inputs import parity_inputs
-from harness.predict.reference import write_torch_scores
+from harness.predict.reference import write_reference_scores
 from harness.registry import model_spec
 from harness.spec import Cell
 
@@ -64,18 +64,18 @@ def test_a_run_takes_what_fits_and_a_forced_one_computes(fitted, clip_set, tmp_p
     folder, target = tmp_path / "references", tmp_path / "scores.npz"
     folder.mkdir()
     monkeypatch.setattr(reference, "shipped_scores", lambda *args: shipped_scores(*args, folder))
-    assert write_torch_scores(spec, checkpoint, inputs, target)["fp64"] == "computed"
+    assert write_reference_scores(spec, checkpoint, inputs, target)["fp64"] == "computed"
     with np.load(target) as computed:
         marked = computed["fp64"] * (1.0 + 1e-9)
         np.savez(folder / f"{spec.name}.npz", **{**computed, "fp64": marked})
-    assert write_torch_scores(spec, checkpoint, inputs, target)["fp64"] == "shipped"
+    assert write_reference_scores(spec, checkpoint, inputs, target)["fp64"] == "shipped"
     np.testing.assert_array_equal(np.load(target)["fp64"], marked)
     assert (
-        write_torch_scores(spec, checkpoint, inputs, target, is_recomputed=True)["fp64"]
+        write_reference_scores(spec, checkpoint, inputs, target, is_recomputed=True)["fp64"]
         == "computed"
     )
     other = dataclasses.replace(inputs, digest="of other clips")
-    assert write_torch_scores(spec, checkpoint, other, target)["fp64"] == "computed"
+    assert write_reference_scores(spec, checkpoint, other, target)["fp64"] == "computed"
 
 
 @pytest.mark.parametrize("name", ["nonlocal_tiny", "timesformer_tiny"])
@@ -84,7 +84,7 @@ def test_what_ships_is_what_pytorch_computes(name, tmp_path):
     tier = thresholds_from_file(FIXTURES.parent / "thresholds.toml").tier("nightly")
     inputs = parity_inputs(spec, motion8(), tier.inputs_for(Cell(name, "cpu", 1)))
     weights = weights_from_site(spec, load_site(None, {"ACCEPTANCE_CACHE_DIR": str(tmp_path)}))
-    write_torch_scores(spec, weights.path, inputs, target, is_recomputed=True)
+    write_reference_scores(spec, weights.path, inputs, target, is_recomputed=True)
     with np.load(target) as computed:
         shipped = shipped_scores(
             name, str(computed["weights"]), str(computed["inputs"]), computed["fp32"]

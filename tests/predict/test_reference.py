@@ -12,7 +12,7 @@ from harness.host.progress import Progress
 from harness.predict import reference
 from harness.predict.journal import Journal
 from harness.predict.parity_inputs import parity_inputs
-from harness.predict.reference import REFERENCE_BATCH, torch_predictions, torch_scores
+from harness.predict.reference import REFERENCE_BATCH, reference_predictions, reference_scores
 from harness.record.npz import npz_from_predictions, predictions_from_npz
 
 SEEDED = WeightsFile("seeded", "seed:1")
@@ -32,14 +32,14 @@ def inputs(narrow_spec, clip_set):
 
 def test_scores_of_both_precisions(fitted, weights, inputs, workshop, in_process):
     spec, _ = fitted
-    scores = torch_scores(spec, weights, inputs, workshop)
+    scores = reference_scores(spec, weights, inputs, workshop)
     assert scores.fp32.shape == scores.fp64.shape == (3, 8)
     assert scores.fp32.dtype == scores.fp64.dtype == np.float64
     # Both are log-probabilities, equal up to the rounding of float32 and not beyond it.
     np.testing.assert_allclose(np.exp(scores.fp64).sum(axis=1), 1.0, rtol=1e-12)
     np.testing.assert_array_equal(scores.fp32, scores.fp32.astype(np.float32))
     assert 0.0 < np.abs(scores.fp32 - scores.fp64).max() < 1e-3
-    again = torch_scores(spec, weights, inputs, workshop)
+    again = reference_scores(spec, weights, inputs, workshop)
     np.testing.assert_array_equal(again.fp64, scores.fp64)
     assert [event.hit for event in workshop.store.events] == [False, True]
     assert workshop.store.events[0].facts["peak_bytes"] == 4096
@@ -51,13 +51,13 @@ def test_predictions_of_a_clip_set(fitted, weights, clip_set, workshop, in_proce
     path.write_bytes(b"no video")
     broken = dataclasses.replace(clip_set.clips[9], path=path)
     clips = dataclasses.replace(clip_set, clips=(*clip_set.clips[:9], broken))
-    preds = torch_predictions(spec, weights, clips, workshop)
+    preds = reference_predictions(spec, weights, clips, workshop)
     assert preds.clip_ids == tuple(clip.id for clip in clips.clips[:9])
     assert preds.unreadable.keys() == {broken.id}
     best = preds.scores[:, 0].argmax(axis=1)
     np.testing.assert_array_equal(best, [clip.label for clip in clips.clips[:9]])
     assert workshop.store.events[0].facts["unreadable"] == 1
-    assert torch_predictions(spec, weights, clips, workshop).clip_ids == preds.clip_ids
+    assert reference_predictions(spec, weights, clips, workshop).clip_ids == preds.clip_ids
 
 
 def test_a_clip_that_can_be_read_again_gets_its_prediction(
@@ -70,7 +70,7 @@ def test_a_clip_that_can_be_read_again_gets_its_prediction(
     clips = dataclasses.replace(clip_set, clips=(absent[0], clip_set.clips[1], absent[1], gone))
 
     def predicted():
-        return torch_predictions(spec, weights, clips, workshop)
+        return reference_predictions(spec, weights, clips, workshop)
 
     assert predicted().unreadable.keys() == {absent[0].id, absent[1].id, gone.id}
     late.write_bytes(clip_set.clips[0].path.read_bytes())
@@ -104,11 +104,11 @@ def test_the_predictions_tell_how_many_are_done(fitted, weights, clip_set, works
     monkeypatch.setattr(Progress, "counter", counter)
     monkeypatch.setattr("harness.build.build.run_in_child", run)
     monkeypatch.setattr(Journal, "append", append)
-    torch_predictions(fitted[0], weights, clips, workshop)
+    reference_predictions(fitted[0], weights, clips, workshop)
     title = f"pytorch predictions {fitted[0].name}: 11"
     done = [*range(REFERENCE_BATCH, 11, REFERENCE_BATCH), 11, 11]
     assert told == [title, *done]
-    torch_predictions(fitted[0], weights, clips, workshop)
+    reference_predictions(fitted[0], weights, clips, workshop)
     assert told == [title, *done]
 
 
@@ -120,7 +120,7 @@ def test_a_checkpoint_that_does_not_fit_reaches_the_caller(
         overrides=fitted[0].overrides | {"cls_head": {"num_classes": 9, "in_channels": 128}},
     )
     with pytest.raises(CheckpointError, match=r"wrong shapes: .*fc_cls"):
-        torch_scores(other, weights, inputs, workshop)
+        reference_scores(other, weights, inputs, workshop)
 
 
 @pytest.mark.parametrize(
@@ -153,8 +153,8 @@ def keys(monkeypatch, workshop, narrow_spec, inputs, clip_set):
     monkeypatch.setattr(reference, "predictions_from_npz", lambda path: NOTHING)
 
     def of(spec=narrow_spec, weights=SEEDED, inputs=inputs, clips=clip_set):
-        torch_scores(spec, weights, inputs, workshop)
-        torch_predictions(spec, weights, clips, workshop)
+        reference_scores(spec, weights, inputs, workshop)
+        reference_predictions(spec, weights, clips, workshop)
         return [event.key for event in workshop.store.events[-2:]]
 
     return of
@@ -235,9 +235,9 @@ def test_a_reference_must_mean_something(
             np.savez(file, fp32=fp32, fp64=np.nan_to_num(fp32, posinf=9.0), again=again)
         return {}
 
-    monkeypatch.setattr("harness.predict.reference.write_torch_scores", write)
+    monkeypatch.setattr("harness.predict.reference.write_reference_scores", write)
     if said is None:
-        assert torch_scores(fitted[0], weights, inputs, workshop).fp32.shape == (3, 8)
+        assert reference_scores(fitted[0], weights, inputs, workshop).fp32.shape == (3, 8)
         return
     with pytest.raises(InvalidMeasurement, match=said):
-        torch_scores(fitted[0], weights, inputs, workshop)
+        reference_scores(fitted[0], weights, inputs, workshop)
