@@ -33,7 +33,7 @@ WORDS = {
     *(spec.noun for spec in registry.device_specs().values()),
     *("device", "model", "outcome", "no device", "processors"),
     # Units, and what a note of a table says.
-    *("points", "clips", "x one thread", "a subset", "unknown"),
+    *("points", "clips", "x one thread", "x unoptimised", "a subset", "unknown"),
 }
 # These are the same in every language.
 SAME = {"%"}
