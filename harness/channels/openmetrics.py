@@ -8,7 +8,8 @@ from harness.channels.stored_run import StoredRun
 from harness.decide.problems import exit_status
 from harness.host.environment import UNKNOWN
 from harness.measure.accuracy import AccuracyMeasurement
-from harness.measure.throughput import DEFINITIONS, ThroughputMeasurement
+from harness.measure.speed import DEFINITIONS
+from harness.measure.throughput import ThroughputMeasurement
 from harness.record.record import Record
 from harness.report.values import Outcome
 

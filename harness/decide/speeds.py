@@ -6,14 +6,18 @@ scope of a guide's number is not the one that was measured, the line says so.
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from harness import registry
 from harness.judge.limits import ThroughputReference
 from harness.language import _
 from harness.measure.statistics import Interval
-from harness.measure.throughput import SpeedSeries, ThroughputMeasurement
+from harness.measure.throughput import ThroughputMeasurement
 from harness.record.record import Record
 from harness.spec import Cell, Status
+
+if TYPE_CHECKING:
+    from harness.measure.speed import SpeedSeries
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self, TypeVar
 
 import pydantic
 
-from harness.measure.throughput import UNITS, Against
+from harness.measure.speed import UNITS, Against
 from harness.spec import Reference
 
 Fraction = Annotated[float, pydantic.Field(ge=0.0, le=1.0)]

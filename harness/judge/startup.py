@@ -14,9 +14,9 @@ from harness.judge.verdict import (
     unjudged,
     verdict_of,
 )
+from harness.measure.speed import SpeedSeries
 from harness.measure.startup import StartupMeasurement
 from harness.measure.statistics import look_confidence, session_bounds
-from harness.measure.throughput import SpeedSeries
 
 _NAMES = {
     "cold_load_max_ms": "cold load time",

@@ -22,8 +22,9 @@ from harness.judge.verdict import (
     undecided,
 )
 from harness.measure.host_turns import HostLook
+from harness.measure.speed import SpeedSeries
 from harness.measure.statistics import Interval, look_confidence, session_bounds, spread_bounds
-from harness.measure.throughput import SpeedSeries, ThroughputMeasurement
+from harness.measure.throughput import ThroughputMeasurement
 
 # On a host with both processors taken by others, queries of 5 ms and of 7 s wait 0.01 to 0.6 ms.
 WAITING_MS = 1.0

@@ -12,7 +12,7 @@ import pydantic
 
 from harness.measure.host_turns import Positive
 from harness.measure.measurement import Measurement
-from harness.measure.throughput import SpeedSeries, series_of
+from harness.measure.speed import SpeedSeries, series_of
 
 Cache = Literal["cold", "warm"]
 CACHES: tuple[Cache, ...] = ("cold", "warm")

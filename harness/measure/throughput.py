@@ -9,7 +9,7 @@ of a host that computes on one thread, in turns with the exported graph without 
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import pydantic
 
@@ -17,34 +17,24 @@ from harness.measure.host_turns import (
     SHORTEST_MS,
     HostLook,
     HostUse,
-    Positive,
     Times,
     Turns,
     host_look,
     is_usable,
 )
 from harness.measure.measurement import Measurement
+from harness.measure.speed import (
+    DEFINITIONS,
+    Definition,
+    Speed,
+    SpeedSeries,
+    mean_of,
+    series_of,
+)
 from harness.measure.statistics import (
-    CONFIDENCE,
-    Interval,
     median,
     percentile_bound,
-    session_bounds,
 )
-
-Definition = Literal["device", "device_io", "e2e", "processor"]
-DEFINITIONS: tuple[Definition, ...] = get_args(Definition)
-Against = Literal["absolute", "unoptimised", "pytorch"]
-SERIES: Mapping[Against, str] = {
-    "absolute": "per_s",
-    "unoptimised": "x_unoptimised",
-    "pytorch": "x_pytorch",
-}
-UNITS: Mapping[Against, str] = {
-    "absolute": "clips/s",
-    "unoptimised": "x unoptimised",
-    "pytorch": "x PyTorch",
-}
 
 STEADY_RELATIVE = 0.10
 
@@ -97,43 +87,6 @@ class SessionTiming(Measurement):
             "unoptimised_processor_ms": turns.unoptimised_processor_ms,
             "pytorch_processor_ms": turns.pytorch_processor_ms,
         }
-
-
-class SpeedSeries(Measurement):
-    """One value a session, their mean, and its two one-sided 95 % bounds (None: one session)."""
-
-    per_session: tuple[Positive, ...]
-    mean: Positive
-    bounds: Interval | None
-
-
-class Speed(Measurement):
-    """Speed by one definition.
-
-    Attributes:
-        per_s: samples each second.
-        x_unoptimised: speed over that of the exported graph without optimisation in the same
-            session; None if that was not measured.
-        x_pytorch: the same over PyTorch's, in records of earlier editions.
-        query_count: timed queries of all sessions.
-        latency_p50_ms: median of all queries.
-        latency_p90_ms: a time that the 90th percentile of a session is on average not above, with
-            confidence 0.95; None below two sessions of 20 queries.
-        latency_p99_ms: the same of the 99th percentile (200 queries).
-    """
-
-    per_s: SpeedSeries
-    x_unoptimised: SpeedSeries | None = None
-    x_pytorch: SpeedSeries | None = None
-    query_count: int
-    latency_p50_ms: float
-    latency_p90_ms: float | None
-    latency_p99_ms: float | None
-
-    def series(self, against: Against) -> SpeedSeries | None:
-        """Return the speed by itself, or beside what was timed in turns with it."""
-        found: SpeedSeries | None = getattr(self, SERIES[against])
-        return found
 
 
 class ThroughputMeasurement(Measurement):
@@ -222,7 +175,7 @@ def _speed(sessions: Sequence[SessionTiming], batch: int, definition: Definition
         return None
     queries = [time for one in times for time in one]
     return Speed(
-        per_s=series_of([1000.0 * batch / _mean(one) for one in times]),
+        per_s=series_of([1000.0 * batch / mean_of(one) for one in times]),
         **_ratios(sessions, definition, times),
         query_count=len(queries),
         latency_p50_ms=median(queries),
@@ -249,7 +202,7 @@ def _wall_ratios(sessions: Sequence[SessionTiming], times: Sequence[Times]) -> S
     pytorch = [session.pytorch_ms for session in sessions]
     if not all(map(is_usable, pytorch)):
         return None
-    return series_of([_mean(a) / _mean(b) for a, b in zip(pytorch, times, strict=True)])
+    return series_of([mean_of(a) / mean_of(b) for a, b in zip(pytorch, times, strict=True)])
 
 
 def _host_look(sessions: Sequence[SessionTiming]) -> HostLook | None:
@@ -259,17 +212,6 @@ def _host_look(sessions: Sequence[SessionTiming]) -> HostLook | None:
         if one.turns is not None and one.host_use is not None
     ]
     return host_look(looks) if looks and len(looks) == len(sessions) else None
-
-
-def series_of(values: Sequence[float]) -> SpeedSeries:
-    """Return the values of sessions with their mean and its bounds; there is at least one."""
-    return SpeedSeries(
-        per_session=tuple(values), mean=_mean(values), bounds=session_bounds(values, CONFIDENCE)
-    )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
 
 
 def _is_steady(session: SessionTiming) -> bool:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 from enum import StrEnum
 
-from harness.measure.throughput import SERIES
+from harness.measure.speed import SERIES
 from harness.nightly.baseline import Baseline, BaselineSeries
 from harness.nightly.change_points import ChangePoint, change_points
 from harness.nightly.losses import (

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from harness.measure.accuracy import AccuracyMeasurement
 from harness.measure.measurement import Measurement
 from harness.measure.parity import ParityMeasurement
-from harness.measure.throughput import DEFINITIONS, SERIES, SpeedSeries, ThroughputMeasurement
+from harness.measure.speed import DEFINITIONS, SERIES, SpeedSeries
+from harness.measure.throughput import ThroughputMeasurement
 from harness.record.record import Record
 from harness.spec import Cell, Check, Status
 

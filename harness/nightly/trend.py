@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
-from harness.measure.throughput import SERIES, UNITS
+from harness.measure.speed import SERIES, UNITS
 from harness.nightly.change_points import ChangePoint
 from harness.nightly.comparison import is_judged, level_changes
 from harness.nightly.losses import RULES

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.measure.throughput import DEFINITIONS
+from harness.measure.speed import DEFINITIONS
 from harness.record.recompute import session_timings
 from harness.record.record import Record, RunDirectory
 

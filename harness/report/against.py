@@ -11,11 +11,12 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness import registry
 from harness.measure.measurement import Measurement
 from harness.measure.statistics import CONFIDENCE, median, wilson_interval
-from harness.measure.throughput import Definition, SpeedSeries, ThroughputMeasurement
+from harness.measure.throughput import ThroughputMeasurement
 from harness.nightly.baseline import Baseline
 from harness.nightly.series import MEASURED, values_from_record
 from harness.record.record import Record
@@ -24,6 +25,9 @@ from harness.report.evidence import Evidence
 from harness.report.merge import Merged
 from harness.report.values import Release
 from harness.spec import Check
+
+if TYPE_CHECKING:
+    from harness.measure.speed import Definition, SpeedSeries
 
 # Two-sided, as a change may go either way.
 _QUANTILE = 1.0 - (1.0 - CONFIDENCE) / 2.0

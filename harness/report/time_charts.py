@@ -10,8 +10,8 @@ from harness.judge import Finding
 from harness.language import _
 from harness.measure.soak import SoakMeasurement
 from harness.measure.soak_lines import SoakLine, SoakSample, Stretch
+from harness.measure.speed import SpeedSeries
 from harness.measure.startup import StartupMeasurement
-from harness.measure.throughput import SpeedSeries
 from harness.report.formats import number
 from harness.report.svg import drawing, line, mark, nice_ticks, path, scale, text
 

@@ -7,8 +7,9 @@ from harness import registry
 from harness.decide.summary import margin_of
 from harness.language import _, later
 from harness.measure.parity import EdgeParity
+from harness.measure.speed import UNITS, Speed, SpeedSeries
 from harness.measure.statistics import median
-from harness.measure.throughput import UNITS, SessionTiming, Speed, SpeedSeries
+from harness.measure.throughput import SessionTiming
 from harness.nightly.series import Point
 from harness.report.evidence import Evidence
 from harness.report.formats import estimate, number
