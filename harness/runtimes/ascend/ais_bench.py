@@ -148,5 +148,5 @@ def _check_paths(bench: AisBench, argv: tuple[str, ...]) -> None:
     if odd and bench.generation == "2025":
         raise RunError(
             f"ais_bench of 2024 and later accepts only letters, digits, '_', '/', '.' and '-' in"
-            f" paths, not {odd[0]}: set another scratch folder in site.toml"
+            f" paths, not {odd[0]}: set another cache_dir in site.toml"
         )

@@ -10,8 +10,8 @@ from harness.host.command import CommandResult
 
 # Pattern -> sentence, the most specific first.
 REASONS = {
-    r"no space left on device": "the disk is full: free space in the scratch folder, or set"
-    " another in site.toml",
+    r"no space left on device": "the disk is full: free space below cache_dir, or set another"
+    " cache_dir in site.toml",
     r"ModelCheckCompatibility failed|EE1001": "the offline model was built for another chip or CANN:"
     " rebuild it on this host",
     r"opp version of the model does not match": "the offline model and the installed operator"

@@ -38,8 +38,8 @@ def bench_run(onnx: OnnxModel, folder: Path, tools: CannTools, label: str) -> It
             yield BenchRun(Path(private), log, onnx.gear)
     except OSError as error:
         raise RunError(
-            f"cannot write below {folder}: {error}; free space there, or set another scratch folder"
-            " in site.toml"
+            f"cannot write below {folder}: {error}; free space there, or set another cache_dir in"
+            " site.toml"
         ) from error
 
 

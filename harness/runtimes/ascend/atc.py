@@ -40,6 +40,10 @@ from harness.runtimes.ascend.precision import check_precision, precision_words, 
 from harness.spec import OnnxModel
 
 OOM_RC = 137
+OOM = (
+    f"it was killed (status {OOM_RC}), as the kernel does when memory runs out: set"
+    " TE_PARALLEL_COMPILER=1, run the suite without -n, or build on a host with more memory"
+)
 OM_SUFFIX = r"(_[a-z]+_[a-z0-9_]+)?\.om"
 WARNING = re.compile(r"^\s*(W\d{5}): ?(.*)$", re.MULTILINE)
 
@@ -123,7 +127,8 @@ def built_om(
     except OSError as error:
         raise BuildError(
             f"atc for {onnx.spec.name} batch {onnx.batch} cannot use {tools.scratch} or"
-            f" {target.parent}: {error}; free space there or set another scratch folder"
+            f" {target.parent}: {error}; free space there or set another cache_dir in"
+            " site.toml"
         ) from error
     return facts
 
@@ -207,7 +212,7 @@ def _om_of(run: AtcRun, result: CommandResult, tools: CannTools, env: Mapping[st
     if result.timed_out:
         raise _refused(run, f"it was killed after {tools.build_timeout_s:g} s without finishing")
     if result.rc == OOM_RC:
-        raise _refused(run, _oom_text(tools))
+        raise _refused(run, OOM)
     if result.rc or SUCCESS_LINE not in result.output:
         raise _refused(run, _failure_text(run, result, tools, env))
     pattern = re.compile(re.escape(run.stem) + OM_SUFFIX)
@@ -237,14 +242,6 @@ def _passport(run: AtcRun, om: Path, tools: CannTools, env: Mapping[str, str]) -
         raise _refused(run, f"the model that it wrote is another one: {'; '.join(problems)}")
     command = found.command.replace(f"{run.onnx.artifact.path.resolve().parent}/", "")
     return {"passport": found.model_copy(update={"command": command}).model_dump(mode="json")}
-
-
-def _oom_text(tools: CannTools) -> str:
-    return (
-        f"it was killed (status {OOM_RC}), as the kernel does when memory runs out: raise"
-        f" build_memory_gb (now {tools.build_memory_gb:g}) so that fewer builds run at once,"
-        " set TE_PARALLEL_COMPILER=1, or build on a host with more memory"
-    )
 
 
 def _failure_text(

@@ -57,14 +57,14 @@ NO_SPACE = re.compile(r"no space left on device", re.IGNORECASE)
 def reason_from_output(output: str) -> str | None:
     """Return what went wrong according to atc's output, or None if nothing in it is known."""
     if NO_SPACE.search(output):
-        return "the disk is full: free space in the scratch folder and in $HOME/atc_data"
+        return "the disk is full: free space below cache_dir and in $HOME/atc_data"
     if library := LIBRARY.search(output):
         return _library_advice(library[1])
     found = {match[1]: match[0].strip() for match in reversed(list(CODE.finditer(output)))}
     if not found:
         return None
     code, line = _telling(found)
-    sentence = SENTENCES.get(code, "an error that this harness does not know")
+    sentence = SENTENCES.get(code, "an error that this suite does not know")
     hints = "".join(f"; {hint}" for word, hint in HINTS.items() if word in line)
     return f"{code}: {sentence}{hints}; atc said '{line[:300]}'"
 

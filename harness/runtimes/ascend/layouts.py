@@ -49,7 +49,7 @@ def logical_array(array: "Array", layout: str, shape: tuple[int, ...]) -> "Array
         order = (*axes, *(len(batch) + axis for axis in (1, 2, 0, 3)))
         whole = array.transpose(order).reshape(*batch, n1 * n0, c1 * c0)
     else:
-        raise ValueError(f"nobody has taught this reader the layout {layout}")
+        raise ValueError(f"this reader does not know the layout {layout}")
     return _cut(whole, shape)
 
 

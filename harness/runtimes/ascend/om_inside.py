@@ -227,5 +227,5 @@ def _check_room(graph: Sequence[OmOperator], tools: CannTools) -> None:
     if need > free:
         raise RunError(
             f"the dumps of all operators need {need / GIB:.1f} GiB below {tools.scratch}, which has"
-            f" {free / GIB:.1f}: set another scratch folder, or check a smaller batch"
+            f" {free / GIB:.1f}: set another cache_dir in site.toml, or check a smaller batch"
         )

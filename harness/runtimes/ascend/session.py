@@ -264,6 +264,6 @@ def private_copy(om: Path, scratch: Path) -> Iterator[Path]:
         except OSError as error:
             raise RunError(
                 f"cannot copy {om} below {scratch}: {error}; free space there, or set another"
-                " scratch folder in site.toml"
+                " cache_dir in site.toml"
             ) from error
         yield copy

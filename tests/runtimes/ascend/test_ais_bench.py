@@ -450,7 +450,7 @@ def test_odd_characters_in_the_scratch_folder_are_said(bench, make):
     onnx = make.tiny_onnx(bench.folder)
     model = bench.built_before(onnx)
     session = bench.device(scratch=odd, streaming=False).open(model)
-    with pytest.raises(RunError, match=r"accepts only letters, digits.*set another scratch"):
+    with pytest.raises(RunError, match=r"accepts only letters, digits.*set another cache_dir"):
         session.run(make.random_feed(onnx))
     session.close()
 

@@ -106,7 +106,7 @@ def test_a_warning_is_a_success_with_a_fact(bench, make):
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("atc_oom", "killed .status 137.*memory runs out.*build_memory_gb"),
+        ("atc_oom", "killed .status 137.*memory runs out.*TE_PARALLEL_COMPILER=1"),
         ("atc_no_file", "printed success but left no single usable tsm_tiny_bs1.om; files: none"),
         ("atc_stale", "printed success but left no single usable"),
         ("atc_empty_file", r"files: tsm_tiny_bs1.om \(0 B\)"),
@@ -184,7 +184,7 @@ def test_a_missing_atc_says_where_it_was_looked_for(bench, make):
 def test_a_scratch_folder_that_cannot_be_used_is_said(bench, make):
     (bench.folder / "file").touch()
     device = bench.device(scratch=bench.folder / "file")
-    with pytest.raises(BuildError, match=r"cannot use .*file.*set another scratch"):
+    with pytest.raises(BuildError, match=r"cannot use .*file.*set another cache_dir"):
         bench.built(make.tiny_onnx(bench.folder), device)
 
 
