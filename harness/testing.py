@@ -16,7 +16,7 @@ from harness.host.child_process import StageCost
 from harness.host.progress import Heartbeat
 from harness.inside import Inside
 from harness.spec import DeviceModel, Feed, OnnxModel
-from harness.timings import LoopSettings, LoopTimes
+from harness.timings import LoopSettings, LoopTimes, Vitals
 
 
 def run_here(
@@ -216,6 +216,10 @@ class FaultyDevice(Device):
     def look(self) -> str:
         """Return the state of the unit."""
         return self.device.look()
+
+    def vitals(self) -> Vitals:
+        """Return how the unit is."""
+        return self.device.vitals()
 
     def inside(
         self, model: DeviceModel, feed: Feed

@@ -67,4 +67,5 @@ def start_once(device: Device, model: DeviceModel, cache: Cache) -> StartTiming:
     start = device.start(model, made_feed(model.onnx.inputs), prepare)
     if start.host_peak_mb is None:
         start = dataclasses.replace(start, host_peak_mb=peak_bytes() / 1e6 or None)
-    return StartTiming(cache=cache if all(reached) else None, **dataclasses.asdict(start))
+    is_prepared = bool(reached) and all(reached)
+    return StartTiming(cache=cache if is_prepared else None, **dataclasses.asdict(start))

@@ -22,8 +22,8 @@ class StartTiming(Measurement):
     """One start: a process that loads a model and runs it once.
 
     Attributes:
-        cache: whether the model's file was in the page cache; None where it was to be out of it, and
-            the host could not do that.
+        cache: whether the model's file was in the page cache; None where the host could not take it
+            out, or nobody did.
         load_ms: from the model's file to a session that is ready.
         first_ms: of the first inference, with the copies to and from the device.
         host_peak_mb: peak resident memory of the process.
@@ -44,7 +44,7 @@ class StartTiming(Measurement):
 class StartupMeasurement(Measurement):
     """The starts of one cell: the times of each, and the largest peaks.
 
-    ``uncooled`` counts starts whose file could not be taken out of the page cache.
+    ``uncooled`` counts starts that were neither cold nor warm.
     """
 
     kind: Literal["startup"] = "startup"

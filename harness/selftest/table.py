@@ -13,6 +13,7 @@ from harness.selftest.graph_faults import graph_faults
 from harness.selftest.list_faults import list_faults, other_list
 from harness.selftest.option_faults import option_faults
 from harness.selftest.setting import Answer, Bench
+from harness.selftest.soak_faults import soak_faults
 from harness.selftest.stored_faults import stored_faults
 from harness.selftest.time_faults import time_faults
 from harness.selftest.weight_faults import weight_faults
@@ -43,7 +44,7 @@ def all_faults() -> tuple[Fault, ...]:
     """Return every fault, the families that cost least first."""
     families = (
         *(option_faults(), contract_faults(), stored_faults(), list_faults(), weight_faults()),
-        *(graph_faults(), device_faults(), time_faults()),
+        *(graph_faults(), device_faults(), time_faults(), soak_faults()),
     )
     return tuple(fault for family in families for fault in family)
 

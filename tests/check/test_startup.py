@@ -37,6 +37,14 @@ class Hungry(FaultyDevice):
         return super().open(model, threads)
 
 
+@dataclasses.dataclass
+class Unprepared(FaultyDevice):
+    """A device that loads a file which nobody put into the page cache, or took out of it."""
+
+    def start(self, model, feed, prepare):
+        return super().start(model, feed, lambda path: True)
+
+
 @pytest.fixture
 def started(clean, make_suite, cache, thresholds):
     """Return what starts a cell of the narrow model on a double of the processor."""
@@ -79,3 +87,9 @@ def test_a_start_is_measured_for_real(started, clean, tmp_path):
 def test_a_planted_fault_is_found(started, double, said):
     verdict = started(double(device("cpu"))).verdict
     assert (verdict.status, said in verdict.reason) == (Status.FAIL, True), verdict.reason
+
+
+def test_a_start_from_a_file_that_was_not_prepared_is_neither_cold_nor_warm(started):
+    found = started(Unprepared(device("cpu")))
+    assert (found.verdict.status, found.measurement.uncooled) == (Status.INVALID, 4)
+    assert "was not taken: warm load time" in found.verdict.reason
