@@ -45,19 +45,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with contextlib.redirect_stdout(_Escaping(sys.stdout)):
             status: int = options.function(options)
-        sys.stdout.flush()
+            sys.stdout.flush()
     except HarnessError as error:
         print(f"harness {options.command}: {printable_lines(str(error))}", file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt:
         print(f"harness {options.command}: stopped; what was finished is kept", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # Who reads has seen enough, as `head` has; nothing is to be written at the end either.
+    except _Unwritten as error:
+        # Nothing is to be written at the end either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(f"harness {options.command}: nobody reads its output any more", file=sys.stderr)
-        return 141
+        print(f"harness {options.command}: {error}", file=sys.stderr)
+        return error.status
     return status
+
+
+class _Unwritten(Exception):
+    """Standard output takes no more; ``status`` is how the command ends."""
+
+    def __init__(self, error: OSError) -> None:
+        # Who reads may have seen enough, as `head` has.
+        is_read = not isinstance(error, BrokenPipeError)
+        super().__init__(
+            f"its output cannot be written: {error.strerror}"
+            if is_read
+            else "nobody reads its output any more"
+        )
+        self.status = USAGE_ERROR if is_read else 141
 
 
 class _Escaping(io.TextIOBase):
@@ -65,14 +79,25 @@ class _Escaping(io.TextIOBase):
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._encoding = stream.encoding or "utf-8"
 
     def write(self, text: str) -> int:
-        """Write text with its control characters escaped, but for tabs and line ends."""
-        return self._stream.write(printable_lines(text))
+        """Write text with control characters escaped, but for tabs and line ends.
+
+        What the encoding of the locale lacks is escaped as well.
+        """
+        known = printable_lines(text).encode(self._encoding, "backslashreplace")
+        try:
+            return self._stream.write(known.decode(self._encoding))
+        except OSError as error:
+            raise _Unwritten(error) from error
 
     def flush(self) -> None:
         """Flush the stream."""
-        self._stream.flush()
+        try:
+            self._stream.flush()
+        except OSError as error:
+            raise _Unwritten(error) from error
 
     def isatty(self) -> bool:
         """Whether the stream is a terminal."""

@@ -1,5 +1,6 @@
-"""Run something in a process of its own that may take little memory and little time."""
+"""Run something with little memory, in little time, or on a disk without room."""
 
+import contextlib
 import multiprocessing
 import os
 import resource
@@ -10,6 +11,17 @@ GIB = 1 << 30
 
 class Harmed(AssertionError):
     """The process took too long, took too much memory, or died."""
+
+
+@contextlib.contextmanager
+def full_disk(size_bytes):
+    """Let no file of this process grow beyond a size, as none does on a disk that is full."""
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
 
 
 def limited(function, *arguments, more_bytes=GIB, seconds=20):

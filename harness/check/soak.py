@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.check.context import Context
-from harness.check.sessions import Found, held_device, made_feed
+from harness.check.sessions import HANG_S, Found, held_device, made_feed
 from harness.device import Device, Session
 from harness.errors import DeviceError, RunError
 from harness.host.child_process import run_in_child
@@ -49,7 +49,13 @@ def check_soak(context: Context) -> Found:
     with held_device(context, shares_host=True) as (device, model):
         arguments = device, model, seconds, path
         try:
-            run_in_child(soak_session, *arguments, heartbeat=tell, failure=RunError)
+            run_in_child(
+                soak_session,
+                *arguments,
+                heartbeat=tell,
+                timeout_s=seconds + HANG_S,
+                failure=RunError,
+            )
         except KeyboardInterrupt:
             if not _whole_lines(path):
                 raise

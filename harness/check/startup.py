@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.check.context import Context
-from harness.check.sessions import Found, decided, held_device, made_feed
+from harness.check.sessions import HANG_S, Found, decided, held_device, made_feed
 from harness.device import Device
 from harness.errors import RunError
 from harness.host.child_process import peak_bytes, run_in_child
@@ -46,6 +46,7 @@ def _pairs(context: Context, device: Device, model: DeviceModel) -> Iterator[Pai
                 start_once,
                 *(device, model, cache),
                 heartbeat=beat(f"{title} {cache}"),
+                timeout_s=HANG_S,
                 failure=RunError,
             )[0]
             for cache in CACHES

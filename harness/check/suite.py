@@ -60,9 +60,8 @@ class Suite:
         )
         started, start_s = datetime.datetime.now(datetime.UTC), time.perf_counter()
         events = len(self.bench.workshop.store.events)
-        found, verdict, stage = self._outcome(context, check)
+        found, raw, verdict, stage = self._outcome(context, check)
         state = self.bench.state(cell.device)
-        raw = {} if found is None else found.raw
         record = Record(
             run_id=self.run.id,
             tier=self.tier_name,
@@ -74,7 +73,7 @@ class Suite:
             weights=self._weights_kind(cell),
             subjects=self._subjects(context, verdict),
             inputs=self._inputs_text(context, found),
-            raw={name: self.run.keep(content, suffix) for name, (content, suffix) in raw.items()},
+            raw=raw,
             stages=self._stages(events),
             device_facts=dict(state.facts),
             is_device_present=state.presence is Presence.PRESENT,
@@ -95,16 +94,20 @@ class Suite:
         """Return what the accuracy check of this run has kept; None if it has not run yet."""
         return stored_predictions(self.run, cell)
 
-    def _outcome(self, context: Context, check: Check) -> tuple[Found | None, Verdict, str | None]:
+    def _outcome(
+        self, context: Context, check: Check
+    ) -> tuple[Found | None, dict[str, str], Verdict, str | None]:
+        """Return what was found, the digests of its raw files, the verdict, and a stage that broke."""
         try:
             with self.bench.beside_others():
                 check_subjects(context)
             # Timing claims the processor itself; everything else keeps out of its way.
             with contextlib.nullcontext() if check in TIMED else self.bench.beside_others():
                 found = self.measures[check](context)
+            raw = {name: self.run.keep(*content) for name, content in found.raw.items()}
         except HarnessError as error:
-            return None, *outcome_from_error(error)
-        return found, found.verdict, None
+            return None, {}, *outcome_from_error(error)
+        return found, raw, found.verdict, None
 
     def _weights_kind(self, cell: Cell) -> Weights | None:
         with contextlib.suppress(HarnessError):

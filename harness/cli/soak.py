@@ -19,8 +19,8 @@ from harness.host.environment import environment_facts
 from harness.host.progress import Progress
 from harness.language import _, speaking
 from harness.measure.soak import SoakMeasurement
-from harness.record.begun import begun_run
-from harness.record.record import Record, RunDirectory, run_folder
+from harness.record.begun import begun_run, run_folder
+from harness.record.record import Record, RunDirectory
 from harness.report.soak_figures import soak_text
 from harness.report.write import report_lines
 from harness.spec import Cell

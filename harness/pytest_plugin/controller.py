@@ -15,16 +15,16 @@ from harness.contract.thresholds import thresholds_from_file
 from harness.decide.problems import ExitStatus, exit_status
 from harness.decide.summary import summary_lines
 from harness.decide.waivers import Decision, decide
-from harness.errors import HarnessError, first_line
+from harness.errors import HarnessError, RecordError, first_line
 from harness.host.environment import environment_facts
 from harness.host.site import Site
 from harness.language import _, speaking
 from harness.nightly.history import History
 from harness.pytest_plugin.farm import absent_devices
-from harness.record.begun import begun_run
+from harness.record.begun import begun_run, run_folder
 from harness.record.benchmark_json import write_benchmark_json
 from harness.record.facts import RunFacts
-from harness.record.record import Record, RunDirectory, run_folder
+from harness.record.record import Record, RunDirectory
 from harness.record.reproduce import reproduce_check
 from harness.report.write import report_lines
 from harness.spec import Status
@@ -160,7 +160,10 @@ class Controller:
             self.broken[record.id] = f"its record is of run {record.run_id}, not of this one"
             return
         if record.id not in {known.id for known in self.records}:
-            run.append(record)
+            try:
+                run.append(record)
+            except RecordError as error:
+                self.broken[record.id] = str(error)
         self.records.append(record)
 
     def _conclude(self, run: RunDirectory, ended: int) -> ExitStatus:
@@ -182,7 +185,11 @@ class Controller:
             self.broken["pytest"] = f"ended with exit status {int(ended)}"
             self.decision = self._decide(facts)
         self.facts = facts.model_copy(update={"broken": self.broken})
-        run.close(self.facts)
+        try:
+            run.close(self.facts)
+        except RecordError as error:
+            self.broken["run.json"] = str(error)
+            self.decision = self._decide(facts)
         return exit_status(self.decision.problems)
 
     def _decide(self, facts: RunFacts) -> Decision:

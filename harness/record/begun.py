@@ -1,13 +1,22 @@
 """A new run: its folder, what it is asked to do, and a copy of its contract."""
 
 import datetime
+import secrets
 import sys
 from pathlib import Path
 
 from harness.contract.thresholds import Thresholds
 from harness.host.environment import environment_facts
 from harness.record.facts import RunFacts, new_nonce
+from harness.record.raw import writing
 from harness.record.record import RunDirectory, new_run_directory
+
+
+def run_folder(run_root: Path, path: Path | None = None) -> Path:
+    """Return the folder of a run: ``path``, or a new one below ``run_root`` named by the time."""
+    now = datetime.datetime.now(datetime.UTC)
+    name = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    return (path or run_root / name).resolve()
 
 
 def begun_run(
@@ -27,7 +36,7 @@ def begun_run(
         more_timing: sessions and minutes that a timing may use beyond the tier's.
 
     Raises:
-        RecordError: the folder holds a run already, or cannot be made.
+        RecordError: the folder holds a run already, or cannot be made or written.
     """
     run = new_run_directory(root)
     run.write_facts(
@@ -45,5 +54,6 @@ def begun_run(
             binds_its_end=True,
         )
     )
-    (run.root / "thresholds.toml").write_bytes(thresholds.path.read_bytes())
+    with writing(path := run.root / "thresholds.toml"):
+        path.write_bytes(thresholds.path.read_bytes())
     return run

@@ -4,10 +4,12 @@ The digest is the sha256 of the run's nonce and the content, so that a file of a
 fit. Runs of suites that had no nonce have an empty one: there it is the sha256 of the file.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import RecordError
@@ -24,10 +26,15 @@ class RawFiles:
     nonce: str = ""
 
     def keep(self, content: bytes, suffix: str) -> str:
-        """Store a file and return its digest."""
+        """Store a file and return its digest.
+
+        Raises:
+            RecordError: it cannot be written.
+        """
         digest = self.digest(content)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / f"{digest}{suffix}", content)
+        with writing(path := self.folder / f"{digest}{suffix}"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, content)
         return digest
 
     def read(self, digest: str) -> bytes:
@@ -55,8 +62,42 @@ class RawFiles:
         return found.hexdigest()
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise a RecordError that says what to do where a file of a run cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise RecordError(
+            f"{path} cannot be written: {error.strerror}; make room, or name another folder for runs: "
+            "run_root in site.toml, or --run-dir"
+        ) from error
+
+
+def append_whole(path: Path, line: bytes) -> None:
+    """Add a line to a file; then all of it is on disk, or nothing.
+
+    Raises:
+        RecordError: it cannot be written.
+    """
+    with writing(path), path.open("ab", buffering=0) as file:
+        size = file.tell()
+        try:
+            # A disk that fills up takes a part of it.
+            while line:
+                line = line[file.write(line) :]
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(size)
+            raise
+
+
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file at once, as another process may read it at any time."""
+    """Write a file at once, as another process may read it at any time; all of it or nothing."""
     temp = path.with_name(f".{path.name}.{os.getpid()}")
-    temp.write_bytes(content)
-    temp.replace(path)
+    try:
+        temp.write_bytes(content)
+        temp.replace(path)
+    except OSError:
+        temp.unlink(missing_ok=True)
+        raise

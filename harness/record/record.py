@@ -10,11 +10,8 @@ At its end the run gets a ``closing``, one digest of all that ``run.json`` then 
 a secret: they find what was edited, taken away or moved; only a signature shows that nobody made up a whole run.
 """
 
-import datetime
 import functools
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -33,10 +30,10 @@ from harness.measure.startup import StartupMeasurement
 from harness.measure.throughput import ThroughputMeasurement
 from harness.record.facts import FACTS, RunFacts, binding_of, closing_of, new_nonce
 from harness.record.lines import tagged, values_from_line
-from harness.record.raw import RawFiles, write_atomically
+from harness.record.raw import RawFiles, append_whole, write_atomically, writing
 from harness.spec import Cell, Check, Status, Weights
 
-__all__ = ["Record", "RunDirectory", "RunFacts", "new_nonce", "new_run_directory", "run_folder"]
+__all__ = ["Record", "RunDirectory", "RunFacts", "new_nonce", "new_run_directory"]
 
 RECORDS = "records.jsonl"
 
@@ -158,8 +155,13 @@ class RunDirectory:
         return RawFiles(self.root / "raw", self.facts().nonce)
 
     def write_facts(self, facts: RunFacts) -> None:
-        """Write ``run.json``, replacing an earlier one."""
-        write_atomically(self.root / FACTS, facts.model_dump_json(indent=1).encode())
+        """Write ``run.json``, replacing an earlier one.
+
+        Raises:
+            RecordError: it cannot be written; an earlier one stays.
+        """
+        with writing(path := self.root / FACTS):
+            write_atomically(path, facts.model_dump_json(indent=1).encode())
 
     def close(self, facts: RunFacts) -> None:
         """Write ``run.json`` for the last time: bound to the records, where the run is over."""
@@ -169,11 +171,12 @@ class RunDirectory:
         self.write_facts(facts.model_copy(update={"closing": closing}))
 
     def append(self, record: Record) -> None:
-        """Bind a record to the run and add it to ``records.jsonl``; then it is on disk."""
-        with (self.root / RECORDS).open("a", encoding="utf-8") as file:
-            file.write(self.line(record))
-            file.flush()
-            os.fsync(file.fileno())
+        """Bind a record to the run and add it to ``records.jsonl``; then it is on disk.
+
+        Raises:
+            RecordError: it cannot be written; the records before it stay as they were.
+        """
+        append_whole(self.root / RECORDS, self.line(record).encode())
 
     def line(self, record: Record) -> str:
         """Return the line of a record that is bound to this run."""
@@ -183,7 +186,11 @@ class RunDirectory:
         return json.dumps(values, ensure_ascii=False, separators=(",", ":")) + "\n"
 
     def keep(self, content: bytes, suffix: str) -> str:
-        """Store a raw file under its digest, which is returned."""
+        """Store a raw file under its digest, which is returned.
+
+        Raises:
+            RecordError: it cannot be written.
+        """
         return self.raw.keep(content, suffix)
 
     def read(self, record: Record, what: str) -> bytes:
@@ -262,13 +269,6 @@ class RunDirectory:
     def _facts_json(self) -> dict[str, Any]:
         values: dict[str, Any] = json_from_text(_read(self.root / FACTS))
         return values
-
-
-def run_folder(run_root: Path, path: Path | None = None) -> Path:
-    """Return the folder of a run: ``path``, or a new one below ``run_root`` named by the time."""
-    now = datetime.datetime.now(datetime.UTC)
-    name = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-    return (path or run_root / name).resolve()
 
 
 def new_run_directory(root: Path) -> RunDirectory:

@@ -67,9 +67,9 @@ def _read(setting: Setting, reader: str, root: Path) -> Answer:
     return setting.harness(*words[reader])
 
 
-_MOVED = r"-bs\d+:\w+ does not belong to this run as both stand now"
+_MOVED = r"[\w-]+-bs\d+:\w+ does not belong to this run as both stand now"
 _FOREIGN_RAW = "changed since the run, or is from another run"
-_FOUNDED = r"-bs\d+:\w+: the record does not follow from its raw files"
+_FOUNDED = r"[\w-]+-bs\d+:\w+: the record does not follow from its raw files"
 _REMOVED = "a record was removed, or one of the two changed"
 # What a run is refused for by whatever reads it; tests bend a run made by hand in the same ways.
 RECORDS: tuple[tuple[str, Bend, str], ...] = (
@@ -103,7 +103,7 @@ RECORDS: tuple[tuple[str, Bend, str], ...] = (
     ("another host", lambda root, _: set_facts(root, environment={"host": "quiet"}), _MOVED),
     ("nothing required", lambda root, _: set_facts(root, required=[]), _MOVED),
     ("another nonce", lambda root, _: set_facts(root, nonce="ab" * 16), f"{_MOVED}|{_FOREIGN_RAW}"),
-    ("no binding and no nonce", stripped, r"-bs\d+:parity: raw \w+:"),
+    ("no binding and no nonce", stripped, r"[\w-]+-bs\d+:parity: raw \w+:"),
     ("a record twice", of_lines(lambda lines: [*lines, lines[0]]), "twice"),
     (
         "half a record",

@@ -8,7 +8,7 @@ import pytest
 from harness.check.context import Context
 from harness.check.soak import check_soak
 from harness.device import DeviceState, Presence
-from harness.errors import DeviceBroken
+from harness.errors import DeviceBroken, RunError
 from harness.judge.limits import SoakLimits
 from harness.record.recompute import measurement_from_raw
 from harness.registry import device, device_spec
@@ -93,6 +93,12 @@ def test_a_device_that_slows_down_is_found(soaked):
     assert found.verdict.status is Status.FAIL
     assert "retention of speed is" in found.verdict.reason
     assert found.measurement.power.clip_j is not None
+
+
+def test_a_device_that_hangs_is_killed_and_named(soaked, monkeypatch):
+    monkeypatch.setattr("harness.check.soak.HANG_S", 4.0)
+    with pytest.raises(RunError, match=r"soak_session.*8 s"):
+        soaked(double(slowing_s=1e9))
 
 
 def test_tools_that_stop_answering_leave_it_unjudged(soaked):

@@ -27,6 +27,7 @@ from harness.record.record import RunDirectory
 from harness.registry import device, device_spec
 from harness.spec import CHECKS, Cell, Status
 from harness.testing import FakeDevice, FaultyDevice
+from tests.limited import full_disk
 
 CELL = Cell("nonlocal_tiny", "cpu", 4)
 CUDA = dataclasses.replace(CELL, device="cuda")
@@ -752,6 +753,15 @@ def test_a_cache_that_cannot_be_written(
     assert_red(record, Status.ERROR, rf"ArtifactError: cannot write .*{said}.*harness cache prune")
     assert record.stage == "ArtifactError"
     assert leftovers(tmp_path / "small") == []
+
+
+def test_a_disk_without_room_for_raw_files(clean, make_suite, cache, in_process):
+    suite = make_suite(cache)
+    with full_disk(1000):
+        record = suite.check(CELL, "parity")
+    assert_red(record, Status.ERROR, r"RecordError: .*\.npz cannot be written: .*; make room")
+    assert (record.raw, record.measurement) == ({}, None)
+    assert suite.check(CELL, "parity").verdict.status is Status.PASS
 
 
 def test_a_cache_below_a_file(make_suite, tmp_path):

@@ -158,6 +158,20 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     assert "Traceback" not in told
 
 
+def test_output_that_cannot_be_written_is_told_and_is_no_answer():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "harness", "models"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    said = "harness models: its output cannot be written: No space left on device\n"
+    assert done.stderr == said
+
+
 def test_doctor_without_a_working_processor_says_no(capsys, monkeypatch):
     state = DeviceState(Presence.BROKEN, "onnxruntime cannot be imported")
     monkeypatch.setattr(type(registry.device("cpu")), "probe", lambda self: state)

@@ -11,7 +11,7 @@ from harness import registry
 from harness.__main__ import main
 from harness.contract.thresholds import thresholds_from_file
 from harness.device import DeviceState, Presence
-from harness.errors import ThresholdsError
+from harness.errors import RecordError, ThresholdsError
 from harness.nightly.history import History
 from harness.record.record import RunDirectory
 from harness.spec import CHECKS, Status
@@ -569,6 +569,48 @@ def test_timings_that_cannot_be_read_are_red(site):
     result = site.run("-m", "cpu", "acceptance")
     assert result.ret == 1
     assert "ERROR: benchmark.json\n    cannot be written: " in summary(result)
+
+
+def test_a_record_that_cannot_be_kept_is_red(site, monkeypatch):
+    keep = RunDirectory.append
+
+    def full(run, record):
+        if record.id == "nonlocal_tiny-cpu-bs1:parity":
+            raise RecordError("records.jsonl cannot be written: No space left on device")
+        keep(run, record)
+
+    monkeypatch.setattr(RunDirectory, "append", full)
+    result = site.run("-m", "cpu", "acceptance")
+    assert result.ret == 1
+    said = "ERROR: nonlocal_tiny-cpu-bs1:parity\n    records.jsonl cannot be written: No space left"
+    assert said in summary(result)
+    assert "nonlocal_tiny-cpu-bs1:export" in site.statuses
+
+
+def test_a_run_whose_end_cannot_be_kept_is_red(site, monkeypatch):
+    write = RunDirectory.write_facts
+
+    def full(run, facts):
+        if facts.is_over:
+            raise RecordError("run.json cannot be written: No space left on device")
+        write(run, facts)
+
+    monkeypatch.setattr(RunDirectory, "write_facts", full)
+    result = site.run("-m", "cpu", "acceptance")
+    assert result.ret == 1
+    assert "ERROR: run.json\n    run.json cannot be written: No space left" in summary(result)
+    assert not site.the_run.facts().is_over
+
+
+def test_a_locale_without_utf8_changes_no_verdict(site, monkeypatch):
+    for name, value in {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    reason = "zu groß: 大"
+    site.outcomes(nonlocal_tiny_parity={"status": "fail", "reason": reason})
+    result = site.spawn("-m", "cpu", "acceptance", "--language", "zh")
+    assert result.ret == 1
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+    assert reason in {record.verdict.reason for record in site.the_run.records()}
 
 
 def test_another_plugin_cannot_make_it_green(site):

@@ -6,14 +6,15 @@ import pytest
 from harness.errors import RecordError
 from harness.judge import Finding, Verdict
 from harness.measure.export import ExportMeasurement
+from harness.record.begun import run_folder
 from harness.record.record import (
     Record,
     RunFacts,
     StageRecord,
     new_run_directory,
-    run_folder,
 )
 from harness.spec import Cell, Status
+from tests.limited import full_disk
 
 MET = Finding(name="problems", measured=0.0, limit=0.0, comparison="<=", unit="", is_met=True)
 MEASURED = ExportMeasurement(
@@ -304,3 +305,29 @@ def test_a_run_is_named_by_its_time_and_never_the_same_twice(tmp_path):
     assert first != second
     assert first.parent == second.parent == tmp_path.resolve()
     assert run_folder(tmp_path, tmp_path / "mine" / ".." / "own") == tmp_path.resolve() / "own"
+
+
+@pytest.mark.parametrize("room_bytes", [0, 100])
+def test_a_full_disk_loses_no_record_that_was_kept(run, room_bytes):
+    first, second = record(), record(batch=4)
+    run.append(first)
+    path = run.root / "records.jsonl"
+    size = path.stat().st_size
+    with (
+        full_disk(size + room_bytes),
+        pytest.raises(RecordError, match="File too large; make room"),
+    ):
+        run.append(second)
+    assert path.stat().st_size == size
+    run.append(second)
+    assert [one.batch for one in run.records()] == [1, 4]
+
+
+def test_a_full_disk_leaves_no_part_of_a_raw_file_and_the_facts_as_they_were(run):
+    with full_disk(10):
+        with pytest.raises(RecordError, match="File too large; make room"):
+            run.keep(b"a thousand numbers", ".npz")
+        with pytest.raises(RecordError, match=r"run\.json cannot be written"):
+            run.write_facts(facts(tier="nightly"))
+    assert list((run.root / "raw").iterdir()) == []
+    assert run.facts() == facts()
