@@ -172,14 +172,9 @@ class Controller:
             write_benchmark_json(run, self.records)
         except (HarnessError, OSError) as error:
             self.broken["benchmark.json"] = f"cannot be written: {first_line(error)}"
-        facts = run.facts()
-        facts = facts.model_copy(
-            update={
-                "excused": self._excused(facts.required),
-                "environment_after": environment_facts(thresholds_path(self.config)),
-                "is_over": ended in _DECIDED,
-            }
-        )
+        facts, after = run.facts(), environment_facts(thresholds_path(self.config))
+        late = {"environment_after": after, "is_over": ended in _DECIDED}
+        facts = facts.model_copy(update={"excused": self._excused(facts.required), **late})
         self.decision = self._decide(facts)
         if ended and not self.decision.problems:
             self.broken["pytest"] = f"ended with exit status {int(ended)}"
