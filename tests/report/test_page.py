@@ -192,11 +192,14 @@ def test_opens_and_closes_all_cells(open_page):
 
 
 def test_prints_everything(open_page):
-    page = open_page()
+    # A4 within margins of 10 mm.
+    page = open_page(viewport={"width": 718, "height": 1000})
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
     assert page.locator("details:not([open])").count() == 0
     assert not page.locator("#filters").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 718
+    assert page.locator(".matrix thead").bounding_box()["height"] > 10
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator("details.cell[open]").count() == 0
 
