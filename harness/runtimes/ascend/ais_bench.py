@@ -82,7 +82,7 @@ def found_ais_bench(tools: CannTools, env: Mapping[str, str]) -> AisBench:
 def accuracy_command(
     bench: AisBench, om: Path, inputs: Sequence[Path], run: BenchRun, device_number: int
 ) -> tuple[str, ...]:
-    """Return the command line that runs every file once, of one folder for each input of the model."""
+    """Return the command line that runs every file once; each input of the model has a folder."""
     return (*_start(bench, om, run, device_number), "--input", ",".join(map(str, inputs)))
 
 

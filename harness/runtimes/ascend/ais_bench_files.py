@@ -57,10 +57,10 @@ def check_batch(array: "Array", tensor: TensorSpec) -> None:
 
 
 def check_batch_sizes(output: str, onnx: OnnxModel) -> None:
-    """Check the batch size that ais_bench took the model for: of several it runs the largest unless told.
+    """Check the batch size that ais_bench assumed: of several it runs the largest unless it is told one.
 
     Raises:
-        RunError: it took it for another.
+        RunError: it is not the cell's.
     """
     sizes = {int(size) for size in MODEL_BATCH.findall(output)} - {onnx.inputs[0].shape[0]}
     counts = {int(count) for count in FILE_COUNT.findall(output)} - {onnx.batch}

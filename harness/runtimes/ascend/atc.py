@@ -181,7 +181,7 @@ def _words(
 def _check_kept(
     run: AtcRun, om: Path, precision: Precision | None, tools: CannTools, env: Mapping[str, str]
 ) -> None:
-    """Refuse a model that does not keep what its precision names: it would be another one."""
+    """Refuse a model that does not keep what its precision names."""
     if precision is None or not precision.keep:
         return
     lost = without_effect(precision.keep, operators_of_om(om, run.folder, tools, env))
@@ -228,7 +228,7 @@ def _om_of(run: AtcRun, result: CommandResult, tools: CannTools, env: Mapping[st
 
 
 def _passport(run: AtcRun, om: Path, tools: CannTools, env: Mapping[str, str]) -> dict[str, Any]:
-    """Return what the offline model says of itself; an atc that cannot tell leaves the reason.
+    """Return what the offline model says of itself, or why atc cannot tell.
 
     Raises:
         BuildError: it is not the model that was asked for.
@@ -239,7 +239,7 @@ def _passport(run: AtcRun, om: Path, tools: CannTools, env: Mapping[str, str]) -
         return {"passport_error": str(error)}
     mode = mode_of(" ".join(run.command.argv))
     if problems := list(passport_problems(found, run.soc_version, shape_options(run.onnx), mode)):
-        raise _refused(run, f"the model that it wrote is another one: {'; '.join(problems)}")
+        raise _refused(run, f"it wrote another model than was asked for: {'; '.join(problems)}")
     command = found.command.replace(f"{run.onnx.artifact.path.resolve().parent}/", "")
     return {"passport": found.model_copy(update={"command": command}).model_dump(mode="json")}
 

@@ -1,6 +1,6 @@
-"""What replaces the words of a guide's atc command line that a newer CANN is about to drop.
+"""What replaces the options of a guide's atc command line that a newer CANN is about to drop.
 
-CANN 9.0 lists ``--op_select_implmode`` and ``--optypelist_for_implmode`` as deprecated; the file of
+CANN 9.0 lists ``--op_select_implmode`` and ``--optypelist_for_implmode`` as deprecated; a file for
 ``--op_precision_mode`` says the same.
 """
 
@@ -26,7 +26,7 @@ def words_for_cann(
 ) -> tuple[tuple[str, ...], Mapping[str, str]]:
     """Return the words that a version of CANN should get, and the files that they name.
 
-    The words stay as they are for a CANN of before 9.0, for an unknown one, and where no file says
+    The words stay as they are for a CANN before 9.0, for an unknown one, and where no file says
     the same: a mode without operator types, or one of the modes "for all".
     """
     modes = [match[1] for word in words if (match := IMPLMODE.fullmatch(word))]

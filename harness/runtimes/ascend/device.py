@@ -189,7 +189,7 @@ class CannDevice(Device):
 
     def _pinned(self, onnx: OnnxModel) -> PinnedOm | None:
         cell = Cell(onnx.spec.name, self.spec.name, onnx.batch, self.precision_name)
-        # A trial of the search for a precision has no row, and so no name.
+        # A trial of the precision search has no row in the contract, and so no name.
         is_of_row = bool(self.precision_name) == (self.precision is not None)
         return self.tools.models.get(cell.id) if is_of_row else None
 

@@ -17,7 +17,7 @@ from harness.spec import OnnxModel
 
 
 def passport_from_file(om: Path, tools: CannTools) -> Passport:
-    """Return the passport of a file, without taking it for anything.
+    """Return what an offline model says of itself; it need not be of any cell.
 
     Raises:
         RunError: atc cannot read it, or it is not there.

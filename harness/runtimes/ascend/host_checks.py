@@ -49,7 +49,7 @@ class HostFacts:
 
     @property
     def is_in_container(self) -> bool:
-        """Whether it is one, as far as can be seen."""
+        """Whether it is a container, as far as can be seen."""
         return self.container == "yes"
 
 

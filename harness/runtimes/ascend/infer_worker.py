@@ -1,9 +1,9 @@
 """Hold an InferSession in the interpreter that has ais_bench; started as a script, for Python 3.7+.
 
-``infer_worker.py OM DEVICE GEAR`` (0: the model has one batch size) reads frames from standard input and answers each on standard
-output. A frame is the length of a JSON head as 4 bytes, the head, and the bytes of the arrays that
-the head lists. What aclruntime prints goes to standard error, as does the traceback of a
-failure, which ends the worker.
+``infer_worker.py OM DEVICE GEAR`` (0: the model has one batch size) reads frames from standard input
+and answers each on standard output. A frame is the length of a JSON head as 4 bytes, the head, and
+the bytes of the arrays that the head lists. What aclruntime prints goes to standard error, as does
+the traceback of a failure, which ends the worker.
 """
 
 from __future__ import annotations

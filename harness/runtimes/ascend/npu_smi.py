@@ -128,9 +128,9 @@ class NpuSmi:
         return ids[chip.npu_id, chip.chip_id]
 
     def power(self, chip: Chip) -> tuple[float | None, str]:
-        """Return the power in watts now of a chip, or of its card where the chip has none, and of which.
+        """Return the power in watts of a chip, or of its card where the chip shows none, and which it is.
 
-        (None, "") where this npu-smi tells neither.
+        (None, "") where this npu-smi shows neither.
         """
         try:
             blocks = blocks_from_text(
@@ -147,7 +147,7 @@ class NpuSmi:
         return None, ""
 
     def frequency_mhz(self, chip: Chip) -> float | None:
-        """Return the frequency of a chip's AI cores now; None where this npu-smi does not tell it."""
+        """Return the frequency of a chip's AI cores now; None where this npu-smi does not show it."""
         words = ("-i", str(chip.npu_id), "-c", str(chip.chip_id))
         try:
             result = self._ask("info", "-t", "common", *words)
@@ -186,7 +186,7 @@ class NpuSmi:
 
     def _garbage(self, result: CommandResult, reason: object) -> str:
         return (
-            f"this harness cannot read the output of {self.name}: {reason}; it printed"
+            f"this suite cannot read the output of {self.name}: {reason}; it printed"
             f" {result.output.strip()[:300]!r}; {OTHER_ADVICE}"
         )
 

@@ -12,15 +12,15 @@ from harness.host.command import Command
 from harness.host.reading import ARRAY_BYTES, json_from_text, text_from_file
 from harness.runtimes.ascend.environment import CannTools, atc_environment
 
-# They leave no value behind, or one that was there before.
+# Operators that compute no value of their own.
 SILENT = frozenset(
     ["Data", "Const", "Constant", "NetOutput", "Send", "Recv", "StreamActive", "AtomicAddrClean"]
 )
-# What the compiler puts in changes no value.
+# Where the compiler inserts one of these, it changes no value.
 CARRIERS = ("Cast", "TransData")
-# Ends the name of an operator of one of several batch sizes, before the place of that batch size.
+# In a model of several batch sizes, names of operators end in this and the place of their batch size.
 MARK = "_ascend_mbatch_batch_"
-# In the names of what selects one of them, and of every copy.
+# In the names of the operators that select a batch size, and of those above.
 SELECTING = "ascend_mbatch_"
 DTYPES = {"DT_FLOAT": "float32", "DT_FLOAT16": "float16", "DT_BF16": "bfloat16"}
 

@@ -70,7 +70,7 @@ def dumped(
     device_number: int,
     tools: CannTools,
 ) -> OmInside:
-    """Run a private copy of an offline model once; its dumps are beside it as long as it is.
+    """Run a private copy of an offline model once; its dumps lie beside it and go with it.
 
     Raises:
         RunError: atc or ais_bench failed, there is no room for the dumps, or none was written.
@@ -182,7 +182,7 @@ class _Mapped:
 
 
 def _latest_files(dumps: Path) -> dict[str, Path]:
-    """Return the newest file of each operator, by the name that it has in the file's."""
+    """Return the newest dump of each operator, by the operator's name as its file has it."""
     found: dict[str, tuple[str, Path]] = {}
     for path in sorted(dumps.rglob("*")):
         named = FILE_NAME.fullmatch(_long_name(path))

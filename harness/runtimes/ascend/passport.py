@@ -16,7 +16,7 @@ BLOCK = re.compile(
 )
 COMMAND = re.compile(r"^Original Atc command line:[ \t]*(.*)$", re.MULTILINE)
 FIELD = re.compile(r"(\w+)\[([^\]]*)\]")
-# How the two forms of atc's option say a precision.
+# The values of atc's two options for the precision.
 MODES = {
     "fp16": {"force_fp16", "fp16"},
     "origin": {"must_keep_origin_dtype", "origin"},
@@ -72,7 +72,7 @@ def passport_of_om(om: Path, folder: Path, tools: CannTools, env: Mapping[str, s
 
 
 def shape_options(onnx: OnnxModel) -> dict[str, str]:
-    """Return the options of atc that say the shape of a model's input, and its gears where it has some."""
+    """Return atc's options for the shape of a model's input, and for its gears where it has some."""
     inputs, _ = onnx.spec.tensors_of_file(onnx.batch)
     options = {"input_shape": _shapes(inputs)}
     if gears := onnx.spec.gears:
@@ -105,7 +105,7 @@ def passport_problems(
 
 
 def _shapes(inputs: Sequence[TensorSpec]) -> str:
-    """Return inputs as atc's option says them."""
+    """Return inputs in the form that atc's option takes."""
     return ";".join(f"{one.name}:{','.join(map(str, one.shape))}" for one in inputs)
 
 

@@ -28,7 +28,7 @@ OPTIONS = [
     "deterministic",
     "fusion_switch_file",
 ]
-# What the file of op_precision_mode says since.
+# Deprecated options that op_precision_mode replaces.
 OLDER = ["op_select_implmode", "optypelist_for_implmode"]
 MOST_GEARS = 100
 HAS_BF16 = re.compile("Ascend(910B[1-4]|910_9|310B)")

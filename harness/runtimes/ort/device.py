@@ -101,7 +101,7 @@ class OrtDevice(Device):
         return OrtSession(session, self.memory)
 
     def start(self, model: DeviceModel, feed: Feed, prepare: Callable[[Path], object]) -> Start:
-        """Load a graph and run it once; the import of ONNX Runtime is no part of it."""
+        """Load a graph and run it once; importing ONNX Runtime does not count."""
         self._absence()
         return super().start(model, feed, prepare)
 

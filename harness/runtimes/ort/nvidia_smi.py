@@ -25,10 +25,10 @@ def gpu_facts() -> Mapping[str, str]:
 
 
 def gpu_vitals() -> Vitals:
-    """Return how the GPU is that this process computes on; its power is that of the whole card.
+    """Return the vital signs of the GPU that this process computes on; power is that of the whole card.
 
-    Nothing is known of it without nvidia-smi, or where the host has several and nvidia-smi does not
-    list this process on any, as in a container.
+    They are absent without nvidia-smi, and where the host has several GPUs and nvidia-smi does not
+    list this process on any of them, as in a container.
 
     Raises:
         DeviceBroken: nvidia-smi is there and does not answer.

@@ -18,7 +18,7 @@ from harness.spec import Feed
 if TYPE_CHECKING:
     import onnxruntime
 
-# What ONNX Runtime cannot infer is taken for; only the size of a chunk rests on it.
+# Assumed where ONNX Runtime cannot infer a size; only the size of a chunk depends on it.
 UNKNOWN_DIM = 1024
 
 
