@@ -12,7 +12,7 @@ from harness.errors import BuildError
 from harness.inside import Inside, Operator
 from harness.precision import Precision
 from harness.spec import DeviceModel, Feed, OnnxModel
-from harness.timings import LoopSettings, LoopTimes, Start, Vitals
+from harness.timings import LoopSettings, LoopTimes, Start, Vitals, gained_mb
 
 Arithmetic = Literal["fp32", "fp16"]
 
@@ -188,6 +188,7 @@ class Device(Protocol):
         Raises:
             RunError: the device failed.
         """
+        before_mb = self.vitals().memory_mb
         prepare(model.artifact.path)
         start_s = time.perf_counter()
         session = self.open(model)
@@ -195,9 +196,11 @@ class Device(Protocol):
             ready_s = time.perf_counter()
             session.run(feed)
             ended_s = time.perf_counter()
+            after_mb = self.vitals().memory_mb
         finally:
             session.close()
-        return Start(1000.0 * (ready_s - start_s), 1000.0 * (ended_s - ready_s))
+        load_ms, first_ms = 1000.0 * (ready_s - start_s), 1000.0 * (ended_s - ready_s)
+        return Start(load_ms, first_ms, device_peak_mb=gained_mb(before_mb, after_mb))
 
     @property
     def model_suffix(self) -> str:

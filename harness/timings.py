@@ -72,3 +72,10 @@ class Vitals:
     memory_mb: float | None = None
     host_mb: float | None = None
     health: str = ""
+
+
+def gained_mb(before_mb: float | None, after_mb: float | None) -> float | None:
+    """Return the memory that a device gained; None where that cannot be told."""
+    if before_mb is None or after_mb is None or after_mb <= before_mb:
+        return None
+    return float(after_mb - before_mb)

@@ -12,7 +12,7 @@ from harness.runtimes.ascend.environment import CannTools
 from harness.runtimes.ascend.infer_stream import InferStream, StreamUnavailableError
 from harness.runtimes.ascend.probe import Unit, is_quiet
 from harness.spec import OnnxModel
-from harness.timings import Start
+from harness.timings import Start, gained_mb
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -55,7 +55,7 @@ def started(
         stream.load_ms,
         stream.infer_ms,
         _peak_mb(),
-        _taken_mb(before, after),
+        gained_mb(before.chip.memory_used_mb, after.chip.memory_used_mb),
         problems,
         (f"before: {before.text}", f"loaded: {after.text}"),
     )
@@ -66,14 +66,6 @@ def _first_ms(onnx: OnnxModel, om: Path, bench: AisBench, tools: CannTools, numb
         summary, _ = summary_of_run(bench, first_command(bench, om, run, number), run, tools)
     check_times(summary.times_ms, 1)
     return summary.times_ms[0] + summary.h2d_ms + summary.d2h_ms
-
-
-def _taken_mb(before: Unit, after: Unit) -> float | None:
-    """Return the memory of the chip that the start took; the table rounds it to megabytes."""
-    used = before.chip.memory_used_mb, after.chip.memory_used_mb
-    if used[0] is None or used[1] is None or used[1] <= used[0]:
-        return None
-    return float(used[1] - used[0])
 
 
 def _peak_mb() -> float | None:

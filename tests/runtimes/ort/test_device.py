@@ -180,6 +180,20 @@ def test_how_a_gpu_is_comes_from_the_one_that_computes(script, expected, nvidia_
     assert dataclasses.replace(found, host_mb=None) == expected
 
 
+@pytest.mark.parametrize(
+    ("used_mb", "gained"), [((100.0, 400.0), 300.0), ((100.0, 100.0), None), ((None, 5.0), None)]
+)
+def test_a_start_takes_the_memory_that_the_device_gained(used_mb, gained, onnx_model):
+    looks = iter(used_mb)
+    cpu = registry.device("cpu")
+    device = dataclasses.replace(cpu, signs=lambda: Vitals(memory_mb=next(looks)))
+    model, prepared = DeviceModel(onnx_model, "cpu", onnx_model.artifact), []
+    feed = {one.name: np.zeros(one.shape, one.dtype) for one in onnx_model.inputs}
+    start = device.start(model, feed, prepared.append)
+    assert (start.device_peak_mb, prepared) == (gained, [onnx_model.artifact.path])
+    assert start.load_ms > 0.0
+
+
 def test_a_gpu_that_is_lost_is_told(nvidia_smi):
     nvidia_smi("echo 'Unable to determine the device handle: GPU is lost.'; exit 15")
     with pytest.raises(DeviceBroken, match=r"nvidia-smi .*did not answer: .*GPU is lost"):
