@@ -32,10 +32,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _selftest(options: argparse.Namespace) -> int:
-    known = family_names()
-    for name in options.family:
-        if name not in known:
-            raise InputError(f"no family is called {name!r}; there are: {', '.join(known)}")
+    _require_faults(options)
     faults = chosen_faults(options.family, is_smoke=options.smoke)
     if options.list:
         print("\n".join(f"{fault.id} [{fault.by}]" for fault in faults))
@@ -47,7 +44,24 @@ def _selftest(options: argparse.Namespace) -> int:
         without_fault(bench, [fault.model for fault in faults])
         found = plant_all(bench, faults, lambda line: print(line, flush=True))
     print(f"harness selftest: {counts_line(found)}")
+    if all(one.outcome == "not applicable" for one in found):
+        raise InputError(
+            f"none of these faults can be planted on {options.device}, so nothing was shown; plant faults of "
+            "other families"
+        )
     return 0 if all(one.outcome != "escaped" for one in found) else 1
+
+
+def _require_faults(options: argparse.Namespace) -> None:
+    known, smoke = family_names(), family_names(is_smoke=True)
+    for name in options.family:
+        if name not in known:
+            raise InputError(f"no family is called {name!r}; there are: {', '.join(known)}")
+        if options.smoke and name not in smoke:
+            raise InputError(
+                f"--smoke plants no fault of the family {name!r}, only of: {', '.join(smoke)}; name one of "
+                "these, or leave --smoke out"
+            )
 
 
 def _require_present(options: argparse.Namespace) -> None:

@@ -58,9 +58,9 @@ def chosen_faults(families: Sequence[str] = (), *, is_smoke: bool = False) -> tu
     )
 
 
-def family_names() -> tuple[str, ...]:
-    """Return the names of the families."""
-    return tuple(dict.fromkeys(fault.family for fault in all_faults()))
+def family_names(*, is_smoke: bool = False) -> tuple[str, ...]:
+    """Return the names of the families; with ``is_smoke``, of those that have quick faults."""
+    return tuple(dict.fromkeys(fault.family for fault in chosen_faults(is_smoke=is_smoke)))
 
 
 def without_fault(bench: Bench, models: Iterable[str]) -> None:

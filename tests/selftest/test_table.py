@@ -77,6 +77,27 @@ def test_an_unknown_family_is_refused(capsys):
     assert "no family is called 'colour'; there are: pytest, contract" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("others", [(), ("list",)])
+def test_a_family_of_which_the_smoke_plants_nothing_is_refused(capsys, others):
+    named = [word for name in (*others, "record") for word in ("--family", name)]
+    assert main(["selftest", "--smoke", "--list", *named]) == 2
+    err = capsys.readouterr().err
+    assert "--smoke plants no fault of the family 'record', only of: pytest, contract, list" in err
+    assert "leave --smoke out" in err
+
+
+def test_faults_of_which_none_can_be_planted_show_nothing(capsys, monkeypatch):
+    monkeypatch.setattr("harness.cli.selftest.without_fault", lambda *_: None)
+    monkeypatch.setattr(
+        "harness.cli.selftest.chosen_faults",
+        lambda *_, **__: (fault(NotApplicable("no such part")),),
+    )
+    assert main(["selftest", "--family", "list"]) == 2
+    said = capsys.readouterr()
+    assert "planted 0, caught 0, escaped 0, not applicable here 1" in said.out
+    assert "none of these faults can be planted on cpu" in said.err
+
+
 def test_a_device_that_is_not_here_is_refused(capsys):
     assert main(["selftest", "--device", "ascend310p"]) == 2
     assert "ascend310p cannot be used here" in capsys.readouterr().err
