@@ -29,7 +29,7 @@ class KeptParts:
         """Return the parts by number; those older than a day do not count, since devices change."""
         found = {}
         for path in self._folder.glob(f"{what}-*.part"):
-            with contextlib.suppress(OSError, ValueError, TypeError):
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
                 if time.time() - path.stat().st_mtime < MAX_AGE_S:
                     number = int(path.stem.removeprefix(f"{what}-"))
                     found[number] = _part_from_bytes(bytes_from_file(path, ARRAY_BYTES))
@@ -51,4 +51,4 @@ class KeptParts:
 def _part_from_bytes(content: bytes) -> Part:
     head, _, predictions = content.partition(b"\n")
     values = json_from_text(head)
-    return Part(values["host"], predictions, tuple(values["notes"]), values["subjects"])
+    return Part(values["host"], predictions, tuple(values["notes"]), dict(values["subjects"]))
