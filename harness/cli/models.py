@@ -122,6 +122,7 @@ def _run(options: argparse.Namespace) -> int:
 def _cache(options: argparse.Namespace) -> int:
     store = ArtifactStore(site_of(options).cache_dir)
     if options.action == "prune":
+        _require_limit(options)
         limit = None if options.max_gb is None else int(options.max_gb * 1e9)
         entries = store.prune(options.older_than_days, limit, options.kind, options.dry_run)
     else:
@@ -134,6 +135,14 @@ def _cache(options: argparse.Namespace) -> int:
     verb = {"list": "", "prune": "would remove " if options.dry_run else "removed "}[options.action]
     print(f"{verb}{len(entries)} artifacts, {total:.1f} MB")
     return 0
+
+
+def _require_limit(options: argparse.Namespace) -> None:
+    if options.older_than_days is None and options.max_gb is None and options.kind is None:
+        raise InputError(
+            "cache prune needs --max-gb, --older-than-days or --kind to say what to remove; --max-gb 0 "
+            "removes everything"
+        )
 
 
 def _cell(options: argparse.Namespace) -> Cell:

@@ -279,6 +279,13 @@ def test_pruning_can_be_tried_first(capsys, store):
     assert [entry.kind for entry in store.entries()] == ["simplified"]
 
 
+def test_pruning_asks_for_what_to_remove(capsys, store):
+    for options in ([], ["--dry-run"]):
+        assert main(["cache", "prune", *options]) == 2
+        assert "needs --max-gb, --older-than-days or --kind" in capsys.readouterr().err
+    assert len(store.entries()) == 2
+
+
 # Building and running
 
 
