@@ -1,6 +1,7 @@
 """What the checks of a process share: files, models and devices, built once and kept."""
 
 import contextlib
+import copy
 import dataclasses
 import functools
 import json
@@ -107,6 +108,13 @@ class Workbench:
             device = device.in_precision(precision, cell.precision)
         facts = {**rounding_facts(), **self.state(cell.device).lasting_facts}
         return device_model_from_onnx(self.simplified(cell), device, facts, self.workshop)
+
+    def only_reading(self) -> "Workbench":
+        """Return a workbench that raises ArtifactError in place of building what is not in the store."""
+        other = copy.copy(self)
+        store = self.workshop.store.only_reading()
+        other.workshop = dataclasses.replace(self.workshop, store=store)
+        return other
 
     def passport(self, cell: Cell) -> Passport | None:
         """Return what a cell's device model says of itself; None where it is silent or not built."""

@@ -61,13 +61,19 @@ class StoreEvent:
 class ArtifactStore:
     """The store below one folder; ``events`` lists the hits and misses of this process.
 
-    Unless it ``is_trusted``, what other users can write to is not taken from it.
+    Unless it ``is_trusted``, what other users can write to is not taken from it. One that ``only_reads``
+    raises ArtifactError in place of building.
     """
 
-    def __init__(self, root: Path, is_trusted: bool = False) -> None:
+    def __init__(self, root: Path, is_trusted: bool = False, *, only_reads: bool = False) -> None:
         self.root = root
         self._is_trusted = is_trusted
+        self._only_reads = only_reads
         self.events: list[StoreEvent] = []
+
+    def only_reading(self) -> "ArtifactStore":
+        """Return a store of the same folder that builds nothing."""
+        return ArtifactStore(self.root, self._is_trusted, only_reads=True)
 
     def get_or_build(
         self, kind: str, filename: str, inputs: Mapping[str, object], build: Build
@@ -82,8 +88,8 @@ class ArtifactStore:
                 provenance. It leaves no other files beside it.
 
         Raises:
-            ArtifactError: the store cannot be written, others can write to the entry, or the build
-                left no payload.
+            ArtifactError: the store cannot be written, others can write to the entry, the build left
+                no payload, or the artifact is not there and the store only reads.
         """
         start_s = time.perf_counter()
         request = request_from_inputs(kind, filename, inputs)
@@ -92,6 +98,8 @@ class ArtifactStore:
         artifact = read_entry(folder, request).artifact
         is_hit = artifact is not None
         if artifact is None:
+            if self._only_reads:
+                raise ArtifactError(f"{request} is not in the cache, which is only read here")
             artifact, is_hit = self._build_once(folder, request, build)
         if is_hit:
             _mark_used(folder)

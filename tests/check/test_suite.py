@@ -662,6 +662,21 @@ def test_a_stage_that_can_compare_nothing_leaves_a_record(
     assert record.subjects.keys() == {"weights", "thresholds", "onnx", "clips"}
 
 
+def test_a_check_that_ends_before_its_build_names_what_is_there_and_builds_nothing(
+    make_suite, own_cache, in_process, monkeypatch
+):
+    def refuses(*_):
+        raise InvalidMeasurement("mmaction2 reads the clips differently")
+
+    monkeypatch.setattr("harness.check.checks.inputs_read_again", refuses)
+    shutil.rmtree(own_cache / "device")
+    suite = make_suite(own_cache)
+    record = suite.check(CELL, "accuracy")
+    assert_red(record, Status.INVALID, "mmaction2 reads the clips differently")
+    assert record.subjects.keys() == {"weights", "thresholds", "onnx", "simplified", "clips"}
+    assert "device" not in {entry.kind for entry in suite.bench.workshop.store.entries()}
+
+
 def test_a_search_that_breaks_leaves_the_verdict(clean, make_suite, cache, in_process, monkeypatch):
     def breaks(*args):
         raise RunError("out of memory")
