@@ -15,13 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from measured import finish
-
-from benchmarks.simulated import (
+from simulated import (
     START,
     SimulatedNight,
     lines_of,
@@ -31,6 +30,7 @@ from benchmarks.simulated import (
     simulated_sessions,
     simulated_throughput,
 )
+
 from harness.__main__ import main as harness
 from harness.clips import Clip, ClipSet, Predictions
 from harness.contract.thresholds import thresholds_from_file
@@ -185,9 +185,6 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="judge-") as name:
         folder = Path(name)
         start_s = verify_s(folder / "signed")
-        print(
-            f"  harness verify: {start_s:.2f} s of processor time on one cell (goal <= {VERIFY_S})"
-        )
         run = release_run(folder / "release", GUIDES)
         records = [Record.from_json(line) for line in (run / "records.jsonl").open()]
         size = sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
@@ -206,9 +203,16 @@ def main() -> int:
         count = len(History(history).series())
         print(f"  history: {NIGHTS} nights, {count} series, {history.stat().st_size / 1e6:.0f} MB")
         print(f"  harness gate: {seconds['gate']:.2f} s, exit status {status}: {line}")
-    return finish(
-        "judge", max(seconds.values()), GOAL_S, at_least=False, note="seconds, the slower"
-    )
+    return goals(start_s, seconds)
+
+
+def goals(start_s: float, seconds: Mapping[str, float]) -> int:
+    """Print both figures and return the exit status."""
+    note = "seconds of processor time on one cell"
+    statuses = [finish("verify", start_s, VERIFY_S, at_least=False, note=note)]
+    slower_s = max(seconds.values())
+    statuses.append(finish("judge", slower_s, GOAL_S, at_least=False, note="seconds, the slower"))
+    return max(statuses)
 
 
 if __name__ == "__main__":
