@@ -1,17 +1,20 @@
 """Plants every known fault, runs without any in other orders, and kills runs: what escapes, and what cries wolf?
 
 Each fault is planted in a real run of the tiny models; it is caught if the run is not green and the check that must
-catch it reports the right finding. The results are kept in a file, so that the table can be made in parts.
+catch it reports the right finding. The results are kept in a file, so that the table can be made in parts. The page
+says on what each part was planted; what else a reader must know of it is given with --note.
 
 python benchmarks/kill_table.py --jobs 2 --write docs/kill_table.md
 """
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -36,6 +39,7 @@ belongs to it; red for another reason counts as escaped. `python benchmarks/kill
 plants them and writes this page; `harness selftest` plants them on your own device.
 
 """
+PLANTED = "Planted"
 Row = dict[str, str]
 
 
@@ -70,7 +74,9 @@ def in_parts(
 
 def table_lines(rows: Sequence[Row], notes: Sequence[str]) -> list[str]:
     """Return the page."""
-    lines = [HEAD.rstrip(), "", *notes, ""]
+    lines = [HEAD.rstrip(), ""]
+    for note in notes:
+        lines += [*textwrap.wrap(note, 120, break_on_hyphens=False), ""]
     order = family_names()
     for family in sorted({row["family"] for row in rows}, key=order.index):
         lines += [
@@ -86,6 +92,18 @@ def table_lines(rows: Sequence[Row], notes: Sequence[str]) -> list[str]:
         ]
         lines.append("")
     return lines
+
+
+def with_conditions(
+    notes: Row, families: Sequence[str], minutes: float, loads: Sequence[float], remark: str
+) -> Row:
+    """Return the notes with how faults were planted; no family means all, of which nothing earlier counts."""
+    kept = {name: note for name, note in notes.items() if families or not name.startswith(PLANTED)}
+    key = " ".join([PLANTED, *sorted(families)])
+    of = f" ({', '.join(sorted(families))})" if families else ""
+    low, high = min(loads), max(loads)
+    said = f"{PLANTED}{of} on {os.cpu_count()} cores, at a load of {low:.1f} to {high:.1f}, in {minutes:.0f} min."
+    return {**kept, key: f"{said} {remark}".rstrip()}
 
 
 def _cell(text: str) -> str:
@@ -121,6 +139,9 @@ def main() -> int:
     parser.add_argument(
         "--results", type=Path, default=Path(tempfile.gettempdir()) / "kill_table.json"
     )
+    parser.add_argument(
+        "--note", default="", metavar="TEXT", help="what else to say of the planting"
+    )
     parser.add_argument("--write", type=Path, metavar="FILE", help=f"such as {DOCS.name}")
     options = parser.parse_args()
     known: dict[str, Any] = {"rows": {}, "notes": {}}
@@ -132,9 +153,15 @@ def main() -> int:
         bench = Bench("cpu", folder / "first", folder / "cache")
         without_fault(bench, [MODEL, VIEWED])
         ids = [one.id for one in all_faults() if not options.family or one.family in options.family]
+        loads, planting_s = [os.getloadavg()[0]], time.monotonic()
         with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
             for rows in pool.map(planted, in_parts(ids, options.jobs, folder)):
                 known["rows"] |= {f"{row['family']}: {row['name']}": row for row in rows}
+                loads.append(os.getloadavg()[0])
+        minutes = (time.monotonic() - planting_s) / 60.0
+        known["notes"] = with_conditions(
+            known["notes"], options.family, minutes, loads, options.note
+        )
         if options.seeds:
             reds = false_reds(bench, options.seeds)
             known["notes"]["false reds"] = (

@@ -1,4 +1,4 @@
-"""Every goal that a benchmark prints counts for its exit status."""
+"""Every goal that a benchmark prints counts for its exit status; the kill table says how it was planted."""
 
 import importlib
 import re
@@ -59,3 +59,33 @@ def test_nights_counts_only_what_is_asked(script, capsys):
     found["independent, CV 5 %"][0.10] = (7.0, 7.0)
     assert nights._goals(found, 30) == 1
     assert "nights: 25 (goal >= 26, missed)" in capsys.readouterr().out
+
+
+def test_the_kill_table_says_how_its_faults_were_planted(script, tmp_path, capsys):
+    table, page = script("kill_table"), tmp_path / "page.md"
+    notes = table.with_conditions(
+        {"false reds": "False reds: 0."}, [], 37.2, [9.9, 5.0], "One *was* slow."
+    )
+    row = {
+        "family": "list",
+        "name": "a clip twice",
+        "by": "run",
+        "outcome": "caught",
+        "said": "twice",
+    }
+    known = {"rows": {"list: a clip twice": row}, "notes": notes}
+    for _ in range(2):
+        table.report(known, page, 40.0)
+        lines = page.read_text().splitlines()
+        assert "False reds: 0." in lines
+        (said,) = [line for line in lines if line.startswith("Planted")]
+        assert re.fullmatch(
+            r"Planted on \d+ cores, at a load of 5.0 to 9.9, in 37 min. One \*was\* slow.", said
+        )
+    # A part adds how it was planted, and planting everything replaces what was said before.
+    notes = table.with_conditions(notes, ["time"], 3.0, [1.0, 1.2], "")
+    assert [name for name in notes if name.startswith("Planted")] == ["Planted", "Planted time"]
+    assert notes["Planted time"].startswith("Planted (time) on ")
+    notes = table.with_conditions(notes, [], 30.0, [1.0], "")
+    assert list(notes) == ["false reds", "Planted"]
+    assert notes["Planted"].endswith("in 30 min.")
