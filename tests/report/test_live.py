@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from harness.__main__ import main
+from harness.cli import watch
 from harness.report.live import LivePage, live_server
 from harness.spec import CHECKS
 
@@ -84,8 +85,8 @@ def test_it_reads_only_and_answers_this_machine_alone(running):
 
 
 def test_the_command_ends_with_the_run(running, capsys, monkeypatch):
-    monkeypatch.setattr("harness.cli.watch._LINGER_S", 0.0)
-    monkeypatch.setattr("harness.cli.watch.time.sleep", lambda seconds: finish(running))
+    monkeypatch.setattr(watch, "_LINGER_S", 0.0)
+    monkeypatch.setattr(watch.time, "sleep", lambda seconds: finish(running))
     assert main(["watch", str(running.root)]) == 0
     address, last = capsys.readouterr().out.splitlines()
     assert address.startswith("http://127.0.0.1:")
