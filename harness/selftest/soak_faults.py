@@ -112,20 +112,16 @@ def limited(check: Check, plant: Plant, limits: str = "") -> Trial:
 
 def with_row(setting: Setting, check: Check, limits: str) -> str:
     """Return the contract with a row of limits for the cell; soaks get their time, too."""
-    text, row = setting.contract, f'bs4 = {{ {limits}, source = "cpu" }}'
+    text, tier = setting.contract, "[tiers.selftest]\n"
     if check == "soak":
-        tier = "[tiers.selftest]\n"
         text = text.replace(tier, f"{tier}soak_minutes = {SOAK_S / 60.0}\n")
-    head = f"[models.{MODEL}.devices.{setting.device}.{check}]\n"
-    inline = rf"(\[models\.{MODEL}\.devices\]\n(?:\w.*\n)*?{setting.device} = \{{ )"
+    row = f'{check}.bs4 = {{ {limits}, source = "cpu" }}'
+    head = f"[models.{MODEL}.devices.{setting.device}]\n"
     if head in text:
         return text.replace(head, f"{head}{row}\n")
-    if f"[models.{MODEL}.devices.{setting.device}." in text:
-        return f"{text}\n{head}{row}\n"
-    text, count = re.subn(inline, rf"\g<1>{check}.{row}, ", text, count=1)
-    if not count:
-        raise NotPlanted(f"the contract has no place for limits of {setting.cell(MODEL).id}")
-    return text
+    inline = rf"(\[models\.{MODEL}\.devices\]\n(?:\w.*\n)*?{setting.device} = \{{ )"
+    text, count = re.subn(inline, rf"\g<1>{row}, ", text, count=1)
+    return text if count else f"{text}\n{head}{row}\n"
 
 
 def worked(**fault: Any) -> Plant:

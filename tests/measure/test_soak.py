@@ -1,4 +1,5 @@
 import pytest
+from scipy import stats
 
 from harness.errors import RecordError
 from harness.judge.limits import SoakLimits
@@ -48,8 +49,10 @@ def test_a_steady_device_keeps_its_speed():
     assert found.per_s == (100.0,) * 30
     assert (found.retention, found.window_s, found.busy_share) == (1.0, 600.0, 1.0)
     assert (found.trend.low, found.trend.high) == pytest.approx((0.0, 0.0))
+    assert found.silence == ""
     verdict = judge_soak(found, SoakLimits(retention_min=0.95, source="us"))
-    assert verdict.status is Status.PASS, verdict.reason
+    assert verdict.reason == "worked for 30.0 min: retention of speed is 1, must be >= 0.95"
+    assert verdict.findings[0].note == "last 10 min over the first"
 
 
 def test_a_device_that_slows_down_over_the_soak_is_found():
@@ -66,8 +69,27 @@ def test_a_device_that_slows_down_over_the_soak_is_found():
 def test_a_short_soak_compares_its_thirds_and_one_stretch_nothing():
     found = measured(*stretches(3, speed=lambda minute: 100.0 - 10.0 * minute))
     assert (found.window_s, found.retention) == (60.0, pytest.approx(0.8))
+    assert found.trend is not None
     lone = measured(*stretches(1))
     assert (lone.retention, lone.trend) == (None, None)
+    assert measured(*stretches(2)).trend is None
+
+
+def test_the_trend_is_the_slope_of_a_line_with_its_interval():
+    found = measured(*stretches(12, speed=lambda minute: 100.0 - minute + 5.0 * (minute % 3)))
+    line = stats.linregress([(n + 0.5) / 60.0 for n in range(12)], found.per_s)
+    half = stats.t.ppf(0.975, 10) * line.stderr
+    percent = 100.0 / (sum(found.per_s) / 12)
+    expected = percent * (line.slope - half), percent * (line.slope + half)
+    assert (found.trend.low, found.trend.high) == pytest.approx(expected)
+
+
+def test_a_stretch_counts_by_what_it_cost():
+    # Half the processor time for the same queries: twice as fast, in retention and trend too.
+    late = [one.model_copy(update={"processor_s": 30.0}) for one in stretches()[15:]]
+    found = measured(*stretches(15, processor_s=60.0), *late)
+    assert (found.retention, found.per_s[-1]) == (2.0, 200.0)
+    assert found.trend.low > 0.0
 
 
 def test_a_host_is_judged_by_its_processor_time():
@@ -98,6 +120,42 @@ def test_what_was_not_taken_is_absent_and_a_limit_on_it_is_not_met():
     assert "limits what was not taken: energy of a clip" in verdict.reason
 
 
+def test_what_was_sampled_is_kept_from_first_to_last():
+    hot = samples(temperature_c=lambda minute: 60.0 + abs(minute - 10.0), frequency_mhz=900.0)
+    end = SoakSample(at_s=1800.0, temperature_c=41.0)
+    found = measured(*stretches(), *hot, end, SoakSample(at_s=1800.1, temperature_c=99.0))
+    heat = found.temperature_c
+    assert (heat.first, heat.low, heat.last, heat.count) == (70.0, 41.0, 41.0, 181)
+    assert heat.high == pytest.approx(80.0, abs=0.2)
+    assert (found.frequency_mhz.low, found.frequency_mhz.count) == (900.0, 180)
+
+
+def test_every_limit_is_held_against_what_was_measured():
+    found = samples(temperature_c=61.0, host_mb=7.0, memory_mb=8.0, power_w=50.0)
+    limits = {"retention_min": 0.9, "temperature_max_c": 70.0, "energy_max_j": 0.6}
+    memory = {"host_growth_max_mb": 1.0, "device_growth_max_mb": 2.0}
+    verdict = judged([*stretches(), *found], **limits, **memory)
+    assert verdict.status is Status.PASS, verdict.reason
+    assert [(one.name, one.measured, one.limit, one.unit) for one in verdict.findings] == [
+        ("retention of speed", 1.0, 0.9, ""),
+        ("highest temperature", 61.0, 70.0, "C"),
+        ("growth of host memory", 0.0, 1.0, "MB"),
+        ("growth of device memory", 0.0, 2.0, "MB"),
+        ("energy of a clip", pytest.approx(0.5), 0.6, "J"),
+    ]
+
+
+def test_a_counter_of_energy_may_stand_still_be_asked_each_second_and_be_missing():
+    still = measured(*stretches(), *samples(energy_j=5.0)).power
+    assert (still.mean_w, still.gaps, still.of) == (0.0, 0, "")
+    fast = SoakPlan(seconds=10.0, interval_s=1.0)
+    work = Stretch(start_s=0.0, end_s=10.0, queries=100, busy_s=10.0)
+    seconds = [SoakSample(at_s=float(n), power_w=50.0) for n in range(10)]
+    assert soak_measurement([fast, work, *seconds], 1).power.clip_j == pytest.approx(5.0)
+    lost = samples(energy_j=lambda minute: None if minute == 10.0 else 60.0 * minute)
+    assert measured(*stretches(), *lost).power.gaps == 2
+
+
 def test_energy_comes_from_power_over_time():
     found = measured(*stretches(), *samples(power_w=50.0, power_of="card"))
     assert (found.power.mean_w, found.power.of, found.power.gaps) == (50.0, "card", 0)
@@ -125,6 +183,7 @@ def test_tools_that_stop_answering_leave_nothing_to_pass_on():
     verdict = judged([*stretches(), *samples()[:60], *silent], retention_min=0.9)
     assert verdict.status is Status.INVALID
     assert "did not answer 120 of 180 times: npu-smi hangs" in verdict.reason
+    assert verdict.findings[0].measured == 1.0
     once = judged([*stretches(), *samples()[1:], silent[0]], retention_min=0.9)
     assert once.status is Status.PASS
 
@@ -136,13 +195,19 @@ def test_health_that_is_lost_fails_without_any_limit():
         Status.FAIL,
         "Alarm, Alarm, Alarm and 3 more",
     )
+    once = samples(health=lambda minute: "Alarm" if minute == 3.0 else "OK")
+    (finding,) = judged([*stretches(), *once]).findings
+    assert (finding.name, finding.is_met) == ("samples not in good health", False)
     hot = [*stretches(), *samples(temperature_c=lambda minute: 60.0 + minute)]
     assert judged(hot, temperature_max_c=85.0).status is Status.FAIL
 
 
 def test_without_limits_nothing_passes():
     for lines in (stretches(), [*stretches(), *samples(health="OK")]):
-        assert judged(lines).status is Status.INCONCLUSIVE
+        verdict = judged(lines)
+        assert verdict.status is Status.INCONCLUSIVE
+        assert verdict.reason.startswith("measured, not judged: the contract has no soak")
+    assert verdict.findings[0].is_met
 
 
 def test_a_soak_that_was_stopped_is_no_pass_but_may_fail():
@@ -151,6 +216,7 @@ def test_a_soak_that_was_stopped_is_no_pass_but_may_fail():
         Status.INCONCLUSIVE,
         "stopped after 12.0 of 30 min; what was measured is kept",
     )
+    assert verdict.findings[0].is_met
     slowing = stretches(12, speed=lambda minute: 100.0 - 5.0 * minute)
     assert judged(slowing, retention_min=0.9).status is Status.FAIL
     assert not measured(*stretches(29)).is_stopped
@@ -159,8 +225,11 @@ def test_a_soak_that_was_stopped_is_no_pass_but_may_fail():
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ([], "no stretch came to its end"),
-        (stretches(problems=("used by another process",)), "stretch 1: used by another process"),
+        ([], "the soak does not count: no stretch came to its end"),
+        (
+            stretches(1, problems=("used by another process",)),
+            "stretch 1: used by another process",
+        ),
         (
             [
                 *stretches(),
@@ -172,7 +241,12 @@ def test_a_soak_that_was_stopped_is_no_pass_but_may_fail():
 )
 def test_a_soak_that_does_not_count_is_invalid(lines, said):
     verdict = judged(lines, retention_min=0.9)
-    assert (verdict.status, said in verdict.reason) == (Status.INVALID, True)
+    assert (verdict.status, verdict.reason.endswith(said)) == (Status.INVALID, True)
+
+
+def test_a_soak_of_nothing_took_no_time():
+    found = measured()
+    assert (found.lasted_s, found.busy_share, found.per_s) == (0.0, 0.0, ())
 
 
 def test_the_lines_are_read_as_they_were_written():

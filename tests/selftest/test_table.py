@@ -5,9 +5,12 @@ import re
 
 import pytest
 
+from harness import registry
 from harness.__main__ import main
-from harness.selftest.faults import Fault, NotApplicable, NotPlanted
-from harness.selftest.setting import Answer
+from harness.contract.thresholds import thresholds_from_file
+from harness.selftest.faults import MODEL, Fault, NotApplicable, NotPlanted
+from harness.selftest.setting import Answer, Bench
+from harness.selftest.soak_faults import LIMITS, with_row
 from harness.selftest.table import SMOKE, all_faults, chosen_faults, counts_line, plant_all
 
 
@@ -53,6 +56,15 @@ def test_there_are_enough_faults_and_each_has_a_name_and_a_finding_of_its_own():
     assert [one.id for one in faults if re.search(one.finding, "")] == []
     assert {one.id for one in chosen_faults(is_smoke=True)} == SMOKE
     assert len(SMOKE) == 15
+
+
+@pytest.mark.parametrize("device", registry.device_specs())
+@pytest.mark.parametrize("check", LIMITS)
+def test_the_contract_takes_the_limits_of_planted_starts_and_soaks(device, check, tmp_path):
+    setting = Bench(device, tmp_path / "bench", tmp_path / "cache").setting("one")
+    setting.contract = with_row(setting, check, LIMITS[check])
+    cell = setting.cell(MODEL)
+    assert getattr(thresholds_from_file(setting.contract_file()).limits(cell), check) is not None
 
 
 def test_fifteen_faults_in_real_runs_are_caught_by_name(tmp_path, capsys):
