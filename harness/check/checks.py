@@ -14,7 +14,7 @@ from harness.check.context import Context
 from harness.check.divergence import divergence
 from harness.check.repeats import repeated_scores
 from harness.check.second_reading import second_reading
-from harness.check.sessions import Found, decided, held_device
+from harness.check.sessions import HANG_S, Found, decided, held_device
 from harness.check.soak import check_soak
 from harness.check.startup import check_startup
 from harness.check.timed_session import TimedClips, expected_answers, time_session
@@ -198,6 +198,7 @@ def timed_sessions(context: Context) -> Generator[SessionTiming, None, None]:
                 time_session,
                 *(device, model, timed, settings, beside, expected),
                 heartbeat=bench.progress.heartbeat(f"{cell.id} timed session {number}"),
+                timeout_s=2.0 * HANG_S,
                 failure=RunError,
             )
             yield timing

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -507,6 +508,21 @@ def test_a_compiler_that_is_killed(clean, make_suite, cache):
 
 def leftovers(cache):
     return [path.name for path in cache.glob("*/??/.*") if path.suffix != ".lock"]
+
+
+@dataclasses.dataclass
+class Hanging(FaultyDevice):
+    """A device that never opens a model."""
+
+    def open(self, model, threads=None):
+        time.sleep(3600.0)
+        return super().open(model, threads)
+
+
+def test_a_device_that_hangs_in_a_timing_is_killed_and_named(clean, make_suite, cache, monkeypatch):
+    monkeypatch.setattr("harness.check.checks.HANG_S", 3.0)
+    suite = make_suite(cache, {"cpu": Hanging(device("cpu"))})
+    assert_red(suite.check(CELL, "throughput"), Status.ERROR, "run: time_session: .* 6 s")
 
 
 def test_a_model_that_cannot_be_opened(clean, make_suite, cache, in_process):
