@@ -1,4 +1,6 @@
 import contextlib
+import errno
+import fcntl
 import itertools
 import json
 import os
@@ -12,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import DeviceError
+from harness.errors import ArtifactError, DeviceError
 from harness.host import locks
+from harness.host.artifacts import ArtifactStore
 from harness.host.lock_notes import Owner, read_owner
 from harness.host.locks import (
     exclusive,
@@ -172,6 +175,23 @@ def test_lock_that_cannot_be_made_names_the_folder_and_the_key(tmp_path):
             pass
     with pytest.raises(DeviceError, match=words):
         free_one(("cpu",), tmp_path / "file")
+
+
+def without_locks(*_):
+    """Stand in for flock on a network file system whose server has no locks."""
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", without_locks)
+    words = r"cannot lock cpu in .*No locks available.*lock_dir in site\.toml"
+    for take in (exclusive, shared, try_exclusive):
+        with pytest.raises(DeviceError, match=words), take("cpu", tmp_path):
+            pass
+    store = ArtifactStore(tmp_path / "cache")
+    with pytest.raises(ArtifactError, match=r"No locks available.*cache_dir in site\.toml"):
+        store.get_or_build("onnx", "m.onnx", {"n": 1}, Path.touch)
+    assert store.entries() == []
 
 
 def test_error_of_the_block_stays_what_it_is(tmp_path):
