@@ -140,7 +140,7 @@ def _cache(options: argparse.Namespace) -> int:
 def _require_limit(options: argparse.Namespace) -> None:
     if options.older_than_days is None and options.max_gb is None and options.kind is None:
         raise InputError(
-            "cache prune needs --max-gb, --older-than-days or --kind to say what to remove; --max-gb 0 "
+            "prune needs --max-gb, --older-than-days or --kind to say what to remove; --max-gb 0 "
             "removes everything"
         )
 
