@@ -15,7 +15,7 @@ from harness.spec import DeviceModel, Feed
 from harness.timings import LoopSettings
 
 # In a loop of a few milliseconds a thread may not get a turn at all.
-THREADS_LOOP_S = 0.1
+THREADS_LOOP_S = 0.2
 
 
 class HostWatch:

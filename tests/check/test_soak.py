@@ -72,7 +72,8 @@ def test_the_processor_is_soaked_for_real(soaked, clean):
     measured = found.measurement
     assert found.verdict.status is Status.PASS, found.verdict.reason
     assert (measured.definition, measured.is_stopped) == ("processor", False)
-    assert 9 <= len(measured.per_s) <= 12
+    # A busy host makes stretches longer, so that fewer fit.
+    assert 3 <= len(measured.per_s) <= 12
     assert measured.sample_count >= 3
     assert measured.host_growth_mb is not None
     assert len(lines) == len(measured.per_s)
