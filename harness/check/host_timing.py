@@ -7,7 +7,7 @@ from pathlib import Path
 from harness.device import Device, Session
 from harness.errors import RunError, first_line
 from harness.host.clocks import ReadClocks, Reading, clock_problems, involuntary_switches
-from harness.host.environment import cpu_note, cpu_state, is_host_quiet, processor_name
+from harness.host.environment import cpu_note, cpu_state, is_host_quiet, processor_name, taken_share
 from harness.measure.host_turns import HostUse, Turns
 from harness.measure.timing import in_turns
 from harness.runtimes.ort.session import ort_errors, ort_session
@@ -42,8 +42,14 @@ class HostWatch:
         """Return how a loop with every thread used the host."""
         switches = involuntary_switches() - self._switches
         used = loop.processor_s / loop.thread_s if loop.thread_s >= THREADS_LOOP_S else None
-        is_quiet = is_host_quiet(self._cpus, cpu_state(), self._passed(), switches)
-        return HostUse(usable=self.usable, used=used, is_quiet=is_quiet, processor=processor_name())
+        now, passed = cpu_state(), self._passed()
+        return HostUse(
+            usable=self.usable,
+            used=used,
+            is_quiet=is_host_quiet(self._cpus, now, passed, switches),
+            processor=processor_name(),
+            taken_share=taken_share(self._cpus, now, passed.wall_s),
+        )
 
     def _passed(self) -> Reading:
         return self._read().since(self._start)

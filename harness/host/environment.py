@@ -140,6 +140,13 @@ def is_host_quiet(before: CpuState, after: CpuState, passed: Reading, switches: 
     return is_alone and switches <= QUIET_SWITCHES_PER_S * passed.wall_s
 
 
+def taken_share(before: CpuState, after: CpuState, wall_s: float) -> float:
+    """Return how much of the CPUs' time other virtual machines and the quota took; 0 where unknown."""
+    steal = _passed(before.steal_s, after.steal_s)
+    throttled = _passed(before.throttled_s, after.throttled_s)
+    return max(0.0, steal + throttled) / ((os.cpu_count() or 1) * wall_s) if wall_s > 0.0 else 0.0
+
+
 def _passed(before_s: float | None, after_s: float | None) -> float:
     return (after_s or 0.0) - (before_s or 0.0)
 

@@ -67,12 +67,15 @@ class HostUse(Measurement):
             was too short for the other threads to get their turn.
         is_quiet: whether nothing else took processors meanwhile; None where that is not known.
         processor: model and instruction sets; None in records of earlier editions.
+        taken_share: of the processors' time, what other virtual machines and the quota took; None in
+            records of earlier editions.
     """
 
     usable: Annotated[int, pydantic.Field(ge=1)]
     used: float | None
     is_quiet: bool | None = None
     processor: str | None = None
+    taken_share: float | None = None
 
 
 class HostLook(Measurement):
@@ -88,6 +91,7 @@ class HostLook(Measurement):
             where there is none.
         quiet_sessions: how many sessions had the host for themselves.
         processor: model and instruction sets, where they are known.
+        taken_share: the most that other virtual machines and the quota took in a session.
     """
 
     waiting_ms: float | None
@@ -97,6 +101,7 @@ class HostLook(Measurement):
     speedup: float | None
     quiet_sessions: int
     processor: str | None = None
+    taken_share: float | None = None
 
 
 def host_look(looks: Sequence[tuple[Turns, HostUse, Times]]) -> HostLook | None:
@@ -113,6 +118,7 @@ def host_look(looks: Sequence[tuple[Turns, HostUse, Times]]) -> HostLook | None:
         return None
     waits = [median(turns.waiting_ms) for turns, _, _ in looks if turns.waiting_ms]
     used = [use.used for _, use, _ in looks if use.used is not None]
+    taken = [use.taken_share for _, use, _ in looks if use.taken_share is not None]
     speedups = [
         median(turns.wall_ms) / median(wall_ms) for turns, use, wall_ms in looks if use.is_quiet
     ]
@@ -124,6 +130,7 @@ def host_look(looks: Sequence[tuple[Turns, HostUse, Times]]) -> HostLook | None:
         speedup=median(speedups) if speedups else None,
         quiet_sessions=len(speedups),
         processor=looks[0][1].processor,
+        taken_share=max(taken) if taken else None,
     )
 
 

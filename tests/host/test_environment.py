@@ -12,6 +12,7 @@ from harness.host.environment import (
     cpu_state,
     environment_facts,
     is_host_quiet,
+    taken_share,
 )
 
 CPUINFO = """\
@@ -195,3 +196,11 @@ def test_cpu_state_outside_the_namespace_of_control_groups(machine):
 
 def test_short_line_of_proc_stat_is_no_steal(machine):
     assert cpu_state(machine({"proc/stat": "cpu 1 2\n"})).steal_s is None
+
+
+def test_what_others_took_is_a_share_of_all_processors(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    after = dataclasses.replace(STATE, steal_s=(STATE.steal_s or 0.0) + 1.0)
+    assert taken_share(STATE, after, 10.0) == pytest.approx(0.05)
+    assert taken_share(STATE, dataclasses.replace(after, steal_s=None), 10.0) == 0.0
+    assert taken_share(STATE, after, 0.0) == 0.0

@@ -190,6 +190,22 @@ def test_what_was_not_looked_at_is_said(more, note):
     assert note in verdict.reason
 
 
+def test_waiting_that_the_hypervisor_explains_is_no_fault():
+    taken = QUIET.model_copy(update={"taken_share": 0.2})
+    assert judged_host(2.0, 2.0, waiting_ms=4.0).status is Status.FAIL
+    assert judged_host(2.0, 2.0, waiting_ms=4.0, use=taken).status is Status.PASS
+    assert judged_host(2.0, 2.0, waiting_ms=50.0, use=taken).status is Status.FAIL
+
+
+def test_what_one_session_finds_has_to_be_confirmed_by_another():
+    verdict = judged_host(2.0, waiting_ms=50.0, sessions_min=1)
+    assert verdict.status is Status.INCONCLUSIVE
+    assert verdict.reason == (
+        "waiting in a query is 50 ms, must be <= 1.02; another session has to confirm it"
+    )
+    assert judged_host(2.0, 2.0, waiting_ms=50.0, sessions_min=1).status is Status.FAIL
+
+
 def test_wall_time_without_a_limit_is_not_judged_and_says_so():
     verdict = judge_throughput(host(2.0, 2.0), reference(**{**HOST, "speedup_min": None}), 2)
     assert verdict.status is Status.PASS
