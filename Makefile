@@ -59,7 +59,7 @@ aarch64: $(READY) without-decord
 	  --target $(VENV)/aarch64 --python-version 3.11 $(addprefix --platform=,$(AARCH64)) --requirement $(VENV)/aarch64.lock
 
 without-decord: $(READY)
-	PYTHONPATH=$(abspath tests/without_decord) $(BIN)/pytest -q -n auto tests/data tests/predict/test_reference.py
+	PYTHONPATH=$(abspath tests/without_decord) $(BIN)/pytest -q -n auto -m "not slow" tests
 
 # Everything but torch is installed exactly as locked, each file by its sha256: mmaction2 and mmcv-full would otherwise
 # pull in an OpenCV that needs a display's libraries. mmcv-full is built in isolation, without torch, and therefore as
