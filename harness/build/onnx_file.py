@@ -10,7 +10,7 @@ from harness.build.exact_graph import ExactGraph
 from harness.build.onnx_export import onnx_facts, onnx_problems, tensor_spec_from_value_info
 from harness.errors import CheckpointError, ExportError, RunError, first_line
 from harness.host.reading import bytes_from_file
-from harness.runtimes.ort.session import ort_errors, ort_session
+from harness.runtimes.ort.session import ort_errors, unoptimised_session
 from harness.spec import Feed, ModelSpec, TensorSpec
 
 if TYPE_CHECKING:
@@ -105,10 +105,7 @@ class OpenFile:
         first = tensor_spec_from_value_info(inputs_of(proto_from_file(path))[0])
         rows = first.shape[0] if first.shape else -1
         self._batch = None if rows < 1 else max(1, rows // spec.inputs[0].shape[0])
-        try:
-            self._session = ort_session(path, level="none", threads=threads)
-        except ort_errors() as error:
-            raise RunError(f"ONNX Runtime cannot load {path}: {first_line(error)}") from error
+        self._session = unoptimised_session(path, threads)
 
     def run(self, feed: Feed) -> Feed:
         """Run a batch in float32.

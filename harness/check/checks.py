@@ -183,14 +183,14 @@ def check_throughput(context: Context) -> Found:
 def timed_sessions(context: Context) -> Generator[SessionTiming, None, None]:
     """Time session after session, each in its own process.
 
-    No other check may use the chip meanwhile. A host is judged by processor time, which other work hardly affects,
-    so other checks run beside it.
+    No other check may use the chip meanwhile. A host is judged by processor time, which other work
+    hardly affects, so other checks run beside it.
     """
     cell, bench, limits = context.cell, context.bench, context.limits
     plan = context.tier.timing_for(cell)
     settings = LoopSettings(plan.warmup_queries, plan.min_queries, plan.min_seconds)
-    beside = bench.exported(cell).artifact.path if limits.throughput.is_of_host else None
     with held_device(context, shares_host=True) as (device, model):
+        beside = bench.exported(cell).artifact.path if limits.throughput.is_of_host else None
         preds, timed = context.accuracy_predictions(), _timed_clips(context)
         expected = expected_answers(preds, timed.clips, limits.parity, context.smallest)
         for number in itertools.count(1):

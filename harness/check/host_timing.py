@@ -1,16 +1,14 @@
 """What a session times of a host: one thread beside the reference on one thread, and whose the host was."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from harness.device import Device, Session
-from harness.errors import RunError, first_line
 from harness.host.clocks import ReadClocks, Reading, clock_problems, involuntary_switches
 from harness.host.environment import cpu_note, cpu_state, is_host_quiet, processor_name, taken_share
 from harness.measure.host_turns import HostUse, Turns
 from harness.measure.timing import in_turns
-from harness.runtimes.ort.session import ort_errors, ort_session
+from harness.runtimes.ort.session import OrtSession, unoptimised_session
 from harness.spec import DeviceModel, Feed
 from harness.timings import LoopSettings
 
@@ -90,11 +88,11 @@ def time_turns(
         RunError: the device failed, or the exported graph does not run.
         InvalidMeasurement: a clock is broken.
     """
-    reference = _unoptimised_query(exported, feed)
+    reference = OrtSession(unoptimised_session(exported, threads=1))
     session = device.open(model, threads=1)
     try:
         query = KeepingEnds(session, feed)
-        ours, theirs = in_turns(query, reference, settings, read)
+        ours, theirs = in_turns(query, lambda: reference.run(feed), settings, read)
     finally:
         session.close()
     waits = [cost.waiting_s for cost in ours]
@@ -106,11 +104,3 @@ def time_turns(
         waiting_ms=tuple(known) if len(known) == len(waits) else (),
     )
     return turns, query
-
-
-def _unoptimised_query(exported: Path, feed: Feed) -> Callable[[], object]:
-    try:
-        session = ort_session(exported, level="none", threads=1)
-    except ort_errors() as error:
-        raise RunError(f"ONNX Runtime cannot load {exported}: {first_line(error)}") from error
-    return lambda: session.run(None, dict(feed))

@@ -97,14 +97,15 @@ class ThroughputReference(Table):
     """A published or measured speed and how much slower is still acceptable.
 
     ``scope`` says what reached the number: one chip, a card with up to ``chips`` chips together (a
-    session has one), or a host. ``against`` says whether it is absolute
-    or the ratio to the exported graph, which the same session runs without optimisation: a ratio of
-    processor times, on one thread each. Contracts of earlier editions say ``pytorch`` there. ``spread`` is its standard deviation over sessions, relative, as A/A runs showed it.
-    ``speedup_min`` is the least speed with every thread over that with one, by the wall clock; it
-    is judged where nothing else ran. ``processor`` is the one on which a host's golden was measured;
-    on any other, ``tolerance_elsewhere`` holds, as the ratio of two programs depends on it.
-    ``guide`` is the number in clips/s that a guide prints, shown beside the result; ``guide_scope``
-    is its scope, where that differs from the golden's.
+    session has one), or a host. ``against`` says whether it is absolute or the ratio to the
+    exported graph, which the same session runs without optimisation: a ratio of processor times, on
+    one thread each. Contracts of earlier editions say ``pytorch`` there. ``spread`` is its standard
+    deviation over sessions, relative, as A/A runs showed it. ``speedup_min`` is the least speed
+    with every thread over that with one, by the wall clock; it is judged where nothing else ran.
+    ``processor`` is the one on which a host's golden was measured; on any other,
+    ``tolerance_elsewhere`` holds, as the ratio of two programs depends on it. ``guide`` is the
+    number in clips/s that a guide prints, shown beside the result; ``guide_scope`` is its scope,
+    where that differs from the golden's.
     """
 
     golden: Positive

@@ -1,7 +1,8 @@
 """Throughput: the interval over sessions against the floor; a speed that is far too high is red too.
 
 A host is judged by its processor time beside that of the unoptimised graph in the same runtime,
-which other work on the machine hardly moves. That time shows neither a wait nor an idle processor, so both are looked at beside it.
+which other work on the machine hardly moves. That time shows neither a wait nor an idle processor,
+so both are looked at beside it.
 """
 
 import math

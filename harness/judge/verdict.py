@@ -134,7 +134,7 @@ def passed(reason: str, findings: tuple[Finding, ...]) -> Verdict:
     """Say that every finding is met.
 
     Raises:
-        ValueError: a finding is not met, or there is no finding.
+        ValueError: a finding is not met, or there are no findings.
     """
     return Verdict(status=Status.PASS, reason=reason, findings=findings)
 

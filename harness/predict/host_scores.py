@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.build.build import Workshop
-from harness.errors import RunError, first_line
 from harness.host.digests import plain_fields
 from harness.host.environment import rounding_facts
 from harness.host.provenance import code_digest, package_versions
@@ -17,7 +16,7 @@ from harness.predict.parity_inputs import ParityInputs
 from harness.predict.run import run_tensors
 from harness.record.npz import npz_from_arrays
 from harness.runtimes.ort import session as loaded
-from harness.runtimes.ort.session import OrtSession, ort_errors, ort_session
+from harness.runtimes.ort.session import OrtSession, unoptimised_session
 from harness.spec import OnnxModel
 
 
@@ -38,10 +37,7 @@ def onnx_scores(
     spec, path = model.spec, model.artifact.path
 
     def build(target: Path) -> dict[str, object]:
-        try:
-            session = OrtSession(ort_session(path, level="none"))
-        except ort_errors() as error:
-            raise RunError(f"ONNX Runtime cannot load {path}: {first_line(error)}") from error
+        session = OrtSession(unoptimised_session(path))
         title = f"onnx {spec.name} batch {model.batch} on the host"
         count = workshop.progress.counter(title, len(inputs.tensors))
         rows = run_tensors(session.run_many, spec, model.batch, inputs.tensors, progress=count)

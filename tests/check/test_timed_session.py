@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.check import host_timing, timed_session
+from harness.check import timed_session
 from harness.check.timed_session import TimedClips, expected_answers, time_session
 from harness.clips import Predictions
 from harness.data.loading import crops_from_clip
@@ -87,9 +87,13 @@ def unoptimised(clock, monkeypatch):
 
     def ort_session(path, **how):
         opened.append((path, how))
-        return types.SimpleNamespace(run=lambda *_: clock.advance(0.060))
+        return types.SimpleNamespace(
+            get_inputs=lambda: [types.SimpleNamespace(name="video")],
+            get_outputs=list,
+            run=lambda *_: clock.advance(0.060) or [],
+        )
 
-    monkeypatch.setattr(host_timing, "ort_session", ort_session)
+    monkeypatch.setattr("harness.runtimes.ort.session.ort_session", ort_session)
     return opened
 
 

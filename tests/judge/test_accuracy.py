@@ -291,7 +291,7 @@ HIGH = ClipDistance(clip_id="c3", max_abs_error=0.006, relative_l2=5e-4)
             (False, False, False),
             ("c3; 3 clips compared", "3 clips compared", "c2"),
         ),
-        # Nothing compared is no pass.
+        # If no clip was compared, it does not pass.
         (EveryClip(compared=0), (False, False, False), ("0 clips compared",) * 3),
     ],
 )

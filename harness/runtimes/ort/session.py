@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.device import Session
-from harness.errors import RunError
+from harness.errors import RunError, first_line
 from harness.measure.timing import measure_session
 from harness.spec import Feed
 from harness.timings import LoopSettings, LoopTimes
@@ -64,6 +64,18 @@ def ort_session(
         providers=list(providers),
         enable_fallback=False,
     )
+
+
+def unoptimised_session(path: Path, threads: int | None = None) -> "onnxruntime.InferenceSession":
+    """Load an ONNX file on the processor, to run the graph as it is.
+
+    Raises:
+        RunError: ONNX Runtime cannot load it.
+    """
+    try:
+        return ort_session(path, level="none", threads=threads)
+    except ort_errors() as error:
+        raise RunError(f"ONNX Runtime cannot load {path}: {first_line(error)}") from error
 
 
 def ort_errors() -> tuple[type[Exception], ...]:
