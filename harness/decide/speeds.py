@@ -6,7 +6,6 @@ scope of a guide's number is not the one that was measured, the line says so.
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from harness import registry
 from harness.judge.limits import ThroughputReference
@@ -15,9 +14,6 @@ from harness.measure.statistics import Interval
 from harness.measure.throughput import ThroughputMeasurement
 from harness.record.record import Record
 from harness.spec import Cell, Status
-
-if TYPE_CHECKING:
-    from harness.measure.speed import SpeedSeries
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +180,7 @@ def _speed(record: Record, reference: ThroughputReference) -> CellSpeed | None:
     speed = measured.speed("device_io" if reference.is_of_host else reference.definition)
     if speed is None:
         return None
-    series: SpeedSeries = speed.per_s
+    series = speed.per_s
     # A session may be on one chip, whatever the guide's number is of.
     spec = registry.device_specs().get(record.device)
     scope = reference.scope if spec is None or spec.scope is None else spec.scope
