@@ -57,8 +57,12 @@ def later_n(one: str, many: str) -> tuple[str, str]:
 
 def padded(text: str, width: int) -> str:
     """Fill a text with spaces to a width in columns of a terminal, where a Chinese character takes two."""
-    wide = sum(unicodedata.east_asian_width(one) in "WF" for one in text)
-    return text.ljust(width - wide)
+    return text + " " * (width - columns(text))
+
+
+def columns(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    return len(text) + sum(unicodedata.east_asian_width(one) in "WF" for one in text)
 
 
 @functools.cache

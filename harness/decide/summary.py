@@ -1,5 +1,6 @@
 """The table at the end of a run: cells by checks with their margins, then what is not green."""
 
+import itertools
 from collections.abc import Collection, Iterable, Sequence
 
 from harness.contract.tables import Waiver
@@ -10,7 +11,7 @@ from harness.decide.todo import Reason, reasons_from_problems, todos
 from harness.decide.waivers import Decision, corrected_toml, waived_lines
 from harness.decide.wording import run_headline, shown_by, todo_lines
 from harness.judge import Finding
-from harness.language import _, later, later_n, n_, padded
+from harness.language import _, columns, later, later_n, n_, padded
 from harness.record.record import Record, RunFacts
 from harness.spec import Check, Status, shown_checks
 
@@ -106,19 +107,15 @@ def table_lines(records: Sequence[Record], waived: Collection[str] = ()) -> list
     rows: dict[str, dict[str, Record]] = {}
     for record in records:
         rows.setdefault(record.cell.id, {})[record.check] = record
-    width = max(map(len, [*rows, "cell"])) + 2
     checks = shown_checks(record.check for record in records)
-    header = padded(_("cell"), width) + "".join(padded(_(check), WIDTH) for check in checks)
     ordered = sorted(rows.items(), key=lambda row: not _has_gap(row[1].values()))
-    return [
-        header.rstrip(),
-        *(
-            (
-                name.ljust(width) + "".join(_text(cell.get(check), waived) for check in checks)
-            ).rstrip()
-            for name, cell in ordered
-        ),
+    table = [
+        [_("cell"), *map(_, checks)],
+        *([name, *(_text(cell.get(one), waived) for one in checks)] for name, cell in ordered),
     ]
+    widths = [max(map(columns, column)) + 2 for column in zip(*table, strict=True)]
+    least = [0, *itertools.repeat(WIDTH, len(checks))]
+    return ["".join(map(padded, row, map(max, widths, least))).rstrip() for row in table]
 
 
 def check_line(record: Record, waived: Collection[str] = ()) -> str:
@@ -184,9 +181,9 @@ def is_emulated(records: Iterable[Record]) -> bool:
 
 def _text(record: Record | None, waived: Collection[str]) -> str:
     if record is None:
-        return "-".ljust(WIDTH)
+        return "-"
     outcome = _("waived" if record.id in waived else record.verdict.status)
-    return padded(f"{outcome} {margin_text(record)}".strip(), WIDTH)
+    return f"{outcome} {margin_text(record)}".strip()
 
 
 def _speed_text(finding: Finding) -> str:

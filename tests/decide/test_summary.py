@@ -95,6 +95,12 @@ def test_a_row_a_cell_and_a_column_a_check():
     ]
 
 
+def test_a_long_text_widens_its_column():
+    head, row = table_lines([record("parity", findings=[finding(1e6, 1.0, "<=")])])
+    assert "pass 100000000 % of limit  -" in row
+    assert row.index("-", row.index("limit")) == head.index("accuracy")
+
+
 def test_cells_with_something_not_run_come_first():
     lines = table_lines([record(), record(batch=4), record("parity", Status.NOT_RUN, batch=8)])
     assert [line.split()[0][-3:] for line in lines[1:]] == ["bs8", "bs1", "bs4"]
