@@ -9,6 +9,7 @@ record that does not match its checksum is decoded again. Normalisation happens 
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -195,6 +196,12 @@ class CropStore:
             temp = target.with_name(f".about.{os.getpid()}")
             temp.write_text(json.dumps(self.about, indent=1), encoding="utf-8")
             temp.replace(target)
+
+
+@functools.lru_cache(maxsize=2)
+def opened_store(root: Path, protocol: InputProtocol, clip_set: ClipSet) -> CropStore:
+    """Return this process's store of a clip set, which has read the lines of its journal once."""
+    return CropStore(root, protocol, clip_set)
 
 
 def journal_entries(lines: bytes) -> Iterator[Entry]:

@@ -113,6 +113,7 @@ def _is_missing(store: CropStore, clip: Clip) -> bool:
 
 
 def _may_fill(store: CropStore, held: contextlib.ExitStack) -> bool:
+    store.is_writable = True
     try:
         return held.enter_context(store.filling())
     except OSError as error:

@@ -24,6 +24,7 @@ from harness.farm.orders import Delivery, HostFacts, Order, Part, Survey
 from harness.farm.workplace import (
     Parcels,
     Say,
+    chip_session,
     context_of,
     deliver,
     host_name,
@@ -35,7 +36,7 @@ from harness.host.lock_notes import read_owner
 from harness.host.progress import Progress
 from harness.host.provenance import parcel_from_artifact
 from harness.host.suite_code import suite_digest, suite_facts
-from harness.predict.chips import predict_shard
+from harness.predict.chips import predict_on
 from harness.predict.device_predictions import plan_from_bench
 from harness.predict.reference import REFERENCE_BATCH, reference_predictions
 from harness.predict.shards import batches_of_set, merged, shard_of_set
@@ -121,11 +122,11 @@ def predict(say: Say, order: Order, parcels: Parcels, index: int, count: int) ->
     with workplace(order, say, parcels) as bench:
         context, cell = context_of(order, bench), order.cell
         clip_set = accuracy_clips(context)
-        plan, model = plan_from_bench(cell, bench, clip_set), bench.device_model(cell)
+        plan = plan_from_bench(cell, bench, clip_set)
         title = f"{cell.id} accuracy, shard {index + 1} of {count}"
         counter = bench.progress.counter(title, len(shard_of_set(clip_set, index, count).clips))
-        with bench.beside_others(), bench.chip(cell.device) as device:
-            preds, notes = predict_shard(plan, device, model, (index, count), counter)
+        with bench.beside_others(), chip_session(order, bench) as (device, session):
+            preds, notes = predict_on(device, session, plan, (index, count), counter)
         subjects = _subjects(context, clip_set)
         return Part(host_name(), npz_from_predictions(preds), notes, subjects)
 

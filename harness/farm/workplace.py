@@ -20,14 +20,19 @@ from harness.check.suite import Suite
 from harness.clips import Predictions
 from harness.contract.scope import refuse_unknown_cells
 from harness.contract.thresholds import Thresholds, thresholds_from_file
+from harness.device import Device, Session
+from harness.farm.kept_session import Kept
 from harness.farm.orders import Delivery, Order
 from harness.host.environment import environment_facts
 from harness.host.progress import Progress
 from harness.host.provenance import Parcel
+from harness.predict.device_predictions import session_on
 from harness.record.record import RunDirectory
 from harness.spec import Cell
 
 HOST_NAME = "ACCEPTANCE_HOST"
+# This process's chip and the session on it.
+SESSION: Kept[tuple[Device, Session]] = Kept()
 Say = Callable[[str], object]
 Parcels = tuple[Parcel, ...]
 
@@ -40,15 +45,43 @@ def host_name() -> str:
 @contextlib.contextmanager
 def workplace(order: Order, say: Say, parcels: Parcels) -> Iterator[Workbench]:
     """Open this host's workbench, with the models it was sent and temporary logs; progress goes to ``say``."""
+    SESSION.close_unless((host_name(), order))
     progress = Progress(_Lines(say))
     with tempfile.TemporaryDirectory(prefix="acceptance-farm-") as folder:
-        site = registry.load_site(None, os.environ)
-        refuse_unknown_cells(site, _thresholds(order))
-        bench = Workbench(site, Path(folder, "logs"), progress)
+        bench = _bench(host_name(), order.contract, order.seed)
+        bench.progress, logs = progress, Path(folder, "logs")
+        bench.workshop = dataclasses.replace(bench.workshop, log_dir=logs, progress=progress)
         for parcel in parcels:
             bench.workshop.store.adopt(parcel)
         with progress.watched(order.id):
             yield bench
+
+
+@functools.lru_cache(maxsize=2)
+def _bench(_host: str, contract: bytes, _run: str) -> Workbench:
+    """Return this process's workbench for a run: what it probed, read and hashed serves the next shards."""
+    site = registry.load_site(None, os.environ)
+    refuse_unknown_cells(site, _thresholds_from_bytes(contract))
+    return Workbench(site, site.cache_dir, Progress())
+
+
+@contextlib.contextmanager
+def chip_session(order: Order, bench: Workbench) -> Iterator[tuple[Device, Session]]:
+    """Hold a chip with the model of an order loaded; both are kept for the next shard of this process.
+
+    Raises:
+        DeviceError: the device is absent or does not work.
+        RunError: the model cannot be loaded.
+    """
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[tuple[Device, Session]]:
+        model = bench.device_model(order.cell)
+        with bench.chip(order.cell.device) as device, session_on(device, model) as session:
+            yield device, session
+
+    with SESSION.of((host_name(), order), opened) as both:
+        yield both
 
 
 def context_of(order: Order, bench: Workbench) -> Context:
@@ -124,10 +157,14 @@ class _Lines(io.StringIO):
         return len(text)
 
 
-@functools.cache
 def _thresholds(order: Order) -> Thresholds:
+    thresholds = _thresholds_from_bytes(order.contract)
+    return thresholds.with_more_timing(order.sessions, order.budget_minutes)
+
+
+@functools.cache
+def _thresholds_from_bytes(contract: bytes) -> Thresholds:
     with tempfile.TemporaryDirectory(prefix="acceptance-farm-") as folder:
         path = Path(folder, "thresholds.toml")
-        path.write_bytes(order.contract)
-        thresholds = thresholds_from_file(path)
-    return thresholds.with_more_timing(order.sessions, order.budget_minutes)
+        path.write_bytes(contract)
+        return thresholds_from_file(path)

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from harness.build.workbench import Workbench
 from harness.clips import Clip, ClipSet, Predictions
 from harness.data.streaming import Item, stored_samples
-from harness.device import Device
+from harness.device import Device, Session
 from harness.errors import DeviceError, HarnessError, InvalidMeasurement, RunError
 from harness.host.child_process import run_in_child
 from harness.host.progress import Counter, Heartbeat
@@ -67,8 +67,20 @@ def predict_shard(
         RunError: the device failed.
         InvalidMeasurement: the chip was not healthy after the run.
     """
+    with session_on(device, model) as session:
+        return predict_on(device, session, plan, shard, progress)
+
+
+def predict_on(
+    device: Device,
+    session: Session,
+    plan: Plan,
+    shard: Shard,
+    progress: Counter = lambda done: None,
+) -> Part:
+    """Run one shard in an open session on a chip; see ``predict_shard``."""
     notes: list[str] = []
-    with _watched(device, notes), session_on(device, model) as session:
+    with _watched(device, notes):
         preds = shard_predictions(plan, session, shard, progress)
         notes += session.notes
     return preds, tuple(notes)

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness import registry
 from harness.build.workbench import Workbench
 from harness.clips import ClipSet, Predictions
-from harness.data.store import CropStore
+from harness.data.store import CropStore, opened_store
 from harness.data.streaming import stored_samples
 from harness.device import Device, Session
 from harness.measure.scores import smallest_normal
@@ -40,8 +40,8 @@ class Plan:
     smallest: float
 
     def store(self) -> CropStore:
-        """Open the store of the decoded clips."""
-        return CropStore(self.cache / "crops", self.spec.protocol, self.clip_set)
+        """Return the store of the decoded clips."""
+        return opened_store(self.cache / "crops", self.spec.protocol, self.clip_set)
 
 
 def plan_from_bench(

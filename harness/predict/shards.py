@@ -1,6 +1,7 @@
 """Shards of a clip set by the hash of the clip ids: the same on every machine, and mergeable."""
 
 import dataclasses
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
@@ -58,6 +59,8 @@ def shard_of_id(clip_id: str, count: int) -> int:
     return int.from_bytes(_hash_of_id(clip_id)[:8], "big") % count
 
 
+# A host looks for its clips once for each shard.
+@functools.lru_cache(maxsize=1 << 17)
 def _hash_of_id(clip_id: str) -> bytes:
     return hashlib.sha256(clip_id.encode("utf-8", "surrogateescape")).digest()
 
