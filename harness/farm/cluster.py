@@ -116,6 +116,8 @@ class Cluster:
         def take(run: Running) -> None:
             number = runs.index(run)
             values[number] = self._ray.get(run.ref)
+            # Hosts keep a value, and make it again if it is lost, as long as somebody refers to it.
+            run.ref = None
             on_value(number, values[number])
 
         try:
@@ -126,7 +128,8 @@ class Cluster:
             with contextlib.suppress(Exception):  # a farm that is gone has nothing to cancel
                 for run in runs:
                     run.end("stopped with its check")
-                    self._ray.cancel(run.ref, force=True)
+                    if run.ref is not None:
+                        self._ray.cancel(run.ref, force=True)
 
     def ask(
         self, function: Callable[..., T], nodes: Iterable[str] | None = None
@@ -172,14 +175,14 @@ class Cluster:
             refs = [run.ref for run in pending]
             done = set(self._ray.wait(refs, num_returns=len(refs), timeout=_TICK_S)[0])
             self._hear({run.id: run for run in pending})
-            for run in pending:
+            asked, pending = pending, [run for run in pending if run.ref not in done]
+            for run in asked:
                 if run.ref in done:
                     run.end()
                     on_end(run)
                 elif fault := run.fault():
                     self._ray.cancel(run.ref, force=True)
                     self._say(run.elsewhere(fault))
-            pending = [run for run in pending if run.ref not in done]
 
     def _hear(self, pending: Mapping[str, Running]) -> None:
         for news in _queued(self._news):
