@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.clips import Predictions
 from harness.record.facts import FACTS, binding_of, closing_of
 from harness.record.npz import npz_from_predictions, predictions_from_npz
 from harness.record.record import RECORDS, RunDirectory
@@ -24,12 +25,12 @@ def set_facts(root: Path, **changes: object) -> None:
     (root / FACTS).write_text(json.dumps({**facts, **changes}), "utf-8")
 
 
-def edit(root: Path, check: str, change: Callable[[Values], object]) -> None:
-    """Change the stored record of a check as anybody can with an editor."""
+def edit(root: Path, check: str | None, change: Callable[[Values], object]) -> None:
+    """Change the stored record of a check, or all of them, as anybody can with an editor."""
     path = root / RECORDS
     records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     for record in records:
-        if record["check"] == check:
+        if check in (None, record["check"]):
             change(record)
     path.write_text("".join(json.dumps(one) + "\n" for one in records), "utf-8")
 
@@ -66,9 +67,14 @@ def more_sessions(record: Values) -> None:
 
 def renamed(root: Path, _: Path) -> None:
     """Give a run another id and another start."""
-    set_facts(root, run_id="tonight", started="2026-03-02T00:00:00+00:00")
-    for check in ("export", "parity", "accuracy", "throughput"):
-        edit(root, check, lambda record: record.update(run_id="tonight"))
+    set_facts(root, started="2026-03-02T00:00:00+00:00")
+    rename(root)
+
+
+def rename(root: Path) -> None:
+    """Give a run another id."""
+    set_facts(root, run_id="tonight")
+    edit(root, None, lambda record: record.update(run_id="tonight"))
 
 
 def stored_record(root: Path, check: str) -> Values:
@@ -111,18 +117,17 @@ def flip(path: Path, place: int | None = None) -> None:
 
 def better(root: Path, _: Path) -> None:
     """Give every clip PyTorch's answer, in a raw file with the right digest."""
-    run = RunDirectory(root)
-    reference = predictions_from_npz(raw_file(root, "accuracy", "reference"))
-    digest = run.keep(npz_from_predictions(reference), ".npz")
-    edit(root, "accuracy", lambda record: record["raw"].update(predictions=digest))
+    _keep_predictions(root, predictions_from_npz(raw_file(root, "accuracy", "reference")))
 
 
 def worse_but_green(root: Path, _: Path) -> None:
     """Keep the record and put answers that are all wrong behind it."""
-    run = RunDirectory(root)
     preds = predictions_from_npz(raw_file(root, "accuracy", "predictions"))
-    wrong = dataclasses.replace(preds, scores=np.roll(preds.scores, 1, axis=2))
-    digest = run.keep(npz_from_predictions(wrong), ".npz")
+    _keep_predictions(root, dataclasses.replace(preds, scores=np.roll(preds.scores, 1, axis=2)))
+
+
+def _keep_predictions(root: Path, preds: Predictions) -> None:
+    digest = RunDirectory(root).keep(npz_from_predictions(preds), ".npz")
     edit(root, "accuracy", lambda record: record["raw"].update(predictions=digest))
 
 
@@ -172,8 +177,7 @@ def swapped(root: Path, _: Path) -> None:
 def stripped(root: Path, _: Path) -> None:
     """Make a run look as if it was made before records were bound, but leave its raw files."""
     set_facts(root, nonce="", binds_its_end=False, closing="")
-    for check in ("export", "parity", "accuracy", "throughput"):
-        edit(root, check, lambda record: record.update(binding=""))
+    edit(root, None, lambda record: record.update(binding=""))
 
 
 def signature_of(root: Path, other: Path) -> None:

@@ -1,7 +1,8 @@
 """Faults of the device: what it answers, and what it makes of its input."""
 
 import contextlib
-import dataclasses
+import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from unittest.mock import patch
@@ -12,7 +13,7 @@ from harness.build.workbench import Workbench
 from harness.check import checks
 from harness.device import Device
 from harness.predict.run import run_tensors
-from harness.selftest.faults import MODEL, VIEWED, Fault, Plant, in_a_run
+from harness.selftest.faults import VIEWED, Fault, Plant, fault_of_run
 from harness.selftest.setting import Setting
 from harness.spec import Check, Feed, ModelSpec
 from harness.testing import Change, FaultyDevice, unchanged
@@ -31,54 +32,39 @@ def always(change: ChangeRows) -> Callable[[], Change]:
     return lambda: changed
 
 
-@dataclasses.dataclass
-class _Once:
-    """Changes one batch of a session, counted from 0."""
+def _from(number: int, change: ChangeRows, last: float = math.inf) -> Callable[[], Change]:
+    """Return what changes the batches of a session from a number on, or to a last one; 0 is the first."""
 
-    change: ChangeRows
-    number: int
+    def make() -> Change:
+        fault, numbers = always(change)(), itertools.count()
+        return lambda feed: fault(feed) if number <= next(numbers) <= last else feed
 
-    def __call__(self) -> Change:
-        change, batches = always(self.change)(), iter(range(1 << 30))
-        return lambda feed: change(feed) if next(batches) == self.number else feed
+    return make
 
 
-class _Before:
-    """Answers with its previous output, or always with its first."""
+def _once(number: int, change: ChangeRows) -> Callable[[], Change]:
+    return _from(number, change, last=number)
 
-    def __init__(self, is_first: bool) -> None:
-        self._is_first = is_first
 
-    def __call__(self) -> Change:
+def _earlier(*, is_first: bool = False) -> Callable[[], Change]:
+    """Return what answers with the previous output, or always with the first."""
+
+    def make() -> Change:
         kept: list[Feed] = []
 
         def change(feed: Feed) -> Feed:
             kept.append(feed)
-            return kept[0] if self._is_first else kept[max(0, len(kept) - 2)]
+            return kept[0] if is_first else kept[max(0, len(kept) - 2)]
 
         return change
 
-
-class _Late:
-    """Changes every batch from a number on, as a device that gets worse does."""
-
-    def __init__(self, change: ChangeRows, number: int) -> None:
-        self._change, self._number = change, number
-
-    def __call__(self) -> Change:
-        change, batches = always(self._change)(), iter(range(1 << 30))
-        return lambda feed: change(feed) if next(batches) >= self._number else feed
+    return make
 
 
-class _Noise:
-    """Scales every number by fresh noise."""
-
-    def __init__(self, spread: float) -> None:
-        self._spread = spread
-
-    def __call__(self) -> Change:
-        rng = np.random.default_rng(1)
-        return always(lambda rows: rows * rng.normal(1.0, self._spread, rows.shape))()
+def _noise() -> Change:
+    """Scale every number by fresh noise of 1 %."""
+    rng = np.random.default_rng(1)
+    return always(lambda rows: rows * rng.normal(1.0, 0.01, rows.shape))()
 
 
 def faulty_device(
@@ -159,10 +145,11 @@ def _mean_of_batch(rows: Rows) -> Rows:
     return np.broadcast_to(rows.mean(axis=0), rows.shape)
 
 
+_WRONG = "of every clip|top-1"
 # What a device answers: the check, what it must say, and the fault.
 _ANSWERS: tuple[tuple[str, Check, str, Callable[[], Change]], ...] = (
-    ("noise on every score", "parity", DEVICE, _Noise(0.01)),
-    ("noise on every score of a long run", "accuracy", "abs error of every clip", _Noise(0.01)),
+    ("noise on every score", "parity", DEVICE, _noise),
+    ("noise on every score of a long run", "accuracy", "abs error of every clip", _noise),
     ("scores 1 % too large", "parity", DEVICE, always(_no_row_sum)),
     ("two rows of a batch swapped", "parity", DEVICE, always(_swap(1, 0))),
     ("two rows of a batch swapped in a long run", "accuracy", "top-1 is", always(_swap(1, 0))),
@@ -172,30 +159,20 @@ _ANSWERS: tuple[tuple[str, Check, str, Callable[[], Change]], ...] = (
     ("half a batch computed, twice", "parity", DEVICE, always(_half_batch)),
     ("half a batch computed in a long run", "accuracy", "top-1 is", always(_half_batch)),
     ("the mean of a batch for every clip", "accuracy", "top-1 is", always(_mean_of_batch)),
-    ("the answer of the batch before", "parity", DEVICE, _Before(is_first=False)),
-    ("the answer of the batch before in a long run", "accuracy", "top-1 is", _Before(False)),
-    ("the first answer for ever", "accuracy", "top-1 is|constant output", _Before(is_first=True)),
-    ("one batch swapped late, once", "accuracy", "of every clip", _Once(_swap(1, 0), 100)),
-    ("one clip answered as its neighbour", "accuracy", "of every clip", _Once(_swap(0, 0), 90)),
-    ("one clip with two classes swapped", "accuracy", "of every clip", _Once(_classes(0, 1), 110)),
-    (
-        "everything wrong late in the run",
-        "accuracy",
-        "of every clip|top-1",
-        _Late(_swap(1, 0), 105),
-    ),
+    ("the answer of the batch before", "parity", DEVICE, _earlier()),
+    ("the answer of the batch before in a long run", "accuracy", "top-1 is", _earlier()),
+    ("the first answer for ever", "accuracy", "top-1 is|constant output", _earlier(is_first=True)),
+    ("one batch swapped late, once", "accuracy", "of every clip", _once(100, _swap(1, 0))),
+    ("one clip answered as its neighbour", "accuracy", "of every clip", _once(90, _swap(0, 0))),
+    ("one clip with two classes swapped", "accuracy", "of every clip", _once(110, _classes(0, 1))),
+    ("everything wrong late in the run", "accuracy", _WRONG, _from(105, _swap(1, 0))),
     ("NaN in every batch", "parity", "non-finite output", always(_value(np.nan))),
-    ("NaN in the last batch", "accuracy", "non-finite output", _Once(_value(np.nan), 119)),
+    ("NaN in the last batch", "accuracy", "non-finite output", _once(119, _value(np.nan))),
     ("infinity in every batch", "parity", "non-finite output", always(_value(np.inf))),
     ("a negative probability", "parity", "non-finite output", always(_value(-0.1))),
     ("all classes alike", "parity", "constant output", always(lambda rows: rows * 0 + 0.125)),
     ("all zeros", "accuracy", "constant|non-finite", always(lambda rows: rows * 0)),
-    (
-        "zeros for one batch",
-        "accuracy",
-        "of every clip|non-finite",
-        _Once(lambda rows: rows * 0, 60),
-    ),
+    ("zeros for one batch", "accuracy", "of every clip|non-finite", _once(60, lambda r: r * 0)),
     ("softmax applied twice", "parity", DEVICE, always(_softmax)),
     ("probabilities sharpened, the order kept", "parity", DEVICE, always(_sharpened)),
     ("only the best class", "parity", DEVICE, always(_best_only)),
@@ -273,13 +250,13 @@ def _padding_counted(setting: Setting) -> Iterator[None]:
 def device_faults() -> Iterable[Fault]:
     """Return the faults of a device's answers and of what it does to its input."""
     for name, check, finding, make in _ANSWERS:
-        yield Fault("device", name, check, finding, in_a_run(check, faulty_device(make)))
+        yield fault_of_run("device", name, check, finding, faulty_device(make))
     for name, make in _FEEDS:
-        plant = faulty_device(make_feed_fault=make)
-        yield Fault("device input", name, "parity", DEVICE, in_a_run("parity", plant, MODEL))
+        yield fault_of_run(
+            "device input", name, "parity", DEVICE, faulty_device(make_feed_fault=make)
+        )
     for name, change in _OF_VIEWS:
         plant = faulty_device(make_feed_fault=always(change))
-        trial = in_a_run("parity", plant, VIEWED)
-        yield Fault("device input", name, "parity", DEVICE, trial, VIEWED)
-    trial = in_a_run("parity", _padding_counted)
-    yield Fault("device", "clips that fill a batch counted", "parity", "wrong shape", trial)
+        yield fault_of_run("device input", name, "parity", DEVICE, plant, VIEWED)
+    name = "clips that fill a batch counted"
+    yield fault_of_run("device", name, "parity", "wrong shape", _padding_counted)

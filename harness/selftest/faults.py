@@ -76,11 +76,18 @@ def try_fault(fault: Fault, setting: Setting) -> Caught:
     return Caught(fault, "escaped", f"exit status {answer.status}: {answer.said}")
 
 
-def in_a_run(check: str, plant: Plant, model: str = MODEL, options: tuple[str, ...] = ()) -> Trial:
+def fault_of_run(
+    family: str, name: str, check: str, finding: str, plant: Plant, model: str = MODEL
+) -> Fault:
+    """Return a fault that is planted in a run of the check that must catch it."""
+    return Fault(family, name, check, finding, in_a_run(check, plant, model), model)
+
+
+def in_a_run(check: str, plant: Plant, model: str = MODEL) -> Trial:
     """Return a trial that plants something and runs one check, or ``all``, with pytest."""
 
     def trial(setting: Setting) -> Answer:
         with plant(setting):
-            return setting.run(check, model, *options)
+            return setting.run(check, model)
 
     return trial

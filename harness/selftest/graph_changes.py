@@ -1,8 +1,9 @@
 """Ways to change an ONNX file: nodes, attributes, constants, weights and the header."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ ChangeFile = Callable[[Path], object]
 ChangeGraph = Callable[["onnx.ModelProto"], object]
 
 
-def graph(change: ChangeGraph) -> ChangeFile:
+def _graph(change: ChangeGraph) -> ChangeFile:
     """Return what changes the graph of an ONNX file."""
 
     def changed(path: Path) -> None:
@@ -35,7 +36,7 @@ def nodes_of(model: "onnx.ModelProto", op: str) -> "list[onnx.NodeProto]":
     return [node for node in model.graph.node if node.op_type == op]
 
 
-def dropped(op: str, number: int) -> ChangeGraph:
+def dropped(op: str, number: int) -> ChangeFile:
     """Take out a node; what reads its output reads its input."""
 
     def change(model: "onnx.ModelProto") -> None:
@@ -46,30 +47,25 @@ def dropped(op: str, number: int) -> ChangeGraph:
                 if name == gone.output[0]:
                     node.input[place] = gone.input[0]
 
-    return change
+    return _graph(change)
 
 
-def another(op: str, number: int, name: str) -> ChangeGraph:
+def another(op: str, number: int, name: str) -> ChangeFile:
     """Change the operator of a node."""
-
-    def change(model: "onnx.ModelProto") -> None:
-        nodes_of(model, op)[number].op_type = name
-
-    return change
+    return _graph(lambda model: setattr(nodes_of(model, op)[number], "op_type", name))
 
 
-def inputs_swapped(op: str, number: int) -> ChangeGraph:
+def inputs_swapped(op: str, number: int) -> ChangeFile:
     """Swap the two inputs of a node."""
 
     def change(model: "onnx.ModelProto") -> None:
         node = nodes_of(model, op)[number]
-        first, second = node.input[:2]
-        node.input[0], node.input[1] = second, first
+        node.input[0], node.input[1] = node.input[1], node.input[0]
 
-    return change
+    return _graph(change)
 
 
-def attribute(op: str, number: int, name: str, value: object) -> ChangeGraph:
+def attribute(op: str, number: int, name: str, value: object) -> ChangeFile:
     """Set an attribute of a node."""
 
     def change(model: "onnx.ModelProto") -> None:
@@ -80,36 +76,40 @@ def attribute(op: str, number: int, name: str, value: object) -> ChangeGraph:
         del node.attribute[:]
         node.attribute.extend([*kept, onnx.helper.make_attribute(name, value)])
 
-    return change
+    return _graph(change)
 
 
-def weights(pattern: str, change: Callable[[Weights], npt.ArrayLike]) -> ChangeGraph:
-    """Return what changes every weight whose name ends in ``pattern``; it is an error if there is none."""
+def weights(pattern: str, change: Callable[[Weights], npt.ArrayLike]) -> ChangeFile:
+    """Change every weight whose name ends in ``pattern``; it is an error if there is none."""
 
     def changed(model: "onnx.ModelProto") -> None:
-        from onnx import numpy_helper
-
         found = [one for one in model.graph.initializer if one.name.endswith(pattern)]
         if not found:
             raise NotPlanted(f"no weight is called {pattern}")
         for one in found:
-            values = np.asarray(change(numpy_helper.to_array(one).copy()), np.float32)
-            one.CopyFrom(numpy_helper.from_array(values, one.name))
+            _change_weight(one, change)
 
-    return changed
+    return _graph(changed)
 
 
-def largest(change: Callable[[Weights], npt.ArrayLike]) -> ChangeGraph:
+def largest(change: Callable[[Weights], npt.ArrayLike]) -> ChangeFile:
     """Change the largest weight of four dimensions, whatever its name."""
 
     def changed(model: "onnx.ModelProto") -> None:
         four = [one for one in model.graph.initializer if len(one.dims) == 4]
-        weights(max(four, key=lambda one: int(np.prod(one.dims))).name, change)(model)
+        _change_weight(max(four, key=lambda one: math.prod(one.dims)), change)
 
-    return changed
+    return _graph(changed)
 
 
-def scalar(op: str, factor: float) -> ChangeGraph:
+def _change_weight(one: "onnx.TensorProto", change: Callable[[Weights], npt.ArrayLike]) -> None:
+    from onnx import numpy_helper
+
+    values = np.asarray(change(numpy_helper.to_array(one).copy()), np.float32)
+    one.CopyFrom(numpy_helper.from_array(values, one.name))
+
+
+def scalar(op: str, factor: float) -> ChangeFile:
     """Scale the constant that is the second input of the first such node."""
 
     def changed(model: "onnx.ModelProto") -> None:
@@ -123,19 +123,15 @@ def scalar(op: str, factor: float) -> ChangeGraph:
         node.input[1] = name
         model.graph.node.insert(list(model.graph.node).index(node), more)
 
-    return changed
+    return _graph(changed)
 
 
-def opset(version: int) -> ChangeGraph:
+def opset(version: int) -> ChangeFile:
     """Write another opset into the header."""
-
-    def change(model: "onnx.ModelProto") -> None:
-        model.opset_import[0].version = version
-
-    return change
+    return _graph(lambda model: setattr(model.opset_import[0], "version", version))
 
 
-def renamed(role: str) -> ChangeGraph:
+def renamed(role: str) -> ChangeFile:
     """Rename the first ``input`` or ``output``."""
 
     def change(model: "onnx.ModelProto") -> None:
@@ -147,10 +143,10 @@ def renamed(role: str) -> ChangeGraph:
                         names[place] = "renamed"
         value.name = "renamed"
 
-    return change
+    return _graph(change)
 
 
-def dimension(role: str, place: int, size: int | str) -> ChangeGraph:
+def dimension(role: str, place: int, size: int | str) -> ChangeFile:
     """Write another size, or a name, into the shape of the first ``input`` or ``output``."""
 
     def change(model: "onnx.ModelProto") -> None:
@@ -161,9 +157,10 @@ def dimension(role: str, place: int, size: int | str) -> ChangeGraph:
         else:
             dim.dim_value = size
 
-    return change
+    return _graph(change)
 
 
+@_graph
 def noise_operator(model: "onnx.ModelProto") -> None:
     """Add noise that the runtime draws to the last output."""
     from onnx import helper
@@ -180,7 +177,11 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
 
 
-def channel(values: Weights, factor: float) -> Weights:
-    """Scale the first channel of a weight."""
-    values[0] *= factor
-    return values
+def first_channel(factor: float) -> Callable[[Any], Any]:
+    """Return what scales the first channel of a weight, an array or a tensor."""
+
+    def change(values: Any) -> Any:
+        values[0] *= factor
+        return values
+
+    return change

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,15 @@ import numpy as np
 from harness.build import onnx_export, simplify
 from harness.device import Device
 from harness.selftest.device_faults import on_device
-from harness.selftest.faults import MODEL, Fault, NotApplicable, Plant, in_a_run
+from harness.selftest.faults import MODEL, Fault, NotApplicable, Plant, fault_of_run
 from harness.selftest.graph_changes import (
     ChangeFile,
     another,
     attribute,
-    channel,
     cut,
     dimension,
     dropped,
-    graph,
+    first_channel,
     inputs_swapped,
     largest,
     noise_operator,
@@ -99,129 +99,63 @@ def _of_another_batch(setting: Setting) -> Iterator[None]:
 
 
 FIRST_CONV = "backbone.conv1.conv.weight"
-# What the exporter does to a graph, the check that must catch it, and what it must say.
+_EXPORT, _SIMPLIFY, _BUILD = "torch_to_onnx", "onnx_to_simplified", "simplified_to_device"
+_NAN = "invalid: .* gives NaN or Inf, before it is simplified"
+_NO_RUN = "run: ONNX Runtime could not run"
+# What is done to a graph, the check that must catch it, and what it must say.
 _EXPORTED: tuple[tuple[str, Check, str, ChangeFile], ...] = (
-    ("an activation dropped", "parity", "torch_to_onnx", graph(dropped("Relu", 5))),
+    ("an activation dropped", "parity", _EXPORT, dropped("Relu", 5)),
+    ("a normalisation dropped", "parity", _EXPORT, dropped("BatchNormalization", 9)),
+    ("logarithms in place of probabilities", "parity", _NAN, another("Softmax", 0, "LogSoftmax")),
+    ("another epsilon", "parity", _EXPORT, attribute("BatchNormalization", 3, "epsilon", 0.1)),
+    ("other padding of a pool", "parity", _EXPORT, attribute("MaxPool", 0, "pads", [0, 0, 2, 2])),
+    ("rounded up where it rounds down", "parity", _NO_RUN, attribute("MaxPool", 0, "ceil_mode", 1)),
     (
-        "a normalisation dropped",
-        "parity",
-        "torch_to_onnx",
-        graph(dropped("BatchNormalization", 9)),
+        *("a maximum where a mean belongs", "parity", _EXPORT),
+        another("GlobalAveragePool", 0, "GlobalMaxPool"),
     ),
-    (
-        "logarithms in place of probabilities",
-        "parity",
-        "invalid: .* gives NaN or Inf, before it is simplified",
-        graph(another("Softmax", 0, "LogSoftmax")),
-    ),
-    (
-        "another epsilon",
-        "parity",
-        "torch_to_onnx",
-        graph(attribute("BatchNormalization", 3, "epsilon", 0.1)),
-    ),
-    (
-        "other padding of a pool",
-        "parity",
-        "torch_to_onnx",
-        graph(attribute("MaxPool", 0, "pads", [0, 0, 2, 2])),
-    ),
-    (
-        "rounded up where it rounds down",
-        "parity",
-        "run: ONNX Runtime could not run",
-        graph(attribute("MaxPool", 0, "ceil_mode", 1)),
-    ),
-    (
-        "a maximum where a mean belongs",
-        "parity",
-        "torch_to_onnx",
-        graph(another("GlobalAveragePool", 0, "GlobalMaxPool")),
-    ),
-    ("a constant 10 % larger", "parity", "torch_to_onnx", graph(scalar("Div", 1.1))),
-    ("opset 13 in the header", "export", "simplify: onnxsim refused", graph(opset(13))),
-    ("opset 10 in the header", "export", "opset is 10 instead|onnx.checker", graph(opset(10))),
-    ("its input renamed", "export", "inputs are", graph(renamed("input"))),
-    ("its output renamed", "export", "outputs are", graph(renamed("output"))),
-    ("a batch of any size", "export", r"input video is .*-1", graph(dimension("input", 0, "n"))),
-    ("another batch in the header", "export", "output class is", graph(dimension("output", 0, 8))),
+    ("a constant 10 % larger", "parity", _EXPORT, scalar("Div", 1.1)),
+    ("opset 13 in the header", "export", "simplify: onnxsim refused", opset(13)),
+    ("opset 10 in the header", "export", "opset is 10 instead|onnx.checker", opset(10)),
+    ("its input renamed", "export", "inputs are", renamed("input")),
+    ("its output renamed", "export", "outputs are", renamed("output")),
+    ("a batch of any size", "export", r"input video is .*-1", dimension("input", 0, "n")),
+    ("another batch in the header", "export", "output class is", dimension("output", 0, 8)),
     ("the end of the file missing", "export", "onnx.checker|onnxsim refused", cut),
 )
 _SIMPLIFIED: tuple[tuple[str, Check, str, ChangeFile], ...] = (
-    ("an activation dropped", "parity", "onnx_to_simplified", graph(dropped("Relu", 11))),
+    ("an activation dropped", "parity", _SIMPLIFY, dropped("Relu", 11)),
+    ("a residual sum that subtracts", "parity", _SIMPLIFY, another("Add", 6, "Sub")),
     (
-        "a residual sum that subtracts",
-        "parity",
-        "onnx_to_simplified",
-        graph(another("Add", 6, "Sub")),
+        *("a product in the other order", "parity", f"{_SIMPLIFY}|ONNX Runtime cannot"),
+        inputs_swapped("MatMul", 0),
     ),
+    ("a constant 1 % larger", "parity", _SIMPLIFY, scalar("Div", 1.01)),
+    ("another axis of the softmax", "parity", _SIMPLIFY, attribute("Softmax", 0, "axis", 0)),
+    ("one channel 1.1 times as large", "parity", _SIMPLIFY, largest(first_channel(1.1))),
     (
-        "a product in the other order",
-        "parity",
-        "onnx_to_simplified|ONNX Runtime cannot",
-        graph(inputs_swapped("MatMul", 0)),
+        *("an operator that draws numbers", "export"),
+        *("RandomNormalLike .* is not in the allow list", noise_operator),
     ),
-    ("a constant 1 % larger", "parity", "onnx_to_simplified", graph(scalar("Div", 1.01))),
-    (
-        "another axis of the softmax",
-        "parity",
-        "onnx_to_simplified",
-        graph(attribute("Softmax", 0, "axis", 0)),
-    ),
-    (
-        "one channel 1.1 times as large",
-        "parity",
-        "onnx_to_simplified",
-        graph(largest(lambda w: channel(w, 1.1))),
-    ),
-    (
-        "an operator that draws numbers",
-        "export",
-        "RandomNormalLike .* is not in the allow list",
-        graph(noise_operator),
-    ),
-    ("opset 12 in the header", "export", "opset is 12 instead of 11", graph(opset(12))),
+    ("opset 12 in the header", "export", "opset is 12 instead of 11", opset(12)),
     ("the end of the file missing", "export", "is not a whole ONNX file", cut),
 )
 _BUILT: tuple[tuple[str, Check, str, ChangeFile], ...] = (
-    (
-        "a convolution's weights 1 % larger",
-        "parity",
-        "simplified_to_device",
-        graph(largest(lambda w: w * 1.01)),
-    ),
-    (
-        "one channel zero",
-        "accuracy",
-        "of every clip|top-1",
-        graph(largest(lambda w: channel(w, 0.0))),
-    ),
-    (
-        "a layer in half precision",
-        "parity",
-        "simplified_to_device",
-        graph(largest(lambda w: w.astype(np.float16))),
-    ),
-    (
-        "an overflow of half precision",
-        "parity",
-        "simplified_to_device",
-        graph(largest(lambda w: w * 1e6)),
-    ),
+    ("a convolution's weights 1 % larger", "parity", _BUILD, largest(lambda w: w * 1.01)),
+    ("one channel zero", "accuracy", "of every clip|top-1", largest(first_channel(0.0))),
+    ("a layer in half precision", "parity", _BUILD, largest(lambda w: w.astype(np.float16))),
+    ("an overflow of half precision", "parity", _BUILD, largest(lambda w: w * 1e6)),
 )
 
 
 def graph_faults() -> Iterable[Fault]:
     """Return the faults of the three files that stages leave."""
-    for family, kind, table in (
-        ("export", "onnx", _EXPORTED),
-        ("simplify", "simplified", _SIMPLIFIED),
+    for family, table, leaves in (
+        ("export", _EXPORTED, functools.partial(stage_leaves, "onnx")),
+        ("simplify", _SIMPLIFIED, functools.partial(stage_leaves, "simplified")),
+        ("build", _BUILT, build_leaves),
     ):
         for name, check, finding, change in table:
-            yield Fault(family, name, check, finding, in_a_run(check, stage_leaves(kind, change)))
-    for name, check, finding, change in _BUILT:
-        yield Fault("build", name, check, finding, in_a_run(check, build_leaves(change)))
-    trial = in_a_run("parity", _of_another_batch)
-    yield Fault(
-        "build", "the model of another batch", "parity", "run: ONNX Runtime could not run", trial
-    )
+            yield fault_of_run(family, name, check, finding, leaves(change))
+    name = "the model of another batch"
+    yield fault_of_run("build", name, "parity", _NO_RUN, _of_another_batch)

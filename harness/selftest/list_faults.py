@@ -14,7 +14,7 @@ from harness.data.sampling import frame_indices
 from harness.data.transforms import tensor_from_crops
 from harness.data.video import decode_frames
 from harness.host.site import FIXTURES
-from harness.selftest.faults import MODEL, VIEWED, Fault, Plant, in_a_run
+from harness.selftest.faults import MODEL, VIEWED, Fault, Plant, fault_of_run
 from harness.selftest.setting import Setting
 from harness.spec import InputProtocol
 
@@ -59,17 +59,18 @@ def other_clip(setting: Setting) -> Iterator[None]:
         yield
 
 
-def _relabelled(change: Callable[[int], int], rows: slice) -> Callable[[Lines], Lines]:
-    def changed(lines: Lines) -> Lines:
-        chosen = set(range(len(lines))[rows])
-        return [_with_label(line, change) if n in chosen else line for n, line in enumerate(lines)]
+def _relabelled(change: Callable[[int], int], count: int | None = None) -> Callable[[Lines], Lines]:
+    """Return what changes the labels of the first lines, or of all."""
 
-    return changed
+    def changed(line: str) -> str:
+        path, _, label = line.rpartition(" ")
+        return f"{path} {change(int(label))}"
+
+    return lambda lines: [*map(changed, lines[:count]), *lines[len(lines[:count]) :]]
 
 
-def _with_label(line: str, change: Callable[[int], int]) -> str:
-    path, _, label = line.rpartition(" ")
-    return f"{path} {change(int(label))}"
+def _next_label(label: int) -> int:
+    return (label + 1) % 8
 
 
 def _labels_moved(lines: Lines) -> Lines:
@@ -78,55 +79,22 @@ def _labels_moved(lines: Lines) -> Lines:
     return [f"{path} {label}" for path, label in zip(paths, labels[1:] + labels[:1], strict=True)]
 
 
-_EVERY, _FIRST = slice(None), slice(1)
 _DIGEST = "invalid: clip set motion8 is not the contract's"
-_LISTS: tuple[tuple[str, str, Plant], ...] = (
-    (
-        "every label one higher",
-        "accuracy (fail: top-1|invalid)",
-        other_list(_relabelled(lambda label: (label + 1) % 8, _EVERY)),
-    ),
-    ("labels of the line below", "accuracy (fail: top-1|invalid)", other_list(_labels_moved)),
-    (
-        "two classes swapped",
-        "accuracy (fail: top-1|invalid)",
-        other_list(_relabelled(lambda label: {0: 1, 1: 0}.get(label, label), _EVERY)),
-    ),
-    ("one wrong label", _DIGEST, other_list(_relabelled(lambda label: (label + 1) % 8, _FIRST))),
-    (
-        "a label out of range",
-        "label 8 is out of range",
-        other_list(_relabelled(lambda label: 8, _FIRST)),
-    ),
-    ("a clip twice", "is listed twice", other_list(lambda lines: [*lines, lines[0]])),
-    (
-        "a clip in the place of another",
-        "is listed twice",
-        other_list(lambda lines: [lines[1], *lines[1:]]),
-    ),
-    ("a clip missing", "has 479 clips, the contract says 480", other_list(lambda lines: lines[1:])),
-    (
-        "half the list",
-        "has 240 clips, the contract says 480",
-        other_list(lambda lines: lines[:240]),
-    ),
-    (
-        "only the easy classes",
-        "clips, the contract says 480",
-        other_list(lambda lines: [line for line in lines if line[-1] in "0123"]),
-    ),
-    ("an empty list", "lists no clips", other_list(lambda lines: [])),
-    (
-        "a clip that is not there",
-        "no such file",
-        other_list(lambda lines: ["clips/none.mp4 0", *lines[1:]]),
-    ),
-    (
-        "one class name missing",
-        "label 7 is out of range",
-        other_list(lambda lines: lines[:-1], "classes.txt"),
-    ),
-    ("the content of one clip replaced", _DIGEST, other_clip),
+_WRONG = "accuracy (fail: top-1|invalid)"
+_OTHER_COUNT = "clips, the contract says 480"
+_LISTS: tuple[tuple[str, str, Callable[[Lines], Lines]], ...] = (
+    ("every label one higher", _WRONG, _relabelled(_next_label)),
+    ("labels of the line below", _WRONG, _labels_moved),
+    ("two classes swapped", _WRONG, _relabelled(lambda label: {0: 1, 1: 0}.get(label, label))),
+    ("one wrong label", _DIGEST, _relabelled(_next_label, count=1)),
+    ("a label out of range", "label 8 is out of range", _relabelled(lambda _: 8, count=1)),
+    ("a clip twice", "is listed twice", lambda lines: [*lines, lines[0]]),
+    ("a clip in the place of another", "is listed twice", lambda lines: [lines[1], *lines[1:]]),
+    ("a clip missing", f"has 479 {_OTHER_COUNT}", lambda lines: lines[1:]),
+    ("half the list", f"has 240 {_OTHER_COUNT}", lambda lines: lines[:240]),
+    ("only the easy classes", _OTHER_COUNT, lambda lines: [one for one in lines if one[-1] < "4"]),
+    ("an empty list", "lists no clips", lambda _: []),
+    ("a clip that is not there", "no such file", lambda lines: ["clips/none.mp4 0", *lines[1:]]),
 )
 
 
@@ -234,11 +202,15 @@ _OF_VIEWS: tuple[tuple[str, str, Plant], ...] = (
 
 def list_faults() -> Iterable[Fault]:
     """Return the faults of lists and labels, and of what both sides read."""
-    for name, finding, plant in _LISTS:
-        yield Fault("list", name, "accuracy", finding, in_a_run("accuracy", plant))
-    for name, step, plant in _INPUTS:
-        finding = _INPUT.format(MODEL, step)
-        yield Fault("input", name, "parity", finding, in_a_run("parity", plant))
-    for name, step, plant in _OF_VIEWS:
-        finding = _INPUT.format(VIEWED, step)
-        yield Fault("input", name, "parity", finding, in_a_run("parity", plant, VIEWED), VIEWED)
+    for name, finding, change in _LISTS:
+        yield fault_of_run("list", name, "accuracy", finding, other_list(change))
+    plant = other_list(lambda names: names[:-1], "classes.txt")
+    yield fault_of_run(
+        "list", "one class name missing", "accuracy", "label 7 is out of range", plant
+    )
+    name = "the content of one clip replaced"
+    yield fault_of_run("list", name, "accuracy", _DIGEST, other_clip)
+    for model, table in ((MODEL, _INPUTS), (VIEWED, _OF_VIEWS)):
+        for name, step, plant in table:
+            finding = _INPUT.format(model, step)
+            yield fault_of_run("input", name, "parity", finding, plant, model)

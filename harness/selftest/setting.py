@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -154,20 +155,14 @@ class Setting:
             *("-p", "no:cacheprovider", *self.site_options()),
             *("--thresholds", str(self.contract_file()), *options, str(ROOT / "acceptance")),
         ]
-        with _printed() as text, _own_environment(), stages_here():
+        text = io.StringIO()
+        with redirect_stdout(text), redirect_stderr(text), _own_environment(), stages_here():
             status = int(pytest.main(arguments, [*self.plugins]))
         return status, text.getvalue()
 
 
 def _records(run: Path) -> list[Any]:
     return RunDirectory(run).records() if (run / "run.json").exists() else []
-
-
-@contextlib.contextmanager
-def _printed() -> Iterator[io.StringIO]:
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
-        yield text
 
 
 @contextlib.contextmanager
@@ -223,7 +218,15 @@ class Bench:
     @functools.cached_property
     def contract(self) -> str:
         """Return the contract of this repository with two tiers of the tiny models."""
-        return contract_text(self.device)
+        text = (ROOT / "thresholds.toml").read_text(encoding="utf-8")
+        tiers = (("selftest", 6, 1.0), ("release", 1, 0.1))
+        made = [
+            TIERS.format(
+                name=name, device=self.device, least=min(2, most), sessions=most, seconds=seconds
+            )
+            for name, most, seconds in tiers
+        ]
+        return text[: text.index("[tiers.")] + "".join(made)
 
     @functools.cached_property
     def _runs(self) -> tuple[Path, Path]:
@@ -244,15 +247,3 @@ class Bench:
 def wide(contract: str) -> str:
     """Return a contract whose floors of speed are too low to stop a run that is not about speed."""
     return re.sub(r"tolerance = [\d.]+", "tolerance = 0.9", contract)
-
-
-def contract_text(device: str) -> str:
-    """Return the contract of this repository with two tiers of the tiny models."""
-    text = (ROOT / "thresholds.toml").read_text(encoding="utf-8")
-    tiers = [
-        TIERS.format(
-            name=name, device=device, least=min(2, sessions), sessions=sessions, seconds=seconds
-        )
-        for name, sessions, seconds in (("selftest", 6, 1.0), ("release", 1, 0.1))
-    ]
-    return text[: text.index("[tiers.")] + "".join(tiers)

@@ -199,59 +199,42 @@ def _soaked(setting: Setting) -> Path:
     return Path(setting.shared["soaked"])
 
 
-# Of starts, and of soaks while they go on.
-_FAULTS: tuple[tuple[Check, str, str, Trial], ...] = (
+_Row = tuple[str, str, Plant]
+_STARTS: tuple[_Row, ...] = (
     (
-        "startup",
         "a model that loads slowly",
         "warm load time is [23]",
-        limited("startup", started(on_open=functools.partial(time.sleep, LATE_S))),
+        started(on_open=functools.partial(time.sleep, LATE_S)),
     ),
+    ("a slow first inference", "warm first inference is [23]", started(query=late_once)),
     (
-        "startup",
-        "a slow first inference",
-        "warm first inference is [23]",
-        limited("startup", started(query=late_once)),
-    ),
-    (
-        "startup",
         "half a gigabyte taken as the model is loaded",
         "peak host memory is [5-9]",
-        limited("startup", started(on_open=functools.partial(taken, 1 << 29))),
+        started(on_open=functools.partial(taken, 1 << 29)),
     ),
     (
-        "startup",
         "a figure that was not taken",
         "what was not taken: warm load time",
-        limited("startup", started(said={"load_ms": None})),
+        started(said={"load_ms": None}),
     ),
+    ("a figure that was not taken, said to be 0", "load_ms", started(said={"load_ms": 0.0})),
     (
-        "startup",
-        "a figure that was not taken, said to be 0",
-        "load_ms",
-        limited("startup", started(said={"load_ms": 0.0})),
-    ),
-    (
-        "startup",
         "a cold start whose file was left in the page cache",
         "what was not taken: cold load time",
-        limited("startup", started(is_prepared=False), "cold_load_max_ms = 2000.0"),
-    ),
-    ("soak", "a fifth slower at its end", "retention of speed is 0", limited("soak", slow_late)),
-    (
-        "soak",
-        "memory that grows",
-        r"growth of host memory is \d",
-        limited("soak", growing, "host_growth_max_mb = 64.0"),
-    ),
-    ("soak", "another answer later", "did not compute", limited("soak", worked(query=drifting))),
-    (
-        "soak",
-        "tools that fall silent",
-        "tools did not answer",
-        limited("soak", on_device(SilentDevice)),
+        started(is_prepared=False),
     ),
 )
+_SOAKS: tuple[_Row, ...] = (
+    ("a fifth slower at its end", "retention of speed is 0", slow_late),
+    ("memory that grows", r"growth of host memory is \d", growing),
+    ("another answer later", "did not compute", worked(query=drifting)),
+    ("tools that fall silent", "tools did not answer", on_device(SilentDevice)),
+)
+# Limits of the faults that those of their check do not show.
+_OWN_LIMITS = {
+    "a cold start whose file was left in the page cache": "cold_load_max_ms = 2000.0",
+    "memory that grows": "host_growth_max_mb = 64.0",
+}
 # Of the record that a soak leaves.
 _STORED: tuple[tuple[str, str, Callable[[Path], None]], ...] = (
     (
@@ -269,7 +252,10 @@ _STORED: tuple[tuple[str, str, Callable[[Path], None]], ...] = (
 
 def soak_faults() -> Iterable[Fault]:
     """Return the faults of starts and soaks."""
-    for check, name, finding, trial in _FAULTS:
-        yield Fault(check, name, check, finding, trial)
+    tables: Mapping[Check, tuple[_Row, ...]] = {"startup": _STARTS, "soak": _SOAKS}
+    for check, table in tables.items():
+        for name, finding, plant in table:
+            trial = limited(check, plant, _OWN_LIMITS.get(name, ""))
+            yield Fault(check, name, check, finding, trial)
     for name, finding, bend in _STORED:
         yield Fault("soak", name, "judge", finding, judged_again(bend))

@@ -18,7 +18,15 @@ from harness.measure.timing import measure_session
 from harness.record.record import RunDirectory
 from harness.registry import device_spec
 from harness.selftest.device_faults import on_device
-from harness.selftest.faults import MODEL, Fault, NotApplicable, NotPlanted, Plant, in_a_run
+from harness.selftest.faults import (
+    MODEL,
+    Fault,
+    NotApplicable,
+    NotPlanted,
+    Plant,
+    fault_of_run,
+    in_a_run,
+)
 from harness.selftest.setting import Setting, wide
 from harness.spec import DeviceModel, Feed
 from harness.testing import FaultyDevice
@@ -253,47 +261,32 @@ def with_golden(setting: Setting, golden: float) -> str:
 
 
 _SLOW = "too slow"
-_TIMES: tuple[tuple[str, str, str, Plant], ...] = (
-    ("5 % slower", "throughput", _SLOW, slower(0.05)),
-    ("10 % slower", "throughput", _SLOW, slower(0.1)),
-    ("15 % slower", "throughput", _SLOW, slower(0.15)),
-    ("20 % slower", "throughput", _SLOW, slower(0.2)),
-    ("twice as slow", "throughput", _SLOW, slower(1.0)),
-    ("one session four times as slow", "throughput", f"{_SLOW}|lies between", one_session_slow),
-    ("a wait in every query", "throughput", "waiting in a query", timed(query=sleeping)),
-    ("threads lost", "throughput", "processors at work", timed(threads=1)),
-    (
-        "answers from memory",
-        "throughput",
-        "implausibly fast|did not compute|are zero|no work is done",
-        timed(query=answering_from_memory),
-    ),
-    ("another answer with each query", "throughput", "did not compute", timed(query=drifting)),
-    (
-        "a wall clock at half speed",
-        "throughput",
-        "clock",
-        timed(on_open=LyingClock("perf_counter", 0.5)),
-    ),
+_FROM_MEMORY = "implausibly fast|did not compute|are zero|no work is done"
+_TIMES: tuple[tuple[str, str, Plant], ...] = (
+    ("5 % slower", _SLOW, slower(0.05)),
+    ("10 % slower", _SLOW, slower(0.1)),
+    ("15 % slower", _SLOW, slower(0.15)),
+    ("20 % slower", _SLOW, slower(0.2)),
+    ("twice as slow", _SLOW, slower(1.0)),
+    ("one session four times as slow", f"{_SLOW}|lies between", one_session_slow),
+    ("a wait in every query", "waiting in a query", timed(query=sleeping)),
+    ("threads lost", "processors at work", timed(threads=1)),
+    ("answers from memory", _FROM_MEMORY, timed(query=answering_from_memory)),
+    ("another answer with each query", "did not compute", timed(query=drifting)),
+    ("a wall clock at half speed", "clock", timed(on_open=LyingClock("perf_counter", 0.5))),
     (
         "a processor clock at half speed",
-        "throughput",
         "processor time",
         timed(on_open=LyingClock("process_time", 0.5)),
     ),
-    (
-        "a clock that jumps back",
-        "throughput",
-        "clock",
-        timed(on_open=LyingClock("perf_counter", jump_s=-3600.0)),
-    ),
-    ("its process killed", "throughput", "killed by SIGKILL", timed(on_open=killed)),
+    ("a clock that jumps back", "clock", timed(on_open=LyingClock("perf_counter", jump_s=-3600.0))),
+    ("its process killed", "killed by SIGKILL", timed(on_open=killed)),
 )
 
 
 def time_faults() -> Iterable[Fault]:
     """Return the faults of time; each times sessions in processes of their own."""
-    for name, by, finding, plant in _TIMES:
-        yield Fault("time", name, by, finding, in_a_run("throughput", plant))
+    for name, finding, plant in _TIMES:
+        yield fault_of_run("time", name, "throughput", finding, plant)
     trial = in_a_run("all", timed(query=skipping_half))
     yield Fault("time", "most of the work skipped", "accuracy, throughput", "accuracy fail", trial)

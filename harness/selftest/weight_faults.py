@@ -12,8 +12,8 @@ import numpy as np
 
 import harness.models.nonlocal_tiny as tiny
 from harness.build import torch_model
-from harness.selftest.faults import MODEL, Fault, Plant, in_a_run
-from harness.selftest.graph_changes import graph, weights
+from harness.selftest.faults import MODEL, Fault, Plant, fault_of_run
+from harness.selftest.graph_changes import first_channel, weights
 from harness.selftest.graph_faults import FIRST_CONV, stage_leaves
 from harness.selftest.setting import Setting
 
@@ -47,14 +47,6 @@ def _only(end: str, change: Callable[[Any], Any]) -> ChangeTensor:
     return lambda name, one: change(one) if name.endswith(end) else one
 
 
-def _first_channel(factor: float) -> Callable[[Any], Any]:
-    def change(one: Any) -> Any:
-        one[0] *= factor
-        return one
-
-    return change
-
-
 def _floats(change: Callable[[Any], Any]) -> ChangeTensor:
     return lambda _, one: change(one) if one.is_floating_point() else one
 
@@ -78,7 +70,7 @@ def _shuffled(one: Any) -> Any:
 
 # On disk, under a name that fits: the contract's digest finds each.
 _CHECKPOINTS: tuple[tuple[str, ChangeTensor], ...] = (
-    ("one channel 1.1 times as large", _only(FIRST_CONV, _first_channel(1.1))),
+    ("one channel 1.1 times as large", _only(FIRST_CONV, first_channel(1.1))),
     ("one layer zero", _only("layer2.1.conv2.conv.weight", lambda one: one * 0)),
     ("running mean of a BatchNorm", _only("layer1.0.conv1.bn.running_mean", lambda one: one + 0.1)),
     ("a step of training earlier", _floats(_nudged)),
@@ -88,7 +80,7 @@ _CHECKPOINTS: tuple[tuple[str, ChangeTensor], ...] = (
 )
 # What the exporter was given in place of PyTorch's weights.
 _EXPORTED: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
-    ("one channel 1.1 times as large", FIRST_CONV, _first_channel(1.1)),
+    ("one channel 1.1 times as large", FIRST_CONV, first_channel(1.1)),
     ("one layer zero", "layer2.1.conv2.conv.weight", lambda w: w * 0),
     ("running mean of a BatchNorm", "layer1.0.conv1.bn.running_mean", lambda w: w + 0.1),
     ("running variance of every BatchNorm", "running_var", lambda w: w * 1.1),
@@ -100,10 +92,9 @@ _EXPORTED: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
 
 def weight_faults() -> Iterable[Fault]:
     """Return the faults of weights."""
+    words = f"invalid: the checkpoint of {MODEL} is not the contract's"
     for name, change in _CHECKPOINTS:
-        words = f"invalid: the checkpoint of {MODEL} is not the contract's"
-        trial = in_a_run("export", other_checkpoint(change))
-        yield Fault("checkpoint", name, "export", words, trial)
+        yield fault_of_run("checkpoint", name, "export", words, other_checkpoint(change))
     for name, end, values in _EXPORTED:
-        plant = stage_leaves("onnx", graph(weights(end, values)))
-        yield Fault("exported weights", name, "parity", "torch_to_onnx", in_a_run("parity", plant))
+        plant = stage_leaves("onnx", weights(end, values))
+        yield fault_of_run("exported weights", name, "parity", "torch_to_onnx", plant)
