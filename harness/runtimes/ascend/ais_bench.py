@@ -12,9 +12,11 @@ from harness.host.command import Command, CommandResult
 from harness.runtimes.ascend.ais_bench_errors import reason_from_result
 from harness.runtimes.ascend.ais_bench_result import BenchSummary, summary_from_file
 from harness.runtimes.ascend.environment import CannTools
+from harness.spec import OnnxModel
 
 Generation = Literal["2023", "2025"]
 
+RESULT = "result"
 MIN_WARMUP = 5
 MAX_LOOP = 100_000
 PLAIN_PATH = re.compile(r"[A-Za-z0-9_/.-]+")
@@ -30,17 +32,32 @@ class AisBench:
 
 
 @dataclasses.dataclass(frozen=True)
-class BenchRun:
-    """The files of one ais_bench run: ``output``/``name`` and ``name``_summary.json beside it.
+class OmOnChip:
+    """An offline model, the chip that runs it, and the tools to run it with.
 
-    ``folder`` is a fresh private folder and the working directory. ``gear`` is the batch size to set,
-    where the offline model has several.
+    Attributes:
+        onnx: what it was built from.
+        om: a private copy of it, in a folder of its own.
+        device_number: ais_bench's number for the chip.
     """
 
+    onnx: OnnxModel
+    om: Path
+    device_number: int
+    bench: AisBench
+    tools: CannTools
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchRun:
+    """One run of ais_bench, which leaves ``output``/result and result_summary.json beside it.
+
+    ``folder`` is a fresh private folder and the working directory.
+    """
+
+    model: OmOnChip
     folder: Path
     log: Path
-    gear: int | None = None
-    name: str = "result"
 
     @property
     def output(self) -> Path:
@@ -50,7 +67,7 @@ class BenchRun:
     @property
     def summary(self) -> Path:
         """The file that ais_bench writes last, and only on success."""
-        return self.output / f"{self.name}_summary.json"
+        return self.output / f"{RESULT}_summary.json"
 
 
 def found_ais_bench(tools: CannTools, env: Mapping[str, str]) -> AisBench:
@@ -79,47 +96,35 @@ def found_ais_bench(tools: CannTools, env: Mapping[str, str]) -> AisBench:
     )
 
 
-def accuracy_command(
-    bench: AisBench, om: Path, inputs: Sequence[Path], run: BenchRun, device_number: int
-) -> tuple[str, ...]:
+def accuracy_command(run: BenchRun, inputs: Sequence[Path]) -> tuple[str, ...]:
     """Return the command line that runs every file once; each input of the model has a folder."""
-    return (*_start(bench, om, run, device_number), "--input", ",".join(map(str, inputs)))
+    return (*_start(run), "--input", ",".join(map(str, inputs)))
 
 
-def dump_command(
-    bench: AisBench,
-    om: Path,
-    inputs: Sequence[Path],
-    run: BenchRun,
-    device_number: int,
-    config: Path,
-) -> tuple[str, ...]:
+def dump_command(run: BenchRun, inputs: Sequence[Path], config: Path) -> tuple[str, ...]:
     """Return the command line that runs one batch once, since every execution dumps."""
     once = ("--warmup_count", "0", "--acl_json_path", str(config))
-    return (*accuracy_command(bench, om, inputs, run, device_number), *once)
+    return (*accuracy_command(run, inputs), *once)
 
 
-def loop_command(
-    bench: AisBench, om: Path, run: BenchRun, device_number: int, loop: int, warmup: int
-) -> tuple[str, ...]:
+def loop_command(run: BenchRun, loop: int, warmup: int) -> tuple[str, ...]:
     """Return the command line that measures speed as the guides do: ``loop`` pure inferences."""
-    counts = ("--loop", str(loop), "--warmup_count", str(max(warmup, MIN_WARMUP)))
-    return (*_start(bench, om, run, device_number), *counts)
+    warmup = max(warmup, MIN_WARMUP)
+    return (*_start(run), "--loop", str(loop), "--warmup_count", str(warmup))
 
 
-def first_command(bench: AisBench, om: Path, run: BenchRun, device_number: int) -> tuple[str, ...]:
+def first_command(run: BenchRun) -> tuple[str, ...]:
     """Return the command line of a single inference, the first after the model was loaded."""
-    return (*_start(bench, om, run, device_number), "--loop", "1", "--warmup_count", "0")
+    return (*_start(run), "--loop", "1", "--warmup_count", "0")
 
 
-def summary_of_run(
-    bench: AisBench, argv: tuple[str, ...], run: BenchRun, tools: CannTools
-) -> tuple[BenchSummary, CommandResult]:
+def summary_of_run(run: BenchRun, argv: tuple[str, ...]) -> tuple[BenchSummary, CommandResult]:
     """Run ais_bench and return its summary, if both exit status and file show success.
 
     Raises:
         RunError: it failed, hung, crashed or left no complete summary.
     """
+    bench, tools = run.model.bench, run.model.tools
     _check_paths(bench, argv)
     # 2024+ refuses an output folder above 0750, and checks its name against the working directory.
     run.output.mkdir(mode=0o750, parents=True)
@@ -130,11 +135,12 @@ def summary_of_run(
     return summary_from_file(run.summary, run.log), result
 
 
-def _start(bench: AisBench, om: Path, run: BenchRun, device_number: int) -> tuple[str, ...]:
-    paths = ("--model", str(om), "--output", str(run.output), "--output_dirname", run.name)
-    options = ("--outfmt", "NPY", "--device", str(device_number))
-    gear = () if run.gear is None else ("--dymBatch", str(run.gear))
-    return (bench.python, "-m", "ais_bench", *paths, *options, *gear)
+def _start(run: BenchRun) -> tuple[str, ...]:
+    model = run.model
+    paths = ("--model", str(model.om), "--output", str(run.output), "--output_dirname", RESULT)
+    options = ("--outfmt", "NPY", "--device", str(model.device_number))
+    gear = () if model.onnx.gear is None else ("--dymBatch", str(model.onnx.gear))
+    return (model.bench.python, "-m", "ais_bench", *paths, *options, *gear)
 
 
 def _help(python: str, tools: CannTools, env: Mapping[str, str]) -> CommandResult:

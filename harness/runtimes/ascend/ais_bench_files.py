@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import RunError
-from harness.runtimes.ascend.ais_bench import AisBench, BenchRun, accuracy_command, summary_of_run
+from harness.runtimes.ascend.ais_bench import BenchRun, OmOnChip, accuracy_command, summary_of_run
 from harness.runtimes.ascend.ais_bench_errors import warnings_from_output
 from harness.runtimes.ascend.ais_bench_result import arrays_from_summary
-from harness.runtimes.ascend.environment import CannTools
 from harness.spec import OnnxModel, TensorSpec
 
 # How many files make a batch, and the first dimension of the input.
@@ -26,16 +25,17 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def bench_run(onnx: OnnxModel, folder: Path, tools: CannTools, label: str) -> Iterator[BenchRun]:
-    """Yield the folders of one ais_bench run and delete them afterwards; the log stays.
+def bench_run(model: OmOnChip, label: str) -> Iterator[BenchRun]:
+    """Yield one run of ais_bench and delete its folder afterwards; the log stays.
 
     Raises:
         RunError: the disk is full or the folder cannot be used.
     """
-    log = tools.logs / f"ais_bench-{label}-{folder.name}.log"
+    folder = model.om.parent
+    log = model.tools.logs / f"ais_bench-{label}-{folder.name}.log"
     try:
         with tempfile.TemporaryDirectory(prefix="run-", dir=folder) as private:
-            yield BenchRun(Path(private), log, onnx.gear)
+            yield BenchRun(model, Path(private), log)
     except OSError as error:
         raise RunError(
             f"cannot write below {folder}: {error}; free space there, or set another cache_dir in"
@@ -57,7 +57,7 @@ def check_batch(array: "Array", tensor: TensorSpec) -> None:
 
 
 def check_batch_sizes(output: str, onnx: OnnxModel) -> None:
-    """Check the batch size that ais_bench assumed: of several it runs the largest unless it is told one.
+    """Check the batch size that ais_bench assumed: of several it runs the largest by default.
 
     Raises:
         RunError: it is not the cell's.
@@ -88,12 +88,7 @@ def _nbytes(arrays: "Arrays") -> int:
 
 
 def outputs_through_files(
-    onnx: OnnxModel,
-    bench: AisBench,
-    om: Path,
-    device_number: int,
-    tools: CannTools,
-    batches: "Sequence[Arrays]",
+    model: OmOnChip, batches: "Sequence[Arrays]"
 ) -> "tuple[list[Array], tuple[str, ...]]":
     """Run full batches through files; return the output of each, and ais_bench's warnings.
 
@@ -102,10 +97,10 @@ def outputs_through_files(
     """
     import numpy as np
 
-    with bench_run(onnx, om.parent, tools, "accuracy") as run:
+    onnx = model.onnx
+    with bench_run(model, "accuracy") as run:
         inputs, stems = write_samples(onnx, batches, run.folder / "in")
-        command = accuracy_command(bench, om, inputs, run, device_number)
-        summary, result = summary_of_run(bench, command, run, tools)
+        summary, result = summary_of_run(run, accuracy_command(run, inputs))
         check_batch_sizes(result.output, onnx)
         rows = arrays_from_summary(summary, stems, onnx.spec.output)
     starts = range(0, len(rows), onnx.batch)

@@ -1,29 +1,23 @@
 """Compile an ONNX file with atc; success means that status, final line and file agree."""
 
 import dataclasses
+import functools
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.errors import BuildError, RunError
-from harness.host.command import (
-    Command,
-    CommandHeartbeat,
-    CommandResult,
-    emulator_stamps,
-    executable,
-)
+from harness.host.command import Command, CommandResult, emulator_stamps, executable
 from harness.precision import Precision
 from harness.runtimes.ascend.atc_errors import PYTHON, SUCCESS_LINE, reason_from_output
 from harness.runtimes.ascend.atc_options import words_for_cann
 from harness.runtimes.ascend.build_slots import GIB, Say, build_slot
 from harness.runtimes.ascend.environment import (
     CannTools,
-    Versions,
     atc_environment,
     atc_python_problems,
     cann_environment,
@@ -50,23 +44,29 @@ WARNING = re.compile(r"^\s*(W\d{5}): ?(.*)$", re.MULTILINE)
 
 @dataclasses.dataclass(frozen=True)
 class AtcRun:
-    """One run of atc: its model, its chip, and its folder with the ``files`` that the command names."""
+    """What one run of atc makes, in which folder, and with which tools in which environment."""
 
     onnx: OnnxModel
     soc_version: str
+    precision: Precision | None
     folder: Path
-    command: Command
-    files: Mapping[str, str]
+    tools: CannTools
+    env: Mapping[str, str]
 
-    def with_words(self, words: Sequence[str]) -> "AtcRun":
-        """Return the run with more words on its command line."""
-        command = dataclasses.replace(self.command, argv=(*self.command.argv, *words))
-        return dataclasses.replace(self, command=command)
+    @functools.cached_property
+    def cann(self) -> str | None:
+        """The version of CANN that is installed."""
+        return versions_on_disk(self.tools, self.env).cann
 
     @property
-    def stem(self) -> str:
-        """Name of the offline model without its suffix."""
-        return stem_of(self.onnx)
+    def log(self) -> Path:
+        """The file that gets what atc prints."""
+        name = f"atc-{stem_of(self.onnx)}-{self.soc_version}-{os.getpid()}.log"
+        return self.tools.logs / name
+
+    def without_path(self, text: str) -> str:
+        """Return words of a command line with the ONNX file's name in place of its path."""
+        return text.replace(f"{self.onnx.artifact.path.resolve().parent}/", "")
 
 
 def stem_of(onnx: OnnxModel) -> str:
@@ -115,13 +115,13 @@ def built_om(
             build_slot(tools.locks, need_bytes, say),
             tempfile.TemporaryDirectory(prefix="atc-", dir=tools.scratch) as folder,
         ):
-            words = _words(onnx, soc_version, Path(folder), precision, versions_on_disk(tools, env))
-            run = _atc_run(onnx, soc_version, Path(folder), tools, env, _heartbeat(onnx, say))
-            run = run.with_words(words)
-            result = _ran(run, tools)
-            om = _om_of(run, result, tools, env)
-            _check_kept(run, om, precision, tools, env)
-            facts = {**_facts(run, result, om, tools, env), **_passport(run, om, tools, env)}
+            run = AtcRun(onnx, soc_version, precision, Path(folder), tools, env)
+            command, files = _command(run, say)
+            result = _ran(run, command)
+            om = _om_of(run, result)
+            _check_kept(run, om)
+            facts = {**_facts(run, command, result, om), **_passport(run, command, om)}
+            facts |= {"files": files} if files else {}
             facts |= {"precision": dataclasses.asdict(precision)} if precision else {}
             _put(om, target)
     except OSError as error:
@@ -139,146 +139,112 @@ def _put(om: Path, target: Path) -> None:
     partial.replace(target)
 
 
-def _atc_run(
-    onnx: OnnxModel,
-    soc_version: str,
-    folder: Path,
-    tools: CannTools,
-    env: Mapping[str, str],
-    heartbeat: CommandHeartbeat,
-) -> AtcRun:
-    resolved = dataclasses.replace(
-        onnx, artifact=dataclasses.replace(onnx.artifact, path=onnx.artifact.path.resolve())
-    )
+def _command(run: AtcRun, say: Say) -> tuple[Command, Mapping[str, str]]:
+    """Write the files that the command line names; return it, and those of the guide's words."""
+    onnx, stem, tools = run.onnx, stem_of(run.onnx), run.tools
+    path = onnx.artifact.path.resolve()
+    resolved = dataclasses.replace(onnx, artifact=dataclasses.replace(onnx.artifact, path=path))
     # The output path is relative: newer versions add a suffix at the first ".om" of the whole path.
-    cann = versions_on_disk(tools, env).cann
-    words, files = words_for_cann(
-        atc_command(resolved, soc_version, stem_of(onnx), tools.atc), cann
-    )
+    guide = atc_command(resolved, run.soc_version, stem, tools.atc)
+    words, files = words_for_cann(guide, run.cann)
     for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    log = tools.logs / f"atc-{stem_of(onnx)}-{soc_version}-{os.getpid()}.log"
-    child_env = atc_environment(tools, env)
-    command = Command(
-        words, tools.build_timeout_s, folder, child_env, log, heartbeat, tools.heartbeat_s
-    )
-    return AtcRun(onnx, soc_version, folder, command, files)
+        (run.folder / name).write_text(text, encoding="utf-8")
+    if run.precision is not None:
+        check_precision(run.precision, run.soc_version)
+        words += precision_words(run.precision, run.cann, run.folder, onnx.spec.atc)
+
+    def beat(seconds: float, line: str) -> None:
+        say(f"atc {stem}: {seconds:.0f} s, last line: {line or '(none)'}")
+
+    env = atc_environment(tools, run.env)
+    limits = tools.build_timeout_s, run.folder, env, run.log, beat, tools.heartbeat_s
+    return Command(words, *limits), files
 
 
-def _words(
-    onnx: OnnxModel,
-    soc_version: str,
-    folder: Path,
-    precision: Precision | None,
-    versions: Versions,
-) -> tuple[str, ...]:
-    if precision is None:
-        return ()
-    check_precision(precision, soc_version)
-    return precision_words(precision, versions.cann, folder, onnx.spec.atc)
-
-
-def _check_kept(
-    run: AtcRun, om: Path, precision: Precision | None, tools: CannTools, env: Mapping[str, str]
-) -> None:
+def _check_kept(run: AtcRun, om: Path) -> None:
     """Refuse a model that does not keep what its precision names."""
-    if precision is None or not precision.keep:
+    if run.precision is None or not run.precision.keep:
         return
-    lost = without_effect(precision.keep, operators_of_om(om, run.folder, tools, env))
-    if lost:
+    operators = operators_of_om(om, run.folder, run.tools, run.env)
+    if lost := without_effect(run.precision.keep, operators):
         raise _refused(run, f"its keep list has names without effect: {'; '.join(lost)}")
 
 
-def _heartbeat(onnx: OnnxModel, say: Say) -> CommandHeartbeat:
-    def beat(seconds: float, line: str) -> None:
-        say(f"atc {stem_of(onnx)}: {seconds:.0f} s, last line: {line or '(none)'}")
-
-    return beat
-
-
-def _ran(run: AtcRun, tools: CannTools) -> CommandResult:
+def _ran(run: AtcRun, command: Command) -> CommandResult:
     try:
-        return tools.run(run.command)
+        return run.tools.run(command)
     except FileNotFoundError as error:
-        path = (run.command.env or {}).get("PATH")
+        path = (command.env or {}).get("PATH")
         raise BuildError(
             f"atc was not found: {error}; PATH is {path}; install the CANN toolkit and point"
             " site.toml at its set_env.sh"
         ) from error
 
 
-def _om_of(run: AtcRun, result: CommandResult, tools: CannTools, env: Mapping[str, str]) -> Path:
+def _om_of(run: AtcRun, result: CommandResult) -> Path:
     """Return the file that atc wrote, if exit status, final line and file all show success."""
     if result.timed_out:
-        raise _refused(run, f"it was killed after {tools.build_timeout_s:g} s without finishing")
+        limit_s = run.tools.build_timeout_s
+        raise _refused(run, f"it was killed after {limit_s:g} s without finishing")
     if result.rc == OOM_RC:
         raise _refused(run, OOM)
     if result.rc or SUCCESS_LINE not in result.output:
-        raise _refused(run, _failure_text(run, result, tools, env))
-    pattern = re.compile(re.escape(run.stem) + OM_SUFFIX)
+        raise _refused(run, _failure_text(run, result))
+    stem = stem_of(run.onnx)
+    pattern = re.compile(re.escape(stem) + OM_SUFFIX)
     found = [p for p in run.folder.iterdir() if pattern.fullmatch(p.name)]
     if len(found) != 1 or found[0].stat().st_size == 0:
         names = ", ".join(f"{p.name} ({p.stat().st_size} B)" for p in found) or "none"
         raise _refused(
             run,
-            f"it printed success but left no single usable {run.stem}.om; files: {names}; check for"
+            f"it printed success but left no single usable {stem}.om; files: {names}; check for"
             " a full disk or quota",
         )
     return found[0]
 
 
-def _passport(run: AtcRun, om: Path, tools: CannTools, env: Mapping[str, str]) -> dict[str, Any]:
+def _passport(run: AtcRun, command: Command, om: Path) -> dict[str, Any]:
     """Return what the offline model says of itself, or why atc cannot tell.
 
     Raises:
         BuildError: it is not the model that was asked for.
     """
     try:
-        found = passport_of_om(om, run.folder, tools, env)
+        found = passport_of_om(om, run.folder, run.tools, run.env)
     except RunError as error:
         return {"passport_error": str(error)}
-    mode = mode_of(" ".join(run.command.argv))
+    mode = mode_of(" ".join(command.argv))
     if problems := list(passport_problems(found, run.soc_version, shape_options(run.onnx), mode)):
         raise _refused(run, f"it wrote another model than was asked for: {'; '.join(problems)}")
-    command = found.command.replace(f"{run.onnx.artifact.path.resolve().parent}/", "")
-    return {"passport": found.model_copy(update={"command": command}).model_dump(mode="json")}
+    named = found.model_copy(update={"command": run.without_path(found.command)})
+    return {"passport": named.model_dump(mode="json")}
 
 
-def _failure_text(
-    run: AtcRun, result: CommandResult, tools: CannTools, env: Mapping[str, str]
-) -> str:
+def _failure_text(run: AtcRun, result: CommandResult) -> str:
     reason = reason_from_output(result.output)
     if reason is None and not result.rc:
         reason = f"it exited with status 0 but never printed '{SUCCESS_LINE}'"
     text = reason or f"it exited with status {result.rc} and printed {result.last_lines}"
     if reason is None or PYTHON in reason:
-        problems = atc_python_problems(tools, env)
-        text += "".join(f"; {problem}" for problem in problems)
+        text += "".join(f"; {one}" for one in atc_python_problems(run.tools, run.env))
     return text
 
 
 def _refused(run: AtcRun, reason: str) -> BuildError:
     return BuildError(
         f"atc did not build the offline model of {run.onnx.spec.name} batch {run.onnx.batch} for"
-        f" {run.soc_version}: {reason}; log in {run.command.log}"
+        f" {run.soc_version}: {reason}; log in {run.log}"
     )
 
 
-def _facts(
-    run: AtcRun, result: CommandResult, om: Path, tools: CannTools, env: Mapping[str, str]
-) -> dict[str, Any]:
-    atc = executable(tools.atc, run.command.env)
-    versions = versions_on_disk(tools, env)
-    argv = (
-        a.replace(str(run.onnx.artifact.path.resolve().parent) + "/", "") for a in run.command.argv
-    )
+def _facts(run: AtcRun, command: Command, result: CommandResult, om: Path) -> dict[str, Any]:
+    atc = executable(run.tools.atc, command.env)
     return {
         "soc_version": run.soc_version,
-        "cann": versions.cann or "unknown",
-        "command": list(argv),
-        **({"files": dict(run.files)} if run.files else {}),
+        "cann": run.cann or "unknown",
+        "command": [run.without_path(word) for word in command.argv],
         "seconds": round(result.seconds, 1),
         "om_name": om.name,
         "warnings": [f"{code} {text}".strip() for code, text in WARNING.findall(result.output)],
-        "emulated": bool(emulator_stamps([atc], env)),
+        "emulated": bool(emulator_stamps([atc], run.env)),
     }

@@ -16,7 +16,7 @@ from harness.host.site import Site
 from harness.inside import Operator
 from harness.precision import Precision
 from harness.runtimes.ascend import atc, atc_options, passport, precision
-from harness.runtimes.ascend.ais_bench import found_ais_bench
+from harness.runtimes.ascend.ais_bench import OmOnChip, found_ais_bench
 from harness.runtimes.ascend.atc import built_om
 from harness.runtimes.ascend.atc_options import version_from_text
 from harness.runtimes.ascend.build_slots import Say
@@ -27,7 +27,7 @@ from harness.runtimes.ascend.environment import (
     cann_environment,
     versions_on_disk,
 )
-from harness.runtimes.ascend.foreign import Wanted, accepted_om
+from harness.runtimes.ascend.foreign import accepted_om
 from harness.runtimes.ascend.host_checks import host_checks
 from harness.runtimes.ascend.om_graph import operators_of_om
 from harness.runtimes.ascend.om_inside import OmInside, dumped, om_inside
@@ -75,11 +75,7 @@ class CannDevice(Device):
         return dataclasses.replace(self, unit_id=unit_id)
 
     def look(self) -> str:
-        """Return the chip's state as npu-smi reports it.
-
-        Raises:
-            DeviceError: it is absent or cannot be used.
-        """
+        """Return the chip's state as npu-smi reports it."""
         unit = self.unit()
         return f"{unit.id} {unit.text}"
 
@@ -92,7 +88,7 @@ class CannDevice(Device):
         return host_checks(self.tools)
 
     def probe(self) -> DeviceState:
-        """Look for the device; an absent or broken one raises no error."""
+        """Look for the chips with npu-smi."""
         return probe(self.spec, self.tools)
 
     def takes(self, op_type: str) -> bool:
@@ -112,23 +108,21 @@ class CannDevice(Device):
         return dataclasses.replace(self, precision=precision, precision_name=name)
 
     def build(self, onnx: OnnxModel, target: Path) -> Mapping[str, Any]:
-        """Compile ``onnx``, or take the model that site.toml names, and return facts of it.
+        """Compile ``onnx`` with atc, or take the model that site.toml names.
 
         Raises:
-            BuildError: atc rejected the model or wrote nothing usable.
             DeviceError: there is no chip to build for.
         """
         soc_version, pinned = self.unit().soc_version, self._pinned(onnx)
         if pinned is not None:
             mode = self.precision.mode if self.precision else "fp16"
-            return accepted_om(pinned, onnx, Wanted(soc_version, mode), target, self.tools)
+            return accepted_om(pinned, onnx, soc_version, mode, target, self.tools)
         return built_om(onnx, soc_version, target, self.tools, self.say, self.precision)
 
     def open(self, model: DeviceModel, threads: int | None = None) -> CannSession:
         """Load a built model; the chip computes, so ``threads`` is ignored.
 
         Raises:
-            RunError: the model cannot be loaded here.
             DeviceError: there is no chip to load it on.
         """
         unit = self.unit()
@@ -150,35 +144,32 @@ class CannDevice(Device):
         """Run the offline model once and show what each of its operators computed.
 
         Raises:
-            RunError: the run failed or wrote no dumps.
             DeviceError: there is no chip to run it on.
         """
-        unit, env = self.unit(), cann_environment(self.tools)
-        bench = found_ais_bench(self.tools, env)
-        with private_copy(model.artifact.path, self.tools.scratch) as om:
-            batch = [feed[one.name] for one in model.onnx.inputs]
-            yield dumped(model.onnx, om, batch, bench, unit.device_number, self.tools)
+        with self._on_chip(model) as (_, placed):
+            yield dumped(placed, [feed[one.name] for one in model.onnx.inputs])
 
     def start(self, model: DeviceModel, feed: Feed, prepare: Callable[[Path], object]) -> Start:
         """Load an offline model and run it once, in the interpreter that has ais_bench.
 
         Raises:
-            RunError: the model cannot be loaded here, or the device failed.
             DeviceError: there is no chip to load it on.
         """
-        unit, env = self.unit(), cann_environment(self.tools)
-        bench, arrays = found_ais_bench(self.tools, env), arrays_of_feed(model.onnx, feed)
+        arrays = arrays_of_feed(model.onnx, feed)
+        with self._on_chip(model) as (unit, placed):
+            prepare(placed.om)
+            return started(placed, arrays, functools.partial(self.unit, unit.id))
+
+    @contextlib.contextmanager
+    def _on_chip(self, model: DeviceModel) -> Iterator[tuple[Unit, OmOnChip]]:
+        """Yield a chip, and a private copy of an offline model to run on it."""
+        unit = self.unit()
+        bench = found_ais_bench(self.tools, cann_environment(self.tools))
         with private_copy(model.artifact.path, self.tools.scratch) as om:
-            prepare(om)
-            look = functools.partial(self.unit, unit.id)
-            return started(model.onnx, om, arrays, bench, self.tools, look)
+            yield unit, OmOnChip(model.onnx, om, unit.device_number, bench, self.tools)
 
     def vitals(self) -> Vitals:
-        """Return how the chip is now.
-
-        Raises:
-            DeviceError: npu-smi does not answer, or does not show it.
-        """
+        """Return how the chip is now, as npu-smi shows it."""
         smi = npu_smi_from_tools(self.tools, cann_environment(self.tools))
         return chip_vitals(smi, self.spec.chip_names, self.unit_id)
 

@@ -1,6 +1,5 @@
 """An offline model that somebody else built, accepted by its digest."""
 
-import dataclasses
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -30,18 +29,12 @@ def passport_from_file(om: Path, tools: CannTools) -> Passport:
         return passport_of_om(om.resolve(), Path(folder), tools, env)
 
 
-@dataclasses.dataclass(frozen=True)
-class Wanted:
-    """The chip and the mode of precision of a cell."""
-
-    soc_version: str
-    mode: str
-
-
 def accepted_om(
-    pinned: PinnedOm, onnx: OnnxModel, wanted: Wanted, target: Path, tools: CannTools
+    pinned: PinnedOm, onnx: OnnxModel, soc_version: str, mode: str, target: Path, tools: CannTools
 ) -> Mapping[str, Any]:
     """Copy a foreign offline model to ``target`` and return facts for its provenance.
+
+    ``soc_version`` and ``mode`` are the chip and the precision of its cell.
 
     Raises:
         BuildError: its digest is not the pinned one, atc cannot read it, or it is for another chip,
@@ -54,10 +47,7 @@ def accepted_om(
         passport = passport_from_file(target, tools)
     except (OSError, RunError) as error:
         raise _refusal(pinned, str(error)) from error
-    problems = list(
-        passport_problems(passport, wanted.soc_version, shape_options(onnx), wanted.mode)
-    )
-    if problems:
+    if problems := list(passport_problems(passport, soc_version, shape_options(onnx), mode)):
         raise _refusal(pinned, "; ".join(problems))
     found = passport.model_copy(update={"is_foreign": True})
     return {

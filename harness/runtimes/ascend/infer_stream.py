@@ -1,25 +1,22 @@
 """Run a model through ais_bench's InferSession in a worker process, without files."""
 
 import contextlib
-import json
-import struct
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from harness.errors import RunError
 from harness.host.command import Command, CommandResult, guarded, kill_group
-from harness.runtimes.ascend.ais_bench import AisBench
+from harness.runtimes.ascend import infer_worker
+from harness.runtimes.ascend.ais_bench import OmOnChip
 from harness.runtimes.ascend.ais_bench_errors import reason_from_result
+from harness.runtimes.ascend.infer_worker import read_frame, write_frame
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     Arrays = Sequence[npt.NDArray[Any]]
-
-WORKER = Path(__file__).with_name("infer_worker.py")
 
 
 class StreamUnavailableError(Exception):
@@ -35,28 +32,22 @@ class InferStream:
         infer_ms: that it took for the last batch, with the copies; None before the first.
     """
 
-    def __init__(
-        self,
-        bench: AisBench,
-        om: Path,
-        device_number: int,
-        gear: int | None,
-        log: Path,
-        timeout_s: float,
-    ) -> None:
-        """Start the worker and load the model, with its batch size ``gear`` where it has several.
+    def __init__(self, model: OmOnChip, label: str) -> None:
+        """Start the worker and load the model; ``label`` begins the name of its log.
 
         Raises:
             StreamUnavailableError: the interpreter cannot import InferSession.
             RunError: the model cannot be loaded.
         """
-        self._log, self._timeout_s = log, timeout_s
+        bench, folder = model.bench, model.om.parent
+        self._log = model.tools.logs / f"{label}-{folder.name}.log"
+        self._timeout_s = model.tools.batch_timeout_s
         self._stack = contextlib.ExitStack()
-        argv = (bench.python, str(WORKER), str(om), str(device_number), str(gear or 0))
-        command = Command(argv, timeout_s, om.parent, bench.env)
-        log.parent.mkdir(parents=True, exist_ok=True)
+        words = (infer_worker.__file__, model.om, model.device_number, model.onnx.gear or 0)
+        command = Command((bench.python, *map(str, words)), self._timeout_s, folder, bench.env)
+        self._log.parent.mkdir(parents=True, exist_ok=True)
         try:
-            stderr = self._stack.enter_context(log.open("wb"))
+            stderr = self._stack.enter_context(self._log.open("wb"))
             pipe = subprocess.PIPE
             self._process = self._stack.enter_context(guarded(command, pipe, stderr, pipe))
             head, _ = self._exchange(None)
@@ -89,13 +80,15 @@ class InferStream:
         self._stack.close()
 
     def _exchange(self, arrays: "Arrays | None") -> tuple[Mapping[str, Any], "Arrays"]:
+        import numpy as np
+
         late = threading.Event()
         watchdog = threading.Timer(self._timeout_s, self._give_up, (late,))
         watchdog.start()
         try:
             if arrays is not None:
-                _write_frame(_pipe(self._process.stdin), arrays)
-            return _read_frame(_pipe(self._process.stdout))
+                write_frame(_pipe(self._process.stdin), {}, arrays)
+            return read_frame(_pipe(self._process.stdout), np)
         except (OSError, EOFError, ValueError) as error:
             raise self._dead(late.is_set()) from error
         finally:
@@ -118,33 +111,3 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
     if stream is None:
         raise EOFError("the worker has no pipe")
     return stream
-
-
-def _write_frame(stream: IO[bytes], arrays: "Arrays") -> None:
-    heads = [{"dtype": str(a.dtype), "shape": list(a.shape)} for a in arrays]
-    text = json.dumps({"arrays": heads}).encode()
-    stream.write(struct.pack("<I", len(text)) + text)
-    for array in arrays:
-        stream.write(array.data.cast("B"))
-    stream.flush()
-
-
-def _read_frame(stream: IO[bytes]) -> tuple[Mapping[str, Any], "Arrays"]:
-    import numpy as np
-
-    (size,) = struct.unpack("<I", _exactly(stream, 4))
-    head = json.loads(_exactly(stream, size))
-    arrays = []
-    for item in head["arrays"]:
-        dtype = np.dtype(item["dtype"])
-        count = int(np.prod(item["shape"], dtype=np.int64))
-        data = _exactly(stream, count * dtype.itemsize)
-        arrays.append(np.frombuffer(data, dtype).reshape(item["shape"]).copy())
-    return head, arrays
-
-
-def _exactly(stream: IO[bytes], size: int) -> bytes:
-    data = stream.read(size)
-    if len(data) < size:
-        raise EOFError(f"{len(data)} bytes of {size}")
-    return data

@@ -22,31 +22,37 @@ INFER_SESSION_MISSING_RC = 3
 
 
 def read_exactly(stream: Any, size: int) -> bytearray:
-    """Return ``size`` bytes, or fewer at the end of the stream; arrays over them are writable."""
+    """Return ``size`` bytes; arrays over them are writable.
+
+    Raises:
+        EOFError: the stream ends before.
+    """
     buffer = bytearray(size)
     done = 0
     with memoryview(buffer) as view:
         while done < size:
             count = stream.readinto(view[done:])
             if not count:
-                break
+                raise EOFError(f"{done} bytes of {size}")
             done += count
-    return buffer if done == size else buffer[:done]
+    return buffer
 
 
-def read_arrays(stream: IO[bytes], numpy: Any) -> list[Any] | None:
-    """Return the arrays of the next frame, or None at the end."""
-    raw = read_exactly(stream, 4)
-    if len(raw) < 4:
-        return None
-    head = json.loads(read_exactly(stream, struct.unpack("<I", raw)[0]).decode())
+def read_frame(stream: IO[bytes], numpy: Any) -> tuple[dict[str, Any], list[Any]]:
+    """Return the head and the arrays of the next frame.
+
+    Raises:
+        EOFError: the stream ends before that of the frame.
+    """
+    (size,) = struct.unpack("<I", read_exactly(stream, 4))
+    head = json.loads(read_exactly(stream, size).decode())
     arrays = []
     for item in head["arrays"]:
         dtype = numpy.dtype(item["dtype"])
         count = int(numpy.prod(item["shape"], dtype=numpy.int64))
         data = read_exactly(stream, count * dtype.itemsize)
         arrays.append(numpy.frombuffer(data, dtype).reshape(item["shape"]))
-    return arrays
+    return head, arrays
 
 
 def write_frame(stream: IO[bytes], head: dict[str, Any], arrays: Sequence[Any] = ()) -> None:
@@ -55,7 +61,8 @@ def write_frame(stream: IO[bytes], head: dict[str, Any], arrays: Sequence[Any] =
     text = json.dumps(head).encode()
     stream.write(struct.pack("<I", len(text)) + text)
     for array in arrays:
-        stream.write(array.tobytes())
+        # Any other layout has to be copied first.
+        stream.write(array if array.flags.c_contiguous else array.tobytes())
     stream.flush()
 
 
@@ -99,8 +106,9 @@ def main() -> int:
     inputs, outputs = tensors(session.get_inputs()), tensors(session.get_outputs())
     write_frame(replies, {"inputs": inputs, "outputs": outputs, "load_ms": load_ms})
     while True:
-        arrays = read_arrays(sys.stdin.buffer, numpy)
-        if arrays is None:
+        try:
+            _, arrays = read_frame(sys.stdin.buffer, numpy)
+        except EOFError:
             break
         start_s = time.perf_counter()
         results = [numpy.asarray(output) for output in session.infer(arrays, mode)]

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from harness.errors import DeviceAbsent, DeviceBroken
 from harness.host.command import Command, CommandResult, RunCommand, run_command
+from harness.host.reading import number_from_text
 from harness.runtimes.ascend.npu_smi_table import (
     Chip,
     NpuSmiReport,
     TableError,
     blocks_from_text,
     logic_ids_from_text,
-    number_from_text,
     properties_from_text,
     report_from_text,
 )

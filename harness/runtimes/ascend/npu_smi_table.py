@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 PAIR = re.compile(r"(\d+|NA)\s*/\s*(\d+)")
 # What the second cell of a chip's second line holds; without PCIe there is no bus.
 BUS_ID = re.compile(r"[0-9A-F]{4,8}:[0-9A-F]{2}:[0-9A-F]{2}\.[0-9A-F]+|NA|N/A", re.IGNORECASE)
-VERSIONS = re.compile(r"^\|\s*npu-smi\s+(\S+)\s+Version:\s*(\S+)", re.MULTILINE)
+VERSION = re.compile(r"^\|\s*npu-smi\s+\S+\s+Version:\s*(\S+)", re.MULTILINE)
 LOGIC_ROW = re.compile(r"^\s*(\d+)\s+(\d+)\s+(\d+)\s+\S", re.MULTILINE)
 NO_PROCESS = re.compile(r"^\|\s*No running processes found", re.IGNORECASE)
 HEALTHS = ("OK", "Warning", "Alarm", "Critical", "UNKNOWN")
@@ -45,7 +45,6 @@ class Chip:
     chip_id: int
     name: str
     health: str
-    bus_id: str
     power_w: float | None
     temperature_c: float | None
     aicore_percent: float | None
@@ -74,7 +73,6 @@ class LostChip:
 class NpuSmiReport:
     """The table of ``npu-smi info``; ``processes`` is None if this version does not list them."""
 
-    tool_version: str
     driver_version: str
     chips: tuple[Chip, ...]
     processes: tuple[NpuProcess, ...] | None = None
@@ -92,15 +90,14 @@ def report_from_text(text: str) -> NpuSmiReport:
     Raises:
         TableError: it is not a table. A single chip that cannot be read is among ``lost``.
     """
-    versions = VERSIONS.search(text)
-    if versions is None:
+    version = VERSION.search(text)
+    if version is None:
         raise TableError("no line '| npu-smi <version>  Version: <version> |'")
     rows = [_cells(line) for line in text.splitlines() if line.lstrip().startswith("|")][1:]
     devices, processes = _split_tables(rows)
     found = list(_chips(devices))
     return NpuSmiReport(
-        versions[1],
-        versions[2],
+        version[1],
         tuple(chip for chip in found if isinstance(chip, Chip)),
         None if processes is None else tuple(_processes(processes)),
         tuple(chip for chip in found if isinstance(chip, LostChip)),
@@ -121,14 +118,6 @@ def properties_from_text(text: str) -> Mapping[str, str]:
 def blocks_from_text(text: str) -> list[Mapping[str, str]]:
     """Read ``Name : value`` lines in the blocks that empty lines part: a chip or a controller each."""
     return [properties_from_text(block) for block in re.split(r"\n\s*\n", text)]
-
-
-def number_from_text(text: str) -> float | None:
-    """Read a number; None for NA and for anything else."""
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 def _cells(line: str) -> list[str]:
@@ -195,7 +184,6 @@ def _chip(lines: list[list[str]], has_device: bool) -> Chip:
         chip_id=numbers[0],
         name=names[0],
         health=_health(first[1]),
-        bus_id=second[1],
         power_w=_number(power),
         temperature_c=_number(temperature),
         aicore_percent=_number(second[2].split()[0]),

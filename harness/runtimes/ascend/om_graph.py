@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import RunError
-from harness.host.command import Command
+from harness.host.command import Command, CommandResult
 from harness.host.reading import ARRAY_BYTES, json_from_text, text_from_file
 from harness.runtimes.ascend.environment import CannTools, atc_environment
 
@@ -72,20 +72,33 @@ def operators_of_om(
     Raises:
         RunError: atc cannot convert the model, or its JSON is not as expected.
     """
-    target = folder / "om.json"
-    argv = (tools.atc, "--mode=1", f"--om={om}", f"--json={target}")
-    log = tools.logs / f"atc-json-{om.parent.name}.log"
-    command = Command(argv, tools.run_timeout_s, folder, atc_environment(tools, env), log)
+    target, log = folder / "om.json", tools.logs / f"atc-json-{om.parent.name}.log"
+    read_by_atc(("--mode=1", f"--om={om}", f"--json={target}"), folder, tools, env, log)
     try:
-        result = tools.run(command)
-        text = text_from_file(target, ARRAY_BYTES)
+        return operators_from_json(text_from_file(target, ARRAY_BYTES), gear)
     except (OSError, ValueError) as error:
         raise RunError(
             f"`atc --mode=1` did not write the graph of {om.name}: {error}; log in {log}"
         ) from error
+
+
+def read_by_atc(
+    words: Sequence[str], folder: Path, tools: CannTools, env: Mapping[str, str], log: Path
+) -> CommandResult:
+    """Run atc in a mode that reads an offline model.
+
+    Raises:
+        RunError: it cannot be started, or failed.
+    """
+    argv = (tools.atc, *words)
+    command = Command(argv, tools.run_timeout_s, folder, atc_environment(tools, env), log)
+    try:
+        result = tools.run(command)
+    except OSError as error:
+        raise RunError(f"`{command.text}` cannot be started: {error}") from error
     if result.rc or result.timed_out:
-        raise RunError(f"`atc --mode=1` failed on {om.name}: {result.last_lines}; log in {log}")
-    return operators_from_json(text, gear)
+        raise RunError(f"`{command.text}` failed: {result.last_lines}; log in {log}")
+    return result
 
 
 def operators_from_json(text: str, gear: int | None = 0) -> tuple[OmOperator, ...]:

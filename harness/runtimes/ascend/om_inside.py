@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import RunError
 from harness.host.environment import environment_facts
 from harness.inside import InnerValue, Inside, Operator
-from harness.runtimes.ascend.ais_bench import AisBench, dump_command, summary_of_run
+from harness.runtimes.ascend.ais_bench import OmOnChip, dump_command, summary_of_run
 from harness.runtimes.ascend.ais_bench_files import bench_run, write_samples
 from harness.runtimes.ascend.build_slots import GIB
 from harness.runtimes.ascend.dump_file import Dump, DumpTensor, dump_from_file
 from harness.runtimes.ascend.environment import CannTools
 from harness.runtimes.ascend.om_graph import CARRIERS, MARK, SILENT, OmOperator, operators_of_om
 from harness.runtimes.ort.open_graph import nodes_from_onnx
-from harness.spec import OnnxModel
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -54,29 +53,19 @@ class OmInside(Inside):
         return {key: self.tensors[key].nbytes for key in keys}
 
     def values(self, keys: Sequence[str]) -> "dict[str, Array]":
-        """Read dumped tensors.
-
-        Raises:
-            RunError: one cannot be read.
-        """
+        """Read dumped tensors."""
         return {key: self.tensors[key].array() for key in keys}
 
 
-def dumped(
-    onnx: OnnxModel,
-    om: Path,
-    batch: "Arrays",
-    bench: AisBench,
-    device_number: int,
-    tools: CannTools,
-) -> OmInside:
+def dumped(model: OmOnChip, batch: "Arrays") -> OmInside:
     """Run a private copy of an offline model once; its dumps lie beside it and go with it.
 
     Raises:
         RunError: atc or ais_bench failed, there is no room for the dumps, or none was written.
     """
+    onnx, om, tools = model.onnx, model.om, model.tools
     gear = onnx.spec.gears.index(onnx.batch) if onnx.spec.gears else 0
-    graph = operators_of_om(om, om.parent, tools, bench.env, gear)
+    graph = operators_of_om(om, om.parent, tools, model.bench.env, gear)
     _check_room(graph, tools)
     dumps = om.parent / "dump"
     dumps.mkdir(mode=0o750)
@@ -85,15 +74,13 @@ def dumped(
     switches = {"dump_mode": "all", "dump_op_switch": "off", "dump_data": "tensor"}
     config.write_text(json.dumps({"dump": {**wanted, **switches}}))
     config.chmod(0o640)
-    with bench_run(onnx, om.parent, tools, "dump") as run:
+    with bench_run(model, "dump") as run:
         inputs, _ = write_samples(onnx, [batch], run.folder / "in")
-        argv = dump_command(bench, om, inputs, run, device_number, config)
-        summary_of_run(bench, argv, run, tools)
-        log = run.log
+        summary_of_run(run, dump_command(run, inputs, config))
     files = _latest_files(dumps)
     if not files:
         where = CONTAINER if environment_facts()["container"] == "yes" else ""
-        raise RunError(f"the run wrote no dump of any operator{where}; log in {log}")
+        raise RunError(f"the run wrote no dump of any operator{where}; log in {run.log}")
     return om_inside(graph, files, onnx.artifact.path)
 
 

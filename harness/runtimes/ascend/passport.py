@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from harness.errors import RunError
-from harness.host.command import Command
 from harness.measure.passport import Passport
-from harness.runtimes.ascend.environment import CannTools, atc_environment
-from harness.runtimes.ascend.om_graph import operators_of_om
+from harness.runtimes.ascend.environment import CannTools
+from harness.runtimes.ascend.om_graph import operators_of_om, read_by_atc
+from harness.runtimes.ascend.precision import V1, V2
 from harness.spec import OnnxModel, TensorSpec
 
 BLOCK = re.compile(
@@ -16,12 +16,9 @@ BLOCK = re.compile(
 )
 COMMAND = re.compile(r"^Original Atc command line:[ \t]*(.*)$", re.MULTILINE)
 FIELD = re.compile(r"(\w+)\[([^\]]*)\]")
-# The values of atc's two options for the precision.
-MODES = {
-    "fp16": {"force_fp16", "fp16"},
-    "origin": {"must_keep_origin_dtype", "origin"},
-    "mixed": {"allow_mix_precision", "allow_mix_precision_fp16", "mixed_float16"},
-}
+# Our name of a precision, by the values that atc's options take for it.
+MODES = {value: mode for values in (V1, V2) for mode, value in values.items()}
+MODES["allow_mix_precision_fp16"] = "mixed"
 
 
 def passport_from_text(text: str) -> Passport:
@@ -55,14 +52,7 @@ def passport_of_om(om: Path, folder: Path, tools: CannTools, env: Mapping[str, s
         RunError: atc does not read the model.
     """
     log = tools.logs / f"atc-passport-{om.name}.log"
-    argv = (tools.atc, "--mode=6", f"--om={om}")
-    command = Command(argv, tools.run_timeout_s, folder, atc_environment(tools, env), log)
-    try:
-        result = tools.run(command)
-    except OSError as error:
-        raise RunError(f"atc cannot be started to read {om.name}: {error}") from error
-    if result.rc or result.timed_out:
-        raise RunError(f"`atc --mode=6` failed on {om.name}: {result.last_lines}; log in {log}")
+    result = read_by_atc(("--mode=6", f"--om={om}"), folder, tools, env, log)
     found = passport_from_text(result.output)
     operators = operators_of_om(om, folder, tools, env, gear=None)
     if not any(operator.engine for operator in operators):
@@ -113,7 +103,7 @@ def mode_of(command: str) -> str:
     """Return the precision that an atc command line asks for; an unknown one by atc's own name."""
     options = options_of(command)
     given = options.get("precision_mode_v2", options.get("precision_mode", "fp16"))
-    return next((mode for mode, names in MODES.items() if given in names), given)
+    return MODES.get(given, given)
 
 
 def options_of(command: str) -> dict[str, str]:

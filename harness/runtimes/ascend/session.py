@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from harness.device import Session
 from harness.errors import DeviceError, InvalidMeasurement, RunError
-from harness.runtimes.ascend.ais_bench import MAX_LOOP, AisBench, loop_command, summary_of_run
+from harness.runtimes.ascend.ais_bench import (
+    MAX_LOOP,
+    AisBench,
+    OmOnChip,
+    loop_command,
+    summary_of_run,
+)
 from harness.runtimes.ascend.ais_bench_errors import warnings_from_output
 from harness.runtimes.ascend.ais_bench_files import (
     bench_run,
@@ -58,11 +64,12 @@ class CannSession(Session):
             RunError: it cannot be loaded.
         """
         self.unit, self._notes = unit, [f"ais_bench of {bench.generation}"]
-        self._onnx, self._bench, self._tools, self._look = model.onnx, bench, tools, look
+        self._onnx, self._tools, self._look = model.onnx, tools, look
         self._stream: InferStream | None = None
         self._is_streaming = tools.streaming
         self._files = contextlib.ExitStack()
-        self._om = self._files.enter_context(private_copy(model.artifact.path, tools.scratch))
+        om = self._files.enter_context(private_copy(model.artifact.path, tools.scratch))
+        self._model = OmOnChip(model.onnx, om, unit.device_number, bench, tools)
         try:
             self._open_stream()
         except BaseException:
@@ -75,19 +82,11 @@ class CannSession(Session):
         return tuple(self._notes)
 
     def run(self, feed: "Feed") -> "Feed":
-        """Run one batch: arrays by input name in, arrays by output name out.
-
-        Raises:
-            RunError: the device failed; the message quotes what it printed.
-        """
+        """Run one batch."""
         return next(iter(self.run_many([feed])))
 
     def run_many(self, feeds: "Iterable[Feed]") -> "Iterator[Feed]":
-        """Run batches in order; through files, one ais_bench run takes many of them.
-
-        Raises:
-            RunError: the device failed.
-        """
+        """Run batches in order; through files, one ais_bench run takes many of them."""
         batches = (self._batch(feed) for feed in feeds)
         outputs = self._streamed(batches) if self._is_streaming else self._filed(batches)
         for output in outputs:
@@ -99,7 +98,6 @@ class CannSession(Session):
         The problems of the result say if the chip was hot, unhealthy or shared.
 
         Raises:
-            RunError: the device failed.
             InvalidMeasurement: the state of the chip is unknown.
         """
         self._batch(feed)
@@ -114,11 +112,7 @@ class CannSession(Session):
         return dataclasses.replace(times, problems=tuple(problems), notes=(*looks, *self.notes))
 
     def steady(self, feed: "Feed", queries: int) -> LoopTimes:
-        """Run ais_bench's loop at once, without a look at the chip before and after.
-
-        Raises:
-            RunError: the device failed.
-        """
+        """Run ais_bench's loop at once, without a look at the chip before and after."""
         self._batch(feed)
         self._close_stream()
         return self._times(self._looped(min(queries, MAX_LOOP), 0))
@@ -128,7 +122,7 @@ class CannSession(Session):
         return LoopTimes(summary.times_ms, tuple(time + copies_ms for time in summary.times_ms))
 
     def close(self) -> None:
-        """Free the device and the files; safe to call twice."""
+        """Free the device and the files."""
         self._close_stream()
         self._files.close()
 
@@ -146,9 +140,7 @@ class CannSession(Session):
 
     def _filed(self, batches: "Iterable[Arrays]") -> "Iterator[Array]":
         for chunk in chunks_of(batches, self._tools.chunk_bytes):
-            outputs, warnings = outputs_through_files(
-                self._onnx, self._bench, self._om, self.unit.device_number, self._tools, chunk
-            )
+            outputs, warnings = outputs_through_files(self._model, chunk)
             self._note(*warnings)
             yield from outputs
 
@@ -164,10 +156,8 @@ class CannSession(Session):
             count = min(MAX_LOOP, max(2 * count, needed))
 
     def _looped(self, count: int, warmup: int) -> BenchSummary:
-        with bench_run(self._onnx, self._om.parent, self._tools, "loop") as run:
-            number = self.unit.device_number
-            argv = loop_command(self._bench, self._om, run, number, count, warmup)
-            summary, result = summary_of_run(self._bench, argv, run, self._tools)
+        with bench_run(self._model, "loop") as run:
+            summary, result = summary_of_run(run, loop_command(run, count, warmup))
         check_times(summary.times_ms, count)
         check_batch_sizes(result.output, self._onnx)
         self._note(*warnings_from_output(result.output))
@@ -192,16 +182,8 @@ class CannSession(Session):
     def _open_stream(self) -> None:
         if not self._is_streaming or self._stream is not None:
             return
-        log = self._tools.logs / f"infer_session-{self._om.parent.name}.log"
         try:
-            self._stream = InferStream(
-                self._bench,
-                self._om,
-                self.unit.device_number,
-                self._onnx.gear,
-                log,
-                self._tools.batch_timeout_s,
-            )
+            self._stream = InferStream(self._model, "infer_session")
         except StreamUnavailableError as error:
             self._is_streaming = False
             self._note(f"outputs through files, because InferSession cannot be imported: {error}")

@@ -2,16 +2,13 @@
 
 import resource
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.runtimes.ascend.ais_bench import AisBench, first_command, summary_of_run
+from harness.runtimes.ascend.ais_bench import OmOnChip, first_command, summary_of_run
 from harness.runtimes.ascend.ais_bench_files import bench_run
 from harness.runtimes.ascend.ais_bench_result import check_times
-from harness.runtimes.ascend.environment import CannTools
 from harness.runtimes.ascend.infer_stream import InferStream, StreamUnavailableError
 from harness.runtimes.ascend.probe import Unit, is_quiet
-from harness.spec import OnnxModel
 from harness.timings import Start, gained_mb
 
 if TYPE_CHECKING:
@@ -20,14 +17,7 @@ if TYPE_CHECKING:
     Arrays = Sequence[npt.NDArray[Any]]
 
 
-def started(
-    onnx: OnnxModel,
-    om: Path,
-    arrays: "Arrays",
-    bench: AisBench,
-    tools: CannTools,
-    look: Callable[[], Unit],
-) -> Start:
+def started(model: OmOnChip, arrays: "Arrays", look: Callable[[], Unit]) -> Start:
     """Start once; the times are InferSession's own, taken in the process that loads the model.
 
     Through ais_bench itself there is the time of the first inference, and nothing else.
@@ -38,12 +28,10 @@ def started(
     """
     before = look()
     problems = () if is_quiet(before) else (f"{before.id} was in use: {before.text}",)
-    log = tools.logs / f"start-{om.parent.name}.log"
-    number, limit_s = before.device_number, tools.batch_timeout_s
     try:
-        stream = InferStream(bench, om, number, onnx.gear, log, limit_s)
+        stream = InferStream(model, "start")
     except StreamUnavailableError as error:
-        first_ms = _first_ms(onnx, om, bench, tools, number)
+        first_ms = _first_ms(model)
         notes = (f"through ais_bench, because InferSession cannot be imported: {error}",)
         return Start(None, first_ms, _peak_mb(), problems=problems, notes=notes)
     try:
@@ -61,9 +49,9 @@ def started(
     )
 
 
-def _first_ms(onnx: OnnxModel, om: Path, bench: AisBench, tools: CannTools, number: int) -> float:
-    with bench_run(onnx, om.parent, tools, "start") as run:
-        summary, _ = summary_of_run(bench, first_command(bench, om, run, number), run, tools)
+def _first_ms(model: OmOnChip) -> float:
+    with bench_run(model, "start") as run:
+        summary, _ = summary_of_run(run, first_command(run))
     check_times(summary.times_ms, 1)
     return summary.times_ms[0] + summary.h2d_ms + summary.d2h_ms
 

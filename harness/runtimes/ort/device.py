@@ -132,22 +132,17 @@ class OrtDevice(Device):
             raise failure(
                 f"ONNX Runtime cannot load {path} on {self.spec.name}: {first_line(error)}"
             ) from error
-        self._refuse_fallback(session, failure)
-        return session
-
-    def _providers(self) -> tuple[str, ...]:
-        # Some operators (shapes) may stay on the CPU; the provider itself must be in use.
-        return tuple(dict.fromkeys((self.provider, CPU_PROVIDER)))
-
-    def _refuse_fallback(
-        self, session: "onnxruntime.InferenceSession", failure: type[BuildError | RunError]
-    ) -> None:
         used = session.get_providers()
         if self.provider not in used:
             raise failure(
                 f"ONNX Runtime fell back to {', '.join(used)} instead of {self.provider}: "
                 f"{self.install_hint}; a run elsewhere proves nothing about {self.spec.name}"
             )
+        return session
+
+    def _providers(self) -> tuple[str, ...]:
+        # Some operators (shapes) may stay on the CPU; the provider itself must be in use.
+        return tuple(dict.fromkeys((self.provider, CPU_PROVIDER)))
 
 
 def _smallest_graph() -> bytes:
@@ -156,7 +151,6 @@ def _smallest_graph() -> bytes:
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "smallest", [x], [y])
     opset = helper.make_opsetid("", 11)
-    content: bytes = helper.make_model(
-        graph, opset_imports=[opset], ir_version=8
-    ).SerializeToString()
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    content: bytes = model.SerializeToString()
     return content

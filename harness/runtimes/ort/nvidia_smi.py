@@ -1,11 +1,11 @@
 """Chip, driver and vital signs of the NVIDIA GPUs of this host, as nvidia-smi reports them."""
 
-import contextlib
 import os
 from collections.abc import Mapping, Sequence
 
 from harness.errors import DeviceBroken
 from harness.host.command import Command, emulator_stamps, executable, run_command
+from harness.host.reading import number_from_text
 from harness.timings import Vitals
 
 TOOL = "nvidia-smi"
@@ -39,7 +39,7 @@ def gpu_vitals() -> Vitals:
     signs = gpus.get(_uuid_of_this_process() if len(gpus) > 1 else next(iter(gpus), ""))
     if signs is None:
         return Vitals()
-    temperature_c, power_w, frequency_mhz, memory_mib = map(_number, signs)
+    temperature_c, power_w, frequency_mhz, memory_mib = map(number_from_text, signs)
     return Vitals(
         temperature_c=temperature_c,
         power_w=power_w,
@@ -77,10 +77,3 @@ def _rows(query: str, fields: Sequence[str]) -> list[list[str]]:
         raise DeviceBroken(f"`{command.text}` did not answer{late}: {done.last_lines}")
     rows = [line.strip().rsplit(", ", len(fields) - 1) for line in done.output.splitlines()]
     return [row for row in rows if len(row) == len(fields)]
-
-
-def _number(text: str) -> float | None:
-    """Return a number; None for whatever else stands in its place, such as ``[N/A]``."""
-    with contextlib.suppress(ValueError):
-        return float(text)
-    return None

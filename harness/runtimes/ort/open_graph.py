@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import RunError
 from harness.inside import InnerValue, Inside, Operator
-from harness.runtimes.ort.session import ort_session
+from harness.runtimes.ort.session import ort_errors, ort_session
 from harness.spec import Feed
 
 if TYPE_CHECKING:
@@ -55,18 +55,15 @@ class OpenGraph:
 
     def run(self, names: Sequence[str], feed: Feed) -> Feed:
         """Run one batch and return the named tensors."""
-        from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
-
         unique = list(dict.fromkeys(names))
         session = self._session(unique)
         try:
             return dict(zip(unique, session.run(unique, dict(feed)), strict=True))
-        except (ort_errors.Fail, ort_errors.InvalidArgument, ort_errors.RuntimeException) as error:
+        except ort_errors() as error:
             raise RunError(f"ONNX Runtime could not run {self._path}: {error}") from error
 
     def _session(self, names: Sequence[str]) -> "onnxruntime.InferenceSession":
         import onnx
-        from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
         outputs = [onnx.ValueInfoProto(name=name) for name in names if name not in self._own]
         tail = onnx.ModelProto(graph=onnx.GraphProto(output=outputs))
@@ -76,7 +73,7 @@ class OpenGraph:
             file.write(tail.SerializeToString())
         try:
             return ort_session(self._copy, level="none")
-        except (ort_errors.Fail, ort_errors.InvalidGraph, ort_errors.InvalidProtobuf) as error:
+        except ort_errors() as error:
             raise RunError(f"ONNX Runtime cannot load {self._path}: {error}") from error
 
 

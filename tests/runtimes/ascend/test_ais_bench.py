@@ -20,6 +20,7 @@ from harness.predict.run import predict
 from harness.runtimes.ascend.ais_bench import (
     AisBench,
     BenchRun,
+    OmOnChip,
     accuracy_command,
     found_ais_bench,
     loop_command,
@@ -28,17 +29,20 @@ from harness.runtimes.ascend.ais_bench import (
 from harness.runtimes.ascend.ais_bench_errors import REASONS, reason_from_result, sentence_from_text
 from harness.runtimes.ascend.ais_bench_files import chunks_of
 from harness.runtimes.ascend.ais_bench_result import check_times, summary_from_file
-from harness.runtimes.ascend.environment import cann_environment
+from harness.runtimes.ascend.environment import CannTools, cann_environment
 from harness.runtimes.ascend.npu_smi_table import NpuProcess
 from harness.timings import LoopSettings
 
-BENCH = AisBench("/opt/py/bin/python3", "2025", {})
-RUN = BenchRun(Path("/scratch/run-1"), Path("/logs/x.log"))
-OM = Path("/scratch/model.om")
+
+@pytest.fixture
+def run(make, tmp_path):
+    python = AisBench("/opt/py/bin/python3", "2025", {})
+    model = OmOnChip(make.tiny_onnx(tmp_path), Path("/scratch/model.om"), 3, python, CannTools())
+    return BenchRun(model, Path("/scratch/run-1"), Path("/logs/x.log"))
 
 
-def test_the_accuracy_command_has_absolute_paths_npy_and_one_device():
-    assert accuracy_command(BENCH, OM, [Path("/scratch/in")], RUN, 3) == (
+def test_the_accuracy_command_has_absolute_paths_npy_and_one_device(run):
+    assert accuracy_command(run, [Path("/scratch/in")]) == (
         *("/opt/py/bin/python3", "-m", "ais_bench", "--model", "/scratch/model.om"),
         *("--output", "/scratch/run-1/out", "--output_dirname", "result"),
         *("--outfmt", "NPY", "--device", "3", "--input", "/scratch/in"),
@@ -46,8 +50,8 @@ def test_the_accuracy_command_has_absolute_paths_npy_and_one_device():
 
 
 @pytest.mark.parametrize(("warmup", "used"), [(1, "5"), (9, "9")])
-def test_the_loop_command_is_pure_inference_warmed_up(warmup, used):
-    command = loop_command(BENCH, OM, RUN, 0, 50, warmup)
+def test_the_loop_command_is_pure_inference_warmed_up(run, warmup, used):
+    command = loop_command(run, 50, warmup)
     assert command[-4:] == ("--loop", "50", "--warmup_count", used)
     assert "--input" not in command
 
@@ -224,17 +228,22 @@ FILE_FAULTS = [
 ]
 
 
+def with_environment(session, env):
+    """Give the tools of an open session another environment."""
+    bench = dataclasses.replace(session._model.bench, env=env)
+    session._model = dataclasses.replace(session._model, bench=bench)
+
+
 @pytest.mark.parametrize(("fault", "words"), FILE_FAULTS)
 def test_a_failure_through_files_is_a_sentence(bench, make, fault, words):
     timeout_s = 0.8 if fault == "bench_hang" else 60.0
     onnx, device, model = opened(bench, make, streaming=False, run_timeout_s=timeout_s)
     session = device.open(model)
     bench.fault(fault)
-    fresh = dataclasses.replace(session._bench, env=cann_environment(device.tools))
-    session._bench = fresh
+    with_environment(session, cann_environment(device.tools))
     with pytest.raises(RunError, match=f"(?s){words}"):
         session.run(make.random_feed(onnx))
-    assert [p.name for p in session._om.parent.iterdir()] == ["model.om"]
+    assert [p.name for p in session._model.om.parent.iterdir()] == ["model.om"]
     session.close()
 
 
@@ -425,9 +434,7 @@ def test_an_infer_session_that_vanishes_is_said(bench, make):
     onnx, device, model = opened(bench, make)
     session = device.open(model)
     session.loop(make.random_feed(onnx), LoopSettings(5, 4, 0.0))
-    session._bench = dataclasses.replace(
-        session._bench, env={**session._bench.env, "EMULATOR_FAULT": "bench_no_interface"}
-    )
+    with_environment(session, {**session._model.bench.env, "EMULATOR_FAULT": "bench_no_interface"})
     with pytest.raises(RunError, match="can no longer be imported"):
         session.run(make.random_feed(onnx))
     session.close()
@@ -541,8 +548,8 @@ def test_chunks_hold_one_batch_at_least():
     assert list(chunks_of([], 6)) == []
 
 
-def test_a_leftover_folder_is_never_reused(bench, tmp_path):
-    run = BenchRun(tmp_path, tmp_path / "log")
+def test_a_leftover_folder_is_never_reused(run, tmp_path):
+    run = dataclasses.replace(run, folder=tmp_path)
     run.output.mkdir()
     with pytest.raises(FileExistsError):
-        summary_of_run(BENCH, ("python", "-m", "ais_bench"), run, bench.tools)
+        summary_of_run(run, ("python", "-m", "ais_bench"))

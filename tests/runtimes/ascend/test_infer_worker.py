@@ -12,7 +12,7 @@ import pytest
 
 from harness.host import command_guard
 from harness.runtimes.ascend import infer_worker
-from harness.runtimes.ascend.infer_stream import _read_frame, _write_frame
+from harness.runtimes.ascend.infer_worker import read_frame, write_frame
 
 
 class FakeSession2023:
@@ -83,15 +83,16 @@ def test_serves_until_the_other_end_closes(monkeypatch, replies, session, freed,
     sys.argv[3] = gear
     asked = io.BytesIO()
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
-    _write_frame(asked, [array])
+    write_frame(asked, {}, [array, array.T])
     asked.seek(0)
     monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=asked))
     assert infer_worker.main() == 0
     replies.seek(0)
-    hello, none = _read_frame(replies)
-    _, (output,) = _read_frame(replies)
+    hello, none = read_frame(replies, np)
+    _, (output, turned) = read_frame(replies, np)
     assert (hello["inputs"][0]["bytes"], hello["outputs"][0]["name"], none) == (24, "class", [])
     np.testing.assert_array_equal(output, array * 2)
+    np.testing.assert_array_equal(turned, array.T * 2)
     assert session.freed == freed
     assert sys.path[0] != "first"
 
@@ -100,16 +101,20 @@ def test_says_what_cannot_be_imported(monkeypatch, replies):
     install(monkeypatch, None)
     assert infer_worker.main() == infer_worker.INFER_SESSION_MISSING_RC
     replies.seek(0)
-    assert "cannot import name 'InferSession'" in _read_frame(replies)[0]["missing"]
+    assert "cannot import name 'InferSession'" in read_frame(replies, np)[0]["missing"]
 
 
 def test_a_frame_that_is_cut_off_is_the_end():
-    assert infer_worker.read_arrays(io.BytesIO(b"\1\0"), np) is None
-    assert infer_worker.read_exactly(io.BytesIO(b"abc"), 5) == b"abc"
-    with pytest.raises(EOFError, match="2 bytes of 4"):
-        _read_frame(io.BytesIO(b"\1\0"))
-    with pytest.raises(EOFError, match="0 bytes of 9"):
-        _read_frame(io.BytesIO(struct.pack("<I", 9)))
+    for content, read in (
+        (b"\1\0", "2 bytes of 4"),
+        (struct.pack("<I", 9), "0 bytes of 9"),
+        (
+            struct.pack("<I", 60) + b'{"arrays": [{"dtype": "float32", "shape": [2]}]}',
+            "48 bytes of 60",
+        ),
+    ):
+        with pytest.raises(EOFError, match=read):
+            read_frame(io.BytesIO(content), np)
 
 
 @pytest.mark.parametrize(
