@@ -48,7 +48,7 @@ def _advice(error: OSError, request: Request, temp: Path) -> str:
     written_mb = bytes_below(temp) / 1e6
     return (
         f"cannot write {request}, {written_mb:.1f} MB so far, in {temp.parent} "
-        f"({_free_text(temp)}): {error}; make room with `harness cache prune --max-gb N`, or name another "
+        f"({free_bytes(temp) / 1e6:.1f} MB free): {error}; make room with `harness cache prune --max-gb N`, or name another "
         "cache as cache_dir in site.toml (--site) or in ACCEPTANCE_CACHE_DIR"
     )
 
@@ -57,7 +57,3 @@ def free_bytes(path: Path) -> int:
     """Return the free space where a path is, or where it would be made."""
     existing = next(one for one in (path, *path.absolute().parents) if one.exists())
     return shutil.disk_usage(existing).free
-
-
-def _free_text(path: Path) -> str:
-    return f"{free_bytes(path) / 1e6:.1f} MB free"

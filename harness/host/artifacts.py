@@ -29,7 +29,6 @@ from harness.host.provenance import (
     PROVENANCE,
     Entry,
     Parcel,
-    Reading,
     Request,
     entry_from_folder,
     read_entry,
@@ -123,11 +122,7 @@ class ArtifactStore:
             target.write_bytes(parcel.content)
             return parcel.facts
 
-        with contextlib.ExitStack() as stack:
-            with explained(request, folder):
-                stack.enter_context(
-                    hold(_lock_path(folder), wait_notice(str(request), _LOG.warning))
-                )
+        with self._held(folder, request):
             artifact = read_entry(folder, request).artifact
             if artifact is not None and artifact.sha256 == parcel.sha256:
                 return artifact
@@ -187,18 +182,24 @@ class ArtifactStore:
         return (path for path in self.root.glob("*/??/*") if path.is_dir())
 
     def _build_once(self, folder: Path, request: Request, build: Build) -> tuple[Artifact, bool]:
-        with contextlib.ExitStack() as stack:
-            with explained(request, folder):
-                make_private(self.root)
-                stack.enter_context(
-                    hold(_lock_path(folder), wait_notice(str(request), _LOG.warning))
-                )
+        with self._held(folder, request):
             reading = read_entry(folder, request)
             if reading.artifact is not None:
                 return reading.artifact, True
-            _report_damage(reading, folder)
+            if reading.damage:
+                _LOG.warning("%s is damaged and will be built again: %s", folder, reading.damage)
             _sweep(folder)
             return _built(folder, request, build), False
+
+    @contextlib.contextmanager
+    def _held(self, folder: Path, request: Request) -> Iterator[None]:
+        """Hold the lock of an entry until the block ends, waiting for as long as it takes."""
+        with contextlib.ExitStack() as stack:
+            with explained(request, folder):
+                make_private(self.root)
+                notice = wait_notice(str(request), _LOG.warning)
+                stack.enter_context(hold(_lock_path(folder), notice))
+            yield
 
     def _remove(self, entry: Entry, dry_run: bool) -> bool:
         try:
@@ -269,11 +270,6 @@ def _mark_used(folder: Path) -> None:
     # A read-only cache still serves its hits; it only forgets when.
     with contextlib.suppress(OSError):
         (folder / LAST_USED).touch()
-
-
-def _report_damage(reading: Reading, folder: Path) -> None:
-    if reading.damage:
-        _LOG.warning("%s is damaged and will be built again: %s", folder, reading.damage)
 
 
 def _cutoff(older_than_days: float | None, is_everything: bool) -> datetime.datetime:

@@ -10,6 +10,7 @@ import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # Ticks of the kernel are 10 ms apart, and the clocks are read one after another.
 SLACK_S = 0.1
@@ -43,18 +44,9 @@ class Reading:
 
     def since(self, start: "Reading") -> "Reading":
         """Return what passed by each clock."""
-        queued_s = None
-        if self.queued_s is not None and start.queued_s is not None:
-            queued_s = self.queued_s - start.queued_s
-        return Reading(
-            self.wall_s - start.wall_s,
-            self.processor_s - start.processor_s,
-            self.thread_s - start.thread_s,
-            queued_s,
-            self.raw_s - start.raw_s,
-            self.ticks_s - start.ticks_s,
-            self.ticked_processor_s - start.ticked_processor_s,
-        )
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(start), strict=True)
+        passed: list[Any] = [None if None in pair else pair[0] - pair[1] for pair in pairs]
+        return Reading(*passed)
 
     @property
     def waiting_s(self) -> float | None:
@@ -86,14 +78,10 @@ def clock_problems(passed: Reading, cpus: int) -> tuple[str, ...]:
 
     A clock that runs slow or fast cancels in a ratio and spoils every absolute time.
     """
+    wall = "the clock that queries are timed by"
     pairs = (
-        (
-            "the clock that queries are timed by",
-            passed.wall_s,
-            "the kernel's ticks",
-            passed.ticks_s,
-        ),
-        ("the clock that queries are timed by", passed.wall_s, "the raw counter", passed.raw_s),
+        (wall, passed.wall_s, "the kernel's ticks", passed.ticks_s),
+        (wall, passed.wall_s, "the raw counter", passed.raw_s),
         ("processor time", passed.processor_s, "the kernel's account", passed.ticked_processor_s),
     )
     problems = [

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from harness.host.clocks import Reading
+from harness.host.reading import kernel_text, number_from_text
 from harness.host.suite_code import UNKNOWN, contract_facts, suite_facts
 
 __all__ = ["UNKNOWN", "CpuState", "cpu_note", "cpu_state", "environment_facts", "is_host_quiet"]
@@ -51,19 +52,16 @@ _CONTAINER_WORDS = ("docker", "containerd", "kubepods", "libpod", "lxc")
 class CpuState:
     """The CPUs at one moment; None where the machine does not say.
 
-    Two states around a timed run show by their difference whether it was disturbed: ``throttled_*``
-    counts how often and how long the quota of the control group stopped it, ``steal_s`` how long
+    Two states around a timed run show by their difference whether it was disturbed:
+    ``throttled_s`` is how long the quota of the control group stopped it, ``steal_s`` how long
     another virtual machine had the CPU, ``busy_s`` how long all CPUs together worked for anybody.
     """
 
     load_1min: float | None
-    quota_cpus: float | None
-    throttled_count: int | None
     throttled_s: float | None
     steal_s: float | None
     governor: str | None
-    frequency_mhz: float | None
-    busy_s: float | None = None
+    busy_s: float | None
 
 
 def environment_facts(contract: Path | None = None, root: Path = Path("/")) -> Mapping[str, str]:
@@ -91,19 +89,15 @@ def environment_facts(contract: Path | None = None, root: Path = Path("/")) -> M
 
 def cpu_state(root: Path = Path("/")) -> CpuState:
     """Return the state of the CPUs now."""
-    groups = list(_cpu_groups(root))
-    quotas = [quota for group in groups if (quota := _quota_cpus(group)) is not None]
-    counts = [stat for group in groups if (stat := _throttling(group)) is not None]
-    frequency = root / "sys/devices/system/cpu/cpu0/cpufreq"
-    khz = _number(_text(frequency / "scaling_cur_freq"))
+    stopped_s = [
+        took_s for group in _cpu_groups(root) if (took_s := _throttled_s(group)) is not None
+    ]
+    governor = kernel_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     return CpuState(
-        load_1min=_number(_text(root / "proc/loadavg").partition(" ")[0]),
-        quota_cpus=min(quotas, default=None),
-        throttled_count=sum(count for count, _ in counts) if counts else None,
-        throttled_s=sum(seconds for _, seconds in counts) if counts else None,
+        load_1min=number_from_text(kernel_text(root / "proc/loadavg").partition(" ")[0]),
+        throttled_s=sum(stopped_s) if stopped_s else None,
         steal_s=_ticks_s(root, STEAL_COLUMNS),
-        governor=_text(frequency / "scaling_governor").strip() or None,
-        frequency_mhz=None if khz is None else khz / 1000,
+        governor=governor.strip() or None,
         busy_s=_ticks_s(root, BUSY_COLUMNS),
     )
 
@@ -183,14 +177,16 @@ def _cpu_facts(root: Path) -> dict[str, str]:
 
 
 def _memory_gb(root: Path) -> str:
-    kib = _number(_fields(root / "proc/meminfo", ":").get("MemTotal", "").partition(" ")[0])
+    kib = number_from_text(
+        _fields(root / "proc/meminfo", ":").get("MemTotal", "").partition(" ")[0]
+    )
     return UNKNOWN if kib is None else f"{kib * 1024 / 1e9:.1f}"
 
 
 def _container(root: Path) -> str:
     if (root / ".dockerenv").exists() or (root / "run/.containerenv").exists():
         return "yes"
-    groups = _text(root / "proc/1/cgroup")
+    groups = kernel_text(root / "proc/1/cgroup")
     if not groups:
         return UNKNOWN
     return "yes" if any(word in groups for word in _CONTAINER_WORDS) else "no"
@@ -198,7 +194,7 @@ def _container(root: Path) -> str:
 
 def _cpu_groups(root: Path) -> Iterator[Path]:
     """Yield the folders of the CPU control group of this process and of all above it."""
-    for line in _text(root / "proc/self/cgroup").splitlines():
+    for line in kernel_text(root / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, name = rest.partition(":")
         for mount in _cpu_mounts(controllers, root):
@@ -215,30 +211,19 @@ def _cpu_mounts(controllers: str, root: Path) -> list[Path]:
     return [named if named.is_dir() else top / "cpu"] if "cpu" in controllers.split(",") else []
 
 
-def _quota_cpus(group: Path) -> float | None:
-    quota, _, period = _text(group / "cpu.max").partition(" ")
-    quota = quota or _text(group / "cpu.cfs_quota_us")
-    limit_us = _number(quota)
-    period_us = _number(period or _text(group / "cpu.cfs_period_us"))
-    if limit_us is None or limit_us <= 0 or not period_us:
-        return None
-    return limit_us / period_us
-
-
-def _throttling(group: Path) -> tuple[int, float] | None:
+def _throttled_s(group: Path) -> float | None:
+    """Return how long a control group was stopped; its second edition counts in other units."""
     fields = _fields(group / "cpu.stat", " ")
-    count = _number(fields.get("nr_throttled", ""))
-    if count is None:
-        return None
-    microseconds = _number(fields.get("throttled_usec", "")) or 0.0
-    nanoseconds = _number(fields.get("throttled_time", "")) or 0.0
-    return int(count), microseconds / 1e6 + nanoseconds / 1e9
+    for name, per_s in (("throttled_usec", 1e6), ("throttled_time", 1e9)):
+        if (took := number_from_text(fields.get(name, ""))) is not None:
+            return took / per_s
+    return None
 
 
 def _ticks_s(root: Path, columns: Sequence[int]) -> float | None:
     """Return the sum of columns of the first line of /proc/stat, in seconds of all CPUs."""
-    values = _text(root / "proc/stat").partition("\n")[0].split()
-    ticks = [_number(values[column]) for column in columns if column < len(values)]
+    values = kernel_text(root / "proc/stat").partition("\n")[0].split()
+    ticks = [number_from_text(values[column]) for column in columns if column < len(values)]
     known = [tick for tick in ticks if tick is not None]
     if len(known) < len(columns):
         return None
@@ -248,24 +233,10 @@ def _ticks_s(root: Path, columns: Sequence[int]) -> float | None:
 def _fields(path: Path, separator: str) -> dict[str, str]:
     """Return the first value of each name in a file of ``name<separator>value`` lines."""
     fields: dict[str, str] = {}
-    for line in _text(path).splitlines():
+    for line in kernel_text(path).splitlines():
         name, _, value = line.partition(separator)
         fields.setdefault(name.strip(), value.strip())
     return fields
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 def rounding_facts() -> dict[str, str]:

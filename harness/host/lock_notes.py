@@ -89,9 +89,9 @@ def _may_be_alive(owner: Owner) -> bool:
     if owner.host != socket.gethostname():
         return True
     try:
-        os.kill(owner.pid, 0)
+        # A process of another user raises PermissionError, and so is alive.
+        with contextlib.suppress(PermissionError):
+            os.kill(owner.pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
     return True

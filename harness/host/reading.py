@@ -74,6 +74,25 @@ def text_from_file(path: Path, limit: int = TEXT_BYTES, encoding: str = "utf-8")
     return bytes_from_file(path, limit).decode(encoding)
 
 
+def kernel_text(path: Path) -> str:
+    """Return what a file of /proc, /sys or /etc says; empty where it cannot be read.
+
+    The kernel does not say how long its files are, so ``text_from_file`` would read nothing.
+    """
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def number_from_text(text: str) -> float | None:
+    """Return a number; None for whatever else stands in its place, such as ``NA``."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
 def json_from_text(source: str | bytes) -> Any:
     """Parse JSON.
 

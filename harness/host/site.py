@@ -47,35 +47,26 @@ def _tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _existing_folder(path: Path) -> Path:
-    if not path.is_dir():
-        raise ValueError(f"there is no folder {path}")
-    return path
+def _required(is_fine: Callable[[Path], bool], complaint: str) -> pydantic.AfterValidator:
+    """Return what refuses a path; ``{}`` in the complaint stands for it."""
 
+    def checked(path: Path) -> Path:
+        if not is_fine(path):
+            raise ValueError(complaint.format(path))
+        return path
 
-def _existing_file(path: Path) -> Path:
-    if not path.is_file():
-        raise ValueError(f"there is no file {path}")
-    return path
-
-
-def _possible_file(path: Path) -> Path:
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder, not a file")
-    return path
-
-
-def _possible_folder(path: Path) -> Path:
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"{path} is not a folder")
-    return path
+    return pydantic.AfterValidator(checked)
 
 
 AnyPath = Annotated[Path, pydantic.BeforeValidator(_path)]
-Folder = Annotated[AnyPath, pydantic.AfterValidator(_existing_folder)]
-File = Annotated[AnyPath, pydantic.AfterValidator(_existing_file)]
-NewFile = Annotated[AnyPath, pydantic.AfterValidator(_possible_file)]
-NewFolder = Annotated[AnyPath, pydantic.AfterValidator(_possible_folder)]
+Folder = Annotated[AnyPath, _required(Path.is_dir, "there is no folder {}")]
+File = Annotated[AnyPath, _required(Path.is_file, "there is no file {}")]
+NewFile = Annotated[
+    AnyPath, _required(lambda path: not path.is_dir(), "{} is a folder, not a file")
+]
+NewFolder = Annotated[
+    AnyPath, _required(lambda path: path.is_dir() or not path.exists(), "{} is not a folder")
+]
 Folders = Annotated[tuple[Folder, ...], pydantic.BeforeValidator(_tuple)]
 DeviceId = Annotated[int, pydantic.Field(ge=0)]
 DeviceIds = Annotated[tuple[DeviceId, ...], pydantic.BeforeValidator(_tuple)]

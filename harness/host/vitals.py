@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from harness.host.reading import kernel_text, number_from_text
 from harness.timings import Vitals
 
 SYS = Path("/sys")
@@ -19,7 +20,9 @@ def host_vitals(root: Path = SYS) -> Vitals:
     Since 2020 kernels let only root read the energy counters (RAPL).
     """
     zones = (root / "class" / "thermal").glob("thermal_zone*")
-    heat = _numbers(zone / "temp" for zone in zones if _text(zone / "type").startswith(_ZONES))
+    heat = _numbers(
+        zone / "temp" for zone in zones if kernel_text(zone / "type").startswith(_ZONES)
+    )
     cpus = (root / "devices" / "system" / "cpu").glob("cpu[0-9]*")
     clocks = _numbers(cpu / "cpufreq" / "scaling_cur_freq" for cpu in cpus)
     joules = _package_energy(root / "class" / "powercap")
@@ -44,22 +47,12 @@ def _package_energy(powercap: Path) -> float | None:
     packages = [
         zone / "energy_uj"
         for zone in powercap.glob("intel-rapl:*")
-        if _text(zone / "name").startswith("package")
+        if kernel_text(zone / "name").startswith("package")
     ]
     counts = _numbers(packages)
     return math.fsum(counts) / 1e6 if packages and len(counts) == len(packages) else None
 
 
 def _numbers(paths: Iterable[Path]) -> list[float]:
-    found = []
-    for path in paths:
-        with contextlib.suppress(ValueError):
-            found.append(float(_text(path)))
-    return found
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        return ""
+    found = [number_from_text(kernel_text(path)) for path in paths]
+    return [number for number in found if number is not None]

@@ -96,9 +96,7 @@ def test_absent_package_reads_absent(monkeypatch):
     assert facts["package.no-such-package"] == facts["package.opencv"] == "absent"
 
 
-STATE = CpuState(
-    0.5, None, None, None, steal_s=1.0, governor=None, frequency_mhz=None, busy_s=100.0
-)
+STATE = CpuState(0.5, None, steal_s=1.0, governor=None, busy_s=100.0)
 PASSED = Reading(10.0, 12.0, 7.0, 0.0, 10.0, 10.0, 12.0)
 
 
@@ -137,34 +135,28 @@ def test_cpu_state_of_control_groups_2(machine):
             "proc/stat": "cpu  1 2 3 4 5 6 7 300 0 0\ncpu0 0\n",
             "proc/self/cgroup": "0::/pod/main\n",
             "sys/fs/cgroup/cpu.stat": "usage_usec 5\n",
-            "sys/fs/cgroup/pod/cpu.max": "150000 100000\n",
             "sys/fs/cgroup/pod/cpu.stat": "nr_throttled 3\nthrottled_usec 500000\n",
-            "sys/fs/cgroup/pod/main/cpu.max": "max 100000\n",
             "sys/fs/cgroup/pod/main/cpu.stat": "nr_throttled 1\nthrottled_usec 250000\n",
             "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "powersave\n",
-            "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "2400000\n",
         }
     )
     assert cpu_state(root) == CpuState(
         load_1min=1.5,
-        quota_cpus=1.5,
-        throttled_count=4,
         throttled_s=0.75,
         steal_s=300 / os.sysconf("SC_CLK_TCK"),
         governor="powersave",
-        frequency_mhz=2400.0,
         busy_s=19 / os.sysconf("SC_CLK_TCK"),
     )
 
 
 def test_what_disturbed_the_cpus_around_a_run():
-    before = CpuState(0.5, 2.0, 3, 0.25, 10.0, "performance", None)
-    after = CpuState(1.94, 2.0, 5, 1.75, 12.5, "performance", None)
+    before = CpuState(0.5, 0.25, 10.0, "performance", None)
+    after = CpuState(1.94, 1.75, 12.5, "performance", None)
     assert cpu_note(before, after) == (
         "host: load 0.50 before, 1.94 after, 2.5 s taken by other virtual machines, "
         "1.5 s stopped by its quota, governor performance"
     )
-    unknown = CpuState(*[None] * 7)
+    unknown = CpuState(*[None] * 5)
     assert cpu_note(unknown, unknown) == ""
     assert cpu_note(unknown, after) == "host: governor performance"
 
@@ -174,24 +166,20 @@ def test_cpu_state_of_control_groups_1(machine, mount):
     root = machine(
         {
             "proc/self/cgroup": "5:memory:/job\n3:cpu,cpuacct:/job\n",
-            f"sys/fs/cgroup/{mount}/job/cpu.cfs_quota_us": "50000\n",
-            f"sys/fs/cgroup/{mount}/job/cpu.cfs_period_us": "100000\n",
             f"sys/fs/cgroup/{mount}/job/cpu.stat": "nr_throttled 2\nthrottled_time 1500000000\n",
-            f"sys/fs/cgroup/{mount}/cpu.cfs_quota_us": "-1\n",
         }
     )
-    state = cpu_state(root)
-    assert (state.quota_cpus, state.throttled_count, state.throttled_s) == (0.5, 2, 1.5)
+    assert cpu_state(root).throttled_s == 1.5
 
 
 def test_cpu_state_outside_the_namespace_of_control_groups(machine):
     root = machine(
         {
             "proc/self/cgroup": "0::/../../elsewhere\n",
-            "sys/fs/cgroup/cpu.max": "200000 100000\n",
+            "sys/fs/cgroup/cpu.stat": "nr_throttled 1\nthrottled_usec 250000\n",
         }
     )
-    assert cpu_state(root).quota_cpus == 2.0
+    assert cpu_state(root).throttled_s == 0.25
 
 
 def test_short_line_of_proc_stat_is_no_steal(machine):
