@@ -9,21 +9,9 @@ from harness.data.manifest import frame_path, is_frame_name, size_of_clip
 from harness.data.video import count_frames
 from harness.errors import ClipError
 
-VIDEO_SUFFIXES = frozenset(
-    [
-        ".mp4",
-        ".mkv",
-        ".avi",
-        ".webm",
-        ".mov",
-        ".m4v",
-        ".flv",
-        ".mpg",
-        ".mpeg",
-        ".ts",
-        ".3gp",
-        ".wmv",
-    ]
+VIDEO_SUFFIXES = (
+    *(".mp4", ".mkv", ".avi", ".webm", ".mov", ".m4v"),
+    *(".flv", ".mpg", ".mpeg", ".ts", ".3gp", ".wmv"),
 )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from harness.clips import Clip, ClipSet
-from harness.errors import ClipError
+from harness.errors import ClipError, refusal
 from harness.host.provenance import sha256_from_file
 from harness.host.reading import CLIP_BYTES, text_from_file
 
@@ -55,13 +55,16 @@ def clip_set_from_list(
     for number, text in _lines(path):
         try:
             clip = _clip(text, root, len(class_names))
-            _require_new(clip, clips)
+            if clip.id in clips:
+                raise ClipError(f"clip {clip.id} is listed twice, first as {clips[clip.id].path}")
         except ClipError as error:
             problems.append(f"line {number}: {error}")
         else:
             clips[clip.id] = clip
     if problems:
-        raise ClipError(_summary(path, problems))
+        noun = "unusable line" if len(problems) == 1 else "unusable lines"
+        title = f"clip list {path} has {len(problems)} {noun}; correct or remove them"
+        raise ClipError(refusal(title, problems, SHOWN_PROBLEMS))
     if not clips:
         raise ClipError(f"clip list {path} lists no clips; write lines of the form 'path label'")
     found = tuple(clips.values())
@@ -116,16 +119,3 @@ def _require_file(path: Path) -> None:
 def _clip_id(path: Path, root: Path) -> str:
     stem = path.with_suffix("")
     return (stem.relative_to(root) if stem.is_relative_to(root) else stem).as_posix()
-
-
-def _require_new(clip: Clip, known: dict[str, Clip]) -> None:
-    if clip.id in known:
-        raise ClipError(f"clip {clip.id} is listed twice, first as {known[clip.id].path}")
-
-
-def _summary(path: Path, problems: Sequence[str]) -> str:
-    shown = "\n".join(f"  {problem}" for problem in problems[:SHOWN_PROBLEMS])
-    rest = len(problems) - SHOWN_PROBLEMS
-    more = f"\n  and {rest} more" if rest > 0 else ""
-    noun = "unusable line" if len(problems) == 1 else "unusable lines"
-    return f"clip list {path} has {len(problems)} {noun}; correct or remove them:\n{shown}{more}"

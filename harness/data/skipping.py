@@ -92,7 +92,7 @@ def coded_from_container(container: Any) -> Coded:
         NotPlain: the stream is not H.264 as mp4 and Matroska store it, or its times are unusable.
     """
     stream = _plain_stream(container)
-    length_bytes = (stream.codec_context.extradata[4] & 3) + 1
+    length_bytes = length_size(stream.codec_context)
     packets = [packet for packet in container.demux(stream) if packet.size > 0]
     if any(packet.is_discard or packet.is_corrupt for packet in packets):
         raise NotPlain
@@ -129,10 +129,6 @@ def _plain_stream(container: Any) -> Any:
     context = stream.codec_context
     if context is None or context.name != "h264":
         raise NotPlain
-    extra = context.extradata or b""
-    # An avcC record starts with 1; a start code instead means a different packing of the units.
-    if len(extra) < 7 or extra[0] != 1:
-        raise NotPlain
     context.thread_count = 1
     # If a stream does not say how far its frames are reordered, the decoder guesses, and
     # drops frames until it knows; a strict decoder assumes the maximum.
@@ -142,6 +138,19 @@ def _plain_stream(container: Any) -> Any:
         "max_pixels": str(FRAME_PIXELS_MAX),
     }
     return stream
+
+
+def length_size(context: Any) -> int:
+    """Return how many bytes give the length of a NAL unit of H.264.
+
+    Raises:
+        NotPlain: the units are not packed as in mp4 and Matroska.
+    """
+    extra = context.extradata or b""
+    # An avcC record starts with 1; a start code instead means a different packing of the units.
+    if len(extra) < 7 or extra[0] != 1:
+        raise NotPlain
+    return (int(extra[4]) & 3) + 1
 
 
 @functools.cache

@@ -76,21 +76,23 @@ def stored_samples(
                 is_ours = decode.workers > 0 and loader.is_writer and _is_missing(store, clip)
                 outcome = decode.submit(clip) if is_ours else None
                 pending.append((clip, pool.submit(loader.load, clip, row, outcome)))
-                if len(pending) < window:
-                    continue
-                item = pending[0][1].result()
-            pending.popleft()
-            yield item
+            if len(pending) >= window:
+                yield _next_item(pending)
         while pending:
-            with _explained(pending):
-                item = pending[0][1].result()
-            pending.popleft()
-            yield item
+            yield _next_item(pending)
 
 
 def usable_processors() -> int:
     """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def _next_item(pending: deque[tuple[Clip, Future[Item]]]) -> Item:
+    """Wait for the first clip in flight, and take it out."""
+    with _explained(pending):
+        item = pending[0][1].result()
+    pending.popleft()
+    return item
 
 
 @contextlib.contextmanager

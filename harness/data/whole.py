@@ -13,7 +13,14 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.data.containers import FRAME_PIXELS_MAX
-from harness.data.skipping import Choose, NotPlain, converter, nal_headers, picture_kind
+from harness.data.skipping import (
+    Choose,
+    NotPlain,
+    converter,
+    length_size,
+    nal_headers,
+    picture_kind,
+)
 from harness.errors import ClipError
 
 if TYPE_CHECKING:
@@ -91,12 +98,8 @@ def _times(stream: Any, packets: Sequence[Any]) -> list[int]:
 
 def _require_idr(stream: Any, key_frames: Iterable[Any]) -> None:
     """Require that the key frames of H.264 need no frame before them."""
-    extra = stream.codec_context.extradata or b""
     try:
-        # An avcC record starts with 1; a start code instead means a different packing of the units.
-        if len(extra) < 7 or extra[0] != 1:
-            raise NotPlain
-        length_bytes = (extra[4] & 3) + 1
+        length_bytes = length_size(stream.codec_context)
         kinds = [picture_kind(nal_headers(bytes(packet), length_bytes)) for packet in key_frames]
     except NotPlain:
         raise _refusal("its H.264 is not packed as in mp4 or Matroska") from None
