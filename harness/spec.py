@@ -66,7 +66,6 @@ class TensorSpec:
         return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
     def batched(self, batch: int) -> "TensorSpec":
-        """Return the tensor for ``batch`` samples, given the spec of one sample."""
         """Return the tensor for ``batch`` samples, given the spec of one sample; -1: for any number."""
         size = -1 if batch == -1 else self.shape[0] * batch
         return dataclasses.replace(self, shape=(size, *self.shape[1:]))

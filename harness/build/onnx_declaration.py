@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.build.onnx_export import tensor_spec_from_value_info
-from harness.build.onnx_file import inputs_of, opset_of, proto_from_file
+from harness.build.onnx_export import inputs_of, tensor_spec_from_value_info
+from harness.build.onnx_file import opset_of, proto_from_file
 from harness.build.torch_model import check_checkpoint_digest
 from harness.errors import InputError, first_line
 from harness.runtimes.ort.session import ort_errors, ort_session

@@ -85,9 +85,7 @@ def onnx_problems(
     opsets = {entry.domain: entry.version for entry in proto.opset_import}
     if opsets.get("") != opset:
         problems.append(f"opset is {opsets.get('')} instead of {opset}")
-    initializers = {tensor.name for tensor in proto.graph.initializer}
-    inputs = [value for value in proto.graph.input if value.name not in initializers]
-    problems += _tensor_problems("input", inputs, expected)
+    problems += _tensor_problems("input", inputs_of(proto), expected)
     problems += _tensor_problems("output", list(proto.graph.output), [expected_output])
     return problems
 
@@ -161,11 +159,23 @@ def _declare(target: Path, spec: ModelSpec, batch: int) -> None:
     if not spec.gears:
         return
     proto = onnx.load(target)
-    dims = proto.graph.output[0].type.tensor_type.shape.dim
-    for dim, size in zip(dims, spec.tensors_of_file(batch)[1].shape, strict=False):
-        if size != -1 and not dim.HasField("dim_value"):
-            dim.dim_value = size
+    fill_sizes(proto.graph.output[0], spec.tensors_of_file(batch)[1])
     onnx.save(proto, target)
+
+
+def fill_sizes(value: "onnx.ValueInfoProto", declared: TensorSpec) -> None:
+    """Write what is declared where no size is known; whether it is so, each run shows."""
+    dims = value.type.tensor_type.shape.dim
+    if len(dims) == len(declared.shape):
+        for dim, size in zip(dims, declared.shape, strict=True):
+            if size > 0 and not dim.HasField("dim_value"):
+                dim.dim_value = size
+
+
+def inputs_of(proto: "onnx.ModelProto") -> "list[onnx.ValueInfoProto]":
+    """Return the inputs that are fed; old files list their weights among the inputs."""
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    return [value for value in proto.graph.input if value.name not in weights]
 
 
 def _unflatten_symbolic(graph: Any, tensor: Any, dim: Any, sizes: Any) -> Any:

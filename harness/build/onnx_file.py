@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.build.exact_graph import ExactGraph
-from harness.build.onnx_export import onnx_facts, onnx_problems, tensor_spec_from_value_info
+from harness.build.onnx_export import (
+    fill_sizes,
+    inputs_of,
+    onnx_facts,
+    onnx_problems,
+    tensor_spec_from_value_info,
+)
 from harness.errors import CheckpointError, ExportError, RunError, first_line
 from harness.host.reading import bytes_from_file
 from harness.runtimes.ort.session import ort_errors, unoptimised_session
@@ -49,12 +55,6 @@ def proto_from_file(path: Path) -> "onnx.ModelProto":
             "one in the model and export it again"
         )
     return proto
-
-
-def inputs_of(proto: "onnx.ModelProto") -> "list[onnx.ValueInfoProto]":
-    """Return the inputs that are fed; old files list their weights among the inputs."""
-    weights = {tensor.name for tensor in proto.graph.initializer}
-    return [value for value in proto.graph.input if value.name not in weights]
 
 
 def opset_of(proto: "onnx.ModelProto") -> int:
@@ -108,11 +108,7 @@ class OpenFile:
         self._session = unoptimised_session(path, threads)
 
     def run(self, feed: Feed) -> Feed:
-        """Run a batch in float32.
-
-        Raises:
-            RunError: ONNX Runtime cannot run it.
-        """
+        """Run a batch in float32."""
         name = self._spec.output.name
         try:
             return self._in_parts(feed, lambda part: self._session.run([name], dict(part))[0])
@@ -120,11 +116,7 @@ class OpenFile:
             raise RunError(f"ONNX Runtime cannot run {self._path}: {first_line(error)}") from error
 
     def run_exactly(self, feed: Feed) -> Feed:
-        """Run a batch in float64.
-
-        Raises:
-            InexactError: an operator cannot be computed in float64.
-        """
+        """Run a batch in float64."""
         name = self._spec.output.name
         return self._in_parts(feed, lambda part: ExactGraph(self._path, part).value(name))
 
@@ -191,7 +183,9 @@ def _fix_sizes(proto: "onnx.ModelProto", spec: ModelSpec, batch: int) -> None:
     except (RuntimeError, ValueError) as error:
         raise ExportError(f"its sizes cannot be inferred: {first_line(error)}") from error
     proto.graph.CopyFrom(inferred.graph)
-    _fix_output(proto, output)
+    for value in proto.graph.output:
+        if value.name == output.name:
+            fill_sizes(value, output)
 
 
 def _fix_input(value: "onnx.ValueInfoProto", one: TensorSpec, sizes: dict[str, int]) -> None:
@@ -224,16 +218,6 @@ def _fix_names(proto: "onnx.ModelProto", sizes: Mapping[str, int]) -> None:
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param and sizes.get(dim.dim_param, -1) > 0:
                 dim.dim_value = sizes[dim.dim_param]
-
-
-def _fix_output(proto: "onnx.ModelProto", expected: TensorSpec) -> None:
-    """Write what is declared where no size is known; whether it is so, each run shows."""
-    for value in proto.graph.output:
-        dims = value.type.tensor_type.shape.dim
-        if value.name == expected.name and len(dims) == len(expected.shape):
-            for dim, size in zip(dims, expected.shape, strict=True):
-                if size > 0 and not dim.HasField("dim_value"):
-                    dim.dim_value = size
 
 
 def _at_opset(proto: "onnx.ModelProto", spec: ModelSpec) -> "onnx.ModelProto":
