@@ -1,12 +1,13 @@
 """Read one file of an operator dump: a protobuf header, then the bytes of inputs and outputs.
 
-The header is CANN's ``DumpData``; its few fields are read here, as its parser ships with CANN only.
+The header is CANN's ``DumpData``, whose parser ships with CANN only; what is read of it is declared here.
 """
 
 import dataclasses
+import functools
 import math
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,11 +36,16 @@ DTYPES = {
     12: "float64",
     27: "bfloat16",
 }
-OUTPUT, INPUT, OP_NAME = 3, 4, 6
-DTYPE, FORMAT, SHAPE = 1, 2, 3
-# `size` and `original_shape` have other numbers in an output than in an input.
-SIZE, ORIGINAL_SHAPE = {OUTPUT: 6, INPUT: 5}, {OUTPUT: 7, INPUT: 6}
-Fields = Mapping[int, Sequence[Any]]
+# Messages of CANN: the number of each field, and its type where it is not a whole number. `size` and
+# `original_shape` have other numbers in an output than in an input.
+SHAPE, TENSOR = {"dim": (1, "")}, {"data_type": (1, ""), "format": (2, ""), "shape": (3, "Shape")}
+MESSAGES: Mapping[str, Mapping[str, tuple[int, str]]] = {
+    "Shape": SHAPE,
+    "Input": {**TENSOR, "size": (5, ""), "original_shape": (6, "Shape")},
+    "Output": {**TENSOR, "size": (6, ""), "original_shape": (7, "Shape")},
+    "DumpData": {"output": (3, "Output"), "input": (4, "Input"), "op_name": (6, "string")},
+}
+REPEATED = ("dim", "output", "input")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,97 +95,62 @@ def dump_from_file(path: Path) -> Dump:
     Raises:
         RunError: the file is truncated, damaged or not a dump.
     """
+    from google.protobuf.message import DecodeError
+
     try:
         with open_file(path) as file:
             (count,) = struct.unpack("<Q", file.read(8))
             header = file.read(min(count, TEXT_BYTES))
         if len(header) < count:
             raise ValueError(f"its header has {len(header)} of {count} bytes")
-        return _dump(path, dict(_grouped(header)), 8 + count)
-    # A number may stand where a message or a text should.
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, struct.error) as error:
+        return _dump(path, _dump_data().FromString(header), 8 + count)
+    except (OSError, ValueError, struct.error, DecodeError) as error:
         raise RunError(f"the dump {path.name} cannot be read: {error}") from error
 
 
-def _dump(path: Path, fields: Fields, offset: int) -> Dump:
+def _dump(path: Path, header: Any, offset: int) -> Dump:
     """Lay out the tensors: the header lists outputs first, but the bytes are inputs first."""
-    found: dict[int, list[DumpTensor]] = {INPUT: [], OUTPUT: []}
-    for kind, tensors in found.items():
-        for message in fields.get(kind, ()):
-            own = dict(_grouped(message))
-            size = int(own.get(SIZE[kind], [0])[-1])
-            tensors.append(_tensor(path, own, kind, (offset, size)))
-            offset += size
-    if not any(found.values()):
+    tensors = []
+    for one in (*header.input, *header.output):
+        shape = tuple(one.shape.dim)
+        tensors.append(
+            DumpTensor(
+                *(path, offset, one.size),
+                DTYPES.get(one.data_type, f"type {one.data_type}"),
+                FORMATS.get(one.format, f"format {one.format}"),
+                shape,
+                tuple(one.original_shape.dim) or shape,
+            )
+        )
+        offset += one.size
+    if not tensors:
         raise ValueError("its header lists no tensor")
     if offset > path.stat().st_size:
         raise ValueError(f"it has {path.stat().st_size} bytes, and its header promises {offset}")
-    name = fields.get(OP_NAME, [b""])[-1].decode()
-    return Dump(name, tuple(found[INPUT]), tuple(found[OUTPUT]))
+    count = len(header.input)
+    return Dump(header.op_name, tuple(tensors[:count]), tuple(tensors[count:]))
 
 
-def _tensor(path: Path, fields: Fields, kind: int, place: tuple[int, int]) -> DumpTensor:
-    number, layout = (int(fields.get(key, [0])[-1]) for key in (DTYPE, FORMAT))
-    shape = _shape(fields.get(SHAPE, ()))
-    return DumpTensor(
-        *(path, *place),
-        DTYPES.get(number, f"type {number}"),
-        FORMATS.get(layout, f"format {layout}"),
-        shape,
-        _shape(fields.get(ORIGINAL_SHAPE[kind], ())) or shape,
-    )
+@functools.cache
+def _dump_data() -> Any:
+    """Return the class of the header."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-
-def _shape(messages: Sequence[bytes]) -> tuple[int, ...]:
-    dims: list[int] = []
-    for message in messages:
-        for value in dict(_grouped(message)).get(1, ()):
-            # proto3 packs numbers; a plain one is as good.
-            dims += [value] if isinstance(value, int) else _varints(value)
-    return tuple(dims)
-
-
-def _grouped(message: bytes) -> Iterator[tuple[int, list[Any]]]:
-    """Yield the values of a protobuf message by field number."""
-    values: dict[int, list[Any]] = {}
-    place = 0
-    while place < len(message):
-        key, place = _varint(message, place)
-        value, place = _value(message, place, key & 7)
-        values.setdefault(key >> 3, []).append(value)
-    yield from values.items()
-
-
-def _value(message: bytes, place: int, wire_type: int) -> tuple[Any, int]:
-    if wire_type == 0:
-        return _varint(message, place)
-    if wire_type == 2:
-        size, place = _varint(message, place)
-    else:
-        size = {1: 8, 5: 4}[wire_type]
-    end = place + size
-    if end > len(message):
-        raise ValueError("its header ends inside a field")
-    return message[place:end], end
-
-
-def _varint(message: bytes, place: int) -> tuple[int, int]:
-    value, shift = 0, 0
-    while True:
-        byte = message[place]
-        value, place, shift = value | (byte & 0x7F) << shift, place + 1, shift + 7
-        if byte < 0x80:
-            return value, place
-        if shift > 63:
-            raise ValueError("its header has a number of more than 64 bits")
-
-
-def _varints(packed: bytes) -> list[int]:
-    found, place = [], 0
-    while place < len(packed):
-        value, place = _varint(packed, place)
-        found.append(value)
-    return found
+    kinds: Any = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="dump.proto", syntax="proto3")
+    for name, fields in MESSAGES.items():
+        message = file.message_type.add(name=name)
+        for field, (number, kind) in fields.items():
+            message.field.add(
+                name=field,
+                number=number,
+                type={"": kinds.TYPE_UINT64, "string": kinds.TYPE_STRING}.get(kind),
+                type_name=kind if kind in MESSAGES else None,
+                label=kinds.LABEL_REPEATED if field in REPEATED else kinds.LABEL_OPTIONAL,
+            )
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("DumpData"))
 
 
 def _wide(bits: "Array") -> "Array":

@@ -12,10 +12,13 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import pydantic
 
 from harness.errors import DeviceBroken
 from harness.host.command import Command, RunCommand, executable, run_command
+from harness.host.site import File, SiteTable
 
 VISIBLE = "ASCEND_RT_VISIBLE_DEVICES"
 # A terminal inside an IDE exports variables that atc reads as options (E10001, host_env_os).
@@ -42,12 +45,16 @@ print("PREFLIGHT " + json.dumps(found))
 """
 
 
-@dataclasses.dataclass(frozen=True)
-class PinnedOm:
-    """An offline model that somebody else built, which site.toml names for a cell."""
+class PinnedOm(SiteTable):
+    """An offline model that somebody else built, which site.toml names for a cell.
 
-    path: Path
-    sha256: str
+    Attributes:
+        om: the file.
+        sha256: its digest, in hexadecimal.
+    """
+
+    om: File
+    sha256: Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")]
 
 
 @dataclasses.dataclass(frozen=True)

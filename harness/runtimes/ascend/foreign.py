@@ -41,7 +41,7 @@ def accepted_om(
             batch size, gears or precision than the cell.
     """
     try:
-        shutil.copyfile(pinned.path, target)
+        shutil.copyfile(pinned.om, target)
         if (digest := sha256_from_file(target)) != pinned.sha256:
             raise _refusal(pinned, f"its sha256 is {digest}, and site.toml pins {pinned.sha256}")
         passport = passport_from_file(target, tools)
@@ -53,7 +53,7 @@ def accepted_om(
     return {
         "soc_version": passport.soc_version,
         "command": passport.command.split(),
-        "om_name": pinned.path.name,
+        "om_name": pinned.om.name,
         "passport": found.model_dump(mode="json"),
         "emulated": bool(stamps_of(tools, cann_environment(tools))),
     }
@@ -61,6 +61,6 @@ def accepted_om(
 
 def _refusal(pinned: PinnedOm, reason: str) -> BuildError:
     return BuildError(
-        f"{pinned.path}, which site.toml names in place of a build, is refused: {reason}; correct"
+        f"{pinned.om}, which site.toml names in place of a build, is refused: {reason}; correct"
         " [ascend.models], or remove the entry to build the model here"
     )

@@ -76,11 +76,7 @@ def passport_problems(
 ) -> Iterator[str]:
     """Yield why an offline model is not the one that a cell asks for.
 
-    Args:
-        passport: what it says of itself.
-        soc_version: the chip of the cell.
-        wanted: the options of atc that say the shape of its input.
-        mode: the precision of the cell.
+    ``wanted`` are atc's options for the shape of its input, ``mode`` is its precision.
     """
     if passport.soc_version != soc_version:
         yield f"it was built for {passport.soc_version}, not for {soc_version}"

@@ -37,16 +37,12 @@ HAS_BF16 = re.compile("Ascend(910B[1-4]|910_9|310B)")
 def precision_words(
     precision: Precision, cann: str | None, folder: Path, given: Sequence[str]
 ) -> tuple[str, ...]:
-    """Write the files that a precision needs and return atc's options.
+    """Write the files that a precision needs to where atc runs, and return atc's options.
 
-    Args:
-        precision: what is asked for.
-        cann: its version, which decides between the two forms of the mode; None if it is unknown.
-        folder: where the files go, and where atc runs.
-        given: the model's own words, which must not say the same.
+    The version of CANN decides between the two forms of the mode; None if it is unknown.
 
     Raises:
-        BuildError: the model's words name one of the options as well.
+        BuildError: ``given``, the model's own words, name one of the options as well.
     """
     files = {
         "keep_dtype": "\n".join(precision.keep),

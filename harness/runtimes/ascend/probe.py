@@ -63,39 +63,13 @@ def npu_smi_from_tools(tools: CannTools, env: Mapping[str, str]) -> NpuSmi:
     return NpuSmi(tools.npu_smi, env, tools.probe_timeout_s, tools.run, tools.device_root)
 
 
-def units_of(spec: DeviceSpec, tools: CannTools) -> tuple[Unit, ...]:
-    """Return the usable chips of kind ``spec``, least busy first.
+def units_of(spec: DeviceSpec, tools: CannTools) -> tuple[tuple[Unit, ...], list[str]]:
+    """Return the usable chips of a kind, least busy first, and what is wrong with the others.
 
     Raises:
         DeviceAbsent: there is none.
         DeviceBroken: npu-smi or the environment does not work, or no chip is healthy.
     """
-    return _looked(spec, tools)[0]
-
-
-def probe(spec: DeviceSpec, tools: CannTools) -> DeviceState:
-    """Look for the chips that ``spec`` names; absent or broken ones raise no error."""
-    try:
-        units, unusable = _looked(spec, tools)
-    except DeviceAbsent as error:
-        return DeviceState(Presence.ABSENT, str(error))
-    except DeviceError as error:
-        return DeviceState(Presence.BROKEN, str(error))
-    env = cann_environment(tools)
-    return DeviceState(
-        Presence.PRESENT,
-        f"{len(units)} {units[0].soc_version}, driver {units[0].driver_version}: "
-        + "; ".join(f"{unit.id} {unit.text}" for unit in units)
-        + f"; atc {executable(tools.atc, atc_environment(tools, env)) or 'not on PATH'}"
-        + "".join(f"; NOT USED: {text}" for text in unusable),
-        facts=_facts(units, tools, env),
-        unit_ids=tuple(unit.id for unit in units),
-        emulated=bool(stamps_of(tools, env)),
-    )
-
-
-def _looked(spec: DeviceSpec, tools: CannTools) -> tuple[tuple[Unit, ...], list[str]]:
-    """Return the usable chips of a kind, and what is wrong with the others."""
     env = cann_environment(tools)
     smi = npu_smi_from_tools(tools, env)
     report = smi.report()
@@ -119,6 +93,27 @@ def _looked(spec: DeviceSpec, tools: CannTools) -> tuple[tuple[Unit, ...], list[
     return _visible_units(smi, report, usable, tools, env), unusable
 
 
+def probe(spec: DeviceSpec, tools: CannTools) -> DeviceState:
+    """Look for the chips that ``spec`` names; absent or broken ones raise no error."""
+    try:
+        units, unusable = units_of(spec, tools)
+    except DeviceAbsent as error:
+        return DeviceState(Presence.ABSENT, str(error))
+    except DeviceError as error:
+        return DeviceState(Presence.BROKEN, str(error))
+    env = cann_environment(tools)
+    return DeviceState(
+        Presence.PRESENT,
+        f"{len(units)} {units[0].soc_version}, driver {units[0].driver_version}: "
+        + "; ".join(f"{unit.id} {unit.text}" for unit in units)
+        + f"; atc {executable(tools.atc, atc_environment(tools, env)) or 'not on PATH'}"
+        + "".join(f"; NOT USED: {text}" for text in unusable),
+        facts=_facts(units, tools, env),
+        unit_ids=tuple(unit.id for unit in units),
+        emulated=bool(stamps_of(tools, env)),
+    )
+
+
 def stamps_of(tools: CannTools, env: Mapping[str, str]) -> tuple[str, ...]:
     """Return the evidence that npu-smi, atc or the interpreter is emulated; empty if none."""
     names = [name for name in (tools.npu_smi, tools.atc, tools.python) if name]
@@ -132,7 +127,7 @@ def unit_from_id(spec: DeviceSpec, tools: CannTools, unit_id: str | None) -> Uni
         DeviceAbsent: there is no chip of this kind.
         DeviceBroken: none can be used, or the one named: a probe has seen it before.
     """
-    units = units_of(spec, tools)
+    units, _ = units_of(spec, tools)
     for unit in units:
         if unit_id in (None, unit.id):
             return unit

@@ -21,18 +21,6 @@ def _cell_id(text: str) -> str:
 CellId = Annotated[str, pydantic.AfterValidator(_cell_id)]
 
 
-class PinnedModel(SiteTable):
-    """An offline model that somebody else built.
-
-    Attributes:
-        om: the file.
-        sha256: its digest, in hexadecimal.
-    """
-
-    om: File
-    sha256: Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")]
-
-
 class Table(SiteTable):
     """Table ``[ascend]``: where the tools are; None means: as found on PATH or in the environment.
 
@@ -50,7 +38,7 @@ class Table(SiteTable):
     ais_bench_python: File | None = None
     npu_smi: File | None = None
     device_ids: DeviceIds = ()
-    models: Mapping[CellId, PinnedModel] = {}
+    models: Mapping[CellId, PinnedOm] = {}
 
     @property
     def cells(self) -> Mapping[str, str]:
@@ -67,7 +55,7 @@ def tools_from_site(site: Site) -> CannTools:
         atc_python=_text(ascend.atc_python),
         set_env=ascend.set_env,
         device_numbers=tuple(ascend.device_ids),
-        models={name: PinnedOm(one.om, one.sha256) for name, one in ascend.models.items()},
+        models=ascend.models,
         scratch=site.cache_dir / "ascend" / "scratch",
         logs=site.cache_dir / "ascend" / "logs",
         locks=site.lock_dir,

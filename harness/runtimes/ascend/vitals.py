@@ -8,12 +8,7 @@ from harness.timings import Vitals
 
 
 def chip_vitals(smi: NpuSmi, names: Collection[str], unit_id: str | None) -> Vitals:
-    """Return how a chip is; where the table has no power of it, that of its card.
-
-    Args:
-        smi: of this host.
-        names: of the kind of chip.
-        unit_id: the chip; None: the first of its kind.
+    """Return how a chip is, by default the first of those names; its power may be that of its card.
 
     Raises:
         DeviceAbsent: there is neither npu-smi nor a chip.

@@ -64,7 +64,7 @@ def test_the_tools_come_from_the_site(tmp_path):
     assert (tools.npu_smi, tools.atc) == (str(tmp_path / "npu-smi"), "atc")
     assert tools.python == tools.atc_python == str(tmp_path / "python3")
     assert (tools.set_env, tools.device_numbers) == (tmp_path / "set_env.sh", (1, 3))
-    assert tools.models == {"x-ascend310p-bs1": PinnedOm(tmp_path / "npu-smi", "a" * 64)}
+    assert tools.models == {"x-ascend310p-bs1": PinnedOm(om=tmp_path / "npu-smi", sha256="a" * 64)}
     assert (tools.locks, tools.scratch.parent.parent) == (tmp_path / "locks", tmp_path / "cache")
     nothing = tools_from_site(load_site(None, {"HOME": str(tmp_path)}))
     assert (nothing.npu_smi, nothing.python, nothing.set_env) == ("npu-smi", "", None)

@@ -191,7 +191,7 @@ def test_a_lost_chip_is_of_no_other_kind_than_its_name_says(tmp_path):
 
 def test_memory_whose_use_is_unknown_is_read(tmp_path):
     text = sample("310P3_22.0.0").replace("934  / 23054", "NA   / 23054")
-    (unit,) = units_of(ASCEND310P, tools(tmp_path, text))
+    (unit,), _ = units_of(ASCEND310P, tools(tmp_path, text))
     assert "memory NA/23054 MB" in unit.text
 
 
@@ -308,7 +308,7 @@ def test_only_unhealthy_chips_are_broken(tmp_path):
 
 def test_visible_devices_hide_and_renumber(tmp_path, monkeypatch):
     monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "1")
-    (unit,) = units_of(ASCEND310P, tools(tmp_path, sample("310P3_duo_25.5.1")))
+    (unit,), _ = units_of(ASCEND310P, tools(tmp_path, sample("310P3_duo_25.5.1")))
     assert (unit.id, unit.device_number) == ("npu1-chip1", 0)
     monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "5")
     state = probe(ASCEND310P, tools(tmp_path, sample("310P3_duo_25.5.1")))
@@ -367,7 +367,7 @@ def test_soc_version_follows_the_chip():
 
 def test_a_hot_shared_or_unhealthy_chip_spoils_a_measurement(tmp_path):
     idle = unit_from_id(ASCEND310P, tools(tmp_path, sample("310P3_22.0.0")), None)
-    busy, warned = units_of(ASCEND310P, tools(tmp_path, sample("310P3_busy_described")))
+    (busy, warned), _ = units_of(ASCEND310P, tools(tmp_path, sample("310P3_busy_described")))
     assert chip_problems(idle, idle) == []
     text = " / ".join(chip_problems(busy, warned))
     for words in ("91 C is above 85 C", "4711 python3 serve (17000 MB)", "AICore already 37 %"):

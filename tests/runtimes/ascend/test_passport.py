@@ -131,7 +131,7 @@ def elsewhere(bench, make):
     onnx = make.tiny_onnx(bench.folder)
     path = bench.folder / "theirs.om"
     path.write_bytes(bench.built_before(onnx).artifact.path.read_bytes())
-    return onnx, PinnedOm(path, hashlib.sha256(path.read_bytes()).hexdigest())
+    return onnx, PinnedOm(om=path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def accepting(bench, onnx, pinned):
@@ -146,7 +146,7 @@ def test_a_model_that_somebody_else_built_is_accepted_by_its_digest(bench, make,
     model = bench.built(onnx, device)
     facts = model.artifact.provenance
     assert (facts["om_name"], facts["passport"]["is_foreign"]) == ("theirs.om", True)
-    assert model.artifact.path.read_bytes() == pinned.path.read_bytes()
+    assert model.artifact.path.read_bytes() == pinned.om.read_bytes()
     session = device.open(model)
     assert session.run(make.random_feed(onnx))["class"].shape == (1, 5)
     session.close()
@@ -173,7 +173,7 @@ def test_a_foreign_model_for_another_chip_is_refused(bench, elsewhere):
 
 def test_a_foreign_file_that_is_no_model_is_refused(bench, elsewhere):
     onnx, pinned = elsewhere
-    pinned.path.write_bytes(b"nothing")
+    pinned.om.write_bytes(b"nothing")
     nothing = dataclasses.replace(pinned, sha256=hashlib.sha256(b"nothing").hexdigest())
     with pytest.raises(BuildError, match="E10041"):
         bench.built(onnx, accepting(bench, onnx, nothing))

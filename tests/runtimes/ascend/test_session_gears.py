@@ -148,7 +148,7 @@ def test_a_foreign_model_may_serve_a_gear(bench, make):
     made = bench.built_before(onnx).artifact.path
     theirs = bench.folder / "theirs.om"
     theirs.write_bytes(made.read_bytes())
-    pinned = PinnedOm(theirs, hashlib.sha256(theirs.read_bytes()).hexdigest())
+    pinned = PinnedOm(om=theirs, sha256=hashlib.sha256(theirs.read_bytes()).hexdigest())
 
     def device(cell, precision, name):
         plain = bench.device(models={f"tsm_tiny-ascend310p-{cell}": pinned})
