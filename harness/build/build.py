@@ -13,7 +13,7 @@ from harness.build import seeded_weights, simplify, torch_model
 from harness.build.source import source_of
 from harness.device import Device
 from harness.errors import BuildError, ExportError, MissingInput, SimplifyError, StageError
-from harness.host.artifacts import ArtifactStore
+from harness.host.artifacts import ArtifactStore, Build
 from harness.host.child_process import run_in_child
 from harness.host.digests import plain_fields
 from harness.host.progress import Heartbeat, Progress
@@ -58,6 +58,12 @@ class Workshop:
         )
         return {**facts, "seconds": cost.seconds, "peak_bytes": cost.peak_bytes}
 
+    def stage(
+        self, title: str, failure: type[StageError], function: Callable[..., Any], *args: Any
+    ) -> Build:
+        """Return what builds an artifact: a stage that gets its path as the last argument."""
+        return lambda target: self.run(title, failure, function, *args, target)
+
 
 def weights_from_site(spec: ModelSpec, site: Site) -> WeightsFile:
     """Find the checkpoint of a model and check its digest; without one, use seeded weights.
@@ -87,24 +93,16 @@ def onnx_from_source(
         ExportError: the exporter failed.
         ArtifactError: the store cannot be written.
     """
-    label = spec.label_of_file(batch)
+    label, source = spec.label_of_file(batch), source_of(spec)
     inputs = {
         "model": plain_fields(spec),
         "batch": None if spec.gears else batch,
         "weights": weights.digest,
-        **source_of(spec).export_shaped_by(spec),
+        **source.export_shaped_by(spec),
     }
-    artifact = workshop.store.get_or_build(
-        "onnx",
-        f"{spec.name}_{label}.onnx",
-        inputs,
-        lambda target: workshop.run(
-            f"export {spec.name} {label}",
-            ExportError,
-            source_of(spec).export,
-            *(spec, batch, weights.path, target),
-        ),
-    )
+    title, words = f"export {spec.name} {label}", (spec, batch, weights.path)
+    build = workshop.stage(title, ExportError, source.export, *words)
+    artifact = workshop.store.get_or_build("onnx", f"{spec.name}_{label}.onnx", inputs, build)
     return OnnxModel(spec, batch, weights.kind, artifact)
 
 
@@ -122,30 +120,19 @@ def simplified_from_onnx(onnx: OnnxModel, workshop: Workshop) -> OnnxModel:
         "versions": package_versions("onnxsim", "onnx", "onnxruntime"),
         "code": code_digest(simplify),
     }
-    artifact = workshop.store.get_or_build(
-        "simplified",
-        f"{spec.name}_{label}_sim.onnx",
-        inputs,
-        lambda target: workshop.run(
-            f"simplify {spec.name} {label}",
-            SimplifyError,
-            simplify.write_simplified,
-            *(spec, batch, onnx.artifact.path, target),
-        ),
-    )
+    title, words = f"simplify {spec.name} {label}", (spec, batch, onnx.artifact.path)
+    build = workshop.stage(title, SimplifyError, simplify.write_simplified, *words)
+    filename = f"{spec.name}_{label}_sim.onnx"
+    artifact = workshop.store.get_or_build("simplified", filename, inputs, build)
     return dataclasses.replace(onnx, artifact=artifact)
 
 
 def device_model_from_onnx(
     onnx: OnnxModel, device: Device, facts: Mapping[str, str], workshop: Workshop
 ) -> DeviceModel:
-    """Build the model that the device runs.
+    """Build the model that the device runs, of a simplified one.
 
-    Args:
-        onnx: the simplified model.
-        device: the device to build for.
-        facts: facts about the machine and its toolchain that affect the result.
-        workshop: where to keep it.
+    ``facts`` are those of the machine and its toolchain that affect the result.
 
     Raises:
         BuildError: the device's compiler rejected the model.
@@ -158,15 +145,8 @@ def device_model_from_onnx(
         "machine": dict(facts),
         **device.shaped_by(onnx),
     }
-    artifact = workshop.store.get_or_build(
-        "device",
-        f"{onnx.spec.name}_{label}_{name}{device.model_suffix}",
-        inputs,
-        lambda target: workshop.run(
-            f"build {onnx.spec.name} {label} {name}",
-            BuildError,
-            device.build,
-            *(onnx, target),
-        ),
-    )
+    title = f"build {onnx.spec.name} {label} {name}"
+    build = workshop.stage(title, BuildError, device.build, onnx)
+    filename = f"{onnx.spec.name}_{label}_{name}{device.model_suffix}"
+    artifact = workshop.store.get_or_build("device", filename, inputs, build)
     return DeviceModel(onnx, name, artifact)

@@ -54,10 +54,7 @@ class _Answers:
 def check_known_clips(spec: ModelSpec, wanted: str, workshop: Workshop) -> InputCheck:
     """Compare what the suite makes of the known clips with what mmaction2 makes of them.
 
-    Args:
-        spec: the model.
-        wanted: sha256 of the known answers that the contract names.
-        workshop: its store holds the decoded clips of a run.
+    ``wanted`` is the sha256 of the known answers that the contract names.
     """
     try:
         answers = _known(spec, known_inputs(wanted))
@@ -105,20 +102,17 @@ def _known(spec: ModelSpec, known: KnownInputs) -> list[_Answers]:
 
 def _made_here(spec: ModelSpec, workshop: Workshop) -> _Answers:
     """Return what mmaction2 makes of the known clips here; nothing where it cannot, and why."""
-    call = RunError, write_mmaction_inputs, spec, known_clips()
+    title, words = f"known inputs {spec.name}", (spec, known_clips())
+    build = workshop.stage(title, RunError, write_mmaction_inputs, *words)
     try:
-        artifact = workshop.store.get_or_build(
-            "known-inputs",
-            f"{spec.name}.json",
-            {
-                "model": dataclasses.asdict(spec),
-                "clips": motion8().digest,
-                "environment": decoding_environment(),
-                "reader": mmaction_inputs.mmaction_name(),
-                "code": code_digest(mmaction_inputs, torch_model),
-            },
-            lambda target: workshop.run(f"known inputs {spec.name}", *call, target),
-        )
+        inputs = {
+            "model": dataclasses.asdict(spec),
+            "clips": motion8().digest,
+            "environment": decoding_environment(),
+            "reader": mmaction_inputs.mmaction_name(),
+            "code": code_digest(mmaction_inputs, torch_model),
+        }
+        artifact = workshop.store.get_or_build("known-inputs", f"{spec.name}.json", inputs, build)
     except MissingInput as error:
         return _Answers(_said(f"{spec.name} is not read by mmaction2: {error}", workshop))
     return _answers_from_file(artifact.path, spec)

@@ -58,16 +58,12 @@ def reference_scores(
         InvalidMeasurement: PyTorch's scores cannot serve as a reference: they are not finite, say
             nothing, or differ from run to run.
     """
+    title, words = f"{_title(spec)} fp32 and fp64 {spec.name}", (spec, weights.path, inputs)
     artifact = workshop.store.get_or_build(
         "reference-scores",
         f"{spec.name}.npz",
         {**_inputs(spec, weights), "tensors": inputs.digest},
-        lambda target: workshop.run(
-            f"{_title(spec)} fp32 and fp64 {spec.name}",
-            RunError,
-            write_reference_scores,
-            *(spec, weights.path, inputs, target),
-        ),
+        workshop.stage(title, RunError, write_reference_scores, *words),
     )
     arrays = arrays_from_npz(artifact.path)
     found = ReferenceScores(arrays["fp32"], arrays["fp64"])
@@ -105,14 +101,8 @@ def reference_predictions(
     """Run PyTorch in float32 on a clip set; results of a killed run are kept.
 
     A clip that was unreadable then but is readable now gets predicted now: a disk that was missing
-    one night must not spoil the reference for every later night.
-
-    Args:
-        spec: the model.
-        weights: the model's weights.
-        clip_set: the clips to predict.
-        workshop: keeps the predictions.
-        whole: the set that ``clip_set`` is part of, decoded clips are kept under its name.
+    one night must not spoil the reference for every later night. Decoded clips are kept under the
+    name of the whole set that ``clip_set`` is part of.
     """
     whole = whole or clip_set
     preds = _kept_predictions(spec, weights, (clip_set, whole), workshop)
@@ -224,13 +214,8 @@ def write_reference_predictions(
 ) -> dict[str, Any]:
     """Compute the predictions; runs in its own process.
 
-    Args:
-        spec: the model.
-        checkpoint: its weights.
-        clip_set: the clips to predict.
-        kept: the cache of decoded clips and predictions, the key of the predictions, and
-            the set under whose name decoded clips are kept.
-        target: file that receives the predictions.
+    ``kept`` is the cache of decoded clips and predictions, the key of the predictions, and the set
+    under whose name decoded clips are kept.
     """
     keep_freed_memory()
     stream = stream_from_runner(source_of(spec).open(spec, checkpoint).run)

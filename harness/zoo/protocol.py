@@ -1,6 +1,5 @@
 """The test pipeline of a configuration -> InputProtocol."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,12 +44,13 @@ def protocol_from_config(config: Config) -> InputProtocol:
         raise InputError(f"{config.path} {told}; this suite takes {' and '.join(LAYOUTS)}")
     # Literals of the spec, which mypy does not see in what a configuration says.
     literals: dict[str, Any] = {
+        "layout": LAYOUTS[layout],
         "crop_count": CROPS[crop["type"]],
         "source": DECODERS[_one(config, steps, DECODERS)["type"]],
         "averaging": config.part("model").get("test_cfg", {}).get("average_clips") or "none",
+        **_sampling(config, sampler, layout),
     }
-    return dataclasses.replace(
-        _sampling(config, sampler, layout),
+    return InputProtocol(
         short_side=short_side,
         long_side=long_side,
         crop_size=_square(config, crop["crop_size"]),
@@ -81,27 +81,21 @@ def _one(
     return found[0]
 
 
-def _sampling(config: Config, step: Step, layout: str) -> InputProtocol:
+def _sampling(config: Config, step: Step, layout: str) -> dict[str, Any]:
     if step.get("out_of_bound_opt", "loop") != "loop" or not step.get("test_mode"):
         raise InputError(f"{config.path} does not sample in test mode, with short clips looped")
     length, count = step["clip_len"], step.get("num_clips", 1)
     is_dense, is_twice = step["type"] == "DenseSampleFrames", step.get("twice_sample", False)
     is_uniform = length == 1 and layout == "NCHW"
-    return InputProtocol(
-        sampling="uniform" if is_uniform else "strided",
-        frame_count=count if is_uniform else length,
-        frame_interval=step.get("frame_interval", 1),
-        short_side=0,
-        crop_size=0,
-        crop_count=1,
-        mean=(0.0, 0.0, 0.0),
-        std=(1.0, 1.0, 1.0),
-        layout="TCHW" if layout == "NCHW" else "MCTHW",
-        clip_count=1 if is_uniform else count,
-        placement="dense" if is_dense else "twice" if is_twice else "segments",
-        dense_range=step.get("sample_range", DENSE_RANGE),
-        dense_positions=step.get("num_sample_positions", DENSE_POSITIONS),
-    )
+    return {
+        "sampling": "uniform" if is_uniform else "strided",
+        "frame_count": count if is_uniform else length,
+        "frame_interval": step.get("frame_interval", 1),
+        "clip_count": 1 if is_uniform else count,
+        "placement": "dense" if is_dense else "twice" if is_twice else "segments",
+        "dense_range": step.get("sample_range", DENSE_RANGE),
+        "dense_positions": step.get("num_sample_positions", DENSE_POSITIONS),
+    }
 
 
 def _resize(config: Config, step: Step | None) -> tuple[int, int]:
