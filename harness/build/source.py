@@ -58,11 +58,7 @@ class Source(Protocol):
     def export(self, spec: ModelSpec, batch: int, path: Path | None, target: Path) -> Shape:
         """Write the ONNX file for one batch size and return facts for its provenance.
 
-        Args:
-            spec: the model.
-            batch: samples of a query.
-            path: its checkpoint or its file; None: seeded weights.
-            target: the file to write.
+        ``path`` is the model's checkpoint or its file; None: seeded weights.
 
         Raises:
             CheckpointError: the weights do not fit the model.

@@ -30,9 +30,7 @@ CHECKPOINT_BYTES = 8 << 30
 def torch_model_from_spec(spec: ModelSpec, checkpoint: Path | None) -> "torch.nn.Module":
     """Build a model in evaluation mode whose ``forward`` is what the guide exports.
 
-    Args:
-        spec: the architecture, and whether the graph ends in a softmax.
-        checkpoint: the weights; None gives seeded weights, the same on every machine.
+    Without a checkpoint its weights are seeded, the same on every machine.
 
     Raises:
         CheckpointError: the checkpoint is damaged, foreign or does not fit.

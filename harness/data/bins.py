@@ -40,14 +40,9 @@ def write_bins(
     clips: Sequence[Clip],
     items: Iterable[Sample | Unreadable],
 ) -> Written:
-    """Write the files of a clip set; the folder must be new or empty.
+    """Write the samples of a clip set, ``batch`` to a file; ``clips`` have their labels.
 
-    Args:
-        out: the folder; ais_bench reads its ``.bin`` files and ignores the two lists.
-        spec: the model whose input is written.
-        batch: samples per file.
-        clips: the clip set, for its labels.
-        items: the clips as samples, in order.
+    ais_bench reads the ``.bin`` files of a folder and ignores the two lists.
 
     Raises:
         ClipError: the folder holds files, which would be inferred too, or cannot be written.

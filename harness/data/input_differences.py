@@ -34,12 +34,9 @@ Array = npt.NDArray[Any]
 
 
 def input_difference(known: KnownInput, seen: InputSteps, *, is_exact: bool) -> str | None:
-    """Say which step of a reading is not the known one, and how; None where all are.
+    """Say which step that the suite has seen is not the known one, and how; None where all are.
 
-    Args:
-        known: what mmaction2 gives.
-        seen: what the suite gives.
-        is_exact: whether the same decoders on the same processor made both, so that every bit counts.
+    If the same decoders on the same processor made both, ``is_exact``, every bit counts.
     """
     if seen.indices != known.indices:
         return f"indices: frames {_listed(seen.indices)} in place of {_listed(known.indices)}"

@@ -34,16 +34,10 @@ def clip_set_from_list(
     class_names: Sequence[str],
     root: Path | None = None,
     name: str = "kinetics400",
-    fingerprint: Fingerprint = size_fingerprint,
 ) -> ClipSet:
-    """Read a list of videos: a path and a label on each line, the label last.
+    """Read a list of videos in UTF-8: a path and a label on each line, the label last.
 
-    Args:
-        path: the list, UTF-8.
-        class_names: the class names, by label.
-        root: folder that the paths are relative to; by default the list's own.
-        name: name of the data set.
-        fingerprint: what the set's digest includes of each file.
+    Paths are relative to ``root``, by default the list's own folder.
 
     Raises:
         ClipError: the list cannot be read, is empty, or has unusable lines; the
@@ -68,7 +62,7 @@ def clip_set_from_list(
     if not clips:
         raise ClipError(f"clip list {path} lists no clips; write lines of the form 'path label'")
     found = tuple(clips.values())
-    return ClipSet(name, found, tuple(class_names), digest_from_clips(found, fingerprint))
+    return ClipSet(name, found, tuple(class_names), digest_from_clips(found))
 
 
 def digest_from_clips(clips: Sequence[Clip], fingerprint: Fingerprint = size_fingerprint) -> str:

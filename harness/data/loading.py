@@ -105,11 +105,7 @@ def sample_from_clip(
 ) -> Sample | Unreadable:
     """Return a clip as the model's input, or the reason why it cannot be read.
 
-    Args:
-        clip: the clip to read.
-        protocol: the model's input protocol.
-        read: where the crops come from.
-        row: where the tensor is written; by default its own memory.
+    ``read`` gives its crops; the tensor is written to ``row``, by default to memory of its own.
     """
     try:
         crops = read(clip, protocol)
@@ -135,13 +131,8 @@ def samples(
     """Yield one item per clip, in order, while worker threads decode ahead.
 
     At most ``QUEUE_PER_WORKER`` clips per worker are in flight. Closing the iterator stops the
-    workers. An error other than ClipError reaches the caller.
-
-    Args:
-        clips: read as needed.
-        protocol: of the model.
-        workers: number of threads; decoding and resizing run outside the interpreter lock.
-        read: where the crops of a clip come from.
+    workers, which decode and resize outside the interpreter lock. An error other than ClipError
+    reaches the caller.
     """
     pending: deque[Future[Sample | Unreadable]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")

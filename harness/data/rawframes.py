@@ -47,11 +47,8 @@ def extract(
 ) -> Iterator[Extracted]:
     """Extract every clip that is not there yet, and yield the result for each, in order.
 
-    Args:
-        clips: the videos.
-        out: folder for the clips' folders, each named after its clip's file.
-        short_side: short side of the frames; 0 keeps the video's size.
-        workers: number of threads, one clip each; they work outside the interpreter lock.
+    A clip gets a folder in ``out`` with the name of its file. A short side of 0 keeps the video's
+    size. The workers are threads, which work outside the interpreter lock.
 
     Raises:
         ClipError: two clips would share a folder.

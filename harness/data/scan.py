@@ -86,9 +86,7 @@ def source_from_folder(source: Source) -> Source:
 def scan(source: Source, progress: NewCounter = lambda total: lambda done: None) -> Manifest:
     """Scan every clip of a source and return the manifest of those that have a label.
 
-    Args:
-        source: what to scan.
-        progress: takes the number of clips and returns a callback that takes the number done.
+    ``progress`` takes the number of clips and returns what is called with the number done.
 
     Raises:
         ClipError: the source itself cannot be read, or holds no labelled clip.

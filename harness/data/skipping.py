@@ -33,6 +33,7 @@ UNPROBED = {
     "skip_frame": "all",
 }
 
+# Takes the number of frames and returns the wanted indices, in order; one may occur more than once.
 Choose = Callable[[int], Sequence[int]]
 
 
@@ -58,11 +59,8 @@ class NotPlain(Exception):
 def decode_needed(data: bytes, choose: Choose, is_tagged: bool = True) -> "list[Frame] | None":
     """Decode some frames of a video file, given as bytes; None when it is not plain H.264.
 
-    Args:
-        data: the file.
-        choose: takes the number of frames and returns the wanted indices, in order.
-        is_tagged: whether to use the colour matrix that the file names, as decord does; OpenCV
-            always uses that of BT.601.
+    ``is_tagged`` uses the colour matrix that the file names, as decord does; OpenCV always uses that
+    of BT.601.
     """
     import av
 

@@ -31,11 +31,7 @@ def raw_strips(
 ) -> dict[str, tuple[bytes, str]]:
     """Return the raw file ``strips`` of an accuracy check; empty if no clip flipped.
 
-    Args:
-        paired: the comparison with PyTorch.
-        clip_set: the clip set that was compared.
-        protocol: how the model sees its clips.
-        both: predictions of the device and of PyTorch.
+    ``paired`` compares both predictions, the device's and PyTorch's.
     """
     if paired is None or not paired.flips:
         return {}

@@ -14,6 +14,7 @@ from harness.clips import Row
 from harness.errors import ClipError, InputError
 from harness.spec import InputProtocol
 
+# Height by width by RGB.
 Frame = npt.NDArray[np.uint8]
 Crops = npt.NDArray[np.uint8]
 Tensor = npt.NDArray[np.float32]
@@ -23,17 +24,12 @@ JPEG_QUALITY = 95
 
 
 def jpeg_round_trip(frame: Frame, short_side: int) -> Frame:
-    """Return an RGB frame as it comes back from the JPEG that the guide's extraction writes.
-
-    Args:
-        frame: RGB, height by width by 3.
-        short_side: short side of the file; 0 keeps the video's size.
-    """
+    """Return a frame as it comes back from the JPEG that the guide's extraction writes."""
     return frame_from_jpeg(np.frombuffer(jpeg_from_frame(frame, short_side), np.uint8))
 
 
 def jpeg_from_frame(frame: Frame, short_side: int) -> bytes:
-    """Return the JPEG file that the guide's extraction writes for an RGB frame."""
+    """Return the JPEG file that the guide's extraction writes; a short side of 0 keeps the size."""
     import cv2
 
     if short_side:

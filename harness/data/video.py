@@ -28,15 +28,7 @@ DECORD_PREFIX = re.compile(r"^(\[[\d:]+\] \S+:\d+: )+")
 
 
 def decode_frames(path: Path, choose: Choose) -> "list[Frame]":
-    """Decode some frames of a video.
-
-    Args:
-        path: the video file.
-        choose: takes the number of frames and returns the wanted indices, in order; an index
-            may occur more than once.
-
-    Returns:
-        RGB frames, height by width by 3, turned upright if the file says how.
+    """Decode some frames of a video file, turned upright if it says how.
 
     Raises:
         ClipError: the file is missing, empty, truncated or not a video; the message names it.
@@ -100,13 +92,11 @@ def _named_in_utf8(path: Path) -> Iterator[str]:
 def count_frames(path: Path, is_shown: bool = False) -> int:
     """Count the frames of a video from its packets, without decoding.
 
-    Args:
-        path: the video file.
-        is_shown: whether to leave out frames that an edit list hides. OpenCV does so; decord and
-            mmaction2's pipeline on videos do not.
+    ``is_shown`` leaves out frames that an edit list hides, as OpenCV does; decord and mmaction2's
+    pipeline on videos do not.
 
     Raises:
-        ClipError: the file is missing, empty, truncated or not a video; the message names it.
+        ClipError: as ``decode_frames``.
     """
     import av
 

@@ -33,10 +33,6 @@ PIXELS = frozenset(("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yu
 def decode_whole(data: bytes, choose: Choose) -> "list[Frame]":
     """Decode some frames of a video file, given as bytes, by decoding all of them.
 
-    Args:
-        data: the file.
-        choose: takes the number of frames and returns the wanted indices, in order.
-
     Raises:
         ClipError: only decord decodes this video as mmaction2 does; the message says why.
         av.FFmpegError: it is damaged.

@@ -16,10 +16,7 @@ CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES,
 def explained(request: Request, temp: Path, only: Collection[int] | None = None) -> Iterator[None]:
     """Turn what the system refuses in ``temp`` into an ArtifactError that says what to do.
 
-    Args:
-        request: what is being built.
-        temp: folder that it is written to.
-        only: errors of the system that count as the store's; all of them by default.
+    By default all its errors count as the store's; else those with a number in ``only``.
     """
     try:
         yield

@@ -65,12 +65,7 @@ class CpuState:
 
 
 def environment_facts(contract: Path | None = None, root: Path = Path("/")) -> Mapping[str, str]:
-    """Return the facts by name: the suite, its packages, Python, system and machine.
-
-    Args:
-        contract: the thresholds file, if there is one.
-        root: where ``proc``, ``etc`` and ``sys`` lie.
-    """
+    """Return the facts by name: the suite and its contract, packages, Python, system and machine."""
     return {
         **suite_facts(),
         **contract_facts(contract),
@@ -119,11 +114,8 @@ def cpu_note(before: CpuState, after: CpuState) -> str:
 def is_host_quiet(before: CpuState, after: CpuState, passed: Reading, switches: int) -> bool | None:
     """Whether this process had the host for itself between two states; None where nobody knows.
 
-    Args:
-        before: the CPUs at the start.
-        after: the CPUs at the end.
-        passed: the clocks of this process between them.
-        switches: how often it lost a CPU that it could have gone on using.
+    ``passed`` are its clocks between them, ``switches`` how often it lost a CPU that it could have
+    gone on using.
     """
     states = (before.busy_s, after.busy_s, before.steal_s, after.steal_s)
     if None in states:

@@ -21,11 +21,7 @@ _GIT_LIMIT_S = 10.0
 
 
 def suite_facts(package: Path = PACKAGE) -> Mapping[str, str]:
-    """Return ``suite.commit``, or ``wheel-sha256:`` and a digest, and whether files differ from it.
-
-    Args:
-        package: folder of the package ``harness``.
-    """
+    """Return ``suite.commit``, or ``wheel-sha256:`` and a digest, and whether files differ from it."""
     tree = _tree(package)
     if "__init__.py" in tree:
         is_clean = tree == _blobs(package, tree) and _git(package, "status", "--porcelain") == ""

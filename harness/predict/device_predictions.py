@@ -49,11 +49,7 @@ def plan_from_bench(
 ) -> Plan:
     """Return the inputs for the predictions of ``cell``, whose device model gets built.
 
-    Args:
-        cell: the cell to run.
-        bench: finds its model, clips and device.
-        wanted: clips to predict; by default the whole set.
-        whole: the set that they belong to; by default the model's data set.
+    By default all clips of the model's data set are wanted; ``whole`` is the set that they belong to.
     """
     spec, clip_set = bench.model(cell.model), whole or bench.clip_set(cell.model)
     key = {

@@ -27,12 +27,8 @@ def shipped_scores(
 ) -> npt.NDArray[np.float64] | None:
     """Return the shipped float64 scores [input x crop, class] of a model, or None if none match.
 
-    Args:
-        name: name of the model.
-        weights_digest: digest of its state, of the model that its source opens.
-        inputs_digest: digest of the parity inputs.
-        fp32: the scores in float32, which differ from float64 only by rounding.
-        folder: holds ``<name>.npz`` with the two digests and the scores.
+    They match if both digests are theirs, of the model's state and of the parity inputs, and the
+    scores in float32 differ from them only by rounding.
     """
     path = folder / f"{name}.npz"
     try:

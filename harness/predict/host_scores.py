@@ -25,11 +25,7 @@ def onnx_scores(
 ) -> npt.NDArray[np.float64]:
     """Return the scores [input x crop, class] of an ONNX file, which all devices and nights share.
 
-    Args:
-        model: exported or simplified; it runs without optimisation, so that each edge
-            of the chain shows the effect of its own stage.
-        inputs: the parity inputs to run.
-        workshop: keeps the scores.
+    It runs without optimisation, so that each edge of the chain shows the effect of its own stage.
 
     Raises:
         RunError: ONNX Runtime cannot load or run it.

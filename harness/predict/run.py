@@ -20,6 +20,7 @@ from harness.host.progress import Counter
 from harness.measure.scores import FLOAT32_SMALLEST_NORMAL, scores_from_output
 from harness.spec import Feed, ModelSpec
 
+# Takes batches and gives as many outputs in the same order.
 Stream = Callable[[Iterable[Feed]], Iterable[Feed]]
 Item = TypeVar("Item")
 
@@ -45,15 +46,9 @@ def predict(
 ) -> Predictions:
     """Run every sample and return its scores.
 
-    The last batch is padded with copies of its first sample, whose results are dropped.
-
-    Args:
-        stream: takes batches and gives as many outputs in the same order.
-        spec: names the tensors.
-        batch: samples per query.
-        items: in any order; unreadable clips are recorded by id and reason.
-        progress: called with the number of finished clips.
-        smallest: lowest probability that the device's precision can represent.
+    The last batch is padded with copies of its first sample, whose results are dropped. Unreadable
+    clips are recorded by id and reason. ``progress`` is called with the number of finished clips;
+    ``smallest`` is the lowest probability that the device's precision can represent.
 
     Raises:
         RunError: the device failed, or its output is not as declared.
