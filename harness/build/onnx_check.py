@@ -54,7 +54,7 @@ def _loaded(path: Path) -> "onnx.ModelProto":
     except DecodeError as error:
         raise ExportError(
             f"the simplified model {path} is not a whole ONNX file ({first_line(error)}): it is cut off "
-            "or damaged; delete it and run again, which makes it anew"
+            "or damaged; delete it and run again, which builds it again"
         ) from error
 
 

@@ -20,8 +20,8 @@ from harness.data.known_inputs import (
 )
 from harness.data.loading import InputSteps
 
-# How far decoders may be apart, in steps of 256: they round otherwise, and place colour between
-# pixels otherwise. FFmpeg's own conversions differ by a bias of 1.5 and an RMS of 3.4.
+# How far decoders may be apart, in steps of 256: they round differently, and place colour between
+# pixels differently. FFmpeg's own conversions differ by a bias of 1.5 and an RMS of 3.4.
 BIAS_MAX = 3.0
 RMS_MAX = 4.5
 MARGIN = 2

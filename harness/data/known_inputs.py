@@ -1,10 +1,10 @@
 """Known answers of inputs: what mmaction2 makes of a few shipped clips, step by step, for each model.
 
-PyTorch and the device read the same tensors, so a fault on the way from a clip to its tensor is no
-difference between them. ``fixtures/inputs.json`` holds what mmaction2's own pipeline gives, and the
+PyTorch and the device read the same tensors, so a fault on the way from a clip to its tensor makes
+no difference between them. ``fixtures/inputs.json`` holds what mmaction2's own pipeline gives, and the
 contract binds it by its digest; ``python fixtures/write_inputs.py`` writes it. Each array is kept as
 the digest of its bytes, and as its values at fixed points of each image: another decoder rounds
-otherwise, and the values tell a rounding from a fault.
+differently, and the values tell rounding from a fault.
 """
 
 import base64

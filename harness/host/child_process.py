@@ -102,7 +102,7 @@ def run_in_child(
 def peak_bytes(pid: int | str = "self") -> int:
     """Return the peak resident memory of a process so far; 0 when it is not known.
 
-    Linux keeps VmHWM for one address space, whereas the ``ru_maxrss`` of a spawned process starts
+    Linux keeps VmHWM for one address space, but the ``ru_maxrss`` of a spawned process starts
     at the size of the one that spawned it; that is only asked where there is no /proc.
     """
     with contextlib.suppress(OSError):

@@ -112,7 +112,7 @@ def cpu_note(before: CpuState, after: CpuState) -> str:
 
 
 def is_host_quiet(before: CpuState, after: CpuState, passed: Reading, switches: int) -> bool | None:
-    """Whether this process had the host for itself between two states; None where nobody knows.
+    """Whether this process had the host for itself between two states; None where the kernel does not say.
 
     ``passed`` are its clocks between them, ``switches`` how often it lost a CPU that it could have
     gone on using.

@@ -10,10 +10,9 @@ _LOOKS = 16
 
 
 def drop_from_cache(path: Path) -> bool:
-    """Take a file out of the page cache; False where it stays there, or nobody tells.
+    """Take a file out of the page cache; False where it stays there, or the kernel does not say.
 
-    A file system in memory, another process that has the file mapped, or a kernel that does not say
-    what it holds are reasons why.
+    It stays in a file system in memory, and while another process has it mapped.
     """
     file = os.open(path, os.O_RDONLY)
     try:

@@ -15,7 +15,7 @@ _ZONES = ("x86_pkg_temp", "cpu", "soc", "cluster")
 
 
 def host_vitals(root: Path = SYS) -> Vitals:
-    """Return what this host's kernel tells this process of its processors.
+    """Return what the kernel lets this process know of the host's processors.
 
     Since 2020 kernels let only root read the energy counters (RAPL).
     """

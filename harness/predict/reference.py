@@ -55,8 +55,8 @@ def reference_scores(
     The float64 scores that ship with the suite are used if they match.
 
     Raises:
-        InvalidMeasurement: PyTorch's scores cannot serve as a reference: they are not finite, say
-            nothing, or differ from run to run.
+        InvalidMeasurement: PyTorch's scores cannot serve as a reference: they are not finite, are
+            all the same, or differ from run to run.
     """
     title, words = f"{_title(spec)} fp32 and fp64 {spec.name}", (spec, weights.path, inputs)
     artifact = workshop.store.get_or_build(
@@ -73,13 +73,13 @@ def reference_scores(
     problem = f"{spec.reference} {problem}"
     advice = f"check {spec.checkpoint}" if weights.path else "set calibrated=True in its SPEC"
     raise InvalidMeasurement(
-        f"{spec.name} is no reference as it stands: {problem}; {advice}, and look for a layer that "
+        f"{spec.name} cannot serve as a reference: {problem}; {advice}, and look for a layer that "
         "draws random numbers"
     )
 
 
 def _problem(found: ReferenceScores, again: npt.NDArray[np.float64]) -> str | None:
-    """Say what a reference gives that is none, or None."""
+    """Say why the scores cannot serve as a reference, or return None."""
     broken = scores.nonfinite_count(found.fp32) + scores.nonfinite_count(found.fp64)
     if broken:
         return f"gives NaN or Inf in {broken} of {2 * found.fp32.size} scores"

@@ -494,3 +494,14 @@ def test_what_another_store_built_replaces_an_own_build_and_is_hashed_once(
     monkeypatch.delattr(artifacts, "hashlib")
     again = store.adopt(parcel)
     assert get(store, None) == again
+
+
+def test_a_new_store_that_adopts_first_is_as_private_as_one_that_builds(store, tmp_path):
+    parcel = parcel_from_artifact(get(ArtifactStore(tmp_path / "other"), Builder(b"theirs")))
+    kept = os.umask(0o002)
+    try:
+        adopted = store.adopt(parcel)
+    finally:
+        os.umask(kept)
+    assert get(store, None) == adopted
+    assert not store.root.stat().st_mode & 0o077

@@ -54,7 +54,7 @@ class CannDevice(Device):
     Attributes:
         unit_id: the physical chip to use, or None for the least busy one.
         say: receives heartbeats of long builds and the reason for a wait.
-        precision: what atc is told; None: nothing.
+        precision: of the models that atc builds; None: its own choice.
         precision_name: its name in the rows of the contract.
     """
 

@@ -56,5 +56,5 @@ def logical_array(array: "Array", layout: str, shape: tuple[int, ...]) -> "Array
 def _cut(whole: "Array", shape: tuple[int, ...]) -> "Array":
     fits = len(shape) == whole.ndim and all(map(int.__le__, shape, whole.shape))
     if not fits:
-        raise ValueError(f"a tensor of shape {whole.shape} holds none of {shape}")
+        raise ValueError(f"a tensor of shape {whole.shape} cannot hold one of shape {shape}")
     return whole[tuple(slice(size) for size in shape)]

@@ -1,4 +1,4 @@
-"""A precision as atc takes it: words of the command line, files beside them, what a chip refuses."""
+"""A precision as atc takes it: options, the files that they name, and what a chip refuses."""
 
 import json
 import re
@@ -99,7 +99,7 @@ def _problems(precision: Precision, soc_version: str) -> Iterator[str]:
         yield f"the chip has no bfloat16, which {wide[0]} asks for"
     for name, value in {**precision.by_type, **precision.by_node}.items():
         if value not in OF_A_NODE:
-            yield f"{name} = {value}: there are {', '.join(sorted(OF_A_NODE))}"
+            yield f"{name} = {value}: choose one of {', '.join(sorted(OF_A_NODE))}"
 
 
 def _ini(precision: Precision) -> str:

@@ -72,5 +72,5 @@ def test_a_batch_of_matrices_comes_back():
     ],
 )
 def test_what_does_not_fit_is_refused(layout, shape, logical):
-    with pytest.raises(ValueError, match=r"layout|holds none of|unpack|reshape"):
+    with pytest.raises(ValueError, match=r"layout|cannot hold one of|unpack|reshape"):
         logical_array(np.zeros(shape), layout, logical)
