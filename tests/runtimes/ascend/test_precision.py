@@ -71,7 +71,11 @@ def test_a_model_that_names_a_mode_itself_is_refused(tmp_path):
         (Precision(mixed_list={"black-list": {}}), "Ascend310P3", "mode fp16 has no lists"),
         (Precision(deterministic=True), "Ascend310B4", "no deterministic computing"),
         (Precision(dtypes=("a::InputDtype:bfloat16",)), "Ascend310P3", "the chip has no bfloat16"),
-        (Precision(by_node={"a": "fast"}), "Ascend310P3", "a = fast: choose one of high_performance"),
+        (
+            Precision(by_node={"a": "fast"}),
+            "Ascend310P3",
+            "a = fast: choose one of high_performance",
+        ),
     ],
 )
 def test_what_the_chip_or_the_mode_does_not_take_is_refused(precision, soc_version, words):
