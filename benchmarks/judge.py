@@ -8,14 +8,15 @@ import contextlib
 import dataclasses
 import datetime
 import io
-import os
+import resource
 import shutil
 import sqlite3
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,7 @@ CLIPS, CLASSES = 19796, 400
 NIGHTS, SERIES = 1000, 50
 GOAL_S, VERIFY_S = 5.0, 0.7
 FEW_CLIPS = 480
+STARTS = 5
 PATH = FIXTURES.parent / "thresholds.toml"
 THRESHOLDS = thresholds_from_file(PATH)
 GUIDES = [
@@ -158,27 +160,32 @@ def long_history(folder: Path) -> tuple[Path, Path, Path]:
     return last.root, history.path, baseline
 
 
-def timed(words: list[str]) -> tuple[float, int, str]:
-    """Run a command of the harness and return its seconds, exit status and first line."""
+def timed(words: list[str]) -> tuple[float, float, str]:
+    """Run a command of the harness; return its seconds, its processor seconds and its first line."""
     out = io.StringIO()
-    started = time.perf_counter()
+    started, before = time.perf_counter(), time.process_time()
     with contextlib.redirect_stdout(out):
         status = harness(words)
-    return time.perf_counter() - started, status, out.getvalue().splitlines()[0]
+    took_s, processor_s = time.perf_counter() - started, time.process_time() - before
+    # A command that gives up is quick: what it takes says nothing.
+    if status:
+        raise SystemExit(f"harness {' '.join(words)}: exit status {status}\n{out.getvalue()}")
+    return took_s, processor_s, out.getvalue().splitlines()[0]
 
 
 def verify_s(folder: Path) -> float:
-    """Return the processor time of `harness verify` on a signed run of one cell and few clips."""
+    """Return the median processor time of `harness verify` on a signed run of one cell and few clips."""
     run, key = release_run(folder, GUIDES[:1], clips=FEW_CLIPS), folder / "key"
     write_key_pair(key, "key", datetime.date(2099, 1, 1))
-    assert timed(["sign", str(run), "--key", str(key)])[1] == 0
+    timed(["sign", str(run), "--key", str(key)])
     command = [sys.executable, "-m", "harness", "verify", str(run), "--key", f"{key}.pub.json"]
-    before = os.times()
-    subprocess.run(command, check=True, capture_output=True)
-    after = os.times()
-    return (after.children_user - before.children_user) + (
-        after.children_system - before.children_system
-    )
+    times_s = []
+    for _ in range(STARTS):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times_s.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+    return statistics.median(times_s)
 
 
 def main() -> int:
@@ -188,29 +195,22 @@ def main() -> int:
         run = release_run(folder / "release", GUIDES)
         records = [Record.from_json(line) for line in (run / "records.jsonl").open()]
         size = sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
-        seconds = {}
-        started = time.process_time()
-        seconds["judge"], status, _ = timed(["judge", str(run)])
-        processor_s = time.process_time() - started
         print(f"  release run: {len(GUIDES)} cells, {len(records)} records, {size / 1e6:.0f} MB")
-        print(
-            f"  harness judge: {seconds['judge']:.2f} s, {processor_s:.2f} s of processor time, "
-            f"exit status {status}"
-        )
+        judge_s, processor_s, _ = timed(["judge", str(run)])
+        print(f"  harness judge: {judge_s:.2f} s, {processor_s:.2f} s of processor time")
         last, history, baseline = long_history(folder / "nights")
         words = ["gate", str(last), "--history", str(history), "--baseline", str(baseline)]
-        seconds["gate"], status, line = timed(words)
+        gate_s, processor_s, line = timed(words)
         count = len(History(history).series())
         print(f"  history: {NIGHTS} nights, {count} series, {history.stat().st_size / 1e6:.0f} MB")
-        print(f"  harness gate: {seconds['gate']:.2f} s, exit status {status}: {line}")
-    return goals(start_s, seconds)
+        print(f"  harness gate: {gate_s:.2f} s, {processor_s:.2f} s of processor time: {line}")
+    return goals(start_s, max(judge_s, gate_s))
 
 
-def goals(start_s: float, seconds: Mapping[str, float]) -> int:
+def goals(start_s: float, slower_s: float) -> int:
     """Print both figures and return the exit status."""
-    note = "seconds of processor time on one cell"
+    note = f"seconds of processor time on one cell, the median of {STARTS} starts"
     statuses = [finish("verify", start_s, VERIFY_S, at_least=False, note=note)]
-    slower_s = max(seconds.values())
     statuses.append(finish("judge", slower_s, GOAL_S, at_least=False, note="seconds, the slower"))
     return max(statuses)
 

@@ -7,15 +7,17 @@ import itertools
 import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import harness.devices
 import harness.models
 from harness.device import Arithmetic, Device, DeviceSpec
 from harness.errors import InputError
-from harness.host import site
 from harness.precision import PRECISIONS, Precision
 from harness.spec import Cell, ModelSpec
+
+if TYPE_CHECKING:
+    from harness.host.site import Site, SiteTable
 
 
 def model_names() -> tuple[str, ...]:
@@ -77,12 +79,15 @@ def device(name: str) -> Device:
     return found
 
 
-def load_site(path: Path | None, environ: Mapping[str, str]) -> site.Site:
+def load_site(path: Path | None, environ: Mapping[str, str]) -> "Site":
     """Return the site, with the tables of the runtimes that its file has.
 
     Raises:
         SiteError: as ``harness.host.site.load_site``.
     """
+    # Not at the top: what judges stored runs needs no site.
+    from harness.host import site
+
     return site.load_site(path, environ, site_tables)
 
 
@@ -124,7 +129,7 @@ def arithmetic_of(spec: ModelSpec, cell: Cell, device: DeviceSpec) -> Arithmetic
     return "fp32" if is_origin else device.precision
 
 
-def site_tables() -> dict[str, type[site.SiteTable]]:
+def site_tables() -> "dict[str, type[SiteTable]]":
     """Return what runtimes declare as their table of site.toml: ``Table`` in ``site.py`` of their folder."""
     # Only a file that has such a table needs a runtime.
     from harness import runtimes

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from harness.channels.stored_run import StoredRun
 from harness.decide.problems import exit_status
-from harness.host.environment import UNKNOWN
+from harness.host.suite_code import UNKNOWN
 from harness.measure.accuracy import AccuracyMeasurement
 from harness.measure.speed import DEFINITIONS
 from harness.measure.throughput import ThroughputMeasurement

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from harness import registry
 from harness.errors import InputError
-from harness.host.progress import Progress
-from harness.host.site import FIXTURES, Site
+from harness.host.suite_code import PACKAGE
 from harness.language import ENGLISH, LANGUAGES
 from harness.record.raw import write_atomically
 from harness.spec import ModelSpec
 
 if TYPE_CHECKING:
     from harness.build.workbench import Workbench
+    from harness.host.site import Site
 
-THRESHOLDS = FIXTURES.parent / "thresholds.toml"
+THRESHOLDS = PACKAGE.parent / "thresholds.toml"
 
 
 def add_command(
@@ -51,7 +51,7 @@ def add_cell(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=positive, default=1, metavar="N")
 
 
-def site_of(options: argparse.Namespace) -> Site:
+def site_of(options: argparse.Namespace) -> "Site":
     """Return the site that ``--site`` or the environment names."""
     return registry.load_site(options.site, os.environ)
 
@@ -62,6 +62,7 @@ def workbench_of(
     """Return a workbench whose progress goes to stderr and whose logs go to a new folder."""
     # Not at the top: what judges stored runs imports nothing that builds.
     from harness.build.workbench import Workbench
+    from harness.host.progress import Progress
 
     log_dir = Path(tempfile.mkdtemp(prefix="harness-logs-"))
     return Workbench(site_of(options), log_dir, Progress(sys.stderr), find_model)

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from harness import registry
 from harness.contract.tables import ModelTable, ThresholdsFile, Tier, matches
@@ -18,11 +18,12 @@ def problems(file: ThresholdsFile) -> Iterator[str]:
         yield f"clip_sets.{name}: no model uses it"
     if not found:
         for name, tier in file.tiers.items():
+            cells = file.cells(tier)
             yield from _name_problems(name)
-            yield from _clips_problems(file, name, tier)
-            yield from _pattern_problems(file, name, tier)
-            yield from _plan_problems(file, name, tier)
-            yield from _soak_problems(file, name, tier)
+            yield from _clips_problems(file, name, tier, cells)
+            yield from _pattern_problems(file, name, tier, cells)
+            yield from _plan_problems(name, tier, cells)
+            yield from _soak_problems(file, name, tier, cells)
         yield from _waiver_problems(file)
 
 
@@ -87,14 +88,14 @@ def _row_problems(row: str, device: str, spec: ModelSpec) -> Iterator[str]:
         yield f"{device} computes as the file says, so no row of it names a precision"
 
 
-def _pattern_problems(file: ThresholdsFile, name: str, tier: Tier) -> Iterator[str]:
+def _pattern_problems(
+    file: ThresholdsFile, name: str, tier: Tier, cells: Sequence[Cell]
+) -> Iterator[str]:
     every_cell = [cell.id for cell in file.cells()]
     for pattern in tier.cells:
         if not any(matches(cell, [pattern]) for cell in every_cell):
             yield f"tiers.{name}.cells: {pattern!r} matches no cell"
-    checks = [
-        f"{cell.id}:{check}" for cell in file.cells(tier) for check in file.checks(cell, tier)
-    ]
+    checks = [f"{cell.id}:{check}" for cell in cells for check in file.checks(cell, tier)]
     for pattern in tier.required:
         if not any(matches(check, [pattern]) for check in checks):
             yield f"tiers.{name}.required: {pattern!r} matches no check of the tier's cells"
@@ -105,11 +106,13 @@ def _name_problems(name: str) -> Iterator[str]:
         yield f"tiers.{name}: a tier is a pytest marker: one word, not the name of a device or a check"
 
 
-def _clips_problems(file: ThresholdsFile, name: str, tier: Tier) -> Iterator[str]:
-    pairs = {cell.pair for cell in file.cells(tier)}
+def _clips_problems(
+    file: ThresholdsFile, name: str, tier: Tier, cells: Sequence[Cell]
+) -> Iterator[str]:
+    pairs = {cell.pair for cell in cells}
     for pair in sorted(tier.clips.keys() - pairs - {"default"}):
         yield f"tiers.{name}.clips.{pair}: the tier has no such model-device"
-    for cell in file.cells(tier):
+    for cell in cells:
         count, clip_set = tier.clips_for(cell), file.models[cell.model].clip_set
         whole = file.clip_sets[clip_set].clip_count
         if count is not None and count >= whole:
@@ -119,8 +122,8 @@ def _clips_problems(file: ThresholdsFile, name: str, tier: Tier) -> Iterator[str
             )
 
 
-def _plan_problems(file: ThresholdsFile, name: str, tier: Tier) -> Iterator[str]:
-    pairs = {cell.pair for cell in file.cells(tier)} | {"default"}
+def _plan_problems(name: str, tier: Tier, cells: Sequence[Cell]) -> Iterator[str]:
+    pairs = {cell.pair for cell in cells} | {"default"}
     for field, plans in (("parity_inputs", tier.parity_inputs), ("timing", tier.timing)):
         key = f"tiers.{name}.{field}"
         if "default" not in plans:
@@ -132,8 +135,9 @@ def _plan_problems(file: ThresholdsFile, name: str, tier: Tier) -> Iterator[str]
             yield f"tiers.{name}.timing.{pair}.sessions_max: below sessions_min"
 
 
-def _soak_problems(file: ThresholdsFile, name: str, tier: Tier) -> Iterator[str]:
-    cells = file.cells(tier)
+def _soak_problems(
+    file: ThresholdsFile, name: str, tier: Tier, cells: Sequence[Cell]
+) -> Iterator[str]:
     if tier.soak_minutes and not any("soak" in file.checks(cell, tier) for cell in cells):
         yield f"tiers.{name}.soak_minutes: no cell of the tier has a row in a soak table"
 

@@ -16,8 +16,6 @@ from harness.host.clocks import Reading
 from harness.host.reading import kernel_text, number_from_text
 from harness.host.suite_code import UNKNOWN, contract_facts, suite_facts
 
-__all__ = ["UNKNOWN", "CpuState", "cpu_note", "cpu_state", "environment_facts", "is_host_quiet"]
-
 PACKAGES = (
     "torch",
     "onnx",

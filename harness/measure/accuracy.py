@@ -15,7 +15,14 @@ from harness.clips import ClipSet, Predictions
 from harness.errors import ClipError
 from harness.measure.every_clip import EveryClip, compare_every_clip
 from harness.measure.measurement import Measurement
-from harness.measure.scores import NO_CLASS, best_classes, crop_mean, is_constant, label_ranks
+from harness.measure.scores import (
+    CHUNK_CLIPS,
+    NO_CLASS,
+    best_classes,
+    crop_mean,
+    is_constant,
+    label_ranks,
+)
 from harness.measure.statistics import (
     CONFIDENCE,
     Interval,
@@ -164,7 +171,8 @@ def measured_beside(
     paired, every_clip = None, None
     if expected is not None:
         paired = _paired(answers, expected, clip_set)
-        rows = _rows_of_both(answers, expected)
+        answered = (answers.ranks > 0) & (expected.ranks > 0)
+        rows = np.stack([answers.rows[answered], expected.rows[answered]])
         every_clip = compare_every_clip(preds, expected.preds, rows, lowest_score)
     return AccuracyMeasurement(
         clip_set=clip_set.name,
@@ -206,21 +214,15 @@ def joined(preds: Predictions, clip_set: ClipSet) -> Answers:
     places = [place for place, clip in enumerate(clip_set.clips) if clip.id in row_of]
     if join.wrong_shape is not None or not places:
         return Answers(preds, rows_of_all, ranks, best, join)
-    rows = [row_of[clip_set.clips[place].id] for place in places]
-    rows_of_all[places] = rows
-    means = crop_mean(preds.scores[rows], preds.averaging)
-    ranks[places] = label_ranks(means, [clip_set.clips[place].label for place in places])
-    best[places] = best_classes(means)
+    rows_of_all[places] = [row_of[clip_set.clips[place].id] for place in places]
+    labels = np.array([clip.label for clip in clip_set.clips])
+    for start in range(0, len(places), CHUNK_CLIPS):
+        part = places[start : start + CHUNK_CLIPS]
+        means = crop_mean(preds.scores[rows_of_all[part]], preds.averaging)
+        ranks[part], best[part] = label_ranks(means, labels[part]), best_classes(means)
     nonfinite = tuple(clip_set.clips[place].id for place in places if not ranks[place])
     join = join.model_copy(update={"nonfinite_ids": nonfinite})
     return Answers(preds, rows_of_all, ranks, best, join)
-
-
-def _rows_of_both(device: Answers, reference: Answers) -> list[tuple[int, int]]:
-    """Return the rows of each clip that both have answered, in the order of the manifest."""
-    answered = (device.ranks > 0) & (reference.ranks > 0)
-    ours, theirs = device.rows[answered].tolist(), reference.rows[answered].tolist()
-    return list(zip(ours, theirs, strict=True))
 
 
 def _join(preds: Predictions, clip_set: ClipSet) -> Join:
@@ -237,6 +239,8 @@ def _join(preds: Predictions, clip_set: ClipSet) -> Join:
 
 
 def _repeated(names: Sequence[str]) -> list[str]:
+    if len(set(names)) == len(names):
+        return []
     return [name for name, count in collections.Counter(names).items() if count > 1]
 
 
@@ -255,9 +259,8 @@ def _count(ranks: "npt.NDArray[np.int64]", places: int) -> ClipCount:
 
 
 def _confusion(answers: Answers, clip_set: ClipSet) -> tuple[tuple[int, int, int], ...]:
-    pairs = collections.Counter(
-        (clip.label, int(best)) for clip, best in zip(clip_set.clips, answers.best, strict=True)
-    )
+    labels = [clip.label for clip in clip_set.clips]
+    pairs = collections.Counter(zip(labels, answers.best.tolist(), strict=True))
     return tuple((label, best, count) for (label, best), count in sorted(pairs.items()))
 
 

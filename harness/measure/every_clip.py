@@ -3,7 +3,6 @@
 Counts of right answers hide a single wrong answer among thousands; its own scores do not.
 """
 
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,7 +54,7 @@ class EveryClip(Measurement):
 def compare_every_clip(
     actual: Predictions,
     expected: Predictions,
-    rows: Sequence[tuple[int, int]],
+    rows: "npt.NDArray[np.int64]",
     lowest_score: float,
 ) -> EveryClip:
     """Compare the scores of clips, a chunk at a time.
@@ -63,28 +62,29 @@ def compare_every_clip(
     Args:
         actual: what the device says.
         expected: what PyTorch says.
-        rows: of each clip compared, its row in ``actual`` and in ``expected``.
+        rows: of each clip compared, its row in ``actual`` and in ``expected``: [2, clip].
         lowest_score: the lowest that the device can tell; both sides are raised to it.
     """
-    if not rows or actual.scores.shape[1:] != expected.scores.shape[1:]:
+    count = rows.shape[1]
+    if not count or actual.scores.shape[1:] != expected.scores.shape[1:]:
         return EveryClip(compared=0)
-    ours, theirs = np.asarray(rows, dtype=np.int64).T
-    top = _Top(len(rows) * actual.scores[0].size)
+    top = _Top(count * actual.scores[0].size)
+    parts = (rows[:, start : start + CHUNK_CLIPS] for start in range(0, count, CHUNK_CLIPS))
     distances = [
-        _distances(wanted, error, top)
-        for wanted, error in _chunks(actual, expected, (ours, theirs), lowest_score)
+        _distances(actual.scores[ours], expected.scores[theirs], lowest_score, top)
+        for ours, theirs in parts
     ]
     largest, relative = np.concatenate(distances, axis=1)
 
     def distance(place: int) -> ClipDistance:
         return ClipDistance(
-            clip_id=actual.clip_ids[ours[place]],
+            clip_id=actual.clip_ids[rows[0, place]],
             max_abs_error=float(largest[place]),
             relative_l2=float(relative[place]),
         )
 
     return EveryClip(
-        compared=len(rows),
+        compared=count,
         p999_abs_error=top.smallest(),
         farthest=tuple(
             distance(place) for place in np.argsort(-relative, kind="stable")[:NAMED_CLIPS]
@@ -113,26 +113,15 @@ class _Top:
         return float(self._values.min())
 
 
-def _chunks(
-    actual: Predictions,
-    expected: Predictions,
-    rows: tuple["Array", "Array"],
-    lowest_score: float,
-) -> Iterator[tuple["Array", "Array"]]:
-    """Yield PyTorch's scores [clip, crop, class] and the absolute difference from them."""
-    for start in range(0, len(rows[0]), CHUNK_CLIPS):
-        ours, theirs = (
-            np.maximum(preds.scores[taken[start : start + CHUNK_CLIPS]], lowest_score, dtype=float)
-            for preds, taken in zip((actual, expected), rows, strict=True)
-        )
-        yield theirs, np.abs(ours - theirs)
+def _distances(actual: "Array", expected: "Array", lowest_score: float, top: _Top) -> "Array":
+    """Return the largest error and the relative L2 of each clip of a chunk, [2, clip].
 
-
-def _distances(expected: "Array", error: "Array", top: _Top) -> "Array":
-    """Return the largest error and the relative L2 of each clip of a chunk, [2, clip]."""
+    Scores are [clip, crop, class].
+    """
+    ours, theirs = (np.maximum(one, lowest_score, dtype=float) for one in (actual, expected))
+    error = np.abs(ours - theirs).reshape(len(theirs), -1)
     top.add(error)
-    clips = len(error)
-    table = centred(expected.reshape(-1, expected.shape[2])).reshape(clips, -1)
-    norms, off = (np.linalg.norm(one, axis=1) for one in (table, error.reshape(clips, -1)))
+    table = centred(theirs.reshape(-1, theirs.shape[2])).reshape(error.shape)
+    norms, off = (np.sqrt(np.einsum("ij,ij->i", one, one)) for one in (table, error))
     relative = np.divide(off, norms, out=off.copy(), where=norms > 0.0)
-    return np.stack([error.max(axis=(1, 2)), relative])
+    return np.stack([error.max(axis=1), relative])

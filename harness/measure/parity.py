@@ -240,13 +240,14 @@ def _agreement(actual: "Array", expected: "Array", row_ids: Sequence[str]) -> di
     """Return the metrics of two tables; no metric where either has NaN or Inf."""
     if nonfinite_count(actual) or nonfinite_count(expected):
         return {}
-    error = np.abs(actual - expected)
+    error, level = np.abs(actual - expected), centred(expected)
+    norm = float(np.linalg.norm(level))
     flips = _flips(actual, expected, row_ids)
     return {
         "max_abs_error": float(error.max()),
         "p999_abs_error": float(np.quantile(error, QUANTILE, method="higher")),
-        "relative_l2": _relative_l2(actual, expected),
-        "cosine": _lowest_cosine(actual, expected),
+        "relative_l2": float(np.linalg.norm(error)) / norm if norm > 0.0 else None,
+        "cosine": _lowest_cosine(centred(actual), level),
         "top1_agreement": 1.0 - len(flips) / len(actual),
         "top5_overlap": _top_overlap(actual, expected),
         "flips": flips,
@@ -257,22 +258,18 @@ def centred(scores: "Array") -> "Array":
     """Return scores [row, class] less the mean of their row; a row flat but for rounding is zero."""
     highest, lowest = (find(axis=1, keepdims=True) for find in (scores.max, scores.min))
     is_flat = highest - lowest <= SAME_ROW_RELATIVE * np.maximum(highest, -lowest)
-    return np.where(is_flat, 0.0, scores - scores.mean(axis=1, keepdims=True))
-
-
-def _relative_l2(actual: "Array", expected: "Array") -> float | None:
-    norm = float(np.linalg.norm(centred(expected)))
-    return float(np.linalg.norm(actual - expected)) / norm if norm > 0.0 else None
+    rest: Array = scores - scores.mean(axis=1, keepdims=True)
+    rest[is_flat[:, 0]] = 0.0
+    return rest
 
 
 def _lowest_cosine(actual: "Array", expected: "Array") -> float | None:
-    """Return the lowest cosine of the rows that expect anything; a flat row then scores 0."""
-    first, second = centred(actual), centred(expected)
-    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    is_defined = np.linalg.norm(second, axis=1) > 0.0
+    """Return the lowest cosine of the centred rows that expect anything; a flat row then scores 0."""
+    wanted = np.linalg.norm(expected, axis=1)
+    norms, is_defined = np.linalg.norm(actual, axis=1) * wanted, wanted > 0.0
     if not is_defined.any():
         return None
-    dots = (first * second).sum(axis=1)
+    dots = (actual * expected).sum(axis=1)
     cosines = np.divide(dots, norms, out=np.zeros_like(dots), where=norms > 0.0)
     return float(np.clip(cosines[is_defined].min(), -1.0, 1.0))
 

@@ -1,6 +1,5 @@
 """Scores of a model: logits, or log-probabilities where its graph ends in a softmax."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,6 +7,8 @@ import numpy as np
 from harness.spec import Averaging
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
@@ -90,44 +91,37 @@ def crop_mean(scores: "Array", averaging: Averaging = "prob") -> "npt.NDArray[np
     classes far below the best keep their order, which probabilities lose to underflow. With
     ``score`` it is the mean of the scores, which log-probabilities order alike.
     """
-    means = np.empty((len(scores), scores.shape[2]))
-    for start in range(0, len(scores), CHUNK_CLIPS):
-        chunk = slice(start, start + CHUNK_CLIPS)
-        means[chunk] = _mean_of_chunk(scores[chunk].astype(np.float64), averaging)
+    is_finite = np.isfinite(scores).all(axis=(1, 2))
+    usable = scores.astype(np.float64)
+    usable[~is_finite] = 0.0
+    # The scores of one view are its logarithms but for a constant, and keep every bit so.
+    if scores.shape[1] == 1:
+        means = usable[:, 0]
+    elif averaging == "score":
+        means = usable.mean(axis=1)
+    else:
+        logs = usable - _log_sum_exp(usable, axis=2)
+        means = _log_sum_exp(logs, axis=1)[:, 0, :] - np.log(scores.shape[1])
+    means[~is_finite] = np.nan
     return means
 
 
 def label_ranks(
-    scores: "npt.NDArray[np.float64]", labels: Sequence[int]
+    scores: "npt.NDArray[np.float64]", labels: "Sequence[int] | npt.NDArray[np.int64]"
 ) -> "npt.NDArray[np.int64]":
     """Return how many classes score at least as much as the label: 1 is right, ties count against.
 
     A row of NaN has no answer: 0.
     """
     own = scores[np.arange(len(scores)), np.asarray(labels, dtype=np.int64)]
-    ranks: npt.NDArray[np.int64] = (scores >= own[:, None]).sum(axis=1)
+    ranks: npt.NDArray[np.int64] = np.count_nonzero(scores >= own[:, None], axis=1)
     return ranks
 
 
 def best_classes(means: "npt.NDArray[np.float64]") -> "npt.NDArray[np.int64]":
     """Return the best class of each row; -1 where it is tied or the row has NaN."""
-    top = means.max(axis=1, keepdims=True)
-    is_single = (means == top).sum(axis=1) == 1
-    return np.where(is_single, means.argmax(axis=1), NO_CLASS)
-
-
-def _mean_of_chunk(
-    scores: "npt.NDArray[np.float64]", averaging: Averaging
-) -> "npt.NDArray[np.float64]":
-    is_finite = np.isfinite(scores).all(axis=(1, 2))
-    usable = scores if is_finite.all() else np.where(is_finite[:, None, None], scores, 0.0)
-    # The scores of one view are its logarithms but for a constant, and keep every bit so.
-    if averaging == "score" or scores.shape[1] == 1:
-        means = usable.mean(axis=1)
-    else:
-        logs = usable - _log_sum_exp(usable, axis=2)
-        means = _log_sum_exp(logs, axis=1)[:, 0, :] - np.log(scores.shape[1])
-    return np.where(is_finite[:, None], means, np.nan)
+    best = means.argmax(axis=1)
+    return np.where(label_ranks(means, best) == 1, best, NO_CLASS)
 
 
 def _log_sum_exp(values: "npt.NDArray[np.float64]", axis: int) -> "npt.NDArray[np.float64]":

@@ -15,7 +15,7 @@ from harness.errors import RecordError
 from harness.measure.host_turns import Positive
 from harness.measure.measurement import Measurement
 from harness.measure.soak_lines import SoakLine, SoakPlan, SoakSample, Stretch
-from harness.measure.statistics import CONFIDENCE, Interval, median
+from harness.measure.statistics import CONFIDENCE, Interval, median, student_quantile
 
 # Retention compares the last ten minutes with the first; thirds of a run shorter than half an hour.
 WINDOW_S = 600.0
@@ -199,8 +199,6 @@ def _range(values: Sequence[float | None]) -> Range | None:
 
 def _trend(stretches: Sequence[Stretch]) -> Interval | None:
     """Return the interval of the slope of the least-squares line, in percent of the mean an hour."""
-    from scipy.special import stdtrit
-
     count = len(stretches)
     if count < 3:
         return None
@@ -213,7 +211,7 @@ def _trend(stretches: Sequence[Stretch]) -> Interval | None:
     slope = math.fsum((a - x) * (b - y) for a, b in zip(hours, speeds, strict=True)) / width
     errors = [b - y - slope * (a - x) for a, b in zip(hours, speeds, strict=True)]
     variance = math.fsum(error**2 for error in errors) / (count - 2)
-    half = float(stdtrit(count - 2, (1.0 + CONFIDENCE) / 2.0)) * math.sqrt(variance / width)
+    half = student_quantile(count - 2, (1.0 + CONFIDENCE) / 2.0) * math.sqrt(variance / width)
     scale = 100.0 / y
     return Interval(low=scale * (slope - half), high=scale * (slope + half), confidence=CONFIDENCE)
 

@@ -48,12 +48,12 @@ def npz_from_labels(clip_set: ClipSet) -> bytes:
 
 
 def labels_from_npz(source: Path | io.BytesIO) -> ClipSet:
-    """Read what ``npz_from_labels`` wrote; the clips have no files, their paths are their ids."""
-    arrays = arrays_from_npz(source)
+    """Read what ``npz_from_labels`` wrote; the clips have no files."""
+    arrays, nowhere = arrays_from_npz(source), Path()
     pairs = zip(arrays["clip_ids"].tolist(), arrays["labels"].tolist(), strict=True)
     return ClipSet(
         name=str(arrays["name"]),
-        clips=tuple(Clip(name, Path(name), label) for name, label in pairs),
+        clips=tuple(Clip(name, nowhere, label) for name, label in pairs),
         class_names=tuple(arrays["class_names"].tolist()),
         digest=str(arrays["digest"]),
         is_whole=bool(arrays["is_whole"]),

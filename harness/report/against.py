@@ -157,7 +157,7 @@ def _points(before: Sample, after: Sample) -> tuple[float, float]:
 
 def _ratio(before: Sequence[float], after: Sequence[float]) -> tuple[float, float] | None:
     """Return the interval of a relative change; None where too little is known of the noise."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     if min(*before, *after) <= 0.0 or len(before) < 2:
         return None
@@ -168,7 +168,7 @@ def _ratio(before: Sequence[float], after: Sequence[float]) -> tuple[float, floa
     parts = ((old, len(logs) - 1), (new, max(len(now), 2) - 1 if len(now) > 1 else len(logs) - 1))
     total = old + new
     freedom = total**2 / sum(part**2 / free for part, free in parts) if total else 1.0
-    half = float(t.ppf(_QUANTILE, freedom)) * math.sqrt(total)
+    half = float(stdtrit(freedom, _QUANTILE)) * math.sqrt(total)
     middle = math.fsum(now) / len(now) - math.fsum(logs) / len(logs)
     return math.expm1(middle - half), math.expm1(middle + half)
 

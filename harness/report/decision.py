@@ -19,7 +19,7 @@ from harness.decide.todo import (
 )
 from harness.decide.waivers import review
 from harness.errors import InputError
-from harness.host.environment import UNKNOWN
+from harness.host.suite_code import UNKNOWN
 from harness.record.record import Record
 from harness.report.merge import Merged
 from harness.report.values import CellLine, RunLine, WaiverLine

@@ -16,7 +16,7 @@ from harness.decide.speeds import (
     variants,
 )
 from harness.device import DeviceSpec
-from harness.host.environment import UNKNOWN
+from harness.host.suite_code import UNKNOWN
 from harness.judge.limits import ThroughputReference
 from harness.judge.matrix import AccuracyCell, matrix_chance
 from harness.measure.accuracy import AccuracyMeasurement

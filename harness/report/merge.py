@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 from harness.errors import RecordError
-from harness.host.environment import UNKNOWN
 from harness.host.provenance import sha256_from_file
+from harness.host.suite_code import UNKNOWN
 from harness.record.facts import FACTS
 from harness.record.recompute import founded_records
 from harness.record.record import RECORDS, Record, RunDirectory, RunFacts

@@ -81,16 +81,11 @@ def page_from_release(
         script=script,
         script_digest=digest,
         banner=_banner(release),
-        json_digest=hashlib.sha256(json_from_release(release).encode()).hexdigest(),
+        json_digest=hashlib.sha256(release.text.encode()).hexdigest(),
         texts=_texts(),
         outcomes=get_args(Outcome),
         checks=views.columns(release),
     )
-
-
-def json_from_release(release: Release) -> str:
-    """Return the text of ``signoff.json``, or of the JSON of a run report."""
-    return release.model_dump_json(indent=1) + "\n"
 
 
 def _banner(release: Release) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.contract.thresholds import Thresholds
 from harness.decide.waivers import review
-from harness.host.environment import UNKNOWN
+from harness.host.suite_code import UNKNOWN
 from harness.record.record import Record
 from harness.record.reproduce import reproduce_cell
 from harness.report.comparison_values import Comparison

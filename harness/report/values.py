@@ -211,6 +211,11 @@ class Release(Measurement):
         return self
 
     @property
+    def text(self) -> str:
+        """The text of ``signoff.json``, or of the JSON of a run report."""
+        return self.model_dump_json(indent=1) + "\n"
+
+    @property
     def check_lines(self) -> tuple[CheckLine, ...]:
         """The checks of all cells."""
         return tuple(line for cell in self.cells for line in cell.checks)

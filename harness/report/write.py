@@ -18,7 +18,7 @@ from harness.report.comparison_values import Comparison
 from harness.report.evidence import Evidence, evidence_from_records
 from harness.report.headline import last_line
 from harness.report.merge import Merged, merged_runs
-from harness.report.page import json_from_release, markdown_from_release, page_from_release
+from harness.report.page import markdown_from_release, page_from_release
 from harness.report.pdf import pdf_from_page
 from harness.report.release import RELEASE_TIER, Head, release_from_merged, run_report_from_merged
 from harness.report.values import RUN_REPORT, Release
@@ -86,7 +86,7 @@ def write_report(
     texts = {
         ".html": page,
         ".md": markdown,
-        ".json": json_from_release(release),
+        ".json": release.text,
     }
     _write(output, stem(release), texts)
     problems = []

@@ -6,7 +6,7 @@ from harness.contract.thresholds import Thresholds, stored_thresholds
 from harness.decide.blockers import UNBOUND
 from harness.decide.rejudge import verdict_again
 from harness.errors import HarnessError, RecordError
-from harness.host.environment import UNKNOWN
+from harness.host.suite_code import UNKNOWN
 from harness.record.recompute import differences, made_by, plain
 from harness.record.record import Record, RunDirectory, RunFacts
 from harness.spec import Status
@@ -31,17 +31,17 @@ def kept_thresholds(run: RunDirectory) -> Thresholds:
     return thresholds
 
 
-def evidence_problems(run: RunDirectory, records: Sequence[Record]) -> list[str]:
+def evidence_problems(
+    run: RunDirectory, records: Sequence[Record], thresholds: Thresholds
+) -> list[str]:
     """Say everything in the records of a run that keeps it from being signed.
 
     Args:
         run: whose records are bound to it, or the first problem says so.
         records: of the run, each measurement recomputed from its raw files.
+        thresholds: that are kept with it.
     """
-    try:
-        thresholds, facts = kept_thresholds(run), run.facts()
-    except HarnessError as error:
-        return [str(error)]
+    facts = run.facts()
     found = [problem for record in records for problem in _problems(record, facts, thresholds)]
     if any(UNFOUNDED in problem for problem in found):
         commit = facts.environment.get("suite.commit", UNKNOWN)

@@ -14,7 +14,6 @@ from harness.host.reading import bytes_from_file
 from harness.record.recompute import differences, plain
 from harness.record.record import Record
 from harness.report.merge import merged_runs
-from harness.report.page import json_from_release
 from harness.report.release import Head, release_from_merged
 from harness.report.signature import Signature, signed_page, style
 from harness.report.values import RUN_REPORT, Release
@@ -58,7 +57,7 @@ def sign(
             refusal(f"{bundle.root} is not signed, as it does not hold", [*found.problems])
         )
     if not bundle.signoff.exists():
-        bundle.signoff.write_text(json_from_release(found.release), encoding="utf-8")
+        bundle.signoff.write_text(found.release.text, encoding="utf-8")
     with _page_signed(bundle, public, now) as changed:
         statement = test_result(bundle, found.release, found.records)
         _require_unchanged(bundle, {**before, **changed}, files_of(statement))
@@ -132,12 +131,13 @@ def derived(bundle: Bundle, tier: str, day: datetime.date) -> Derived:
     order = [] if stored is None else [run.run_id for run in stored.runs]
     runs = sorted(bundle.runs(), key=lambda run: _place(run.facts().run_id, order))
     merged = merged_runs(runs)
+    kept = [kept_thresholds(run) for run in runs]
     problems = [
         problem
-        for run, records in zip(runs, merged.by_run, strict=True)
-        for problem in evidence_problems(run, records)
+        for run, records, thresholds in zip(runs, merged.by_run, kept, strict=True)
+        for problem in evidence_problems(run, records, thresholds)
     ]
-    contracts = {one.digest: one for one in map(kept_thresholds, runs)}
+    contracts = {one.digest: one for one in kept}
     if stored is None:
         release = release_from_merged(merged, next(iter(contracts.values())), day, tier)
     else:

@@ -22,8 +22,14 @@ def script(monkeypatch):
     [(0.7, 5.0, []), (0.71, 5.0, ["verify"]), (0.7, 5.1, ["judge"])],
 )
 def test_judge_misses_when_either_goal_is_missed(script, capsys, verify_s, gate_s, missed):
-    status = script("judge").goals(verify_s, {"judge": 1.0, "gate": gate_s})
+    status = script("judge").goals(verify_s, gate_s)
     assert (status, missed_of(capsys)) == (int(bool(missed)), missed)
+
+
+def test_judge_times_no_command_that_gives_up(script, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="exit status 2"):
+        script("judge").timed(["judge", str(tmp_path / "no-run")])
+    assert "cannot be read" in capsys.readouterr().err
 
 
 def missed_of(capsys):

@@ -14,7 +14,7 @@ from harness.errors import ThresholdsError
 from harness.record.facts import binding_of
 from harness.record.recompute import founded_records
 from harness.record.record import RunDirectory
-from harness.sign.evidence import evidence_problems
+from harness.sign.evidence import evidence_problems, kept_thresholds
 from tests.signed_run import make_run
 
 __all__ = ["make_run"]
@@ -134,7 +134,7 @@ def without(tables, *names):
 
 def test_a_run_that_keeps_the_old_form_is_still_borne_out(old_run):
     assert "schema = 1" in (old_run.root / "thresholds.toml").read_text()
-    assert evidence_problems(old_run, founded_records(old_run)) == []
+    assert evidence_problems(old_run, founded_records(old_run), kept_thresholds(old_run)) == []
 
 
 def test_a_run_that_keeps_the_old_form_is_judged_by_it(old_run, tmp_path, capsys):

@@ -6,6 +6,7 @@ import pytest
 from harness.clips import Clip, ClipSet, Predictions
 from harness.errors import ClipError
 from harness.measure.accuracy import AccuracyMeasurement, accuracy_measurement
+from harness.measure.scores import CHUNK_CLIPS
 
 CLASSES = 8
 
@@ -48,6 +49,17 @@ def test_all_right(labels):
     assert not measured.is_constant
     assert measured.paired is None
     assert measured.join.missing_ids == measured.join.extra_ids == ()
+
+
+def test_many_clips_are_scored_in_parts():
+    labels = np.random.default_rng(8).integers(0, CLASSES, size=2 * CHUNK_CLIPS + 7)
+    wrong = [0, CHUNK_CLIPS - 1, CHUNK_CLIPS, len(labels) - 1]
+    answers = labels.copy()
+    answers[wrong] = (answers[wrong] + 1) % CLASSES
+    preds, expected = predictions(answers, crops=2), predictions(labels, crops=2)
+    measured = measure(preds, clip_set(labels), expected)
+    assert measured.top1.k == len(labels) - len(wrong)
+    assert [flip.clip_id for flip in measured.paired.flips] == [f"c{place}" for place in wrong]
 
 
 def test_counts_by_hand():

@@ -21,8 +21,9 @@ def both():
 
 
 def compare(actual, expected, rows=None, lowest=-np.inf):
-    rows = [(row, row) for row in range(len(actual))] if rows is None else rows
-    return compare_every_clip(predictions(actual), predictions(expected), rows, lowest)
+    rows = np.arange(len(actual)) if rows is None else np.array(rows, dtype=int)
+    both = predictions(actual), predictions(expected)
+    return compare_every_clip(*both, np.stack([rows, rows]), lowest)
 
 
 def test_the_chunks_add_up_to_the_whole(both):
@@ -51,7 +52,7 @@ def test_one_clip_of_thousands_is_found(both):
 
 def test_clips_are_compared_by_the_rows_given(both):
     order = np.random.default_rng(4).permutation(CLIPS)
-    rows = [(int(row), place) for place, row in enumerate(np.argsort(order))]
+    rows = np.stack([np.argsort(order), np.arange(CLIPS)])
     ours = Predictions(tuple(f"c{number}" for number in order), both[0][order])
     assert compare_every_clip(ours, predictions(both[1]), rows, -np.inf) == compare(*both)
 

@@ -62,12 +62,6 @@ def test_scores_are_averaged_before_the_softmax_where_the_model_asks_for_it():
     assert crop_mean(logits).argmax() == 1
 
 
-def test_crop_mean_of_many_clips_is_done_in_parts():
-    logits = np.random.default_rng(8).normal(size=(2500, 2, 3))
-    assert crop_mean(logits).shape == (2500, 3)
-    assert crop_mean(logits)[2400] == pytest.approx(crop_mean(logits[2400:2401])[0])
-
-
 def test_classes_far_below_the_best_keep_their_order():
     logits = np.array([[[2000.0, 1000.0, 0.0]]])
     assert label_ranks(crop_mean(logits), [1]).tolist() == [2]

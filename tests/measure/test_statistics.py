@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 from scipy.stats import gamma
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
@@ -16,10 +17,19 @@ from harness.measure.statistics import (
     percentile_bound,
     session_bounds,
     spread_bounds,
+    student_quantile,
     tango_bounds,
     tango_interval,
     wilson_interval,
 )
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 9, 18, 19, 200, 1001])
+def test_the_quantile_of_student_is_the_one_of_scipy(freedom):
+    for probability in (0.5, 0.6, 0.95, 0.975, 0.999, 0.9999):
+        expected = stdtrit(freedom, probability)
+        found = student_quantile(freedom, probability)
+        assert found == pytest.approx(expected, rel=1e-11, abs=1e-15)
 
 
 def test_wilson_is_the_one_of_statsmodels(subtests):

@@ -5,7 +5,7 @@ import hashlib
 
 import pytest
 
-from harness.report.page import json_from_release, page_from_release
+from harness.report.page import page_from_release
 from harness.report.signature import STYLE, Signature, signed_page, style
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -46,7 +46,7 @@ def test_an_unsigned_page_says_so_and_a_run_report_is_never_signed(release):
 
 
 def test_the_page_tells_whether_it_is_of_the_decision_that_was_signed(state, release):
-    digest = hashlib.sha256(json_from_release(release).encode()).hexdigest()
+    digest = hashlib.sha256(release.text.encode()).hexdigest()
     assert "so nothing was compared" in state(None)
     assert state(style(digest)) == "The decision on this page is the one that was signed."
     assert state(style("0" * 64)).startswith("THIS PAGE IS NOT OF THE SIGNED DECISION")
