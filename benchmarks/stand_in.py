@@ -40,7 +40,7 @@ from harness.measure.accuracy import accuracy_measurement
 from harness.predict import run
 from harness.predict.journal import Work, journal_at, predict_resumed
 from harness.predict.run import stream_from_runner
-from harness.predict.shards import batches_of_set, merged, shard_of_set
+from harness.predict.shards import batches_of_set, block_of_set, merged
 from harness.record.facts import RunFacts, new_nonce
 from harness.record.npz import npz_from_labels, npz_from_predictions, predictions_from_npz
 from harness.record.record import Record, RunDirectory, new_run_directory
@@ -201,7 +201,7 @@ def survey_accuracy(scene, say, order, parcels) -> Survey:
 
 def predict(scene, say, order, parcels, index, count) -> Part:
     """Run one shard on a stand-in, with the journal and the batches of a real one."""
-    wanted = shard_of_set(clip_set_of(scene.clips), index, count)
+    wanted = block_of_set(clip_set_of(scene.clips), index, count, order.cell.batch)
     folder = Path(os.environ[CACHE], "partial")
     mark(scene, f"start {host_name()} {index} {os.getpid()}")
 

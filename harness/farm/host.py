@@ -39,7 +39,7 @@ from harness.host.suite_code import suite_digest, suite_facts
 from harness.predict.chips import predict_on
 from harness.predict.device_predictions import plan_from_bench
 from harness.predict.reference import REFERENCE_BATCH, reference_predictions
-from harness.predict.shards import batches_of_set, merged, shard_of_set
+from harness.predict.shards import batches_of_set, block_of_set, merged
 from harness.record.npz import npz_from_predictions, predictions_from_npz
 
 
@@ -122,11 +122,12 @@ def predict(say: Say, order: Order, parcels: Parcels, index: int, count: int) ->
     with workplace(order, say, parcels) as bench:
         context, cell = context_of(order, bench), order.cell
         clip_set = accuracy_clips(context)
-        plan = plan_from_bench(cell, bench, clip_set)
+        block = block_of_set(clip_set, index, count, cell.batch)
+        plan = plan_from_bench(cell, bench, block)
         title = f"{cell.id} accuracy, shard {index + 1} of {count}"
-        counter = bench.progress.counter(title, len(shard_of_set(clip_set, index, count).clips))
+        counter = bench.progress.counter(title, len(block.clips))
         with bench.beside_others(), chip_session(order, bench) as (device, session):
-            preds, notes = predict_on(device, session, plan, (index, count), counter)
+            preds, notes = predict_on(device, session, plan, (0, 1), counter)
         subjects = _subjects(context, clip_set)
         return Part(host_name(), npz_from_predictions(preds), notes, subjects)
 

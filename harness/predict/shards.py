@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -24,6 +25,18 @@ def shard_of_set(clip_set: ClipSet, index: int, count: int) -> ClipSet:
         return clip_set
     clips = shard_of_clips(clip_set.clips, index, count)
     return dataclasses.replace(clip_set, clips=clips, is_whole=False)
+
+
+def block_of_set(clip_set: ClipSet, index: int, count: int, batch: int) -> ClipSet:
+    """Return block ``index`` of ``count`` of the clips in the order of the hashes of their ids.
+
+    The same on every machine. A block is whole batches, so that a device computes no padding but for
+    the last one; all blocks but the last are of one size, so that chips end together.
+    """
+    clips = sorted(clip_set.clips, key=lambda clip: _hash_of_id(clip.id))
+    size = math.ceil(len(clips) / count / batch) * batch
+    block = tuple(clips[index * size : (index + 1) * size])
+    return dataclasses.replace(clip_set, clips=block, is_whole=False)
 
 
 def batches_of_set(clip_set: ClipSet, index: int, count: int, batch: int) -> ClipSet:
