@@ -256,13 +256,14 @@ def fitted(torch, narrow_spec, clip_set, tmp_path_factory):
 def fitted_checkpoint(torch, spec, clip_set):
     """Fit the last layer to the clips by least squares and return the file's content."""
     from harness.build.torch_model import torch_model_from_spec
-    from harness.data.loading import samples
+    from harness.data.loading import sample_from_clip
 
     recognizer = torch_model_from_spec(spec, None).recognizer
     head, features = recognizer.cls_head.fc_cls, []
     hook = head.register_forward_hook(lambda _, inputs, __: features.append(inputs[0].mean(dim=0)))
     with torch.no_grad():
-        for sample in samples(clip_set.clips, spec.protocol):
+        for clip in clip_set.clips:
+            sample = sample_from_clip(clip, spec.protocol)
             assert isinstance(sample, Sample)
             recognizer.forward_dummy(torch.from_numpy(sample.tensor.reshape(spec.input.shape)))
     hook.remove()

@@ -76,7 +76,9 @@ def write_for_batch(spec: ModelSpec, batch: int, path: Path, target: Path) -> di
     try:
         _fix_sizes(proto, spec, batch)
         proto = _at_opset(proto, spec)
-        _name_nodes(proto)
+        # The search for a wrong operator says by name where it is.
+        for number, node in enumerate(proto.graph.node):
+            node.name = node.name or f"{node.op_type}_{number}"
         onnx.save(proto, target)
     except ExportError as error:
         raise ExportError(f"{path.name} at batch {batch}: {error}") from error
@@ -239,9 +241,3 @@ def _at_opset(proto: "onnx.ModelProto", spec: ModelSpec) -> "onnx.ModelProto":
         raise ExportError(
             f"its opset {found} cannot be raised to {spec.opset} ({first_line(error)}): {advice}"
         ) from error
-
-
-def _name_nodes(proto: "onnx.ModelProto") -> None:
-    """Name the operators without a name, as the search for a wrong one says where it is by name."""
-    for number, node in enumerate(proto.graph.node):
-        node.name = node.name or f"{node.op_type}_{number}"

@@ -1,9 +1,7 @@
-"""Clips in, samples out: decoding runs ahead of the device, in order and in bounded memory."""
+"""A clip in, the model's input out; ``InputSteps`` are what it is on its way."""
 
 import dataclasses
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 
 import numpy as np
@@ -24,9 +22,6 @@ from harness.data.transforms import (
 from harness.data.video import decode_as_extracted, decode_frames
 from harness.errors import ClipError
 from harness.spec import InputProtocol
-
-# Clips in flight per worker: one being decoded, one waiting to be taken.
-QUEUE_PER_WORKER = 2
 
 Frames = npt.NDArray[np.uint8]
 CropReader = Callable[[Clip, InputProtocol], Crops]
@@ -120,28 +115,3 @@ def sample_from_crops(
     """Normalise the crops of a clip, into a row of a batch if one is given."""
     place = None if row is None else row.batch[row.index]
     return Sample(clip_id, tensor_from_crops(crops, protocol, place), row)
-
-
-def samples(
-    clips: Iterable[Clip],
-    protocol: InputProtocol,
-    workers: int = 1,
-    read: CropReader = crops_from_clip,
-) -> Generator[Sample | Unreadable, None, None]:
-    """Yield one item per clip, in order, while worker threads decode ahead.
-
-    At most ``QUEUE_PER_WORKER`` clips per worker are in flight. Closing the iterator stops the
-    workers, which decode and resize outside the interpreter lock. An error other than ClipError
-    reaches the caller.
-    """
-    pending: deque[Future[Sample | Unreadable]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-    try:
-        for clip in clips:
-            pending.append(pool.submit(sample_from_clip, clip, protocol, read))
-            if len(pending) >= workers * QUEUE_PER_WORKER:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)

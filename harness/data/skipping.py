@@ -199,20 +199,22 @@ def _decoded(stream: Any, coded: Coded, wanted: set[int], is_tagged: bool) -> "d
                 if picture.is_corrupt:
                     raise NotPlain
                 if picture.pts in wanted:
-                    _require_plain(picture, size)
+                    if oddity(picture, size, PIXELS):
+                        raise NotPlain
                     found[picture.pts] = convert(picture)
         context.flush_buffers()
     return found
 
 
-def _require_plain(picture: Any, size: tuple[int, int]) -> None:
-    if (
-        picture.interlaced_frame
-        or picture.rotation
-        or size != (picture.width, picture.height)
-        or picture.format.name not in PIXELS
-    ):
-        raise NotPlain
+def oddity(picture: Any, size: tuple[int, int], pixels: frozenset[str]) -> str:
+    """Say why a picture needs more than a plain conversion of its pixels; empty if it does not."""
+    reasons = {
+        "it is interlaced": picture.interlaced_frame,
+        "its file asks to turn it": picture.rotation,
+        "its size changes": size != (picture.width, picture.height),
+        f"its pixels are {picture.format.name}": picture.format.name not in pixels,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
 
 
 def converter(is_tagged: bool) -> "Callable[[Any], Frame]":

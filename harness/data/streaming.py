@@ -17,7 +17,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 from harness.clips import Clip, Row, Sample
-from harness.data.loading import QUEUE_PER_WORKER, Unreadable, crops_from_clip, sample_from_crops
+from harness.data.loading import Unreadable, crops_from_clip, sample_from_crops
 from harness.data.store import CropStore, Place
 from harness.data.transforms import Crops, batch_rows
 from harness.errors import ClipError, DecodeError
@@ -27,6 +27,8 @@ from harness.spec import InputProtocol
 _LOG = logging.getLogger(__name__)
 POLL_S = 0.05
 LOADERS = 2
+# Clips in flight per worker: one being decoded, one waiting to be taken.
+QUEUE_PER_WORKER = 2
 
 Item = Sample | Unreadable
 # The result for a decoded clip: its checksum, or why there is none.

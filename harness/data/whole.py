@@ -19,6 +19,7 @@ from harness.data.skipping import (
     converter,
     length_size,
     nal_headers,
+    oddity,
     picture_kind,
 )
 from harness.errors import ClipError
@@ -112,23 +113,13 @@ def _decoded(
     seen = []
     for packet in (*packets, None):
         for picture in context.decode(packet):
-            _require_plain(picture, size)
+            if picture.is_corrupt:
+                raise _refusal("a frame of it is damaged")
+            if reason := oddity(picture, size, PIXELS):
+                raise _refusal(reason)
             seen.append(picture.pts)
             if picture.pts in wanted:
                 found[picture.pts] = convert(picture)
     if seen != list(times):
         raise _refusal("its frames do not come in the order of their times")
     return found
-
-
-def _require_plain(picture: Any, size: tuple[int, int]) -> None:
-    reasons = {
-        "a frame of it is damaged": picture.is_corrupt,
-        "it is interlaced": picture.interlaced_frame,
-        "its file asks to turn it": picture.rotation,
-        "its size changes": size != (picture.width, picture.height),
-        f"its pixels are {picture.format.name}": picture.format.name not in PIXELS,
-    }
-    for reason, holds in reasons.items():
-        if holds:
-            raise _refusal(reason)

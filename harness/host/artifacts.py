@@ -101,7 +101,9 @@ class ArtifactStore:
                 raise ArtifactError(f"{request} is not in the cache, which is only read here")
             artifact, is_hit = self._build_once(folder, request, build)
         if is_hit:
-            _mark_used(folder)
+            # A read-only cache still serves its hits; it only forgets when.
+            with contextlib.suppress(OSError):
+                (folder / LAST_USED).touch()
         seconds = time.perf_counter() - start_s
         facts = artifact.provenance["facts"]
         self.events.append(StoreEvent(kind, request.key, is_hit, seconds, facts))
@@ -264,12 +266,6 @@ def _sweep(folder: Path) -> None:
 
 def _lock_path(folder: Path) -> Path:
     return folder.with_name(folder.name + ".lock")
-
-
-def _mark_used(folder: Path) -> None:
-    # A read-only cache still serves its hits; it only forgets when.
-    with contextlib.suppress(OSError):
-        (folder / LAST_USED).touch()
 
 
 def _cutoff(older_than_days: float | None, is_everything: bool) -> datetime.datetime:

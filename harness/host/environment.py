@@ -70,7 +70,7 @@ def environment_facts(contract: Path | None = None, root: Path = Path("/")) -> M
         **{f"package.{name}": _version(name) for name in PACKAGES},
         "package.opencv": _opencv_version(),
         "python": platform.python_version(),
-        "os": _os_name(root),
+        "os": _fields(root / "etc/os-release", "=").get("PRETTY_NAME", UNKNOWN).strip('"'),
         "kernel": platform.release(),
         "machine": platform.machine(),
         **_cpu_facts(root),
@@ -147,11 +147,6 @@ def _opencv_version() -> str:
         f"{version} ({name})" for name in OPENCV_PACKAGES if (version := _version(name)) != "absent"
     ]
     return ", ".join(found) or "absent"
-
-
-def _os_name(root: Path) -> str:
-    fields = _fields(root / "etc/os-release", "=")
-    return fields.get("PRETTY_NAME", UNKNOWN).strip('"')
 
 
 def _cpu_facts(root: Path) -> dict[str, str]:

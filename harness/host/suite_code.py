@@ -35,9 +35,9 @@ def suite_facts(package: Path = PACKAGE) -> Mapping[str, str]:
     return {"suite.commit": f"wheel-sha256:{digest}", "suite.dirty": "no" if is_clean else "yes"}
 
 
-def suite_digest(package: Path = PACKAGE) -> str:
+def suite_digest() -> str:
     """Return one sha256 over the files of the package: hosts with the same one run the same code."""
-    digests = sorted((name, sha256_from_file(package / name)) for name in _files(package))
+    digests = sorted((name, sha256_from_file(PACKAGE / name)) for name in _files(PACKAGE))
     return hashlib.sha256(repr(digests).encode()).hexdigest()
 
 

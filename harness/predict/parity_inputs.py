@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from harness.build.seeded_weights import CONSTANTS
 from harness.clips import ClipSet
-from harness.data.loading import Source, Unreadable, samples
+from harness.data.loading import Source, Unreadable, sample_from_clip
 from harness.errors import ClipError
 from harness.measure.parity import InputCounts
 from harness.spec import ModelSpec
@@ -48,7 +48,8 @@ def parity_inputs(
     noise_count = max(1, count // SHARE)
     clips = clip_set.clips[: count - noise_count - constant_count]
     tensors: dict[str, npt.NDArray[np.float32]] = {}
-    with contextlib.closing(source(clips) if source else samples(clips, spec.protocol)) as items:
+    decoded = (sample_from_clip(clip, spec.protocol) for clip in clips)
+    with contextlib.closing(source(clips) if source else decoded) as items:
         for item in items:
             if isinstance(item, Unreadable):
                 raise ClipError(f"parity needs clip {item.clip_id}: {item.reason}")

@@ -125,20 +125,8 @@ def _softmax(rows: Rows) -> Rows:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def _best_only(rows: Rows) -> Rows:
-    return (rows == rows.max(axis=1, keepdims=True)).astype(np.float32)
-
-
-def _in_steps(bits: int) -> ChangeRows:
-    return lambda rows: np.round(rows * 2**bits) / 2**bits
-
-
 def _brain_floats(rows: Rows) -> Rows:
     return (np.ascontiguousarray(rows, np.float32).view(np.uint32) & 0xFFFF0000).view(np.float32)
-
-
-def _no_row_sum(rows: Rows) -> Rows:
-    return rows * np.float32(1.01)
 
 
 def _mean_of_batch(rows: Rows) -> Rows:
@@ -150,7 +138,7 @@ _WRONG = "of every clip|top-1"
 _ANSWERS: tuple[tuple[str, Check, str, Callable[[], Change]], ...] = (
     ("noise on every score", "parity", DEVICE, _noise),
     ("noise on every score of a long run", "accuracy", "abs error of every clip", _noise),
-    ("scores 1 % too large", "parity", DEVICE, always(_no_row_sum)),
+    ("scores 1 % too large", "parity", DEVICE, always(lambda r: r * np.float32(1.01))),
     ("two rows of a batch swapped", "parity", DEVICE, always(_swap(1, 0))),
     ("two rows of a batch swapped in a long run", "accuracy", "top-1 is", always(_swap(1, 0))),
     ("all rows of a batch reversed", "accuracy", "top-1 is", always(lambda rows: rows[::-1])),
@@ -175,8 +163,8 @@ _ANSWERS: tuple[tuple[str, Check, str, Callable[[], Change]], ...] = (
     ("zeros for one batch", "accuracy", "of every clip|non-finite", _once(60, lambda r: r * 0)),
     ("softmax applied twice", "parity", DEVICE, always(_softmax)),
     ("probabilities sharpened, the order kept", "parity", DEVICE, always(_sharpened)),
-    ("only the best class", "parity", DEVICE, always(_best_only)),
-    ("scores in 7 bits", "parity", DEVICE, always(_in_steps(7))),
+    ("only the best class", "parity", DEVICE, always(lambda r: r == r.max(axis=1, keepdims=True))),
+    ("scores in 7 bits", "parity", DEVICE, always(lambda r: np.round(r * 2**7) / 2**7)),
     ("scores cut to bfloat16", "parity", DEVICE, always(_brain_floats)),
     ("one class missing", "parity", "wrong shape", always(lambda rows: rows[:, :-1])),
     ("one clip missing", "accuracy", "wrong shape", always(lambda rows: rows[:-1])),

@@ -101,7 +101,8 @@ class Setting:
         run = self.new_folder()
         status, printed = self._pytest(*narrowed, "--run-dir", str(run), *options)
         wanted = {f"{self.cell(model).id}:{one}" for one in (CHECKS if check == "all" else [check])}
-        found = [one for one in _records(run) if one.id in wanted]
+        stored = RunDirectory(run).records() if (run / "run.json").exists() else []
+        found = [one for one in stored if one.id in wanted]
         said = [f"{one.check} {one.verdict.status}: {one.verdict.reason}" for one in found]
         return Answer(status, "\n".join(said) or printed)
 
@@ -159,10 +160,6 @@ class Setting:
         with redirect_stdout(text), redirect_stderr(text), _own_environment(), stages_here():
             status = int(pytest.main(arguments, [*self.plugins]))
         return status, text.getvalue()
-
-
-def _records(run: Path) -> list[Any]:
-    return RunDirectory(run).records() if (run / "run.json").exists() else []
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from harness.data.video import _decoded_by_decord, decode_frames, decoders
-from harness.data.whole import _require_plain, _times
+from harness.data.whole import _decoded, _times
 from harness.errors import ClipError
 
 BOTH_SIDES = "frames around a key frame need others on both sides"
@@ -141,8 +141,10 @@ def test_times_that_decord_may_read_otherwise_are_refused(packets, reason):
 def test_pictures_that_are_not_plain_are_refused(picture, reason):
     plain = {"is_corrupt": False, "interlaced_frame": False, "rotation": 0, "height": 16}
     shape = {"width": 32, "format": SimpleNamespace(name="yuv420p")}
+    made = SimpleNamespace(**plain | shape | picture)
+    context = SimpleNamespace(width=32, height=16, decode=lambda packet: [made])
     with pytest.raises(ClipError, match=reason):
-        _require_plain(SimpleNamespace(**plain | shape | picture), (32, 16))
+        _decoded(context, [b""], [0], {0})
 
 
 def test_frames_that_do_not_come_are_refused(tmp_path, write_clip, monkeypatch):

@@ -79,8 +79,9 @@ def found_ais_bench(tools: CannTools, env: Mapping[str, str]) -> AisBench:
     candidates = [tools.python] if tools.python else ["python3", sys.executable]
     answers = []
     for python in candidates:
+        argv = (python, "-m", "ais_bench", "--help")
         try:
-            result = _help(python, tools, env)
+            result = tools.run(Command(argv, tools.probe_timeout_s, cwd=Path("/"), env=env))
         except FileNotFoundError as error:
             answers.append(str(error))
             continue
@@ -141,11 +142,6 @@ def _start(run: BenchRun) -> tuple[str, ...]:
     options = ("--outfmt", "NPY", "--device", str(model.device_number))
     gear = () if model.onnx.gear is None else ("--dymBatch", str(model.onnx.gear))
     return (model.bench.python, "-m", "ais_bench", *paths, *options, *gear)
-
-
-def _help(python: str, tools: CannTools, env: Mapping[str, str]) -> CommandResult:
-    argv = (python, "-m", "ais_bench", "--help")
-    return tools.run(Command(argv, tools.probe_timeout_s, cwd=Path("/"), env=env))
 
 
 def _check_paths(bench: AisBench, argv: tuple[str, ...]) -> None:

@@ -1,7 +1,7 @@
 """The passport of an offline model: ``atc --mode=6`` reads it, ``--mode=1`` lists its operators."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from harness.errors import RunError
@@ -9,7 +9,7 @@ from harness.measure.passport import Passport
 from harness.runtimes.ascend.environment import CannTools
 from harness.runtimes.ascend.om_graph import operators_of_om, read_by_atc
 from harness.runtimes.ascend.precision import V1, V2
-from harness.spec import OnnxModel, TensorSpec
+from harness.spec import OnnxModel
 
 BLOCK = re.compile(
     r"=+ Display Model Info start\s*=+(.*?)=+ Display Model Info end\s*=+", re.DOTALL
@@ -64,7 +64,8 @@ def passport_of_om(om: Path, folder: Path, tools: CannTools, env: Mapping[str, s
 def shape_options(onnx: OnnxModel) -> dict[str, str]:
     """Return atc's options for the shape of a model's input, and for its gears where it has some."""
     inputs, _ = onnx.spec.tensors_of_file(onnx.batch)
-    options = {"input_shape": _shapes(inputs)}
+    shapes = (f"{one.name}:{','.join(map(str, one.shape))}" for one in inputs)
+    options = {"input_shape": ";".join(shapes)}
     if gears := onnx.spec.gears:
         first = onnx.spec.inputs[0]
         options["dynamic_batch_size"] = ",".join(str(first.batched(one).shape[0]) for one in gears)
@@ -88,11 +89,6 @@ def passport_problems(
         yield f"its batch sizes are {found or 'one'}, not {gears or 'one'}"
     if (given := mode_of(passport.command)) != mode:
         yield f"it computes in {given}, not in {mode}"
-
-
-def _shapes(inputs: Sequence[TensorSpec]) -> str:
-    """Return inputs in the form that atc's option takes."""
-    return ";".join(f"{one.name}:{','.join(map(str, one.shape))}" for one in inputs)
 
 
 def mode_of(command: str) -> str:

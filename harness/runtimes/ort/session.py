@@ -82,12 +82,9 @@ def ort_errors() -> tuple[type[Exception], ...]:
     """ONNX Runtime's exceptions: its own, which share no base class, and two built-in ones."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    own = [kind for kind in vars(state).values() if _is_exception(kind)]
+    kinds = [kind for kind in vars(state).values() if isinstance(kind, type)]
+    own = [kind for kind in kinds if issubclass(kind, Exception)]
     return (*own, RuntimeError, ValueError)
-
-
-def _is_exception(value: object) -> bool:
-    return isinstance(value, type) and issubclass(value, Exception)
 
 
 class OrtSession(Session):
