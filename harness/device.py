@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from harness.errors import BuildError
+from harness.host.patience import patiently
 from harness.inside import Inside, Operator
 from harness.precision import Precision
 from harness.spec import DeviceModel, Feed, OnnxModel
@@ -120,12 +121,14 @@ class Session(Protocol):
         ...
 
     def run_many(self, feeds: Iterable[Feed]) -> Iterable[Feed]:
-        """Run batches in order, for sessions that are faster with many at a time.
+        """Run batches in order; sessions that are faster with many at a time override it.
 
         Raises:
-            RunError: the device failed.
+            RunError: the device failed, or a batch hangs.
         """
-        return map(self.run, feeds)
+        with patiently() as call:
+            for feed in feeds:
+                yield call(self.run, feed)
 
     def loop(self, feed: Feed, settings: LoopSettings) -> LoopTimes:
         """Run the same batch again and again and return the time of each query.

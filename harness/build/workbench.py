@@ -25,12 +25,13 @@ from harness.errors import (
     DeviceAbsent,
     DeviceBroken,
     DeviceError,
-    HarnessError,
     MissingInput,
+    RunError,
 )
 from harness.host.artifacts import ArtifactStore
 from harness.host.environment import rounding_facts
 from harness.host.locks import OnWait, exclusive, free_one, shared, try_exclusive, wait_notice
+from harness.host.patience import patiently
 from harness.host.progress import Progress
 from harness.host.site import Site
 from harness.measure.passport import Passport
@@ -117,11 +118,13 @@ class Workbench:
         return other
 
     def passport(self, cell: Cell) -> Passport | None:
-        """Return what a cell's device model says of itself; None where it is silent or not built."""
-        with contextlib.suppress(HarnessError):
-            found = self.device(cell.device).passport(self.device_model(cell))
-            return None if found is None else Passport.model_validate_json(json.dumps(dict(found)))
-        return None
+        """Return what a cell's device model, which gets built, says of itself; None where it is silent.
+
+        Raises:
+            HarnessError: it cannot be built or read.
+        """
+        found = self.device(cell.device).passport(self.device_model(cell))
+        return None if found is None else Passport.model_validate_json(json.dumps(dict(found)))
 
     def device(self, name: str) -> Device:
         """Return a device with the tools that site.toml sets, without probing it."""
@@ -187,10 +190,11 @@ class Workbench:
 
     def _state(self, name: str) -> DeviceState:
         try:
-            return self.device(name).probe()
+            with patiently() as call:
+                return call(self.device(name).probe)
         except DeviceAbsent as error:
             return DeviceState(Presence.ABSENT, str(error))
-        except DeviceError as error:
+        except (DeviceError, RunError) as error:
             return DeviceState(Presence.BROKEN, str(error))
 
     def _weights(self, name: str) -> WeightsFile:

@@ -17,9 +17,6 @@ from harness.spec import DeviceModel, Feed, Status, TensorSpec
 
 T = TypeVar("T")
 
-# A process that is so much later than it should be hangs: to load and to compile takes minutes.
-HANG_S = 1800.0
-
 
 @dataclasses.dataclass(frozen=True)
 class Found:

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from harness.check.context import Context
-from harness.check.sessions import HANG_S, Found, held_device, made_feed
+from harness.check.sessions import Found, held_device, made_feed
 from harness.device import Device, Session
 from harness.errors import DeviceError, RunError
 from harness.host.child_process import run_in_child
+from harness.host.patience import HANG_S
 from harness.judge.soak import judge_soak
 from harness.measure.measurement import Measurement
 from harness.measure.soak import soak_measurement

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.check.context import Context
-from harness.check.sessions import HANG_S, Found, decided, held_device, made_feed
+from harness.check.sessions import Found, decided, held_device, made_feed
 from harness.device import Device
 from harness.errors import RunError
 from harness.host.child_process import peak_bytes, run_in_child
 from harness.host.page_cache import drop_from_cache, read_into_cache
+from harness.host.patience import HANG_S
 from harness.judge.startup import judge_startup
 from harness.judge.verdict import Verdict
 from harness.measure.startup import CACHES, Cache, StartTiming, startup_measurement

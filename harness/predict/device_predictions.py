@@ -13,6 +13,7 @@ from harness.clips import ClipSet, Predictions
 from harness.data.store import CropStore, opened_store
 from harness.data.streaming import stored_samples
 from harness.device import Device, Session
+from harness.host.patience import patiently
 from harness.measure.scores import smallest_normal
 from harness.predict.journal import Work, journal_at, predict_resumed
 from harness.predict.shards import shard_of_clips
@@ -98,8 +99,13 @@ def open_session(cell: Cell, bench: Workbench) -> Iterator[Session]:
 
 @contextlib.contextmanager
 def session_on(device: Device, model: DeviceModel) -> Iterator[Session]:
-    """Open a device model, and close it at the end of the block."""
-    session = device.open(model)
+    """Open a device model, and close it at the end of the block.
+
+    Raises:
+        RunError: the model cannot be loaded, or that hangs.
+    """
+    with patiently() as call:
+        session = call(device.open, model)
     try:
         yield session
     finally:

@@ -1,6 +1,7 @@
 """Starts in fresh processes, with faults planted in the device that starts."""
 
 import dataclasses
+import multiprocessing
 import time
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from harness.check.context import Context
 from harness.check.startup import check_startup
+from harness.errors import RunError
 from harness.judge.limits import StartupLimits
 from harness.record.recompute import measurement_from_raw
 from harness.registry import device
@@ -44,6 +46,15 @@ class Unprepared(FaultyDevice):
 
     def start(self, model, feed, prepare):
         return super().start(model, feed, lambda path: True)
+
+
+@dataclasses.dataclass
+class Hanging(FaultyDevice):
+    """A device that never opens a model."""
+
+    def open(self, model, threads=None):
+        time.sleep(3600.0)
+        return super().open(model, threads)
 
 
 @pytest.fixture
@@ -88,6 +99,13 @@ def test_a_start_is_measured_for_real(started, clean, tmp_path):
 def test_a_planted_fault_is_found(started, double, said):
     verdict = started(double(device("cpu"))).verdict
     assert (verdict.status, said in verdict.reason) == (Status.FAIL, True), verdict.reason
+
+
+def test_a_start_that_hangs_is_killed_and_named(started, monkeypatch):
+    monkeypatch.setattr("harness.check.startup.HANG_S", 3.0)
+    with pytest.raises(RunError, match=r"start_once: stopped at its limit of 3 s"):
+        started(Hanging(device("cpu")))
+    assert multiprocessing.active_children() == []
 
 
 def test_a_start_from_a_file_that_was_not_prepared_is_neither_cold_nor_warm(started):

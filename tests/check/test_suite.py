@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import threading
 import time
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 
 from harness.build import simplify
 from harness.check.divergence import divergence
+from harness.contract.thresholds import thresholds_from_file
 from harness.data.loading import sample_from_clip
 from harness.decide.rejudge import rejudged
 from harness.device import DeviceState, Presence
@@ -92,7 +94,9 @@ def test_the_raw_results_can_be_read_again(clean):
             ("exact", "torch", "onnx", "simplified", "device"), (8, 8)
         )
     lines = (raw / f"{records['throughput'].raw['latencies']}.jsonl").read_text().splitlines()
-    (session,) = map(json.loads, lines)
+    # On a busy host a second session has to confirm what the first one saw.
+    session, *_ = sessions = list(map(json.loads, lines))
+    assert len(sessions) == records["throughput"].measurement.session_count
     for name in ("device_ms", "device_io_ms", "e2e_ms"):
         assert session[name]
     for name in ("processor_ms", "unoptimised_processor_ms", "wall_ms"):
@@ -498,6 +502,26 @@ def test_a_compiler_that_refuses_the_model(clean, make_suite, cache, in_process,
     assert record.stage == "build"
 
 
+@pytest.mark.parametrize("is_limited", [True, False], ids=["limited", "free"])
+def test_a_broken_build_is_what_it_is_where_the_contract_limits_the_device_model(
+    clean, make_suite, cache, in_process, thresholds, tmp_path, is_limited
+):
+    path = tmp_path / "thresholds.toml"
+    limits = 'cuda.device_model = { memory_max_mb = 100.0, source = "double" }\n'
+    path.write_text(
+        thresholds.path.read_text("utf-8").replace(
+            "cuda.throughput.bs4", limits * is_limited + "cuda.throughput.bs4"
+        )
+    )
+    suite = make_suite(cache, {"cuda": double(fault=BuildError("atc refused it: E10001"))})
+    suite = dataclasses.replace(suite, thresholds=thresholds_from_file(path))
+    record = suite.check(CUDA, "export")
+    if is_limited:
+        assert_red(record, Status.ERROR, "build: atc refused it: E10001")
+    else:
+        assert record.verdict.status is Status.PASS, record.verdict.reason
+
+
 def test_a_compiler_that_is_killed(clean, make_suite, cache):
     faulty = double(fault=signal.SIGKILL)
     record = make_suite(cache, {"cuda": faulty}).check(CUDA, "throughput")
@@ -523,6 +547,34 @@ def test_a_device_that_hangs_in_a_timing_is_killed_and_named(clean, make_suite, 
     monkeypatch.setattr("harness.check.checks.HANG_S", 3.0)
     suite = make_suite(cache, {"cpu": Hanging(device("cpu"))})
     assert_red(suite.check(CELL, "throughput"), Status.ERROR, "run: time_session: .* 6 s")
+
+
+@pytest.fixture
+def released():
+    """An event that lets a device go on which hangs; the test's own thread of it ends with the test."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.mark.parametrize("check", SCORED)
+def test_a_device_that_hangs_in_this_process_is_given_up_and_named(
+    clean, make_suite, cache, in_process, monkeypatch, released, check
+):
+    suite = make_suite(cache, {"cpu": FaultyDevice(device("cpu"), lambda: lambda outputs: wait())})
+    wait = released.wait
+    monkeypatch.setattr("harness.host.patience.HANG_S", 3.0)
+    assert_red(suite.check(CELL, check), Status.ERROR, "run: FaultySession.run did not .* 3 s")
+    # What else runs in a process with a device that may answer at any time does not count.
+    assert_red(make_suite(cache).check(CELL, check), Status.ERROR, "an earlier call .* hangs")
+
+
+def test_a_probe_that_hangs_is_a_broken_device(make_suite, cache, monkeypatch, released):
+    faulty = double()
+    monkeypatch.setattr(faulty, "probe", released.wait)
+    monkeypatch.setattr("harness.host.patience.HANG_S", 0.1)
+    record = make_suite(cache, {"cuda": faulty}).check(CUDA, "export")
+    assert_red(record, Status.ERROR, "DeviceBroken: cuda does not work: .* within 0.1 s")
 
 
 def test_a_model_that_cannot_be_opened(clean, make_suite, cache, in_process):

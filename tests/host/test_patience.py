@@ -1,0 +1,56 @@
+"""Calls that hang are given up, and leave nothing behind once their process ends."""
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from harness.errors import RunError
+from harness.host.patience import patiently
+
+HUNG = """
+import time
+import harness.host.patience as patience
+patience.HANG_S = 0.1
+try:
+    with patience.patiently() as call:
+        call(time.sleep, 3600.0)
+except patience.RunError as error:
+    print(error)
+"""
+
+
+def test_values_and_errors_come_back_and_the_thread_ends():
+    before = threading.active_count()
+    with patiently() as call:
+        assert call(divmod, 7, 2) == (3, 1)
+        with pytest.raises(ZeroDivisionError):
+            call(divmod, 7, 0)
+        assert call(threading.get_ident) == call(threading.get_ident) != threading.get_ident()
+    assert threading.active_count() == before
+
+
+def test_after_a_call_that_hangs_nothing_is_called_until_it_ends(monkeypatch):
+    monkeypatch.setattr("harness.host.patience.HANG_S", 0.1)
+    ended, called = threading.Event(), []
+    with pytest.raises(RunError, match=r"wait did not return within 0\.1 s"), patiently() as call:
+        call(ended.wait)
+    with pytest.raises(RunError, match=r"append: an earlier call .* hangs"), patiently() as call:
+        call(called.append, 1)
+    ended.set()
+    (thread,) = [one for one in threading.enumerate() if "_serve" in one.name]
+    thread.join()
+    with patiently() as call:
+        call(called.append, 2)
+    assert called == [2]
+
+
+def test_a_process_in_which_a_call_hangs_ends():
+    done = subprocess.run(
+        [sys.executable, "-c", HUNG], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert (done.stdout, done.stderr) == (
+        "sleep did not return within 0.1 s: the device hangs\n",
+        "",
+    )
