@@ -1,10 +1,16 @@
-"""Run something with little memory, in little time, or on a disk without room."""
+"""Run something with little memory, in little time, or on a disk that is full or slow."""
 
+import collections
 import contextlib
+import fcntl
+import io
 import multiprocessing
 import os
 import resource
+import time
 from pathlib import Path
+
+import pytest
 
 GIB = 1 << 30
 
@@ -22,6 +28,35 @@ def full_disk(size_bytes):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
+
+
+SLOW = {
+    os: "open stat lstat mkdir rmdir rename replace unlink scandir listdir utime fsync",
+    io: "open",
+    fcntl: "flock",
+}
+
+
+@contextlib.contextmanager
+def slow_disk(folder, delay_s):
+    """Let every call about files below a folder take a while, as over a network; yield their counts by name."""
+    counts = collections.Counter()
+
+    def slow(name, call):
+        def delayed(what, *arguments, **options):
+            path = str(Path(f"/proc/self/fd/{what}").readlink() if isinstance(what, int) else what)
+            if path.startswith(f"{folder}/"):
+                counts[name] += 1
+                time.sleep(delay_s)
+            return call(what, *arguments, **options)
+
+        return delayed
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module, names in SLOW.items():
+            for name in names.split():
+                patch.setattr(module, name, slow(name, getattr(module, name)))
+        yield counts
 
 
 def limited(function, *arguments, more_bytes=GIB, seconds=20):

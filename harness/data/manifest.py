@@ -26,7 +26,7 @@ from typing import Any
 from harness.clips import Clip, ClipSet
 from harness.data.kinetics import content_fingerprint, digest_from_lines, size_fingerprint
 from harness.errors import ClipError
-from harness.host.reading import json_from_text, text_from_file
+from harness.host.reading import json_from_text, nameable, text_from_file
 
 # Stands for the bytes of a clip that was unreachable during the scan.
 UNREADABLE = "unreadable"
@@ -128,7 +128,7 @@ def clip_set_from_manifest(manifest: Manifest) -> ClipSet:
     """Return the clips of a manifest, after checking each on disk.
 
     Raises:
-        ClipError: it lists no clips, or some are gone or changed since the scan.
+        ClipError: it lists no clips, some are gone or changed since the scan, or the locale lacks their names.
     """
     if not manifest.clips:
         raise ClipError(f"the manifest of {manifest.name} lists no clips; scan another folder")
@@ -182,9 +182,11 @@ def _changes(manifest: Manifest) -> Iterator[str]:
             continue
         path = manifest.root / entry.path
         try:
-            frames, size_bytes = size_of_clip(path)
+            frames, size_bytes = size_of_clip(nameable(path))
         except OSError:
             yield f"{entry.id} is gone ({path})"
+        except ValueError as error:
+            raise ClipError(f"{manifest.name}: {error}") from error
         else:
             if size_bytes != entry.bytes or frames not in (0, entry.frames):
                 yield f"{entry.id} has a different size"

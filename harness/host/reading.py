@@ -52,6 +52,22 @@ def open_file(
         yield stream
 
 
+def nameable(path: Path) -> Path:
+    """Return a path that this process can name in its locale.
+
+    Raises:
+        ValueError: it has characters that the locale lacks.
+    """
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{str(path)!a} has characters that this locale ({error.encoding}) lacks in the names of files:"
+            " set LC_ALL=C.UTF-8"
+        ) from error
+    return path
+
+
 def bytes_from_file(path: Path, limit: int = TEXT_BYTES, *, follow: bool = True) -> bytes:
     """Return the bytes of a plain file.
 

@@ -16,7 +16,7 @@ import pydantic
 from harness.errors import SiteError
 from harness.host.locks import is_shared
 from harness.host.ownership import foreign_writer
-from harness.host.reading import TOML_BYTES, text_from_file, toml_from_text
+from harness.host.reading import TOML_BYTES, nameable, text_from_file, toml_from_text
 
 SITE_VARIABLE = "ACCEPTANCE_SITE"
 CACHE_VARIABLE = "ACCEPTANCE_CACHE_DIR"
@@ -38,9 +38,10 @@ def _path(value: object, info: pydantic.ValidationInfo) -> Path:
         raise ValueError("should be a path, as text")
     base: Path = (info.context or {}).get("base", Path.cwd())
     try:
-        return base / Path(value).expanduser()
+        path = base / Path(value).expanduser()
     except RuntimeError as error:
         raise ValueError(f"{value}: {error}") from error
+    return nameable(path)
 
 
 def _tuple(value: object) -> object:

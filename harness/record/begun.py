@@ -6,10 +6,13 @@ import sys
 from pathlib import Path
 
 from harness.contract.thresholds import Thresholds
+from harness.errors import RecordError, printable
 from harness.host.environment import environment_facts
 from harness.record.facts import RunFacts, new_nonce
-from harness.record.raw import writing
-from harness.record.record import RunDirectory, new_run_directory
+from harness.record.raw import write_atomically, writing
+from harness.record.record import RECORDS, RunDirectory, new_run_directory
+
+CONTRACT = "thresholds.toml"
 
 
 def run_folder(run_root: Path, path: Path | None = None) -> Path:
@@ -36,24 +39,36 @@ def begun_run(
         more_timing: sessions and minutes that a timing may use beyond the tier's.
 
     Raises:
-        RecordError: the folder holds a run already, or cannot be made or written.
+        RecordError: the folder holds a run already, cannot be made or written, or has a name that is not text.
     """
+    try:
+        root.name.encode()
+    except UnicodeEncodeError as error:
+        raise RecordError(
+            f"{str(root)!a}: the name of a run must be UTF-8, in a locale that has its characters: name "
+            "another folder, or set LC_ALL=C.UTF-8"
+        ) from error
     run = new_run_directory(root)
-    run.write_facts(
-        RunFacts(
-            run_id=run.id,
-            tier=tier,
-            started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            command=tuple(sys.argv),
-            sessions=more_timing[0],
-            budget_minutes=more_timing[1],
-            thresholds_digest=thresholds.digest,
-            environment=environment_facts(thresholds.path),
-            required=required,
-            nonce=new_nonce(),
-            binds_its_end=True,
-        )
+    facts = RunFacts(
+        run_id=run.id,
+        tier=tier,
+        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        command=tuple(map(printable, sys.argv)),
+        sessions=more_timing[0],
+        budget_minutes=more_timing[1],
+        thresholds_digest=thresholds.digest,
+        environment=environment_facts(thresholds.path),
+        required=required,
+        nonce=new_nonce(),
+        binds_its_end=True,
     )
-    with writing(path := run.root / "thresholds.toml"):
-        path.write_bytes(thresholds.path.read_bytes())
+    try:
+        with writing(path := run.root / CONTRACT):
+            write_atomically(path, thresholds.path.read_bytes())
+        run.write_facts(facts)
+    except RecordError:
+        # Nothing ran: a start that can be made good is not refused because of this one.
+        for name in (CONTRACT, RECORDS):
+            (run.root / name).unlink(missing_ok=True)
+        raise
     return run

@@ -1,12 +1,14 @@
 import json
+from pathlib import Path
 
 import pydantic
 import pytest
 
+from harness.contract.thresholds import thresholds_from_file
 from harness.errors import RecordError
 from harness.judge import Finding, Verdict
 from harness.measure.export import ExportMeasurement
-from harness.record.begun import run_folder
+from harness.record.begun import begun_run, run_folder
 from harness.record.record import (
     Record,
     RunFacts,
@@ -16,6 +18,7 @@ from harness.record.record import (
 from harness.spec import Cell, Status
 from tests.limited import full_disk
 
+ROOT = Path(__file__).parents[2]
 MET = Finding(name="problems", measured=0.0, limit=0.0, comparison="<=", unit="", is_met=True)
 MEASURED = ExportMeasurement(
     problems=(),
@@ -321,6 +324,19 @@ def test_a_full_disk_loses_no_record_that_was_kept(run, room_bytes):
     assert path.stat().st_size == size
     run.append(second)
     assert [one.batch for one in run.records()] == [1, 4]
+
+
+@pytest.mark.parametrize(("room_bytes", "file"), [(100, "thresholds.toml"), (40_000, "run.json")])
+def test_a_start_on_a_full_disk_leaves_a_folder_that_the_next_start_may_take(
+    tmp_path, room_bytes, file
+):
+    thresholds = thresholds_from_file(ROOT / "thresholds.toml")
+    required = tuple(f"a-cpu-bs{number}:export" for number in range(2000))
+    with full_disk(room_bytes), pytest.raises(RecordError, match=rf"{file} cannot be written: "):
+        begun_run(tmp_path / "run", thresholds, "nightly", required)
+    assert list((tmp_path / "run").iterdir()) == []
+    run = begun_run(tmp_path / "run", thresholds, "nightly", required)
+    assert (run.records(), run.facts().required) == ([], required)
 
 
 def test_a_full_disk_leaves_no_part_of_a_raw_file_and_the_facts_as_they_were(run):
