@@ -92,11 +92,14 @@ sbom: $(READY) $(TOOLS)
 	$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate \
 	  --output-file sbom.cdx.json $(BIN)/python
 
-# Mutants of the deciding modules; hours. [tool.mutmut] says which; it imports the suite, so it runs in its environment.
+# Mutants of the deciding folders: so many of each, drawn by the seed; SAMPLE=9999 tries all of them, in hours. mutmut
+# imports the suite, so it runs in its environment; [tool.mutmut] says which tests it runs.
+SAMPLE ?= 60
+SEED ?= 1
+FOLDERS ?= judge measure decide contract nightly
 mutants: $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade --target $(VENV)/mutmut mutmut==3.8.1
-	PYTHONPATH=$(abspath $(VENV)/mutmut) $(BIN)/python -m mutmut run --max-children 2 > $(VENV)/mutants.log 2>&1
-	PYTHONPATH=$(abspath $(VENV)/mutmut) $(BIN)/python -m mutmut results
+	PYTHONPATH=$(abspath $(VENV)/mutmut) $(BIN)/python benchmarks/mutants.py --sample $(SAMPLE) --seed $(SEED) $(FOLDERS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage*

@@ -54,7 +54,6 @@ UNREACHABLE = {
 # Modules whose tests stand with what they serve. Every other one has its own, test_<module>*.py in the same place, or
 # is covered by the tests of its folder, test_<folder>.py, or of a module of its folder that uses it.
 TESTED_WITH = {
-    "harness.decide.blockers": "report/test_release.py",
     "harness.measure.strips": "data/test_strips.py",
     "harness.__main__": "cli/test_cli.py",
     "harness.measure.export": "judge/test_verdict.py",

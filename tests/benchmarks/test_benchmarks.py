@@ -67,6 +67,23 @@ def test_nights_counts_only_what_is_asked(script, capsys):
     assert "nights: 25 (goal >= 26, missed)" in capsys.readouterr().out
 
 
+def test_the_mutation_score_counts_each_folder_by_its_size(script, capsys):
+    mutants = script("mutants")
+    judge = {f"judge.{n}": "survived" if n == 3 else "killed" for n in range(10)}
+    decide = {"decide.0": "killed", "decide.1": "timeout"}
+    assert mutants.report({"judge": judge, "decide": decide}, {"judge": 300, "decide": 100}) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[:3] == [
+        "  survived   judge.3",
+        "judge      9 of 10, drawn from 300: 59.6 to 98.2 % (95 %)",
+        "  timeout    decide.1",
+    ]
+    # The variance is that of 14 draws from all mutants alike.
+    assert told[-2:] == ["  68.5 to 98.7 % (95 %)", "mutants killed, %: 92.5 (goal >= 90)"]
+    judge["judge.4"] = "no tests"
+    assert mutants.report({"judge": judge}, {"judge": 300}) == 1
+
+
 def test_the_kill_table_says_how_its_faults_were_planted(script, tmp_path, capsys):
     table, page = script("kill_table"), tmp_path / "page.md"
     notes = table.with_conditions(

@@ -1,3 +1,6 @@
+import re
+import runpy
+
 import pytest
 
 from harness.__main__ import main
@@ -97,6 +100,9 @@ def test_an_onnx_file_is_added_with_what_it_is_fed(contract, capsys, tmp_path):
     assert 'inputs={"video": (1, 8, 3, 64, 64)},\n    output=("class", (1, 8)),\n' in text
     assert 'protocol={"short_side": 72, "crop_size": 64, "source": "video"},' in text
     assert "frozen_batch=2,\n)" in text
+    assert not {"opset=", "frames="} & set(re.findall(r"\w+=", text))
+    spec = runpy.run_path(str(contract.parent / "models/means.py"))["SPEC"]
+    assert (spec.checkpoint, spec.frozen_batch) == (path.name, 2)
     tables = contract.read_text().partition("[models.means]")[2]
     assert f'weights = "{path.stem[-8:]}"' in tables
     assert "\nbs2 = { golden = 1.0, tolerance = 0.9" in tables

@@ -1,4 +1,5 @@
 import dataclasses
+import runpy
 
 import pytest
 
@@ -52,6 +53,7 @@ def test_an_added_model_is_declared_and_judged(contract):
     before = contract.read_text().splitlines()
     path, text = write_model(new(TSM), contract)
     assert registry.model_spec("tsm_added") == TSM
+    assert runpy.run_path(str(path))["SPEC"] == TSM
     assert path.read_text().startswith(
         '"""tsm_added: tsm_r50_1x1x8_50e_kinetics400_rgb of mmaction2."""'
     )

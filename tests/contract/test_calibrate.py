@@ -131,9 +131,13 @@ def test_quiet_sessions_say_what_every_thread_must_be_worth():
 def test_a_golden_of_another_processor_is_replaced_by_one_of_this():
     use = HostUse(usable=2, used=1.9, is_quiet=False, processor="this one")
     elsewhere = {"processor": "the golden's", "tolerance_elsewhere": 0.5}
-    found = calibration_from_runs([[session(2.0, host_use=use)] * 2] * 2, 1, REFERENCE, 2)
-    row = calibrated_row({}, found, REFERENCE.model_copy(update=elsewhere), "today")
-    assert 'processor = "this one"' in row
+    runs = [[session(ratio, host_use=use) for ratio in (2.0, 1.8)]] * 2
+    found = calibration_from_runs(runs, 1, REFERENCE, 2)
+    reference = REFERENCE.model_copy(update=elsewhere)
+    assert 'processor = "this one"' in calibrated_row({}, found, reference, "today")
+    # The tolerance that holds for another processor plays no part in it.
+    assert calibration_from_runs(runs, 1, reference, 2) == found
+    assert found.tolerance not in (None, 0.07)
 
 
 def test_an_absolute_speed_is_of_its_own_definition():

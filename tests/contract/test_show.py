@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from harness.__main__ import main
 from harness.contract.show import matrix_lines
 from harness.contract.thresholds import thresholds_from_file
+from harness.judge.limits import DeviceModelLimits
 
 CONTRACT = Path(__file__).parents[2] / "thresholds.toml"
 
@@ -34,6 +36,18 @@ def test_bounds_are_not_shown_as_a_golden(thresholds):
     found = rows(matrix_lines(thresholds, "nonlocal_tiny"))
     assert found["cuda-bs8", "speed"][2:6] == ["1.000", "–", "–", "–"]
     assert found["cuda", "top-5"][2:5] == ["476", "=", "99.00"]
+
+
+def test_limits_of_the_device_model_are_rows_of_their_own(thresholds):
+    limits = DeviceModelLimits(memory_max_mb=512.5, ai_cpu_operators_max=3, source="us")
+    table = thresholds.file.models["nonlocal_r50"]
+    device = table.devices["ascend310p"].model_copy(update={"device_model": limits})
+    table = table.model_copy(update={"devices": {**table.devices, "ascend310p": device}})
+    file = thresholds.file.model_copy(update={"models": {"nonlocal_r50": table}})
+    lines = matrix_lines(dataclasses.replace(thresholds, file=file), "nonlocal_r50")
+    told = [" ".join(line.split()) for line in lines]
+    assert any(line.startswith("ascend310p memory 512.5 – – – MB at most [") for line in told)
+    assert any(line.startswith("ascend310p AI CPU 3 – – – operators at most [") for line in told)
 
 
 def test_every_cell_is_there_on_lines_that_fit_the_screen(thresholds, capsys):

@@ -146,6 +146,38 @@ def test_a_tier_has_the_cells_that_its_patterns_match(read):
     assert thresholds.cells("release") == thresholds.cells()
 
 
+def test_more_timing_is_room_that_is_never_less(read):
+    thresholds = read(VALID).with_more_timing(3, 0.5)
+    for name in thresholds.file.tiers:
+        plan, asked = (
+            thresholds.tier(name).timing["default"],
+            read(VALID).tier(name).timing["default"],
+        )
+        assert plan == asked.model_copy(update={"budget_minutes": 0.5})
+    plan = thresholds.with_more_timing(9, 0.25).tier("smoke").timing["default"]
+    assert (plan.sessions_min, plan.sessions_max, plan.budget_minutes) == (2, 9, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("sessions", "seconds", "is_spent"),
+    [(3, 31.0, False), (4, 29.9, False), (4, 30.0, True), (5, 31.0, True)],
+)
+def test_a_plan_is_spent_after_its_sessions_and_its_minutes(read, sessions, seconds, is_spent):
+    plan = read(VALID).with_more_timing(4, 0.5).tier("smoke").timing["default"]
+    assert plan.is_spent(sessions, seconds) is is_spent
+
+
+def test_a_soak_of_so_many_minutes_is_that_of_one_tier(read):
+    thresholds = read(VALID).with_soak("smoke", 5.0)
+    assert thresholds.tier("smoke").soak_minutes == 5.0
+    assert thresholds.tier("release") == read(VALID).tier("release")
+    assert thresholds.tier("smoke") == read(VALID).tier("smoke").model_copy(
+        update={"soak_minutes": 5.0}
+    )
+    with pytest.raises(InputError, match="has no tier 'weekly'"):
+        read(VALID).with_soak("weekly", 5.0)
+
+
 def test_a_device_model_may_be_limited(read):
     key = "models.nonlocal_r50.devices.cpu.device_model"
     thresholds = read(changed(key, {"memory_max_mb": 100.0, "source": "us"}))

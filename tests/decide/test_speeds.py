@@ -78,6 +78,11 @@ def test_one_session_tells_nothing_apart(references):
     records = [record("ascend310p", 1, 97.0), record("ascend310p", 4, 96.9)]
     (best,) = best_batches(speeds_from_records(records, references))
     assert best.not_slower == ()
+    # Nor beside three sessions, whichever of the two is the best.
+    for other in (96.0, 98.0):
+        beside = [records[0], record("ascend310p", 4, other, other, other)]
+        (best,) = best_batches(speeds_from_records(beside, references))
+        assert best.not_slower == ()
 
 
 def test_what_does_not_count_has_no_speed(references):

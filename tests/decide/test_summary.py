@@ -1,11 +1,14 @@
+import datetime
 import re
 import unicodedata
 
 import pytest
 
+from harness.contract.tables import Waiver
 from harness.contract.thresholds import thresholds_from_file
 from harness.decide.problems import Problem
 from harness.decide.summary import (
+    check_line,
     decision_lines,
     is_emulated,
     margin_text,
@@ -21,6 +24,41 @@ from harness.record.record import Record, RunFacts
 from harness.spec import Status
 from tests import made
 
+SUMMARY = """\
+cell                   export              parity                 accuracy            throughput
+nonlocal_tiny-cpu-bs8  -                   -                      not run             -
+nonlocal_tiny-cpu-bs1  pass                pass 50 % of limit     fail -2 clips       -
+nonlocal_tiny-cpu-bs4  -                   waived 200 % of limit  -                   -
+
+FAIL: nonlocal_tiny-cpu-bs1:accuracy
+    why
+
+Known failures, waived but not passed:
+WAIVED: nonlocal_tiny-cpu-bs4:parity
+    rounds (#7, owner ana, until 2026-12-01)
+
+Not required in this run:
+NOT RUN: nonlocal_tiny-cpu-bs8:accuracy
+    why
+
+To accept this as known, fill in issue, owner and expires, and put these in place of the
+[[waivers]] tables of the thresholds file:
+
+[[waivers]]
+cell = "nonlocal_tiny-cpu-bs1"
+check = "accuracy"
+reason = "fail: why"
+issue = ""
+owner = ""
+expires = ""
+
+Run report: On this host's CPU: 2 of 4 required checks passed, 1 waived; 1 check failed; not required: 1 check needs a data set
+  1 check failed
+    Find out why and fix it; this runs it again:
+    $ pytest acceptance -m 'cpu and accuracy' --tier smoke --model nonlocal_tiny --batch-size 1
+  1 check needs a data set (not required)
+    Name motion8 in site.toml (docs/kinetics.md), then run:
+    $ pytest acceptance -m 'cpu and accuracy' --tier smoke --model nonlocal_tiny --batch-size 8"""
 ROW = ["pass", "pass", "50", "%", "of", "limit", "fail", "-2", "clips", "-"]
 
 
@@ -107,6 +145,15 @@ def test_cells_with_something_not_run_come_first():
     assert "not run" in lines[1]
 
 
+def test_a_check_that_ends_gets_a_line():
+    failed = record("accuracy", Status.FAIL, [finding(464, 466)]).model_copy(
+        update={"seconds": 7.26}
+    )
+    assert check_line(failed) == "nonlocal_tiny-cpu-bs1       accuracy    fail -2 clips    7.3 s"
+    waived = check_line(failed, {failed.id})
+    assert waived == "nonlocal_tiny-cpu-bs1       accuracy    waived -2 clips    7.3 s"
+
+
 def test_a_table_of_nothing_is_its_header():
     assert len(table_lines([])) == 1
 
@@ -133,6 +180,33 @@ def test_the_name_of_a_test_is_shown_whole():
     name = "acceptance/test_export.py::test_export[a-cpu-bs1]"
     lines = problem_lines([Problem(name, Status.ERROR, "broke")])
     assert lines == [f"ERROR: {name}", "    broke"]
+
+
+def test_the_whole_summary_of_a_run(pytestconfig):
+    thresholds = thresholds_from_file(pytestconfig.rootpath / "thresholds.toml")
+    known = {
+        "reason": "rounds",
+        "issue": "#7",
+        "owner": "ana",
+        "expires": datetime.date(2026, 12, 1),
+    }
+    waiver = Waiver(cell="nonlocal_tiny-cpu-bs4", check="parity", **known)
+    records = [
+        record("parity", findings=[finding(0.5, 1.0, "<=")]),
+        record("export"),
+        record("accuracy", Status.FAIL, [finding(464, 466)]),
+        record("parity", Status.FAIL, [finding(2.0, 1.0, "<=")], batch=4),
+        record("accuracy", Status.NOT_RUN, batch=8),
+    ]
+    ids = ("bs1:parity", "bs1:export", "bs1:accuracy", "bs4:parity")
+    required = tuple(f"nonlocal_tiny-cpu-{one}" for one in ids)
+    facts = FACTS.model_copy(update={"required": required, "is_over": True})
+    decision = decide(records, facts, (waiver,), facts.started_on)
+    assert "\n".join(summary_lines(records, decision, thresholds, facts)) == SUMMARY
+    emulated = [one.model_copy(update={"is_emulated": True}) for one in records]
+    decision = decide(emulated, facts, (waiver,), facts.started_on)
+    told = summary_lines(emulated, decision, thresholds, facts)
+    assert told[0] == "EMULATED: no device was there; this can never be signed off"
 
 
 def test_an_emulator_is_noticed():

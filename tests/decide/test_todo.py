@@ -101,10 +101,20 @@ def one_chip(per_s, **more):
 def test_what_would_decide_a_check_comes_from_what_was_measured(check, undecided, task, told):
     measurement, verdict = undecided
     assert verdict.status is Status.INCONCLUSIVE
-    one = record(check).model_copy(update={"measurement": measurement, "verdict": verdict})
+    took = getattr(measurement, "session_count", 0)
+    update = {"measurement": measurement, "verdict": verdict, "sessions_min": took}
+    one = record(check).model_copy(update=update)
     found = only(Problem(one.id, Status.INCONCLUSIVE, verdict.reason), one)
     assert found.task is task
     assert told in advice(found)
+
+
+def test_sessions_that_are_missing_come_before_a_limit():
+    measurement, verdict = one_chip([40.0] * 3, chips=4)
+    update = {"measurement": measurement, "verdict": verdict, "sessions_min": 4}
+    one = record("throughput").model_copy(update=update)
+    found = only(Problem(one.id, Status.INCONCLUSIVE, verdict.reason), one)
+    assert (found.task, found.about) == (Task.REPEAT, ())
 
 
 def test_a_check_counts_once_and_a_failure_is_not_hidden_behind_weights():

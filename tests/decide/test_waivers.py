@@ -10,7 +10,7 @@ from harness.contract.tables import Waiver
 from harness.contract.thresholds import thresholds_from_file
 from harness.decide.problems import ExitStatus, exit_status
 from harness.decide.summary import decision_lines, table_lines
-from harness.decide.waivers import WAIVABLE, corrected_toml, decide, review
+from harness.decide.waivers import WAIVABLE, corrected_toml, decide, review, waived_lines
 from harness.errors import ThresholdsError
 from harness.record.record import RunFacts
 from harness.spec import Status
@@ -93,6 +93,11 @@ def test_an_error_is_waived_at_its_own_stage_only(waived, came, is_covered):
     decision = decided(records, waiver(stage=waived))
     assert (PARITY in decision.waived) is is_covered
     assert bool(decision.problems) is not is_covered
+    where = "" if waived is None else f"stage {waived}, "
+    assert waived_lines({PARITY: waiver(stage=waived)}) == [
+        f"WAIVED: {PARITY}",
+        f"    fp16 overflow in block 3 ({where}NPU-17, owner mei, until 2026-12-31)",
+    ]
 
 
 def test_a_failure_is_not_covered_by_a_waiver_of_a_stage():

@@ -105,7 +105,8 @@ def test_the_same_predictions_pass():
     assert verdict.status is Status.PASS
     assert "400 of 400 clips, margin +200" in verdict.reason
     assert "detectable loss" in verdict.reason
-    assert len(verdict.findings) == 3
+    top1, top5, loss = (one.name for one in verdict.findings)
+    assert (top1, top5, loss[:13]) == ("top-1", "top-5", "loss of top-1")
 
 
 def test_a_real_loss_fails_on_the_whole_set():
@@ -219,6 +220,19 @@ def test_other_counts_of_discordant_clips_are_judged_as_if_they_were_measured(b,
     assert accuracy_reaches(kinetics_run(1, 1), limits, b, c) is is_green
     assert (judge_accuracy(kinetics_run(b, c), limits).status is Status.PASS) is is_green
     assert not accuracy_reaches(kinetics_run(1, 1, paired=None), limits, b, c)
+
+
+def test_what_chance_takes_is_not_told_where_even_less_reaches_the_floor():
+    # 60 discordant clips: chance takes 22, and PyTorch has as many to spare.
+    for reference, told in ((LEAST + 22, None), (LEAST + 21, LEAST)):
+        top1 = kinetics_verdict(kinetics_run(30, 30, reference=reference)).findings[0]
+        assert (top1.limit, top1.contract_limit) == (min(LEAST, reference - 22), told)
+
+
+def test_a_single_clip_is_a_set_that_decides_nothing():
+    one = predictions(LABELS[:1])
+    measured = measure(one, clips(LABELS[:1], is_whole=False), one)
+    assert judge_accuracy(measured, accuracy_limits(400)).status is Status.INCONCLUSIVE
 
 
 def test_clips_that_only_the_device_read_give_no_allowance():

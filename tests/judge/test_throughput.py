@@ -36,6 +36,7 @@ def test_five_percent_slower_than_allowed_fails():
     verdict = judge_throughput(speeds(90.0, 90.2, 90.4), reference())
     assert verdict.status is Status.FAIL
     assert verdict.reason.startswith("too slow: device speed")
+    assert [one.is_met for one in verdict.findings] == [False, True]
 
 
 def test_bounds_that_straddle_the_floor_decide_nothing():
@@ -180,6 +181,10 @@ def test_what_processor_time_does_not_show_is_red_by_its_own_finding(more, reaso
         (
             {"use": HostUse(usable=2, used=1.9, is_quiet=False), "wall_ms": 20.0},
             "wall time was not judged, as the host was not quiet",
+        ),
+        (
+            {"use": HostUse(usable=2, used=None, is_quiet=True)},
+            "session(s), threads were not looked at, as the loop was too short)",
         ),
         ({"use": None}, "waiting and threads were not looked at"),
     ],

@@ -181,6 +181,11 @@ def test_a_flat_row_scores_zero_where_something_is_expected():
     assert edge(actual, expected, expected).cosine == 0.0
 
 
+def test_a_row_of_which_nothing_is_expected_does_not_count():
+    rows = np.array([[1.0, 2.0], [2.0, 2.0]])
+    assert edge(rows, rows, rows).cosine == pytest.approx(1.0)
+
+
 def test_flat_expectations_define_no_cosine():
     flat = np.array([[0.1, 0.1, 0.1], [2.0, 2.0, 2.0]])
     parity = edge(flat, flat, flat)

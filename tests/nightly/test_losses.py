@@ -22,7 +22,10 @@ def words(found):
 
 
 def test_a_cliff_is_a_suspect_and_red_the_second_night():
-    assert words(judged([-0.1] * 4)) == ["suspect", "red", "red", "red"]
+    found = judged([-0.1] * 4)
+    assert words(found) == ["suspect", "red", "red", "red"]
+    # Of nights of 1 %, two beside ten: 0.1 / (0.01 * sqrt(1/2 + 1/10)), as far as their noise is known.
+    assert found[1].errors == pytest.approx(-12.9, rel=0.4)
 
 
 def test_one_bad_night_is_a_suspect_and_then_forgotten():
