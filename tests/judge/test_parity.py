@@ -59,6 +59,19 @@ def test_the_same_chain_passes():
     assert verdict.status is Status.PASS
     assert "4 edges agree on 64 inputs (60 clips, 3 noise, 1 constant)" in verdict.reason
     assert len(verdict.findings) == 28
+    assert [one.note for one in verdict.findings if one.name.endswith("agreement")] == [""] * 4
+    near = EXACT.astype(np.float32) + np.float32(0.002)
+    verdict = judge_parity(parity(device=near), LOOSE, 64)
+    assert verdict.reason.endswith(", largest error 0.002 (torch_to_device)")
+
+
+def test_a_reference_that_is_exact_leaves_nothing_but_the_least_distance():
+    exact = EXACT.astype(np.float32).astype(np.float64)
+    verdict = judge_parity(parity(exact=exact, device=exact + 2e-6), TIGHT, 64)
+    assert verdict.status is Status.FAIL
+    assert verdict.findings[0].limit == TIGHT.fp64_atol
+    first = "simplified_to_device rmse to fp64 is 2e-06, must be <= 1e-06 (PyTorch itself in fp32 is 0 from fp64)"
+    assert verdict.reason == f"{first}; 1 more limit(s) missed"
 
 
 def parity_of_file(**stages):

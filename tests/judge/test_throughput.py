@@ -7,7 +7,10 @@ from harness.judge import (
 from harness.judge.limits import (
     ThroughputReference,
 )
+from harness.judge.throughput import speed_bounds
 from harness.measure.host_turns import HostUse, Turns
+from harness.measure.speed import series_of
+from harness.measure.statistics import look_confidence
 from harness.measure.throughput import SessionTiming, session_timing, throughput_measurement
 from harness.spec import Status
 
@@ -44,6 +47,22 @@ def test_bounds_that_straddle_the_floor_decide_nothing():
     assert verdict.status is Status.INCONCLUSIVE
     assert verdict.reason.startswith("96 clips/s, between ")
     assert verdict.reason.endswith("add sessions with --sessions or --budget-minutes")
+    floor, plausible = verdict.findings
+    assert (floor.is_met, plausible.is_met, plausible.name) == (None, True, "mean speed")
+    assert floor.bounds.low < 95.0 < floor.bounds.high
+    # As many sessions as must be, and no more, are not too few.
+    assert judge_throughput(speeds(92.0, 100.0), reference()).reason.startswith(
+        "96 clips/s, between"
+    )
+
+
+def test_each_look_after_the_first_takes_wider_bounds():
+    for terms in (reference(), reference(**HOST)):
+        sure = [
+            speed_bounds(series_of([100.0, 101.0, 99.0, 100.0][:count]), terms, 2).confidence
+            for count in (2, 3, 4)
+        ]
+        assert sure == [look_confidence(look) for look in (1, 2, 3)]
 
 
 def test_a_speed_at_the_floor_is_met():
@@ -69,7 +88,10 @@ def test_fewer_sessions_than_required_decide_nothing():
 def test_implausibly_fast_is_red(factor):
     verdict = judge_throughput(speeds(100.0 * factor, 100.0 * factor), reference())
     assert verdict.status is Status.FAIL
-    assert verdict.reason.startswith("implausibly fast")
+    assert verdict.reason.startswith("implausibly fast: mean speed is ")
+    assert verdict.reason.endswith("must be < 300; check what was computed")
+    assert [one.is_met for one in verdict.findings] == [True, False]
+    assert verdict.findings[1].note == "faster is cached or no work"
 
 
 def test_implausibly_fast_is_red_with_one_session_too():
@@ -168,6 +190,7 @@ def test_what_processor_time_does_not_show_is_red_by_its_own_finding(more, reaso
     verdict = judged_host(2.0, 2.0, **more)
     assert verdict.status is Status.FAIL
     assert verdict.reason == reason
+    assert [one.is_met for one in verdict.findings].count(False) == 1
 
 
 @pytest.mark.parametrize(

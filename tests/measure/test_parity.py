@@ -109,6 +109,20 @@ def test_top5_overlap_counts_classes_in_common():
     assert edge(actual, expected, expected).top5_overlap == 0.8
 
 
+def test_only_the_five_best_count_for_their_overlap():
+    expected = np.arange(12.0)[None, :]
+    actual = expected.copy()
+    actual[0, :7] = actual[0, 6::-1]
+    assert edge(actual, expected, expected).top5_overlap == 1.0
+    assert edge(-actual, -expected, -expected).top5_overlap == 0.6
+
+
+def test_of_two_classes_the_margin_is_their_difference():
+    expected = np.array([[2.0, 0.5], [0.0, 1.0]])
+    (flip,) = edge(expected[:1].repeat(2, axis=0), expected, expected).flips
+    assert (flip.row_id, flip.margin) == ("1", 1.0)
+
+
 def test_reversed_classes_disagree(exact):
     parity = edge(exact[:, ::-1], exact, exact)
     assert parity.cosine < 0.0
@@ -207,6 +221,9 @@ def test_other_shapes_are_named_and_never_broadcast(shape, expected_shape):
 
 def test_another_shape_of_the_exact_scores_is_named(exact):
     assert "(63, 40)" in edge(exact, exact, exact[1:]).shape_mismatch
+    found = edge(exact, exact, exact, reference=exact[:, 1:])
+    assert found.shape_mismatch.endswith("reference (64, 40) and (64, 39)")
+    assert (found.row_count, found.class_count) == (64, 40)
 
 
 def test_nothing_to_compare_is_named():
@@ -254,6 +271,10 @@ def test_flipped_rows_name_clip_and_crop(exact):
     device[4] = device[4, ::-1]
     parity = parity_measurement(chain(exact, device=device), ids(32), InputCounts(clip=32))
     assert parity.edges[-1].flips[0].row_id == "clip2#crop0"
+    one = parity_measurement(
+        chain(exact, device=device), ids(1), InputCounts(clip=1), clip_count=32
+    )
+    assert (one.edges[-1].flips[0].row_id, one.clip_count) == ("clip0#clip4#crop0", 32)
 
 
 def test_rows_of_one_crop_are_named_by_their_input():

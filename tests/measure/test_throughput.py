@@ -129,6 +129,38 @@ def test_outputs_of_the_timed_run(looks, is_same):
     assert bool(measured.invalid_reasons) == (is_same is False)
 
 
+@pytest.mark.parametrize(
+    ("times_ms", "unsteady"),
+    [
+        ((10.0,), 0),
+        ((10.0, 10.0, 11.2, 11.2), 1),
+        ((11.2, 11.2, 10.0, 10.0), 1),
+        ((10.0, 10.0, 10.2, 10.2), 0),
+        # The halves, not the thirds, and their medians.
+        ((10.0, 10.0, 10.0, 12.0, 10.0, 10.0), 0),
+    ],
+)
+def test_a_session_is_steady_if_its_halves_agree(times_ms, unsteady):
+    assert measure([session_timing(times_ms)], batch=1).unsteady_sessions == unsteady
+    by_copies = SessionTiming(device_io_ms=times_ms)
+    assert measure([by_copies], batch=1).unsteady_sessions == unsteady
+
+
+def test_what_was_compared_is_the_least_of_the_sessions_and_what_differs_is_named():
+    sessions = [
+        session_timing([10.0] * 9).model_copy(update={"clips_compared": count}) for count in (8, 6)
+    ]
+    found = measure(sessions, batch=1)
+    assert (found.clips_compared, found.percentiles_by_session) == (6, True)
+    differing = {"clips_compared": 6, "differing_clips": ("a", "b", "c", "d")}
+    bad = sessions[1].model_copy(update=differing)
+    (reason,) = measure([sessions[0], bad], batch=1).invalid_reasons
+    first, _, rest = reason.partition(" did not compute what the accuracy run computed, ")
+    assert (first, rest) == ("session 2: the timed queries", "of 4 of 6 clips: a, b, c")
+    (reason,) = measure([session_timing([10.0], is_output_same=False)], batch=1).invalid_reasons
+    assert reason == "session 1: the timed queries did not compute what untimed ones compute"
+
+
 def test_a_session_that_slows_down_is_counted_as_unsteady():
     timings = [session_timing([10.0] * 10 + [12.0] * 10), session_timing([10.0]), SessionTiming()]
     assert measure(timings, batch=1).unsteady_sessions == 1
