@@ -200,9 +200,16 @@ def test_a_device_below_the_exact_floor_passes_only_within_the_margin_too():
         (kinetics_run(33, 27, reference=LEAST - 1), {}, "PyTorch itself has 14173"),
         (kinetics_run(33, 27), {"rate": 1.0}, "margin -2"),
         (kinetics_run(32, 27), {"rate": 1.0}, "margin -1"),
+        (kinetics_run(1, 0, reference=LEAST), {"rate": 1.0}, "margin -1"),
         (kinetics_run(33, 27, paired=None), {}, "margin -2"),
     ],
-    ids=["PyTorch misses it too", "an exact contract", "by one clip", "no reference"],
+    ids=[
+        "PyTorch misses it too",
+        "an exact contract",
+        "by one clip",
+        "at the floor",
+        "no reference",
+    ],
 )
 def test_the_exact_floor_stands(measured, more, words):
     verdict = kinetics_verdict(measured, **more)

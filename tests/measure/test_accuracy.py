@@ -7,6 +7,7 @@ from harness.clips import Clip, ClipSet, Predictions
 from harness.errors import ClipError
 from harness.measure.accuracy import AccuracyMeasurement, accuracy_measurement
 from harness.measure.scores import CHUNK_CLIPS
+from harness.measure.statistics import mcnemar_midp, minimum_detectable_loss, tango_bounds
 
 CLASSES = 8
 
@@ -217,6 +218,16 @@ def test_paired_counts_by_hand():
         (flip.clip_id, flip.label, flip.reference_class, flip.device_class) for flip in paired.flips
     ]
     assert flips == [("c2", 2, 2, 3), ("c3", 3, 0, 3), ("c4", 4, 0, 1)]
+
+
+def test_a_loss_is_the_net_of_what_was_lost_with_its_bounds(labels):
+    lost, won = labels.copy(), labels.copy()
+    lost[:5], won[7:9] = (lost[:5] + 1) % CLASSES, (won[7:9] + 1) % CLASSES
+    paired = measure(predictions(lost), clip_set(labels), predictions(won)).paired
+    assert (paired.n, paired.b, paired.c, paired.loss) == (200, 5, 2, 0.015)
+    assert paired.bounds == tango_bounds(5, 2, 200)
+    assert paired.detectable_loss == minimum_detectable_loss(200, 7)
+    assert paired.p_midp == mcnemar_midp(5, 2)
 
 
 def test_the_same_predictions_have_no_discordant_pair(labels):

@@ -56,6 +56,17 @@ def test_crops_are_averaged_as_probabilities():
     assert np.exp(crop_mean(np.log(shares))) == pytest.approx(shares.mean(axis=1))
 
 
+def test_crops_and_clips_of_very_different_scores_do_not_drown_each_other():
+    logits = np.array([[[1.0, 0.0], [0.0, 2.0]], [[-1.0, 1.0], [2.0, 2.5]]])
+    levels = np.array([[[1000.0], [-1000.0]], [[0.0], [5000.0]]])
+    assert crop_mean(logits + levels) == pytest.approx(crop_mean(logits))
+
+
+def test_a_coarser_clamp_holds_for_the_outputs_of_a_model():
+    scores = scores_from_output(np.array([[1.0, 0.0]], np.float32), True, FLOAT16_SMALLEST_NORMAL)
+    assert scores[0, 1] == pytest.approx(np.log(FLOAT16_SMALLEST_NORMAL))
+
+
 def test_scores_are_averaged_before_the_softmax_where_the_model_asks_for_it():
     logits = np.array([[[30.0, 0.0], [-1.5, 0.0], [-1.5, 0.0]]])
     assert crop_mean(logits, "score")[0] == pytest.approx([9.0, 0.0])
