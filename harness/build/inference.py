@@ -1,8 +1,8 @@
 """What mmaction2 computes of a clip in a test, as one graph of plain operators.
 
 Three architectures are not such a graph as they stand. TIN shifts frames with a compiled operator
-that most builds of mmcv lack, and only in float32. TRN draws the frames that it relates anew in every forward pass. TPN
-on TSM makes its last layer in the first one.
+that most builds of mmcv lack, and only in float32. TRN draws the frames that it relates again in
+every forward pass. TPN on TSM makes its last layer in the first one.
 """
 
 import functools

@@ -1,10 +1,11 @@
 """Decode a whole video through PyAV, where decord is not installed: decord's frames, or none.
 
 decord has no wheel for aarch64. PyAV gives the same frames for the codecs, pixels and orders that
-this module accepts (tests/data/test_whole.py compares them), and of a damaged clip the same frames or
-none; whatever else decord reads is refused by name. Decoders of FLV, H.263, MJPEG, MPEG-4 part 2, VP8 and
-WMV hide damage, each release of FFmpeg in its own way, so these are refused. decord seeks to key frames, and the frames after a key frame that depends on those before
-it come out shifted or damaged: mmaction2 works with these, so nothing else may stand in for them.
+this module accepts (tests/data/test_whole.py compares them), and of a damaged clip the same frames
+or none; whatever else decord reads is refused by name. Decoders of FLV, H.263, MJPEG, MPEG-4 part 2,
+VP8 and WMV hide damage, each release of FFmpeg in its own way, so these are refused. decord seeks to
+key frames, and the frames after a key frame that depends on those before it come out shifted or
+damaged: mmaction2 works with these, so nothing else may stand in for them.
 """
 
 import io

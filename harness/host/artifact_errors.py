@@ -42,11 +42,11 @@ def _is_of_store(error: OSError, temp: Path, errnos: Collection[int]) -> bool:
 
 
 def _advice(error: OSError, request: Request, temp: Path) -> str:
-    written_mb = bytes_below(temp) / 1e6
+    written_mb, free_mb = bytes_below(temp) / 1e6, free_bytes(temp) / 1e6
     return (
-        f"cannot write {request}, {written_mb:.1f} MB so far, in {temp.parent} "
-        f"({free_bytes(temp) / 1e6:.1f} MB free): {error}; make room with `harness cache prune --max-gb N`, or name another "
-        "cache as cache_dir in site.toml (--site) or in ACCEPTANCE_CACHE_DIR"
+        f"cannot write {request}, {written_mb:.1f} MB so far, in {temp.parent} ({free_mb:.1f} MB free): "
+        f"{error}; make room with `harness cache prune --max-gb N`, or name another cache as cache_dir in "
+        "site.toml (--site) or in ACCEPTANCE_CACHE_DIR"
     )
 
 

@@ -249,7 +249,8 @@ def with_golden(setting: Setting, golden: float) -> str:
     row = f"golden = {golden:.5g}, tolerance = {tolerance}"
     start = setting.contract.index(f"[models.{MODEL}]")
     before, text = setting.contract[:start], setting.contract[start:]
-    table = rf"(\[models\.{MODEL}\.devices\.{setting.device}\.throughput\].*?bs4 = \{{ )golden = [^,]+, tolerance = [\d.]+"
+    head = rf"\[models\.{MODEL}\.devices\.{setting.device}\.throughput\]"
+    table = rf"({head}.*?bs4 = \{{ )golden = [^,]+, tolerance = [\d.]+"
     text, count = re.subn(table, rf"\g<1>{row}", text, count=1, flags=re.DOTALL)
     if not count:
         none = rf'({setting.device} = \{{ no_golden = \["bs1", )"bs4", ("bs8"\])'

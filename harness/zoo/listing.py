@@ -27,7 +27,7 @@ class Listed:
 
 
 def zoo_list(is_nested: bool = True) -> Iterator[Listed]:
-    """Yield the configurations in order of their paths; unless ``is_nested``, only those directly in a family's folder."""
+    """Yield the configurations by path; unless ``is_nested``, those directly in a family's folder."""
     root = mmaction2_folder() / "configs"
     for folder in FOLDERS:
         for path in sorted((root / folder).glob("*/**/*.py" if is_nested else "*/*.py")):

@@ -1,5 +1,6 @@
 """One start on a chip: InferSession loads a model and runs it once; without it, ais_bench itself."""
 
+import contextlib
 import resource
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -34,11 +35,9 @@ def started(model: OmOnChip, arrays: "Arrays", look: Callable[[], Unit]) -> Star
         first_ms = _first_ms(model)
         notes = (f"through ais_bench, because InferSession cannot be imported: {error}",)
         return Start(None, first_ms, _peak_mb(), problems=problems, notes=notes)
-    try:
+    with contextlib.closing(stream):
         stream.run(arrays)
         after = look()
-    finally:
-        stream.close()
     return Start(
         stream.load_ms,
         stream.infer_ms,
