@@ -47,7 +47,7 @@ def read_owner(path: Path) -> Owner | None:
 
 
 def write_note(path: Path) -> None:
-    """Write who this process is, in place of an older note; a full disk keeps nobody from a lock."""
+    """Write who this process is, in place of an older note; a full disk does not stop the lock."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     program, *arguments = sys.orig_argv
     # The name of the program without its folder: a long path would leave no room for the arguments.

@@ -26,7 +26,7 @@ Counter = Callable[[int], None]
 
 
 class Progress:
-    """Writes notices and the state of the stage under way; a stream that fails breaks no run.
+    """Writes notices and the state of the stage under way; a stream that fails does not stop the run.
 
     Without a stream, notices are logged and nothing else is shown.
 

@@ -1,4 +1,4 @@
-"""What a planted fault is, and what came of planting it."""
+"""What a planted fault is, and whether it was caught."""
 
 import dataclasses
 import re
@@ -52,7 +52,7 @@ class Fault:
 
 @dataclasses.dataclass(frozen=True)
 class Caught:
-    """What came of a fault: ``said`` is what the check or the command printed, in one line."""
+    """Whether a fault was caught; ``said`` is what the check or the command printed, in one line."""
 
     fault: Fault
     outcome: Outcome

@@ -47,7 +47,7 @@ _FOREIGN = ("ACCEPTANCE_SITE", "ACCEPTANCE_CACHE_DIR", "ACCEPTANCE_CHECKPOINTS",
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What a run or a command came to: its exit status, and what it said."""
+    """How a run or a command ended: its exit status, and what it said."""
 
     status: int
     said: str
