@@ -1,3 +1,4 @@
+import dataclasses
 import importlib
 
 import numpy as np
@@ -45,6 +46,15 @@ def test_a_truncated_file_is_an_error_and_never_an_array(written, keep):
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(RunError, match=r"the dump Conv2D\._c_Conv\.3.* cannot be read"):
         dump_from_file(path)
+
+
+def test_a_dump_has_tensors_and_their_bytes(written, tmp_path):
+    (tmp_path / "empty").write_bytes(bytes(8))
+    with pytest.raises(RunError, match="its header lists no tensor"):
+        dump_from_file(tmp_path / "empty")
+    (tensor,) = dump_from_file(written([], [(np.ones((4, 4), np.float16), "ND")])).outputs
+    with pytest.raises(RunError, match=r"8 bytes do not hold the shape \(4, 4\)"):
+        dataclasses.replace(tensor, nbytes=8).array()
 
 
 def test_garbage_is_an_error(tmp_path):

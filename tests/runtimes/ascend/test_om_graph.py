@@ -3,7 +3,9 @@ import json
 import pytest
 
 from harness.errors import RunError
-from harness.runtimes.ascend.om_graph import Origin, operators_from_json
+from harness.host.command import CommandResult
+from harness.runtimes.ascend.environment import CannTools
+from harness.runtimes.ascend.om_graph import Origin, operators_from_json, operators_of_om
 
 
 def attribute(name, value):
@@ -73,3 +75,20 @@ def test_operators_come_in_the_order_in_which_they_run():
 def test_another_json_is_an_error(text):
     with pytest.raises(RunError, match="the JSON of the offline model is not as expected"):
         operators_from_json(text)
+
+
+def missing(command):
+    raise FileNotFoundError("no such atc")
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        (missing, r"`atc --mode=1 --om=\S+/x\.om --json=\S+` cannot be started: no such atc"),
+        (lambda _: CommandResult(255, "E10041", 0.1), "failed: E10041; log in"),
+        (lambda _: CommandResult(0, "done", 0.1), r"did not write the graph of x\.om: .*om\.json"),
+    ],
+)
+def test_a_model_that_atc_does_not_read_is_an_error(tmp_path, run, said):
+    with pytest.raises(RunError, match=said):
+        operators_of_om(tmp_path / "x.om", tmp_path, CannTools(run=run, logs=tmp_path), {})
