@@ -1,12 +1,13 @@
 """What a session times of a host: one thread beside the reference on one thread, and whose the host was."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.device import Device, Session
 from harness.host.clocks import ReadClocks, Reading, clock_problems, involuntary_switches
 from harness.host.environment import cpu_note, cpu_state, is_host_quiet, processor_name, taken_share
-from harness.measure.host_turns import HostUse, Turns
+from harness.measure.host_turns import HostUse, Times, Turns
 from harness.measure.timing import in_turns
 from harness.runtimes.ort.session import OrtSession, unoptimised_session
 from harness.spec import DeviceModel, Feed
@@ -76,7 +77,7 @@ def time_turns(
     settings: LoopSettings,
     read: ReadClocks,
 ) -> tuple[Turns, KeepingEnds]:
-    """Time the device and the exported graph without optimisation in turns, each on one thread.
+    """Time the device and the exported graph without optimisation, each on one thread.
 
     Both run in one runtime: beside PyTorch, whose kernels are others, the ratio of one build has
     wandered by 15 % from day to day on one host.
@@ -95,12 +96,17 @@ def time_turns(
         ours, theirs = in_turns(query, lambda: reference.run(feed), settings, read)
     finally:
         session.close()
-    waits = [cost.waiting_s for cost in ours]
-    known = [1000.0 * wait for wait in waits if wait is not None]
     turns = Turns(
         processor_ms=tuple(1000.0 * cost.processor_s for cost in ours),
         unoptimised_processor_ms=tuple(1000.0 * cost.processor_s for cost in theirs),
         wall_ms=tuple(1000.0 * cost.wall_s for cost in ours),
-        waiting_ms=tuple(known) if len(known) == len(waits) else (),
+        waiting_ms=_known_ms([cost.waiting_s for cost in ours]),
+        queued_ms=_known_ms([cost.queued_s for cost in ours]),
     )
     return turns, query
+
+
+def _known_ms(seconds: Sequence[float | None]) -> Times:
+    """Return times in milliseconds; none unless all are known."""
+    known = tuple(1000.0 * value for value in seconds if value is not None)
+    return known if len(known) == len(seconds) else ()

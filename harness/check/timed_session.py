@@ -113,7 +113,7 @@ def time_session(
         timed: inputs. One batch serves the device alone and with copies, and comes from the tensor
             store where it is; from clip to class, each is decoded from its file.
         settings: how long each definition is timed.
-        exported: of a host, the exported graph, which is timed in turns with it without
+        exported: of a host, the exported graph, which is timed beside it without
             optimisation; None of a device with processors of its own.
         expected: the accuracy run's answers for the clips; None if it has not run.
 

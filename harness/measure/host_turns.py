@@ -1,4 +1,4 @@
-"""What is timed of a host beside the wall clock: processor time in turns, waiting, threads at work."""
+"""What is timed of a host beside the wall clock: processor time beside the reference, waiting, threads at work."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -16,7 +16,7 @@ SHORTEST_MS = 1e-6
 
 
 class Turns(Measurement):
-    """Device and reference on one thread each, A B B A: the two are as long as each other.
+    """Device and reference on one thread each, in turns or at once: the two are as long as each other.
 
     Attributes:
         processor_ms: processor time of each query of the device, of all threads of the process.
@@ -25,6 +25,7 @@ class Turns(Measurement):
         wall_ms: wall time of each query of the device.
         waiting_ms: how much of it the calling thread neither ran nor stood in line for a processor;
             empty where the kernel does not tell.
+        queued_ms: how much of it the calling thread stood in line for a processor; likewise.
     """
 
     processor_ms: Times = ()
@@ -32,6 +33,7 @@ class Turns(Measurement):
     pytorch_processor_ms: Times = ()
     wall_ms: Times = ()
     waiting_ms: Times = ()
+    queued_ms: Times = ()
 
     @property
     def is_whole(self) -> bool:
@@ -92,6 +94,8 @@ class HostLook(Measurement):
         quiet_sessions: how many sessions had the host for themselves.
         processor: model and instruction sets, where they are known.
         taken_share: the most that other virtual machines and the quota took in a session.
+        queued_share: of a query's wall time on one thread, what it stood in line for a processor; None
+            where the kernel does not tell, and in records of earlier editions.
     """
 
     waiting_ms: float | None
@@ -102,6 +106,7 @@ class HostLook(Measurement):
     quiet_sessions: int
     processor: str | None = None
     taken_share: float | None = None
+    queued_share: float | None = None
 
 
 def host_look(looks: Sequence[tuple[Turns, HostUse, Times]]) -> HostLook | None:
@@ -118,6 +123,7 @@ def host_look(looks: Sequence[tuple[Turns, HostUse, Times]]) -> HostLook | None:
         return None
     waits = [median(turns.waiting_ms) for turns, _, _ in looks if turns.waiting_ms]
     used = [use.used for _, use, _ in looks if use.used is not None]
+    queued = [sum(turns.queued_ms) / sum(turns.wall_ms) for turns, _, _ in looks if turns.queued_ms]
     taken = [use.taken_share for _, use, _ in looks if use.taken_share is not None]
     speedups = [
         median(turns.wall_ms) / median(wall_ms) for turns, use, wall_ms in looks if use.is_quiet
@@ -131,6 +137,7 @@ def host_look(looks: Sequence[tuple[Turns, HostUse, Times]]) -> HostLook | None:
         quiet_sessions=len(speedups),
         processor=looks[0][1].processor,
         taken_share=max(taken) if taken else None,
+        queued_share=median(queued) if len(queued) == len(looks) else None,
     )
 
 

@@ -55,7 +55,7 @@ class Speed(Measurement):
     latency_p99_ms: float | None
 
     def series(self, against: Against) -> SpeedSeries | None:
-        """Return the speed by itself, or beside what was timed in turns with it."""
+        """Return the speed by itself, or beside the reference."""
         found: SpeedSeries | None = getattr(self, SERIES[against])
         return found
 

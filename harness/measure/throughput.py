@@ -4,7 +4,7 @@ The unit of replication is the session, a process of its own: queries of one pro
 better with each other than with the next process. Four definitions are kept apart: ``device`` is
 the compute alone, ``device_io`` adds the copies to and from the device, ``e2e`` everything from the
 clip file to the class, all by the wall clock with every thread; ``processor`` is the processor time
-of a host that computes on one thread, in turns with the exported graph without optimisation.
+of a host that computes on one thread, beside the exported graph without optimisation.
 """
 
 import math

@@ -168,7 +168,7 @@ def beside(text: str, cell: CellLine) -> str:
 
 
 def ratio(speed: Speed) -> str:
-    """Say how fast a host is beside what was timed in turns with it; empty where nothing was."""
+    """Say how fast a host is beside its reference; empty where none was timed."""
     found = ((speed.series(against), unit) for against, unit in UNITS.items() if unit[0] == "x")
     return "".join(f", {number(series.mean)} {_(unit)}" for series, unit in found if series)
 

@@ -136,7 +136,7 @@ HOST = {
 QUIET = HostUse(usable=2, used=1.9, is_quiet=True)
 
 
-def host(*ratios, use=QUIET, waiting_ms=0.01, wall_ms=10.0):
+def host(*ratios, use=QUIET, waiting_ms=0.01, wall_ms=10.0, queued_ms=()):
     """Return sessions of a host whose queries take 10 ms on one thread."""
     timings = []
     for ratio in ratios:
@@ -145,6 +145,7 @@ def host(*ratios, use=QUIET, waiting_ms=0.01, wall_ms=10.0):
             unoptimised_processor_ms=(10.0 * ratio,) * 4,
             wall_ms=(10.0 + (waiting_ms or 0.0),) * 4,
             waiting_ms=() if waiting_ms is None else (waiting_ms,) * 4,
+            queued_ms=queued_ms,
         )
         timing = session_timing([5.0], [0.5 * wall_ms], turns=turns)
         timings.append(timing.model_copy(update={"host_use": use}))
@@ -153,6 +154,16 @@ def host(*ratios, use=QUIET, waiting_ms=0.01, wall_ms=10.0):
 
 def judged_host(*ratios, sessions_min=2, **more):
     return judge_throughput(host(*ratios, **more), reference(**HOST), sessions_min)
+
+
+def test_a_crowded_host_is_not_called_slow_and_may_still_pass():
+    slow, crowded = (1.7, 1.72), {"queued_ms": (7.5,) * 4}
+    verdict = judged_host(*slow, **crowded)
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "too crowded" in verdict.reason
+    assert verdict.findings[0].is_met is None
+    assert judged_host(*slow, queued_ms=(6.5,) * 4).status is Status.FAIL
+    assert judged_host(1.98, 2.02, **crowded).status is Status.PASS
 
 
 def test_a_host_is_judged_by_processor_time_beside_the_unoptimised_graph():

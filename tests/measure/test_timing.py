@@ -1,7 +1,11 @@
+import threading
+import time
+
 import pytest
 
 from harness.errors import InvalidMeasurement
 from harness.host.clocks import Reading
+from harness.measure import timing
 from harness.measure.timing import in_turns, measure_session, warm_up
 from harness.testing import FakeClock
 from harness.timings import LoopSettings
@@ -111,6 +115,48 @@ def test_turns_are_of_single_queries_there_and_back():
     a, b = in_turns(query("a"), query("b"), TURNS, host.read)
     assert "".join(seen) == "ab" + "abba" * 2
     assert len(a) == len(b) == 4
+
+
+def test_long_queries_of_both_sides_run_at_once_and_every_thread_but_the_reference_is_the_device_s(
+    monkeypatch,
+):
+    # The two meet, so that one which waits for the other's end would wait for ever.
+    monkeypatch.setattr(timing, "TOGETHER_S", -1.0)
+    meeting = threading.Barrier(2, timeout=30.0)
+
+    def spins(seconds):
+        end_s = time.thread_time() + seconds
+        while time.thread_time() < end_s:
+            sum(range(1000))
+
+    def device():
+        meeting.wait()
+        helper = threading.Thread(target=spins, args=(0.1,))
+        helper.start()
+        spins(0.05)
+        helper.join()
+
+    def reference():
+        meeting.wait()
+        spins(0.05)
+
+    settings = LoopSettings(warmup_queries=0, min_queries=2, min_seconds=0.0)
+    a, b = in_turns(device, reference, settings)
+    assert len(a) == len(b) == 2
+    assert [cost.processor_s for cost in a] == pytest.approx([0.15] * 2, rel=0.2)
+    assert [cost.processor_s for cost in b] == pytest.approx([0.05] * 2, rel=0.2)
+
+
+def test_what_a_query_of_the_warm_up_took_decides_whether_both_run_at_once(monkeypatch):
+    monkeypatch.setattr(timing, "_together", lambda a, b, read: ([read()] * 2, [read()] * 2))
+    for seconds, started in ((2.9, 10), (3.1, 2)):
+        host, seen = Host(), []
+
+        def query(seconds=seconds, host=host, seen=seen):
+            seen.append(host.works(seconds))
+
+        in_turns(query, query, TURNS, host.read)
+        assert len(seen) == started
 
 
 def test_a_queue_for_the_processor_costs_nothing_and_a_wait_is_seen():
