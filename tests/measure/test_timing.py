@@ -143,8 +143,10 @@ def test_long_queries_of_both_sides_run_at_once_and_every_thread_but_the_referen
     settings = LoopSettings(warmup_queries=0, min_queries=2, min_seconds=0.0)
     a, b = in_turns(device, reference, settings)
     assert len(a) == len(b) == 2
-    assert [cost.processor_s for cost in a] == pytest.approx([0.15] * 2, rel=0.2)
-    assert [cost.processor_s for cost in b] == pytest.approx([0.05] * 2, rel=0.2)
+    # No more of the one is known on a busy machine; without its helper, or without the other's time
+    # taken off, it would be 0.05 or 0.2.
+    assert all(cost.processor_s >= 0.145 for cost in a)
+    assert all(0.05 <= cost.processor_s < 0.1 for cost in b)
 
 
 def test_what_a_query_of_the_warm_up_took_decides_whether_both_run_at_once(monkeypatch):
