@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import re
 import tomllib
 from pathlib import Path
@@ -138,6 +139,15 @@ def test_a_golden_of_another_processor_is_replaced_by_one_of_this():
     # The tolerance that holds for another processor plays no part in it.
     assert calibration_from_runs(runs, 1, reference, 2) == found
     assert found.tolerance not in (None, 0.07)
+
+
+def test_the_largest_tolerance_that_a_host_may_have_is_one():
+    use = HostUse(usable=2, used=1.9, is_quiet=True)
+    found = calibration_from_runs([[session(2.0, host_use=use)] * 2] * 2, 1, REFERENCE, 2)
+    most = dataclasses.replace(found, tolerance=0.12, spread=0.034)
+    assert "tolerance = 0.12" in calibrated_row({}, most, REFERENCE, "today")
+    with pytest.raises(InvalidMeasurement, match=r"is above 0\.12, .* \(spread 3\.4 %\)"):
+        calibrated_row({}, dataclasses.replace(most, tolerance=0.13), REFERENCE, "today")
 
 
 def test_an_absolute_speed_is_of_its_own_definition():

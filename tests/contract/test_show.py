@@ -56,6 +56,7 @@ def test_every_cell_is_there_on_lines_that_fit_the_screen(thresholds, capsys):
     assert max(map(len, lines)) <= 120
     speeds = [line for line in lines if line.split()[1:2] == ["speed"]]
     assert len(speeds) == len(thresholds.cells())
+    assert lines.index("sources") < lines.index(next(one for one in lines if one[:2] == "[1"))
     tables = [line for line in lines if line.startswith("  cell ")]
     assert len(tables) == len(thresholds.file.models)
 

@@ -130,6 +130,20 @@ def test_a_check_counts_once_and_a_failure_is_not_hidden_behind_weights():
     assert [reason.kind for reason in fix.reasons] == ["seeded", "partial", "fail"]
 
 
+def test_limits_that_are_missing_are_one_task_and_devices_are_one_each():
+    reasons = [
+        Reason(kind="inconclusive", text="x", ids=(f"{CELL}:{one}",), task=task, about=one)
+        for task, names in ((Task.LIMIT, ("soak", "startup")), (Task.DEVICE, ("cpu", "cuda")))
+        for one in names
+    ]
+    found = todos(reasons)
+    assert [(one.task, one.about) for one in found] == [
+        (Task.DEVICE, ("cuda",)),
+        (Task.DEVICE, ("cpu",)),
+        (Task.LIMIT, ("soak", "startup")),
+    ]
+
+
 def test_what_nobody_asked_for_stands_apart():
     spared = Problem(f"{CELL}:accuracy", Status.NOT_RUN, "no weights")
     problem = Problem(f"{CELL}:parity", Status.FAIL, "off")

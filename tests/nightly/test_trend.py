@@ -6,7 +6,7 @@ import pytest
 from harness.nightly.change_points import ChangePoint
 from harness.nightly.comparison import _errors
 from harness.nightly.series import Point, Series, SeriesKey
-from harness.nightly.trend import _draw_one, trend_lines, trends_of_cells
+from harness.nightly.trend import MARK, _draw_one, trend_lines, trends_of_cells
 from harness.spec import Status
 
 CELL = "nonlocal_r50-cpu-bs1"
@@ -36,6 +36,8 @@ def test_a_change_of_level_is_told_with_what_changed_that_night():
     assert (trend.unit, trend.starts, len(trend.series.values)) == ("clips/s", [12], 24)
     (change,) = trend.changes
     assert change.text == "2026-10-13: 100.1 to 80.08 (device.cann: 7.0 -> 8.0)"
+    bars = trend_lines(trend)[1].strip()
+    assert (len(bars), bars.index(MARK), bars.count(MARK)) == (25, 12, 1)
     assert trend_lines(trend)[-2:] == [
         "  2026-10-13  -20.0 %  100.1 -> 80.08  (p < 0.001)",
         "    device.cann: 7.0 -> 8.0",
@@ -73,6 +75,10 @@ def test_a_panel_shows_nights_levels_and_what_changed(factor, said, colour):
 def test_what_did_not_change_is_said():
     (trend,) = trends_of_cells([series(nights(0.8), cann="7.0")], {CELL})
     assert trend.changes[0].text.endswith("(no recorded fact changed)")
+    # What changed a night before the level did not change it.
+    values = nights(0.8)
+    (trend,) = trends_of_cells([series([*values[:1], *values[:12], *values[13:]])], {CELL})
+    assert (trend.starts, trend.changes[0].facts) == ([13], ())
 
 
 def test_a_change_is_measured_in_standard_errors_of_the_noise():
