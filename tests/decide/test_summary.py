@@ -108,6 +108,9 @@ def record(check="export", status=Status.PASS, findings=(), batch=1, **more):
         ("parity", [finding(0.2, 1.0, "<="), finding(0.9, 1.2, "<=")], "75 % of limit"),
         ("parity", [finding(1.0, 0.99), finding(None, 1.0, "<=")], ""),
         ("parity", [finding(0.0, 0.0, "<=")], ""),
+        ("startup", [finding(400.0, 500.0, "<="), finding(50.0, 500.0, "<=")], "80 % of limit"),
+        ("soak", [finding(0.988, 0.95)], "+4 %"),
+        ("soak", [finding(60.0, 80.0, "<=")], "75 % of limit"),
         ("export", [finding(0.0, 1.0, "<=")], ""),
     ],
 )
