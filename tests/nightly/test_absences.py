@@ -44,6 +44,8 @@ def test_the_series_of_accuracy_are_shares_with_their_intervals():
         assert value.metric == f"{name}.{measured.clip_set}-{count.n}"
         assert value.value == count.k / count.n
         assert (value.low, value.high) == (count.interval.low, count.interval.high)
+    one = measured.model_copy(update={"top1": measured.top1.model_copy(update={"n": 1, "k": 1})})
+    assert values_from_measurement(one)[0].value == 1.0
     none = measured.top1.model_copy(update={"n": 0})
     nothing = measured.model_copy(update={"top1": none, "top5": none})
     assert values_from_measurement(nothing) == []
