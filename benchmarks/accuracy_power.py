@@ -22,8 +22,7 @@ from measured import finish
 from scipy.stats import binom
 
 from harness.clips import Clip, ClipSet, Predictions
-from harness.judge import judge_accuracy
-from harness.judge.accuracy import accuracy_reaches
+from harness.judge.accuracy import accuracy_reaches, judge_accuracy
 from harness.judge.limits import AccuracyFloor, AccuracyLimits, PairedLimits, floor_count
 from harness.measure.accuracy import AccuracyMeasurement, accuracy_measurement
 from harness.spec import Status

@@ -22,7 +22,7 @@ from harness.check.context import Context
 from harness.contract.tables import matches
 from harness.contract.thresholds import Thresholds, thresholds_from_file
 from harness.host.busy import busy_processes
-from harness.judge import Verdict
+from harness.judge.verdict import Verdict
 from harness.selftest.time_faults import MoreWork, TimedDevice, sleeping
 from harness.spec import Cell, Status
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness.contract.thresholds import Thresholds
 from harness.decide.rejudge import rejudged
-from harness.judge import Verdict
+from harness.judge.verdict import Verdict
 from harness.measure.host_turns import Turns
 from harness.measure.throughput import (
     SessionTiming,

@@ -35,7 +35,7 @@ from harness.farm.suite import FarmSuite
 from harness.farm.workplace import host_name
 from harness.host.progress import Progress
 from harness.host.suite_code import suite_digest
-from harness.judge import Verdict
+from harness.judge.verdict import Verdict
 from harness.measure.accuracy import accuracy_measurement
 from harness.predict import run
 from harness.predict.journal import Work, journal_at, predict_resumed

@@ -9,7 +9,7 @@ import numpy as np
 import harness
 from harness.clips import Clip, ClipSet, Predictions
 from harness.contract.thresholds import thresholds_from_file
-from harness.judge import Finding, Verdict
+from harness.judge.verdict import Finding, Verdict
 from harness.measure.accuracy import accuracy_measurement
 from harness.measure.export import ExportMeasurement
 from harness.measure.parity import InputCounts, ParityMeasurement

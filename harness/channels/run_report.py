@@ -14,7 +14,7 @@ from harness.decide.problems import exit_status
 from harness.decide.summary import EMULATED, is_emulated, margin_text, problem_lines
 from harness.decide.todo import counted
 from harness.decide.wording import advice, command, said, todo_lines
-from harness.judge import Finding
+from harness.judge.verdict import Finding
 from harness.language import _, later
 from harness.record.record import Record
 from harness.record.reproduce import reproduce_check

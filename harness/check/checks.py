@@ -26,7 +26,11 @@ from harness.device import Session
 from harness.errors import ExportError, HarnessError, MissingInput, RunError
 from harness.host.child_process import run_in_child
 from harness.host.patience import HANG_S
-from harness.judge import Verdict, judge_accuracy, judge_export, judge_parity, judge_throughput
+from harness.judge.accuracy import judge_accuracy
+from harness.judge.export import judge_export
+from harness.judge.parity import judge_parity
+from harness.judge.throughput import judge_throughput
+from harness.judge.verdict import Verdict
 from harness.measure.accuracy import accuracy_measurement
 from harness.measure.parity import ChainScores, ParityMeasurement, parity_measurement
 from harness.measure.repeats import repeats_from_arrays

@@ -10,8 +10,8 @@ from harness.build.build import WeightsFile, Workshop, onnx_from_source, simplif
 from harness.check.mmaction2_pipeline import protocol_problems
 from harness.errors import HarnessError
 from harness.host.digests import digest_from_json, plain_fields
-from harness.judge import judge_parity
 from harness.judge.limits import ParityLimits
+from harness.judge.parity import judge_parity
 from harness.measure.parity import (
     ChainScores,
     InputCounts,

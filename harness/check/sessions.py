@@ -11,7 +11,7 @@ import numpy as np
 from harness.check.context import Context
 from harness.contract.tables import TimingPlan
 from harness.device import Device
-from harness.judge import Verdict
+from harness.judge.verdict import Verdict
 from harness.record.record import CheckMeasurement
 from harness.spec import DeviceModel, Feed, Status, TensorSpec
 

@@ -25,8 +25,8 @@ from harness.errors import (
     StageError,
 )
 from harness.host.reading import bytes_from_file
-from harness.judge import Verdict
 from harness.judge.subjects import weights_problem
+from harness.judge.verdict import Verdict
 from harness.record.npz import predictions_from_npz
 from harness.record.record import RECORDS, Record, RunDirectory, StageRecord
 from harness.spec import Cell, Check, Status, Weights

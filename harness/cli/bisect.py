@@ -10,7 +10,7 @@ from harness.check.context import Context
 from harness.cli.arguments import add_command, add_thresholds, site_of
 from harness.contract.thresholds import Thresholds, thresholds_from_file
 from harness.errors import RecordError
-from harness.judge import Verdict
+from harness.judge.verdict import Verdict
 from harness.measure.measurement import Measurement
 from harness.nightly.bisect import (
     RunCheck,

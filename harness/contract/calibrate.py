@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from harness.contract.toml import literal
 from harness.errors import InvalidMeasurement
-from harness.judge import judge_throughput
 from harness.judge.limits import ThroughputReference
+from harness.judge.throughput import judge_throughput
 from harness.measure.statistics import CONFIDENCE, median
 from harness.measure.throughput import SessionTiming, ThroughputMeasurement, throughput_measurement
 from harness.spec import Status

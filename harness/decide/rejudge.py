@@ -6,10 +6,9 @@ from collections.abc import Collection, Sequence
 from harness.contract.thresholds import Thresholds
 from harness.decide.waivers import Decision, decide
 from harness.errors import RecordError
-from harness.judge import Verdict
 from harness.judge.measurement import rejudge
 from harness.judge.subjects import inputs_problem, weights_problem
-from harness.judge.verdict import invalid
+from harness.judge.verdict import Verdict, invalid
 from harness.measure.accuracy import AccuracyMeasurement
 from harness.measure.soak import SoakMeasurement
 from harness.record.recompute import founded_records

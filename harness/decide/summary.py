@@ -10,7 +10,7 @@ from harness.decide.speeds import speed_lines
 from harness.decide.todo import Reason, reasons_from_problems, todos
 from harness.decide.waivers import Decision, corrected_toml, waived_lines
 from harness.decide.wording import run_headline, shown_by, todo_lines
-from harness.judge import Finding
+from harness.judge.verdict import Finding
 from harness.language import _, columns, later, later_n, n_, padded
 from harness.record.record import Record, RunFacts
 from harness.spec import Check, Status, shown_checks

@@ -18,7 +18,7 @@ from harness.host.progress import Progress
 from harness.host.provenance import PROVENANCE, sha256_from_file
 from harness.host.reading import bytes_from_file, json_from_text
 from harness.host.site import Site
-from harness.judge import Verdict
+from harness.judge.verdict import Verdict
 from harness.measure.measurement import Measurement
 from harness.nightly.series import facts_of, values_from_measurement
 from harness.record.record import Record, RunDirectory

@@ -20,7 +20,7 @@ import pydantic
 
 from harness.errors import RecordError, is_plain_name
 from harness.host.reading import bytes_from_file, json_from_text
-from harness.judge import Verdict
+from harness.judge.verdict import Verdict
 from harness.measure.accuracy import AccuracyMeasurement
 from harness.measure.export import ExportMeasurement
 from harness.measure.measurement import Measurement

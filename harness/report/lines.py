@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 from harness.decide.blockers import Blocker, BlockerKind, blockers_of, tier_blocker
 from harness.decide.summary import margin_text
-from harness.judge import Finding, speed_bounds
 from harness.judge.limits import Limits
+from harness.judge.throughput import speed_bounds
+from harness.judge.verdict import Finding
 from harness.language import later
 from harness.measure.accuracy import AccuracyMeasurement
 from harness.measure.measurement import Measurement

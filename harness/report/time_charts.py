@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from markupsafe import Markup
 
-from harness.judge import Finding
+from harness.judge.verdict import Finding
 from harness.language import _
 from harness.measure.soak import SoakMeasurement
 from harness.measure.soak_lines import SoakLine, SoakSample, Stretch

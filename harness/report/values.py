@@ -10,7 +10,7 @@ import pydantic
 
 from harness.decide.blockers import Blocker
 from harness.decide.todo import Reason
-from harness.judge import Finding
+from harness.judge.verdict import Finding
 from harness.measure.measurement import Measurement
 from harness.measure.statistics import Interval
 from harness.report.comparison_values import Comparison

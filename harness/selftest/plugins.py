@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from harness.judge import Verdict
+from harness.judge.verdict import Verdict
 from harness.record.record import Record
 from harness.spec import Check, Status
 

@@ -17,8 +17,8 @@ from harness.contract.calibrate import (
 )
 from harness.contract.thresholds import thresholds_from_file
 from harness.errors import InvalidMeasurement
-from harness.judge import judge_throughput
 from harness.judge.limits import ThroughputReference
+from harness.judge.throughput import judge_throughput
 from harness.measure.host_turns import HostUse, Turns
 from harness.measure.throughput import SessionTiming, throughput_measurement
 from harness.spec import Cell, Status

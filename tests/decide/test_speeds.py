@@ -2,7 +2,7 @@ import pytest
 
 from harness.contract.thresholds import thresholds_from_file
 from harness.decide.speeds import best_batches, ratios, speed_lines, speeds_from_records, variants
-from harness.judge import Verdict
+from harness.judge.verdict import Verdict
 from harness.measure.throughput import SessionTiming, throughput_measurement
 from harness.record.record import Record
 from harness.spec import Cell, Status

@@ -17,7 +17,7 @@ from harness.decide.summary import (
     table_lines,
 )
 from harness.decide.waivers import Decision, decide
-from harness.judge import Finding, Verdict
+from harness.judge.verdict import Finding, Verdict
 from harness.language import speaking
 from harness.measure.statistics import Interval
 from harness.record.record import Record, RunFacts

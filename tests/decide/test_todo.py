@@ -3,12 +3,11 @@ import pytest
 from harness.decide.problems import Problem
 from harness.decide.todo import Reason, Task, reasons_from_problems, todos
 from harness.decide.wording import Shown, advice, command, release_sentence, said, todo_lines
-from harness.judge import Verdict
 from harness.judge.limits import StartupLimits, ThroughputReference
 from harness.judge.soak import judge_soak
 from harness.judge.startup import judge_startup
 from harness.judge.throughput import judge_throughput
-from harness.judge.verdict import inconclusive
+from harness.judge.verdict import Verdict, inconclusive
 from harness.measure.soak import soak_measurement
 from harness.measure.soak_lines import SoakPlan, Stretch
 from harness.measure.startup import StartTiming, startup_measurement

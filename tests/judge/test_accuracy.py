@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from harness.clips import Clip, ClipSet, Predictions
-from harness.judge import judge_accuracy
-from harness.judge.accuracy import accuracy_reaches
+from harness.judge.accuracy import accuracy_reaches, judge_accuracy
 from harness.judge.limits import (
     AccuracyFloor,
     AccuracyLimits,

@@ -1,6 +1,6 @@
 import pytest
 
-from harness.judge import judge_export
+from harness.judge.export import judge_export
 from harness.judge.limits import DeviceModelLimits
 from harness.measure.export import ExportMeasurement
 from harness.measure.passport import Passport

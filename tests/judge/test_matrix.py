@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from harness.judge import judge_accuracy
+from harness.judge.accuracy import judge_accuracy
 from harness.judge.limits import AccuracyFloor, AccuracyLimits, PairedLimits
 from harness.judge.matrix import AccuracyCell, matrix_chance
 from harness.measure.accuracy import (

@@ -1,12 +1,10 @@
 import numpy as np
 import pytest
 
-from harness.judge import (
-    judge_parity,
-)
 from harness.judge.limits import (
     ParityLimits,
 )
+from harness.judge.parity import judge_parity
 from harness.measure.parity import ChainScores, InputCounts, parity_measurement
 from harness.measure.repeats import Repeats
 from harness.spec import ONNX_FILE, Status

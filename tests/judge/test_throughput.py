@@ -1,13 +1,10 @@
 import numpy as np
 import pytest
 
-from harness.judge import (
-    judge_throughput,
-)
 from harness.judge.limits import (
     ThroughputReference,
 )
-from harness.judge.throughput import speed_bounds
+from harness.judge.throughput import judge_throughput, speed_bounds
 from harness.measure.host_turns import HostUse, Turns
 from harness.measure.speed import series_of
 from harness.measure.statistics import look_confidence

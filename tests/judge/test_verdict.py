@@ -1,12 +1,8 @@
 import pytest
 
-from harness.judge import (
-    Finding,
-    Verdict,
-    judge_export,
-)
+from harness.judge.export import judge_export
 from harness.judge.limits import DeviceModelLimits
-from harness.judge.verdict import at_least, at_most, below, listed
+from harness.judge.verdict import Finding, Verdict, at_least, at_most, below, listed
 from harness.measure.export import ExportMeasurement, TensorFacts
 from harness.measure.passport import Passport
 from harness.spec import Status

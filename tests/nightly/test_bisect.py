@@ -11,7 +11,7 @@ from harness.errors import BuildError, RecordError
 from harness.host.artifacts import ArtifactStore
 from harness.host.provenance import sha256_from_file
 from harness.host.site import load_site
-from harness.judge import Finding, Verdict
+from harness.judge.verdict import Finding, Verdict
 from harness.nightly.bisect import (
     SwappedBench,
     Trial,

@@ -39,7 +39,7 @@ import pydantic
 import pytest
 
 from harness import registry
-from harness.judge import Finding, Verdict
+from harness.judge.verdict import Finding, Verdict
 from harness.pytest_plugin.plugin import _run_directory
 from harness.record.record import CheckMeasurement, Record
 from harness.device import Presence

@@ -16,7 +16,7 @@ RELEASE = tier("release", CELLS, ["nonlocal_tiny-cpu-bs1:*"], inputs=1)
 CONFTEST = """
 import pytest
 
-from harness.judge import Verdict
+from harness.judge.verdict import Verdict
 from harness.pytest_plugin.plugin import _run_directory
 from harness.record.record import Record
 from harness.spec import Status

@@ -31,7 +31,7 @@ from pathlib import Path
 import pytest
 
 from harness.host.locks import exclusive, wait_notice
-from harness.judge import Verdict
+from harness.judge.verdict import Verdict
 from harness.pytest_plugin.plugin import _run_directory
 from harness.pytest_plugin.terminal import progress_from_config
 from harness.record.record import Record

@@ -6,7 +6,7 @@ import pytest
 
 from harness.contract.thresholds import thresholds_from_file
 from harness.errors import RecordError
-from harness.judge import Finding, Verdict
+from harness.judge.verdict import Finding, Verdict
 from harness.measure.export import ExportMeasurement
 from harness.record.begun import begun_run, run_folder
 from harness.record.record import (

@@ -12,8 +12,8 @@ import pytest
 from harness.contract.tables import Waiver
 from harness.contract.thresholds import thresholds_from_file
 from harness.errors import BuildError, DeviceAbsent, InvalidMeasurement
-from harness.judge import Verdict
 from harness.judge.measurement import rejudge
+from harness.judge.verdict import Verdict
 from harness.measure.accuracy import (
     AccuracyMeasurement,
     ClassFlip,
