@@ -36,10 +36,7 @@ def model_spec(name: str) -> ModelSpec:
     Raises:
         InputError: no model has that name; the message lists those that exist.
     """
-    _require("model", name, model_names())
-    spec: ModelSpec = _definition(f"harness.models.{name}", "SPEC")
-    if spec.name != name:
-        raise InputError(f"harness/models/{name}.py defines SPEC.name {spec.name!r}: rename one")
+    spec: ModelSpec = _spec("model", name, model_names())
     require_inputs(spec)
     return spec
 
@@ -50,10 +47,7 @@ def device_spec(name: str) -> DeviceSpec:
     Raises:
         InputError: no device has that name; the message lists those that exist.
     """
-    _require("device", name, device_names())
-    spec: DeviceSpec = _definition(f"harness.devices.{name}", "SPEC")
-    if spec.name != name:
-        raise InputError(f"harness/devices/{name}.py defines SPEC.name {spec.name!r}: rename one")
+    spec: DeviceSpec = _spec("device", name, device_names())
     return spec
 
 
@@ -177,6 +171,10 @@ def _definition(module: str, attribute: str) -> Any:
         ) from error
 
 
-def _require(kind: str, name: str, known: tuple[str, ...]) -> None:
+def _spec(kind: str, name: str, known: tuple[str, ...]) -> Any:
     if name not in known:
         raise InputError(f"no {kind} is called {name!r}; there are: {', '.join(known)}")
+    spec = _definition(f"harness.{kind}s.{name}", "SPEC")
+    if spec.name != name:
+        raise InputError(f"harness/{kind}s/{name}.py defines SPEC.name {spec.name!r}: rename one")
+    return spec

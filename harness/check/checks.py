@@ -22,7 +22,6 @@ from harness.clips import ClipSet, Predictions
 from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
 from harness.data.strips import raw_strips
-from harness.device import Session
 from harness.errors import ExportError, HarnessError, MissingInput, RunError
 from harness.host.child_process import run_in_child
 from harness.host.patience import HANG_S
@@ -32,6 +31,7 @@ from harness.judge.parity import judge_parity
 from harness.judge.throughput import judge_throughput
 from harness.judge.verdict import Verdict
 from harness.measure.accuracy import accuracy_measurement
+from harness.measure.measurement import json_lines
 from harness.measure.parity import ChainScores, ParityMeasurement, parity_measurement
 from harness.measure.repeats import repeats_from_arrays
 from harness.measure.scores import lowest_score
@@ -42,8 +42,7 @@ from harness.predict.host_scores import onnx_scores
 from harness.predict.parity_inputs import ParityInputs, parity_inputs
 from harness.predict.reference import reference_predictions, reference_scores
 from harness.predict.run import run_tensors
-from harness.record.npz import npz_from_arrays, npz_from_predictions
-from harness.record.npz import npz_from_labels as npz_labels
+from harness.record.npz import npz_from_arrays, npz_from_labels, npz_from_predictions
 from harness.spec import Status
 from harness.timings import LoopSettings
 
@@ -164,7 +163,7 @@ def accuracy_found(
     raw = {
         "predictions": (npz_from_predictions(preds), ".npz"),
         "reference": (npz_from_predictions(reference), ".npz"),
-        "labels": (npz_labels(clip_set), ".npz"),
+        "labels": (npz_from_labels(clip_set), ".npz"),
     }
     raw |= raw_strips(measurement.paired, clip_set, spec.protocol, (preds, reference))
     if notes:
@@ -182,10 +181,8 @@ def check_throughput(context: Context) -> Found:
 
     with contextlib.closing(timed_sessions(context)) as sessions:
         timings, verdict = decided(sessions, plan, look)
-    lines = "\n".join(timing.model_dump_json() for timing in timings)
-    return Found(
-        throughput_measurement(timings, batch), verdict, {"latencies": (lines.encode(), ".jsonl")}
-    )
+    raw = {"latencies": (json_lines(timings), ".jsonl")}
+    return Found(throughput_measurement(timings, batch), verdict, raw)
 
 
 def timed_sessions(context: Context) -> Generator[SessionTiming, None, None]:
@@ -253,12 +250,8 @@ def _floor(context: Context) -> float:
 
 
 def _device_scores(context: Context, inputs: ParityInputs) -> npt.NDArray[np.float64]:
-    with open_session(context.cell, context.bench) as session:
-        return _scores(context, session, inputs)
-
-
-def _scores(context: Context, session: Session, inputs: ParityInputs) -> npt.NDArray[np.float64]:
-    cell = context.cell
-    progress = context.bench.progress.counter(f"{cell.id} parity", len(inputs.tensors))
-    batches = session.run_many, context.spec, cell.batch
-    return run_tensors(*batches, inputs.tensors, context.smallest, progress)
+    cell, tensors = context.cell, inputs.tensors
+    progress = context.bench.progress.counter(f"{cell.id} parity", len(tensors))
+    with open_session(cell, context.bench) as session:
+        batches = session.run_many, context.spec, cell.batch
+        return run_tensors(*batches, tensors, context.smallest, progress)

@@ -8,10 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
-
 from harness.check.context import Context
-from harness.check.sessions import Found, held_device, made_feed
+from harness.check.sessions import Found, held_device, is_same_output, made_feed
 from harness.device import Device, Session
 from harness.errors import DeviceError, RunError
 from harness.host.child_process import run_in_child
@@ -112,15 +110,9 @@ def _stretches(
             queries=count,
             busy_s=busy_s,
             processor_s=processor_s or None,
-            is_output_same=_is_same(loop.output, first),
+            is_output_same=is_same_output(loop.output, first),
             problems=loop.problems,
         )
-
-
-def _is_same(output: Feed | None, first: Feed | None) -> bool | None:
-    if output is None or first is None:
-        return None
-    return all(np.allclose(output[name], first[name], rtol=1e-3, atol=1e-6) for name in first)
 
 
 class _Log:

@@ -14,6 +14,7 @@ from harness.host.page_cache import drop_from_cache, read_into_cache
 from harness.host.patience import HANG_S
 from harness.judge.startup import judge_startup
 from harness.judge.verdict import Verdict
+from harness.measure.measurement import json_lines
 from harness.measure.startup import CACHES, Cache, StartTiming, startup_measurement
 from harness.spec import DeviceModel
 
@@ -32,10 +33,8 @@ def check_startup(context: Context) -> Found:
     with held_device(context, shares_host=False) as (device, model):
         pairs, verdict = decided(_pairs(context, device, model), plan, look)
     starts = list(itertools.chain(*pairs))
-    lines = "\n".join(start.model_dump_json() for start in starts)
-    return Found(
-        startup_measurement(starts, batch), verdict, {"starts": (lines.encode(), ".jsonl")}
-    )
+    raw = {"starts": (json_lines(starts), ".jsonl")}
+    return Found(startup_measurement(starts, batch), verdict, raw)
 
 
 def _pairs(context: Context, device: Device, model: DeviceModel) -> Iterator[Pair]:

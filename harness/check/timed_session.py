@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.check.host_timing import HostWatch, time_turns
+from harness.check.sessions import is_same_output
 from harness.clips import Clip, ClipSet, Predictions, Sample
 from harness.data.loading import Unreadable, crops_from_clip, sample_from_clip
 from harness.data.store import CropStore
@@ -29,8 +30,6 @@ from harness.timings import LoopSettings
 
 Scores = npt.NDArray[Any]
 
-# A device repeats itself up to the rounding of sums in another order.
-SAME_OUTPUT_RELATIVE = 1e-3
 # Of queries and time, for what is not judged.
 SHARE = 4
 
@@ -144,7 +143,7 @@ def time_session(
     if exported is not None:
         turns, query = time_turns(device, model, exported, feed, settings, read_clocks)
         untimed, last, host_use = query.first, query.last, watch.host_use(used)
-    looks = [_is_same(output, untimed) for output in (loop.output, last)]
+    looks = [is_same_output(output, untimed) for output in (loop.output, last)]
     if loop.output is not None and all(looks):
         answers.add(ids, loop.output)
     timing = session_timing(loop.device_ms, loop.device_io_ms, e2e_ms, turns, _all_known(looks))
@@ -219,17 +218,4 @@ def _fewer(settings: LoopSettings, warmup_queries: int) -> LoopSettings:
         warmup_queries=warmup_queries,
         min_queries=max(1, settings.min_queries // SHARE),
         min_seconds=settings.min_seconds / SHARE,
-    )
-
-
-def _is_same(actual: Feed | None, expected: Feed) -> bool | None:
-    """Whether the timed queries computed what the device computes of the same input untimed."""
-    if actual is None:
-        return None
-    if actual.keys() != expected.keys():
-        return False
-    return all(
-        actual[name].shape == expected[name].shape
-        and np.allclose(actual[name], expected[name], rtol=SAME_OUTPUT_RELATIVE, atol=1e-6)
-        for name in expected
     )

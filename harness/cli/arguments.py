@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import math
 import os
 import sys
 import tempfile
@@ -32,6 +33,12 @@ def add_command(
     )
     added.set_defaults(function=function)
     return added
+
+
+def add_group(commands: Any, name: str, text: str) -> Any:
+    """Add a command that has commands of its own; return what these are added to."""
+    parser = commands.add_parser(name, help=text, description=text)
+    return parser.add_subparsers(required=True, metavar="ACTION")
 
 
 def add_thresholds(parser: argparse.ArgumentParser) -> None:
@@ -87,15 +94,23 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def not_negative(text: str) -> float:
-    """Read a number from 0 to a million: nothing is kept for more days or in more gigabytes."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0.0 <= number <= 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1000000")
-    return number
+def number(what: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
+    """Return what reads a number that ``fits``; others are refused as not being ``what``."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not fits(value):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+        return value
+
+    return read
+
+
+# Nothing is kept for more days or in more gigabytes.
+not_negative = number("a number from 0 to 1000000", lambda value: 0.0 <= value <= 1e6)
 
 
 def day(text: str) -> datetime.date:

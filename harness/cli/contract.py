@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.check.checks import timed_sessions
 from harness.check.context import Context
-from harness.cli.arguments import add_command, add_thresholds, workbench_of
+from harness.cli.arguments import add_command, add_group, add_thresholds, workbench_of
 from harness.contract.calibrate import (
     Calibration,
     calibrated_row,
@@ -40,8 +40,7 @@ from harness.spec import Cell
 
 def add_commands(commands: Any) -> None:
     """Add ``thresholds`` and ``calibrate`` to the subcommands of ``harness``."""
-    added = commands.add_parser("thresholds", help="show, lint or migrate the contract")
-    actions = added.add_subparsers(required=True, metavar="ACTION")
+    actions = add_group(commands, "thresholds", "show, lint or migrate the contract")
     text = "print what each cell must reach: floor, golden, guide, tolerance, unit and source"
     show = add_command(actions, "show", _show, text)
     show.add_argument("model", nargs="?", metavar="MODEL", help="default: all")

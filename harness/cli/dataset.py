@@ -9,7 +9,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.cli.arguments import add_cell, add_command, positive, site_of, workbench_of
+from harness.cli.arguments import (
+    add_cell,
+    add_command,
+    add_group,
+    positive,
+    site_of,
+    workbench_of,
+    write_output,
+)
 from harness.clips import Predictions
 from harness.data.bins import CLIPS, INFO, write_bins
 from harness.data.datasets import class_names
@@ -40,8 +48,7 @@ SHOWN = 20
 def add_commands(commands: Any) -> None:
     """Add ``dataset`` to the subcommands of ``harness``."""
     text = "scan a data set, extract raw frames, write the guides' files"
-    parser = commands.add_parser("dataset", help=text, description=text)
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions = add_group(commands, "dataset", text)
     _add_scan(actions)
     _add_rawframes(actions)
     _add_predict(actions)
@@ -244,13 +251,10 @@ def write_predictions(path: Path, preds: Predictions) -> None:
     """Write predictions as an .npz file and print its path and sha256.
 
     Raises:
-        ClipError: the file cannot be written.
+        InputError: the file cannot be written.
     """
     content = npz_from_predictions(preds)
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise ClipError(f"cannot write predictions to {path}: {error.strerror}") from error
+    write_output(path, content)
     print(f"predictions {path}, sha256 {hashlib.sha256(content).hexdigest()}")
 
 

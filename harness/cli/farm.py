@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from harness import registry
-from harness.cli.arguments import add_command, site_of
+from harness.cli.arguments import add_command, add_group, site_of
 from harness.device import Presence
 from harness.errors import InputError, printable
 
@@ -20,22 +20,17 @@ PORT, CLIENT_PORT = 6379, 10001
 
 def add_commands(commands: Any) -> None:
     """Add the command and what it can do."""
-    farm = add_command(commands, "farm", _farm, "start, look at and ask a farm of hosts")
-    actions = farm.add_subparsers(dest="action", required=True, metavar="ACTION")
-    up = actions.add_parser("up", help="print the lines that start a head and a worker")
+    actions = add_group(commands, "farm", "start, look at and ask a farm of hosts")
+    up = add_command(actions, "up", _up, "print the lines that start a head and a worker")
     up.add_argument("--address", metavar="IP", help="of this host, on the network of the farm")
-    actions.add_parser("resources", help="print the chips of this host as ray start takes them")
-    for name, text in (
-        ("status", "show the hosts, their chips, versions, and what runs now"),
-        ("doctor", "run harness doctor on every host"),
+    text = "print the chips of this host as ray start takes them"
+    add_command(actions, "resources", _resources, text)
+    for name, function, text in (
+        ("status", _status, "show the hosts, their chips, versions, and what runs now"),
+        ("doctor", _doctor, "run harness doctor on every host"),
     ):
-        asks = actions.add_parser(name, help=text)
+        asks = add_command(actions, name, function, text)
         asks.add_argument("--farm", metavar="ADDRESS", help="ray://HEAD:10001 or auto")
-
-
-def _farm(options: argparse.Namespace) -> int:
-    actions = {"up": _up, "resources": _resources, "status": _status, "doctor": _doctor}
-    return actions[options.action](options)
 
 
 def _up(options: argparse.Namespace) -> int:

@@ -13,7 +13,9 @@ from harness.build.torch_model import check_checkpoint_digest, torch_model_from_
 from harness.check.model_check import look_at_model
 from harness.cli.arguments import (
     add_command,
+    add_group,
     add_thresholds,
+    number,
     positive,
     site_of,
     workbench_of,
@@ -38,9 +40,7 @@ from harness.zoo.model import model_spec_from_config, name_from_config
 def add_commands(commands: Any) -> None:
     """Add ``model`` to the subcommands of ``harness``."""
     text = "add a model of mmaction2, or look whether one is ready to be judged"
-    actions = commands.add_parser("model", help=text, description=text).add_subparsers(
-        dest="action", required=True, metavar="ACTION"
-    )
+    actions = add_group(commands, "model", text)
     text = (
         "write the declaration of a model and its tables in thresholds.toml, from a configuration "
         "of mmaction2 and what its model zoo says of the checkpoint"
@@ -65,10 +65,10 @@ def add_commands(commands: Any) -> None:
         help=text,
     )
     added.add_argument("--dataset", help="name of the clip set; default: the configuration's")
-    added.add_argument(
-        "--top1", type=_share, metavar="SHARE", help="accuracy of your own checkpoint"
-    )
-    added.add_argument("--top5", type=_share, metavar="SHARE", help="as --top1")
+    share = number("a share above 0 and at most 1", lambda value: 0.0 < value <= 1.0)
+    text = "accuracy of your own checkpoint"
+    added.add_argument("--top1", type=share, metavar="SHARE", help=text)
+    added.add_argument("--top5", type=share, metavar="SHARE", help="as --top1")
     added.add_argument("--source", metavar="TEXT", help="where --top1 and --top5 come from")
     added.add_argument("--clip-count", type=positive, metavar="N", help="clips of a new clip set")
     added.add_argument("--device", action="append", help="repeatable; default: cpu")
@@ -265,13 +265,3 @@ def _frames(text: str) -> tuple[str, tuple[int, ...]]:
     ):
         raise argparse.ArgumentTypeError(f"{text!r} does not say frames as slow=0:8:4 does")
     return name, tuple(range(*map(int, parts)))
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0.0 < share <= 1.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0 and at most 1")
-    return share

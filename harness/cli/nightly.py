@@ -8,7 +8,7 @@ from typing import Any
 from harness.channels.gate_report import gate_lines, gate_suites, gate_summary
 from harness.channels.junit import junit_from_suites
 from harness.channels.markdown import append_job_summary
-from harness.cli.arguments import add_command, add_thresholds, site_of, write_output
+from harness.cli.arguments import add_command, add_group, add_thresholds, site_of, write_output
 from harness.contract.thresholds import thresholds_from_file
 from harness.errors import HistoryError
 from harness.nightly.baseline import freeze, read_baseline, write_baseline
@@ -28,9 +28,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _add_history(commands: Any) -> None:
-    text = "add runs to the nightly history, or show its series"
-    parser = commands.add_parser("history", help=text, description=text)
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions = add_group(commands, "history", "add runs to the nightly history, or show its series")
     added = add_command(
         actions, "add", _history_add, "add stored runs; one that is there changes nothing"
     )
@@ -46,8 +44,7 @@ def _add_history(commands: Any) -> None:
 
 def _add_baseline(commands: Any) -> None:
     text = "freeze the release that nights are compared with, or show it"
-    parser = commands.add_parser("baseline", help=text, description=text)
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions = add_group(commands, "baseline", text)
     text = "freeze green runs; never done by itself, and never in place of an older baseline"
     added = add_command(actions, "freeze", _baseline_freeze, text)
     added.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="ten are a good number")

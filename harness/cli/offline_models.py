@@ -4,15 +4,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from harness.cli.arguments import add_command, site_of
+from harness.cli.arguments import add_command, add_group, site_of
 from harness.host.provenance import sha256_from_file
 
 
 def add_commands(commands: Any) -> None:
     """Add ``om`` to the subcommands of ``harness``."""
-    text = "look at an offline model (.om) of Ascend"
-    parser = commands.add_parser("om", help=text, description=text)
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions = add_group(commands, "om", "look at an offline model (.om) of Ascend")
     show = add_command(
         actions, "show", _show, "ask atc for its chip, command line, memory and AI-CPU operators"
     )

@@ -8,7 +8,7 @@ from harness import registry
 from harness.check.context import Context
 from harness.check.precision_search import Search, Trial, smallest_keep
 from harness.check.precision_trials import Trials
-from harness.cli.arguments import add_cell, add_command, add_thresholds, workbench_of
+from harness.cli.arguments import add_cell, add_command, add_group, add_thresholds, workbench_of
 from harness.contract.scope import DEFAULT_TIER
 from harness.contract.thresholds import thresholds_from_file
 from harness.errors import InputError
@@ -20,8 +20,7 @@ KEPT = "kept"
 
 def add_commands(commands: Any) -> None:
     """Add ``precision`` to the subcommands of ``harness``."""
-    added = commands.add_parser("precision", help="find what must not compute in fp16")
-    actions = added.add_subparsers(required=True, metavar="ACTION")
+    actions = add_group(commands, "precision", "find what must not compute in fp16")
     text = (
         "build a cell with one keep list after another until it meets the parity limits, and print "
         "the smallest list with what it costs in speed; nothing is changed"

@@ -8,7 +8,7 @@ from typing import Any
 from harness.build.workbench import Workbench
 from harness.check.soak import DEFAULT_MINUTES
 from harness.check.suite import Suite
-from harness.cli.arguments import add_command, add_language, add_thresholds, site_of
+from harness.cli.arguments import add_command, add_language, add_thresholds, number, site_of
 from harness.contract.scope import DEFAULT_TIER, refuse_unknown_cells
 from harness.contract.thresholds import Thresholds, thresholds_from_file
 from harness.decide.problems import exit_status
@@ -40,7 +40,7 @@ def add_commands(commands: Any) -> None:
     added.add_argument("cell", metavar="CELL", help="such as nonlocal_r50-ascend310p-bs4")
     added.add_argument(
         *("--minutes", "-m"),
-        type=_minutes,
+        type=number("a number of minutes from 0 to 10000", lambda value: 0.0 < value <= 1e4),
         metavar="M",
         help=f"how long (default: as the tier says, else {DEFAULT_MINUTES:g})",
     )
@@ -88,13 +88,3 @@ def _cell(name: str, thresholds: Thresholds) -> Cell:
     if name not in cells:
         raise InputError(f"{thresholds.path} has no cell {name}; there are: {', '.join(cells)}")
     return cells[name]
-
-
-def _minutes(text: str) -> float:
-    try:
-        minutes = float(text)
-    except ValueError:
-        minutes = 0.0
-    if not 0.0 < minutes <= 10_000.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes from 0 to 10000")
-    return minutes

@@ -165,24 +165,18 @@ def _before(text: str, table: str, added: str) -> str:
 
 
 def _shared_sources(text: str, new: NewModel) -> list[str]:
-    margin = f"{100 * _margin(new):.3g} points"
-    shared = {
-        "not_measured": "a sanity bound, from a tenth of the reference's speed on: run harness calibrate",
-        f"paired_{new.spec.dataset}": f"{new.clip_count:,} clips: even without a discordant one the "
-        f"95 % bound is {271 / new.clip_count:.2g} points; {margin} let a few be lost",
-        f"{new.spec.dataset}_clips": f"{new.clip_count:,} clips, as given to harness model add",
-    }
-    wanted = [key for key in shared if key in _used_sources(text, new)]
-    return [f"{key} = {literal(shared[key])}" for key in wanted if f"\n{key} = " not in text]
-
-
-def _used_sources(text: str, new: NewModel) -> set[str]:
-    used = {_paired_source(new)}
+    count, shared = f"{new.clip_count:,} clips", dict[str, str]()
     if "cpu" in new.devices:
-        used.add("not_measured")
+        shared["not_measured"] = (
+            "a sanity bound, from a tenth of the reference's speed on: run harness calibrate"
+        )
+    shared[_paired_source(new)] = (
+        f"{count}: even without a discordant one the 95 % bound is {271 / new.clip_count:.2g} points; "
+        f"{100 * _margin(new):.3g} points let a few be lost"
+    )
     if not _has_set(text, new):
-        used.add(f"{new.spec.dataset}_clips")
-    return used
+        shared[f"{new.spec.dataset}_clips"] = f"{count}, as given to harness model add"
+    return [f"{key} = {literal(said)}" for key, said in shared.items() if f"\n{key} = " not in text]
 
 
 def _has_set(text: str, new: NewModel) -> bool:

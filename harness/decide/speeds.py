@@ -43,33 +43,43 @@ class BestBatch:
     tell them apart. ``guide`` is the fastest of the guide's table for the batches that were measured.
     """
 
-    model: str
-    device: str
-    batch: int
-    per_s: float
+    cell: Cell
     not_slower: tuple[int, ...]
     guide: int | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Ratio:
-    """How many times as fast one device is as another, for one model.
+    """How many times as fast one device is as another, at one batch size, or at the best of each."""
 
-    Attributes:
-        batches: of the two; the same, or the best of each.
-        scopes: what the measured numbers are of.
-        guide: the ratio of the guide's numbers for the same batches; None where it has none.
-        guide_scopes: what those are of.
-    """
-
-    model: str
-    devices: tuple[str, str]
-    batches: tuple[int, int]
+    pair: tuple[CellSpeed, CellSpeed]
     is_best: bool
-    value: float
-    scopes: tuple[str, str]
-    guide: float | None
-    guide_scopes: tuple[str, str]
+
+    @property
+    def value(self) -> float:
+        """The ratio."""
+        return self.pair[0].per_s / self.pair[1].per_s
+
+    @property
+    def guide(self) -> float | None:
+        """The ratio of the guide's numbers for the same batches; None where it has none."""
+        one, other = (speed.guide for speed in self.pair)
+        return None if one is None or other is None else one / other
+
+    @property
+    def devices(self) -> list[str]:
+        """Their names."""
+        return [speed.cell.device for speed in self.pair]
+
+    @property
+    def scopes(self) -> tuple[str, str]:
+        """What the measured numbers are of."""
+        return self.pair[0].scope, self.pair[1].scope
+
+    @property
+    def guide_scopes(self) -> tuple[str, str]:
+        """What the guide's numbers are of."""
+        return self.pair[0].guide_scope, self.pair[1].guide_scope
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,10 +215,7 @@ def _best(group: Sequence[CellSpeed]) -> BestBatch:
     best = _fastest(group)
     published = [(speed.guide, -speed.cell.batch) for speed in group if speed.guide is not None]
     return BestBatch(
-        best.cell.model,
-        best.cell.device,
-        best.cell.batch,
-        best.per_s,
+        best.cell,
         tuple(speed.cell.batch for speed in group if speed is not best and _overlap(speed, best)),
         -max(published)[1] if len(published) > 1 else None,
     )
@@ -222,25 +229,9 @@ def _overlap(one: CellSpeed, best: CellSpeed) -> bool:
 
 def _ratios(ours: Sequence[CellSpeed], theirs: Sequence[CellSpeed]) -> list[Ratio]:
     other = {speed.cell.batch: speed for speed in theirs}
-    alike = [
-        _ratio(speed, other[speed.cell.batch], is_best=False)
-        for speed in ours
-        if speed.cell.batch in other
-    ]
-    return [*alike, _ratio(_fastest(ours), _fastest(theirs), is_best=True)]
-
-
-def _ratio(one: CellSpeed, other: CellSpeed, *, is_best: bool) -> Ratio:
-    return Ratio(
-        one.cell.model,
-        (one.cell.device, other.cell.device),
-        (one.cell.batch, other.cell.batch),
-        is_best,
-        one.per_s / other.per_s,
-        (one.scope, other.scope),
-        None if one.guide is None or other.guide is None else one.guide / other.guide,
-        (one.guide_scope, other.guide_scope),
-    )
+    pairs = [(speed, other[speed.cell.batch]) for speed in ours if speed.cell.batch in other]
+    best = _fastest(ours), _fastest(theirs)
+    return [*(Ratio(pair, is_best=False) for pair in pairs), Ratio(best, is_best=True)]
 
 
 def _group_line(group: Sequence[CellSpeed], best: Sequence[BestBatch]) -> str:
@@ -249,8 +240,8 @@ def _group_line(group: Sequence[CellSpeed], best: Sequence[BestBatch]) -> str:
     said = {"name": f"{cell.model} {cell.device}", "scope": _(scope), "guide": _(guide_scope)}
     line = "    " + _("{name}, by {scope}: {numbers}").format(**said, numbers=numbers)
     for one in best:
-        if (one.model, one.device) == (cell.model, cell.device):
-            line += _("; ") + _("best bs{n}").format(n=one.batch) + _also(one)
+        if one.cell in [speed.cell for speed in group]:
+            line += _("; ") + _("best bs{n}").format(n=one.cell.batch) + _also(one)
     if guide_scope != scope and any(speed.guide is not None for speed in group):
         line += _("; the guide's numbers are by {guide}, not by {scope}").format(**said)
     return line
@@ -278,9 +269,12 @@ def _variant_line(variant: Variant) -> str:
 
 
 def _ratio_line(ratio: Ratio) -> str:
-    batches = " / ".join(f"bs{batch}" for batch in dict.fromkeys(ratio.batches))
+    cells = [speed.cell for speed in ratio.pair]
+    batches = " / ".join(dict.fromkeys(cell.row for cell in cells))
     text = _("{name} at the best {batches}: ") if ratio.is_best else _("{name} at {batches}: ")
-    line = "    " + text.format(name=f"{ratio.model} {' / '.join(ratio.devices)}", batches=batches)
+    line = "    " + text.format(
+        name=f"{cells[0].model} {' / '.join(ratio.devices)}", batches=batches
+    )
     line += _scoped(ratio.value, ratio.scopes)
     if ratio.guide is None:
         return line

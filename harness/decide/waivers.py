@@ -23,21 +23,8 @@ OFFERED = WAIVABLE - {Status.INCONCLUSIVE}
 
 
 @dataclasses.dataclass(frozen=True)
-class WaiverReview:
-    """What waivers do for a run.
-
-    Attributes:
-        waived: by id of the record, the waiver that covers it.
-        problems: waivers that are expired, unused or contradicted by a pass; each is red.
-    """
-
-    waived: Mapping[str, Waiver]
-    problems: list[Problem]
-
-
-@dataclasses.dataclass(frozen=True)
 class Decision:
-    """What a run comes to: everything that is not green, and what is waived instead of red."""
+    """What is not green, and what is waived instead of red: by id of the record, its waiver."""
 
     problems: list[Problem]
     waived: Mapping[str, Waiver]
@@ -48,8 +35,8 @@ def review(
     waivers: Sequence[Waiver],
     today: datetime.date,
     required: Collection[str] = (),
-) -> WaiverReview:
-    """Hold waivers against what was seen.
+) -> Decision:
+    """Hold waivers against what was seen: one that is expired, unused or contradicted by a pass is red.
 
     Only the waivers of this run's checks are reviewed: of those that ran on a device, and of the
     ``required`` ones, which turn the run red by not running, waived or not.
@@ -76,7 +63,7 @@ def review(
             )
         if reason is not None:
             found.append(Problem(waiver.id, Status.FAIL, f"{reason} ({said(waiver)})"))
-    return WaiverReview(waived, found)
+    return Decision(found, waived)
 
 
 def decide(

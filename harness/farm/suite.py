@@ -25,9 +25,10 @@ from harness.farm.orders import SHARD_LIMIT_S, Delivery, Order, Survey
 from harness.farm.spread import Spread
 from harness.host.progress import Progress
 from harness.host.suite_code import suite_digest
+from harness.measure.measurement import json_lines
 from harness.record.recompute import measurement_problems
 from harness.record.record import Record, RunDirectory
-from harness.record.stints import HOSTS, lines_from_stints
+from harness.record.stints import HOSTS
 from harness.spec import Cell, Check
 
 
@@ -61,7 +62,7 @@ class FarmSuite:
             record = self._record_of_error(error, order, started)
         raw = dict(record.raw)
         if stints := self.cluster.stints[before:]:
-            raw[HOSTS] = self.run.keep(lines_from_stints(stints), ".jsonl")
+            raw[HOSTS] = self.run.keep(json_lines(stints), ".jsonl")
         record = record.model_copy(
             update={
                 "run_id": self.run.id,

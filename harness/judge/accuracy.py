@@ -36,7 +36,9 @@ def judge_accuracy(measurement: AccuracyMeasurement, limits: AccuracyLimits) -> 
     broken = _broken_output(measurement)
     if broken is not None:
         return fail(broken)
-    problem = _set_problem(measurement, limits) or _join_problem(measurement, limits)
+    problem = _set_problem(measurement, limits) or _problem_of(
+        measurement.join, limits.unreadable_max, "the device's predictions"
+    )
     if problem is not None:
         return invalid(problem)
     problem = _reference_problem(measurement, limits)
@@ -86,10 +88,6 @@ def _set_problem(measurement: AccuracyMeasurement, limits: AccuracyLimits) -> st
     if {measurement.top1.n, measurement.top5.n} != {count}:
         return f"counted over {measurement.top1.n} clips, the manifest has {count}"
     return None
-
-
-def _join_problem(measurement: AccuracyMeasurement, limits: AccuracyLimits) -> str | None:
-    return _problem_of(measurement.join, limits.unreadable_max, "the device's predictions")
 
 
 def _problem_of(join: Join, unreadable_max: int, whose: str) -> str | None:

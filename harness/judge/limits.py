@@ -2,11 +2,11 @@
 
 import fractions
 import math
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
 import pydantic
 
-from harness.measure.speed import UNITS, Against
+from harness.measure.speed import SERIES, Against
 from harness.spec import Reference
 
 Fraction = Annotated[float, pydantic.Field(ge=0.0, le=1.0)]
@@ -30,7 +30,17 @@ class Table(pydantic.BaseModel):
     )
 
 
-T = TypeVar("T", bound=Table)
+class Ceilings(Table):
+    """A table of limits each of which may be left out, but not all of them."""
+
+    source: Filled
+
+    @pydantic.model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if not self.model_dump(exclude={"source"}, exclude_none=True):
+            names = ", ".join(name for name in type(self).model_fields if name != "source")
+            raise ValueError(f"limits nothing; there are: {names}")
+        return self
 
 
 class ParityLimits(Table):
@@ -133,7 +143,7 @@ class ThroughputReference(Table):
 
     @pydantic.model_validator(mode="after")
     def _unit_is_what_is_measured(self) -> Self:
-        if self.unit != UNITS[self.against]:
+        if self.unit != SERIES[self.against][1]:
             raise ValueError(f"unit = {self.unit!r} does not go with against = {self.against!r}")
         return self
 
@@ -190,7 +200,7 @@ class DeviceModelLimits(Table):
     source: Filled
 
 
-class StartupLimits(Table):
+class StartupLimits(Ceilings):
     """What a start may take: milliseconds of the wall clock and megabytes; None: whatever it takes.
 
     ``cold`` is with the model's file out of the host's page cache, ``warm`` with it there.
@@ -202,14 +212,9 @@ class StartupLimits(Table):
     warm_first_max_ms: Positive | None = None
     host_peak_max_mb: Positive | None = None
     device_peak_max_mb: Positive | None = None
-    source: Filled
-
-    @pydantic.model_validator(mode="after")
-    def _limits_something(self) -> Self:
-        return _limiting(self)
 
 
-class SoakLimits(Table):
+class SoakLimits(Ceilings):
     """What hours of work may change; None: as much as they like.
 
     ``retention_min`` bounds the speed of the last ten minutes over that of the first,
@@ -221,11 +226,6 @@ class SoakLimits(Table):
     host_growth_max_mb: NotNegative | None = None
     device_growth_max_mb: NotNegative | None = None
     energy_max_j: Positive | None = None
-    source: Filled
-
-    @pydantic.model_validator(mode="after")
-    def _limits_something(self) -> Self:
-        return _limiting(self)
 
 
 class AccuracyLimits(Table):
@@ -266,14 +266,6 @@ class Limits(Table):
     device_model: DeviceModelLimits | None = None
     startup: StartupLimits | None = None
     soak: SoakLimits | None = None
-
-
-def _limiting(table: T) -> T:
-    """Refuse a table that has a source and no limit."""
-    if not table.model_dump(exclude={"source"}, exclude_none=True):
-        names = ", ".join(name for name in type(table).model_fields if name != "source")
-        raise ValueError(f"limits nothing; there are: {names}")
-    return table
 
 
 def floor_count(floor: float, n: int) -> int:

@@ -64,7 +64,8 @@ def judge_throughput(
     """
     if measurement.invalid_reasons:
         return invalid(f"the timing does not count: {listed(measurement.invalid_reasons)}")
-    series = _series(measurement, reference)
+    speed = measurement.speed(reference.definition)
+    series = None if speed is None else speed.series(reference.against)
     if series is None:
         return invalid(_not_timed(reference))
     if len(series.per_session) != measurement.session_count:
@@ -110,15 +111,6 @@ def speed_bounds(
         return None
     ends = {"low": math.exp(bounds.low), "high": math.exp(bounds.high)}
     return bounds.model_copy(update=ends)
-
-
-def _series(
-    measurement: ThroughputMeasurement, reference: ThroughputReference
-) -> SpeedSeries | None:
-    speed = measurement.speed(reference.definition)
-    if speed is None:
-        return None
-    return speed.series(reference.against)
 
 
 def _not_timed(reference: ThroughputReference) -> str:

@@ -1,5 +1,6 @@
 """A verdict and the findings it rests on: comparisons of one number with one limit."""
 
+import functools
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -74,30 +75,15 @@ class Verdict(Measurement):
         return self
 
 
-def at_least(
-    name: str, measured: float | None, limit: float, unit: str = "", note: str = ""
-) -> Finding:
-    """Compare ``measured >= limit``; an undefined or infinite number does not meet it."""
-    return _compare(name, measured, ">=", limit, unit, note)
-
-
-def at_most(
-    name: str, measured: float | None, limit: float, unit: str = "", note: str = ""
-) -> Finding:
-    """Compare ``measured <= limit``; an undefined or infinite number does not meet it."""
-    return _compare(name, measured, "<=", limit, unit, note)
-
-
-def below(
-    name: str, measured: float | None, limit: float, unit: str = "", note: str = ""
-) -> Finding:
-    """Compare ``measured < limit``; an undefined or infinite number does not meet it."""
-    return _compare(name, measured, "<", limit, unit, note)
-
-
 def _compare(
-    name: str, measured: float | None, comparison: Comparison, limit: float, unit: str, note: str
+    comparison: Comparison,
+    name: str,
+    measured: float | None,
+    limit: float,
+    unit: str = "",
+    note: str = "",
 ) -> Finding:
+    """Compare a number with a limit; an undefined or infinite one does not meet it."""
     known = measured if measured is not None and math.isfinite(measured) else None
     return Finding(
         name=name,
@@ -108,6 +94,11 @@ def _compare(
         is_met=known is not None and COMPARE[comparison](known, limit),
         note=note,
     )
+
+
+at_least = functools.partial(_compare, ">=")
+at_most = functools.partial(_compare, "<=")
+below = functools.partial(_compare, "<")
 
 
 def undecided(finding: Finding) -> Finding:

@@ -1,5 +1,6 @@
 """The root of the values that a measuring stage leaves behind and a judge reads."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
@@ -29,3 +30,8 @@ class Measurement(pydantic.BaseModel):
             return cls.model_validate_json(text)
         except pydantic.ValidationError as error:
             raise RecordError(f"{source} is not a valid {cls.__name__}: {error}") from error
+
+
+def json_lines(values: Iterable[Measurement]) -> bytes:
+    """Return values as a raw file, one a line."""
+    return "\n".join(value.model_dump_json() for value in values).encode()

@@ -6,7 +6,7 @@ are asked how it is. What they did not tell is None, never 0.
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 import pydantic
@@ -114,7 +114,7 @@ def soak_measurement(lines: Iterable[SoakLine], batch: int) -> SoakMeasurement:
     lasted_s = stretches[-1].end_s if stretches else 0.0
     # What was sampled after the last whole stretch is of work that nobody knows.
     samples = [one for one in found if isinstance(one, SoakSample) and one.at_s <= lasted_s]
-    ends = _Ends(stretches, samples, min(WINDOW_S, lasted_s / WINDOWS), lasted_s)
+    window_s = min(WINDOW_S, lasted_s / WINDOWS)
     told = [one for one in samples if not one.missing]
     silent = [one.missing for one in samples if one.missing]
     healths = [one.health for one in told if one.health]
@@ -127,12 +127,14 @@ def soak_measurement(lines: Iterable[SoakLine], batch: int) -> SoakMeasurement:
         per_s=tuple(batch * one.queries / one.cost_s for one in stretches),
         busy_share=sum(one.busy_s for one in stretches) / lasted_s if stretches else 0.0,
         trend=_trend(stretches),
-        window_s=ends.window_s,
-        retention=ends.retention(),
+        window_s=window_s,
+        retention=_retention(stretches, window_s, lasted_s),
         temperature_c=_range([one.temperature_c for one in told]),
         frequency_mhz=_range([one.frequency_mhz for one in told]),
-        host_growth_mb=ends.growth(lambda one: one.host_mb),
-        device_growth_mb=ends.growth(lambda one: one.memory_mb),
+        host_growth_mb=_growth([(one.at_s, one.host_mb) for one in samples], window_s, lasted_s),
+        device_growth_mb=_growth(
+            [(one.at_s, one.memory_mb) for one in samples], window_s, lasted_s
+        ),
         power=_power(samples, plan, lasted_s, batch * sum(one.queries for one in stretches)),
         unhealthy=tuple(one for one in healths if one != "OK") if healths else None,
         sample_count=len(samples),
@@ -142,42 +144,25 @@ def soak_measurement(lines: Iterable[SoakLine], batch: int) -> SoakMeasurement:
     )
 
 
-class _Ends:
-    """The beginning and the end of a soak."""
+def _retention(stretches: Sequence[Stretch], window_s: float, lasted_s: float) -> float | None:
+    """Return the speed at the end over that at the beginning."""
+    first = [one for one in stretches if one.middle_s <= window_s]
+    last = [one for one in stretches if one.middle_s >= lasted_s - window_s]
+    return _speed(last) / _speed(first) if first and last else None
 
-    def __init__(
-        self,
-        stretches: Sequence[Stretch],
-        samples: Sequence[SoakSample],
-        window_s: float,
-        lasted_s: float,
-    ) -> None:
-        self.window_s, last_s = window_s, lasted_s - window_s
-        self._stretches = (
-            [one for one in stretches if one.middle_s <= window_s],
-            [one for one in stretches if one.middle_s >= last_s],
-        )
-        self._samples = (
-            [one for one in samples if one.at_s <= window_s],
-            [one for one in samples if one.at_s >= last_s],
-        )
 
-    def retention(self) -> float | None:
-        """Return the speed at the end over that at the beginning."""
-        if not all(self._stretches):
-            return None
-        first, last = (
-            sum(one.queries for one in ones) / sum(one.cost_s for one in ones)
-            for ones in self._stretches
-        )
-        return last / first
+def _speed(stretches: Sequence[Stretch]) -> float:
+    return sum(one.queries for one in stretches) / sum(one.cost_s for one in stretches)
 
-    def growth(self, of: Callable[[SoakSample], float | None]) -> float | None:
-        """Return the middle value at the end less that at the beginning."""
-        known = [
-            [value for one in ones if (value := of(one)) is not None] for ones in self._samples
-        ]
-        return median(known[1]) - median(known[0]) if all(known) else None
+
+def _growth(
+    values: Sequence[tuple[float, float | None]], window_s: float, lasted_s: float
+) -> float | None:
+    """Return the middle value at the end less that at the beginning, of values by their time."""
+    known = [(at_s, value) for at_s, value in values if value is not None]
+    first = [value for at_s, value in known if at_s <= window_s]
+    last = [value for at_s, value in known if at_s >= lasted_s - window_s]
+    return median(last) - median(first) if first and last else None
 
 
 def _problems(stretches: Sequence[Stretch]) -> list[str]:

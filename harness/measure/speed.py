@@ -11,15 +11,11 @@ from harness.measure.statistics import CONFIDENCE, Interval, session_bounds
 Definition = Literal["device", "device_io", "e2e", "processor"]
 DEFINITIONS: tuple[Definition, ...] = get_args(Definition)
 Against = Literal["absolute", "unoptimised", "pytorch"]
-SERIES: Mapping[Against, str] = {
-    "absolute": "per_s",
-    "unoptimised": "x_unoptimised",
-    "pytorch": "x_pytorch",
-}
-UNITS: Mapping[Against, str] = {
-    "absolute": "clips/s",
-    "unoptimised": "x unoptimised",
-    "pytorch": "x PyTorch",
+# The name of the series of each, and its unit.
+SERIES: Mapping[Against, tuple[str, str]] = {
+    "absolute": ("per_s", "clips/s"),
+    "unoptimised": ("x_unoptimised", "x unoptimised"),
+    "pytorch": ("x_pytorch", "x PyTorch"),
 }
 
 
@@ -56,7 +52,7 @@ class Speed(Measurement):
 
     def series(self, against: Against) -> SpeedSeries | None:
         """Return the speed by itself, or beside the reference."""
-        found: SpeedSeries | None = getattr(self, SERIES[against])
+        found: SpeedSeries | None = getattr(self, SERIES[against][0])
         return found
 
 

@@ -75,18 +75,19 @@ def startup_measurement(starts: Sequence[StartTiming], batch: int) -> StartupMea
         cold_first_ms=_series([one.first_ms for one in cold]),
         warm_load_ms=_series([one.load_ms for one in warm]),
         warm_first_ms=_series([one.first_ms for one in warm]),
-        host_peak_mb=_largest([one.host_peak_mb for one in starts]),
-        device_peak_mb=_largest([one.device_peak_mb for one in starts]),
+        host_peak_mb=max(_all_known([one.host_peak_mb for one in starts]), default=None),
+        device_peak_mb=max(_all_known([one.device_peak_mb for one in starts]), default=None),
         uncooled=sum(one.cache is None for one in starts),
         invalid_reasons=tuple(problems) if starts else ("nothing was started",),
     )
 
 
 def _series(values: Sequence[float | None]) -> SpeedSeries | None:
-    known = [value for value in values if value is not None]
-    return series_of(known) if known and len(known) == len(values) else None
+    known = _all_known(values)
+    return series_of(known) if known else None
 
 
-def _largest(values: Sequence[float | None]) -> float | None:
+def _all_known(values: Sequence[float | None]) -> list[float]:
+    """Return the values; none of them where some start did not take its own."""
     known = [value for value in values if value is not None]
-    return max(known) if known and len(known) == len(values) else None
+    return known if len(known) == len(values) else []

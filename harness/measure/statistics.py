@@ -166,13 +166,7 @@ def deciding_count(b: int, c: int, n: int, margin: float, confidence: float = CO
 
 def session_bounds(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
     """Return the two one-sided Student bounds of the mean over sessions; None below two."""
-    count = len(values)
-    if count < 2:
-        return None
-    mean = math.fsum(values) / count
-    variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
-    half = student_quantile(count - 1, confidence) * math.sqrt(variance / count)
-    return Interval(low=mean - half, high=mean + half, confidence=confidence)
+    return _pooled_bounds(values, 0.0, 0, confidence) if len(values) > 1 else None
 
 
 def spread_bounds(
@@ -184,12 +178,15 @@ def spread_bounds(
     what these sessions show, so that few sessions suffice where the spread is known to be small,
     and sessions that scatter widely widen the bounds. None without a session.
     """
+    return _pooled_bounds(values, spread, SPREAD_SESSIONS, confidence) if values else None
+
+
+def _pooled_bounds(
+    values: Sequence[float], spread: float, spread_sessions: int, confidence: float
+) -> Interval:
     count = len(values)
-    if count == 0:
-        return None
-    mean = math.fsum(values) / count
-    freedom = SPREAD_SESSIONS + count - 1
-    squares = math.fsum((value - mean) ** 2 for value in values) + SPREAD_SESSIONS * spread**2
+    mean, freedom = math.fsum(values) / count, spread_sessions + count - 1
+    squares = math.fsum((value - mean) ** 2 for value in values) + spread_sessions * spread**2
     half = student_quantile(freedom, confidence) * math.sqrt(squares / freedom / count)
     return Interval(low=mean - half, high=mean + half, confidence=confidence)
 

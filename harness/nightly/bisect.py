@@ -175,8 +175,7 @@ def _trial(stage: str, good: Record, bench: Workbench, run_check: RunCheck) -> T
         measurement, verdict = run_check(bench, good.cell, good.check)
     except HarnessError as error:
         return Trial(stage, None, {}, f"{type(error).__name__}: {error}")
-    values = {value.metric: value.value for value in values_from_measurement(measurement)}
-    return Trial(stage, verdict.status, values)
+    return Trial(stage, verdict.status, _values(measurement))
 
 
 def _logs(site: Site) -> Path:
@@ -197,7 +196,7 @@ def difference_lines(found: Sequence[Difference]) -> list[str]:
 def trial_lines(good: Record, bad: Record, tried: Sequence[Trial]) -> list[str]:
     """Return a row a trial beside both runs, and which swap brings the pass back."""
     rows = [
-        Trial(name, record.verdict.status, _values(record))
+        Trial(name, record.verdict.status, _values(record.measurement))
         for name, record in (("good run", good), ("bad run", bad))
     ]
     lines = []
@@ -215,5 +214,5 @@ def trial_lines(good: Record, bad: Record, tried: Sequence[Trial]) -> list[str]:
     return lines
 
 
-def _values(record: Record) -> dict[str, float]:
-    return {value.metric: value.value for value in values_from_measurement(record.measurement)}
+def _values(measurement: Measurement | None) -> dict[str, float]:
+    return {value.metric: value.value for value in values_from_measurement(measurement)}

@@ -122,7 +122,7 @@ def is_judged(key: SeriesKey, names: Collection[SeriesKey]) -> bool:
     Of a host's throughput the ratio of processor times counts, which other work disturbs least.
     """
     is_absolute = key.check == "throughput" and key.metric.endswith(".per_s")
-    ratios = (f"processor.{SERIES[against]}" for against in SERIES if against != "absolute")
+    ratios = (f"processor.{name}" for name, unit in SERIES.values() if unit != "clips/s")
     return not (
         is_absolute and any(dataclasses.replace(key, metric=ratio) in names for ratio in ratios)
     )

@@ -148,7 +148,7 @@ def _speeds(measured: ThroughputMeasurement) -> Iterator[Value]:
         speed = measured.speed(definition)
         if speed is None:
             continue
-        for against, name in SERIES.items():
+        for against, (name, _) in SERIES.items():
             series = speed.series(against)
             if series is not None:
                 yield _value(f"{definition}.{name}", series)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
-from harness.measure.speed import SERIES, UNITS
+from harness.measure.speed import SERIES
 from harness.nightly.change_points import ChangePoint
 from harness.nightly.comparison import is_judged, level_changes
 from harness.nightly.losses import RULES
@@ -19,7 +19,7 @@ MARK = "|"
 SHOWN_NIGHTS = 60
 FORMATS = (".svg", ".png", ".pdf")
 _ROW_INCHES = 1.9
-_UNITS = {SERIES[against]: UNITS[against] for against in SERIES}
+_UNITS = dict(SERIES.values())
 
 
 @dataclasses.dataclass(frozen=True)

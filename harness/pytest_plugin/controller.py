@@ -1,5 +1,6 @@
 """The controller of an acceptance run: keeps its records, shows the summary, decides the exit status."""
 
+import contextlib
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -219,16 +220,13 @@ class Controller:
         return excused if len(excused) < len(required) else ()
 
 
-class usage_errors:  # noqa: N801 - reads as a statement
+@contextlib.contextmanager
+def usage_errors() -> Generator[None]:
     """Show errors of the user as pytest shows wrong options, without a traceback."""
-
-    def __enter__(self) -> None:
-        """Do nothing."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Replace a HarnessError by a UsageError."""
-        if isinstance(error, HarnessError):
-            raise pytest.UsageError(str(error)) from error
+    try:
+        yield
+    except HarnessError as error:
+        raise pytest.UsageError(str(error)) from error
 
 
 def scope_from_config(config: pytest.Config) -> Scope:

@@ -14,7 +14,7 @@ from harness import registry
 from harness.build.workbench import Workbench
 from harness.check.suite import Suite
 from harness.contract.thresholds import tier_names
-from harness.decide.waivers import WaiverReview, review
+from harness.decide.waivers import Decision, review
 from harness.host.progress import INTERVAL_S
 from harness.language import ENGLISH, LANGUAGES
 from harness.measure.soak import SoakMeasurement
@@ -280,7 +280,7 @@ def _cost(item: pytest.Item) -> tuple[int, str, int]:
     return size, cell.id, min(checks, default=len(ALL_CHECKS))
 
 
-def _end_test(record: Record, reviewed: WaiverReview) -> None:
+def _end_test(record: Record, reviewed: Decision) -> None:
     verdict = record.verdict
     if record.id in reviewed.waived:
         pytest.xfail(f"{verdict.status}, waived: {reviewed.waived[record.id].reason}")

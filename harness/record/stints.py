@@ -1,7 +1,5 @@
 """Which host of a farm did what when: a raw file beside the record of a check."""
 
-from collections.abc import Iterable
-
 from harness.measure.measurement import Measurement
 from harness.record.record import Record, RunDirectory
 
@@ -19,11 +17,6 @@ class Stint(Measurement):
     start_s: float
     end_s: float
     fault: str = ""
-
-
-def lines_from_stints(stints: Iterable[Stint]) -> bytes:
-    """Return stints as a raw file."""
-    return "\n".join(stint.model_dump_json() for stint in stints).encode()
 
 
 def stints_of(record: Record, run: RunDirectory) -> tuple[Stint, ...]:

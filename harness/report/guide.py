@@ -1,11 +1,10 @@
 """The tables that the two guides print as their last section, filled from what was measured."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from harness import registry
 from harness.contract.thresholds import Thresholds
 from harness.decide.speeds import (
-    BestBatch,
     CellSpeed,
     Ratio,
     Variant,
@@ -31,7 +30,7 @@ from harness.report.table_values import (
     VersionRow,
 )
 from harness.report.values import RunLine
-from harness.spec import Status
+from harness.spec import Cell, Status
 
 
 def guide_tables(
@@ -152,11 +151,11 @@ def _throughput_rows(records: Sequence[Record], thresholds: Thresholds) -> Itera
         for record in records
         if record.check == "throughput" and record.verdict.status is Status.INCONCLUSIVE
     }
-    best = {(one.model, one.device): one for one in best_batches(speeds)}
+    best = {one.cell for one in best_batches(speeds)}
     compared = ratios(speeds)
     for model in dict.fromkeys(speed.cell.model for speed in speeds):
         own = [speed for speed in speeds if speed.cell.model == model]
-        top = [speed for speed in own if _is_best(speed, best)]
+        top = [speed for speed in own if speed.cell in best]
         batches = sorted({speed.cell.batch for speed in own})
         for batch in (*batches, *([None] if top else [])):
             shown = top if batch is None else [one for one in own if one.cell.batch == batch]
@@ -172,7 +171,7 @@ def _throughput_rows(records: Sequence[Record], thresholds: Thresholds) -> Itera
                 ratios=tuple(
                     _ratio_figure(ratio)
                     for ratio in compared
-                    if ratio.model == model and _is_of(ratio, batch)
+                    if ratio.pair[0].cell.model == model and _is_of(ratio, batch)
                 ),
             )
 
@@ -191,13 +190,9 @@ def _variant_row(variant: Variant) -> VariantRow:
     )
 
 
-def _is_best(speed: CellSpeed, best: Mapping[tuple[str, str], BestBatch]) -> bool:
-    found = best.get((speed.cell.model, speed.cell.device))
-    return found is not None and found.batch == speed.cell.batch
-
-
 def _is_of(ratio: Ratio, batch: int | None) -> bool:
-    return ratio.is_best if batch is None else not ratio.is_best and ratio.batches[0] == batch
+    is_alike = not ratio.is_best and ratio.pair[0].cell.batch == batch
+    return ratio.is_best if batch is None else is_alike
 
 
 def _ratio_figure(ratio: Ratio) -> RatioFigure:
@@ -211,7 +206,7 @@ def _ratio_figure(ratio: Ratio) -> RatioFigure:
 
 
 def _figure(
-    speed: CellSpeed, best: Mapping[tuple[str, str], BestBatch], reference: ThroughputReference
+    speed: CellSpeed, best: Collection[Cell], reference: ThroughputReference
 ) -> SpeedFigure:
     guide, is_alike = speed.guide, speed.scope == speed.guide_scope
     return SpeedFigure(
@@ -220,7 +215,7 @@ def _figure(
         guide=guide,
         guide_scope=None if guide is None else speed.guide_scope,
         deviation=speed.per_s / guide - 1.0 if guide is not None and is_alike else None,
-        is_best=_is_best(speed, best),
+        is_best=speed.cell in best,
         bounds=speed.bounds,
         golden=None if reference.is_of_host else reference.golden,
     )

@@ -7,7 +7,7 @@ from harness import registry
 from harness.decide.summary import margin_of
 from harness.language import _, later
 from harness.measure.parity import EdgeParity
-from harness.measure.speed import UNITS, Speed, SpeedSeries
+from harness.measure.speed import SERIES, Speed, SpeedSeries
 from harness.measure.statistics import median
 from harness.measure.throughput import SessionTiming
 from harness.nightly.series import Point
@@ -169,13 +169,17 @@ def beside(text: str, cell: CellLine) -> str:
 
 def ratio(speed: Speed) -> str:
     """Say how fast a host is beside its reference; empty where none was timed."""
-    found = ((speed.series(against), unit) for against, unit in UNITS.items() if unit[0] == "x")
+    found = (
+        (speed.series(against), unit) for against, (_name, unit) in SERIES.items() if unit[0] == "x"
+    )
     return "".join(f", {number(series.mean)} {_(unit)}" for series, unit in found if series)
 
 
 def series_in(speed: Speed, unit: str) -> SpeedSeries | None:
     """Return the speed of each session in a unit of floors."""
-    return next((speed.series(one) for one, known in UNITS.items() if known == unit), None)
+    return next(
+        (speed.series(one) for one, (_name, known) in SERIES.items() if known == unit), None
+    )
 
 
 def devices_of(items: Iterable[ThroughputRow]) -> list[str]:

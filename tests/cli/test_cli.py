@@ -24,11 +24,12 @@ from harness.judge.measurement import rejudge
 from harness.measure.accuracy import accuracy_measurement
 from harness.measure.export import ExportMeasurement
 from harness.measure.host_turns import Turns
+from harness.measure.measurement import json_lines
 from harness.measure.parity import ChainScores, InputCounts, parity_measurement
 from harness.measure.passport import Passport
 from harness.measure.throughput import session_timing, throughput_measurement
 from harness.record.record import Record, RunDirectory, RunFacts, new_run_directory
-from harness.record.stints import HOSTS, Stint, lines_from_stints
+from harness.record.stints import HOSTS, Stint
 from harness.spec import CHECKS, Cell, Status
 from tests.made import MOTION8_DIGEST
 
@@ -545,7 +546,7 @@ def test_results_of_one_host_are_thrown_out_and_the_rest_is_judged(capsys, tmp_p
     for check, (measured, verdict) in verdicts.items():
         shard = Stint(host="second", what="a shard", start_s=1.0, end_s=2.0)
         stints = [shard] if check == "accuracy" else []
-        raw = {HOSTS: found.keep(lines_from_stints(stints), ".jsonl")}
+        raw = {HOSTS: found.keep(json_lines(stints), ".jsonl")}
         kept = record(check, verdict, measured, raw=raw, host_facts={"host": "first"})
         found.append(kept)
     assert judge(found, "--without-host", "third") == 0

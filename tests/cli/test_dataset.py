@@ -14,7 +14,7 @@ from harness.clips import Predictions
 from harness.data.datasets import motion8
 from harness.data.manifest import clip_set_from_manifest, read_manifest
 from harness.device import Session
-from harness.errors import ClipError, RunError
+from harness.errors import ClipError, InputError, RunError
 from harness.predict import device_predictions
 from harness.predict.shards import merged
 from harness.record.npz import predictions_from_npz
@@ -140,7 +140,7 @@ def test_an_output_without_a_folder_is_refused_before_the_work(bench, tmp_path, 
 
 def test_a_disk_that_does_not_take_the_predictions_is_said(tmp_path):
     preds = Predictions((), np.zeros((0, 1, 8), np.float32), {})
-    with pytest.raises(ClipError, match="cannot write predictions"):
+    with pytest.raises(InputError, match="cannot be written"):
         dataset.write_predictions(tmp_path, preds)
 
 

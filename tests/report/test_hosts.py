@@ -3,7 +3,8 @@
 import pytest
 
 from harness.language import speaking
-from harness.record.stints import HOSTS, Stint, lines_from_stints
+from harness.measure.measurement import json_lines
+from harness.record.stints import HOSTS, Stint
 from harness.report import hosts
 from harness.report.evidence import Evidence, evidence_from_records
 from harness.report.page import page_from_release
@@ -63,7 +64,7 @@ def test_the_page_has_the_strip_its_table_and_the_versions_of_each_host(
                 "host_facts": {"host": name, "package.torch": version},
                 "raw": {
                     **record.raw,
-                    HOSTS: run.keep(lines_from_stints([stint(name, SHARDS, 0, 60)]), ".jsonl"),
+                    HOSTS: run.keep(json_lines([stint(name, SHARDS, 0, 60)]), ".jsonl"),
                 },
             }
         )
