@@ -24,7 +24,7 @@ from typing import Any
 
 import harness
 from harness.build.build import WeightsFile, Workshop
-from harness.check.mmaction2_pipeline import protocol_problems, shrunk
+from harness.check.mmaction2_pipeline import protocol_problems
 from harness.check.model_check import ONE_VIEW, look_at_model
 from harness.contract.thresholds import thresholds_from_file
 from harness.errors import HarnessError, first_line
@@ -32,7 +32,7 @@ from harness.host.artifacts import ArtifactStore
 from harness.host.digests import digest_from_json
 from harness.host.progress import Progress
 from harness.spec import ModelSpec
-from harness.zoo.config import config_from_file, config_path, merge
+from harness.zoo.config import Config, config_from_file, config_path, merge
 from harness.zoo.listing import Listed, zoo_list
 from harness.zoo.model import model_spec_from_config, with_protocol
 from harness.zoo.protocol import protocol_from_config
@@ -50,6 +50,25 @@ NOT_SAMPLED = ("c3d", "timesformer")
 OTHERS = ("takes Flow input", "builds AudioRecognizer", "has no classification head")
 
 Result = Mapping[str, Any]
+
+
+def shrunk(config: Config, factor: int) -> Config:
+    """Return a configuration whose pipeline works at a fraction of the size, for quick tests."""
+    test = config.part("data", "test")
+    pipeline = [_shrunk_step(step, factor) for step in test["pipeline"]]
+    data = {**config.part("data"), "test": {**test, "pipeline": pipeline}}
+    return dataclasses.replace(config, content={**config.content, "data": data})
+
+
+def _shrunk_step(step: Mapping[str, Any], factor: int) -> Mapping[str, Any]:
+    sizes = {key: step[key] for key in ("scale", "crop_size") if key in step}
+    return {**step, **{key: _divided(size, factor) for key, size in sizes.items()}}
+
+
+def _divided(size: Any, factor: int) -> Any:
+    if isinstance(size, int):
+        return max(1, size // factor)
+    return tuple(one if one < 0 else max(1, one // factor) for one in size)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import gc
 import importlib
 import io
 import os
@@ -41,7 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 done, 1 no, 2 unusable input, 130 Ctrl-C, 141 nobody reads on; ``judge`` and ``gate`` end like
     the run: 6 incomplete and 7 inconclusive.
     """
-    options = _parser(arguments).parse_args(arguments)
+    parser = _parser(arguments)
+    if arguments is None:
+        # What is imported stays: looking through it for garbage takes a fifth of a quick command.
+        gc.freeze()
+    options = parser.parse_args(arguments)
     try:
         with contextlib.redirect_stdout(_Escaping(sys.stdout)):
             status: int = options.function(options)

@@ -49,7 +49,7 @@ def _run_families(run: StoredRun) -> Iterator["Metric"]:
     described = {
         "run_id": facts.run_id,
         "tier": facts.tier,
-        "host": facts.environment.get("host", UNKNOWN),
+        "host": facts.host,
         "commit": facts.environment.get("suite.commit", UNKNOWN),
         "thresholds": facts.thresholds_digest,
     }

@@ -150,13 +150,9 @@ def inputs_read_again(context: Context, clip_set: ClipSet) -> str:
 def accuracy_found(
     context: Context, both: tuple[Predictions, Predictions], notes: tuple[str, ...], inputs: str
 ) -> Found:
-    """Measure and judge predictions.
+    """Measure and judge the predictions of ``both``, the device and PyTorch.
 
-    Args:
-        context: the cell's.
-        both: the device's predictions and PyTorch's.
-        notes: about the chips.
-        inputs: what ``inputs_read_again`` returned.
+    ``notes`` are about the chips, ``inputs`` is what ``inputs_read_again`` returned.
     """
     clip_set, spec, (preds, reference) = context.clip_set, context.spec, both
     measurement = accuracy_measurement(preds, clip_set, reference, _floor(context))

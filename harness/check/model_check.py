@@ -50,11 +50,7 @@ def look_at_model(
 ) -> Iterator[Looked]:
     """Look at a model with one view of a sample, since more views only repeat its graph.
 
-    Args:
-        spec: the model.
-        weights: its weights.
-        limits: the parity limits in float32.
-        workshop: keeps what is built.
+    ``limits`` are those in float32.
     """
     yield look_at_protocol(spec)
     small = with_protocol(spec, **ONE_VIEW)

@@ -14,13 +14,9 @@ SECOND_READINGS = 3
 
 
 def second_reading(bench: Workbench, model: str, clips: Sequence[Clip], seed: str) -> str:
-    """Have mmaction2 read a few clips, and return which they were and who read them.
+    """Have mmaction2 read a few clips, which ``seed`` chooses; return which they were and who read them.
 
-    Args:
-        bench: the run's.
-        model: its name.
-        clips: the run's; those that cannot be read are counted elsewhere.
-        seed: decides which clips are read.
+    Clips that cannot be read are counted elsewhere.
 
     Raises:
         InvalidMeasurement: mmaction2 reads them differently.

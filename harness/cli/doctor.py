@@ -23,9 +23,6 @@ def doctor_lines(site: Site) -> tuple[list[str], bool]:
 
     The embedded default is the processor and the models whose weights and clips are shipped. A
     device that is absent may be missing; one that is there and cannot be used is a fault.
-
-    Args:
-        site: where this machine keeps its files.
     """
     facts = environment_facts()
     lines = ["machine", *(f"  {name:<22}{value}" for name, value in facts.items())]

@@ -7,12 +7,13 @@ false alarm. Nothing is written: a person reads the proposal and puts it into th
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from statistics import median, stdev
 
 from harness.contract.toml import literal
 from harness.errors import InvalidMeasurement
 from harness.judge.limits import ThroughputReference
 from harness.judge.throughput import judge_throughput
-from harness.measure.statistics import CONFIDENCE, median
+from harness.measure.statistics import CONFIDENCE
 from harness.measure.throughput import SessionTiming, ThroughputMeasurement, throughput_measurement
 from harness.spec import Status
 
@@ -56,13 +57,9 @@ class Calibration:
 def calibration_from_runs(
     runs: Sequence[Run], batch: int, reference: ThroughputReference, sessions_min: int
 ) -> Calibration:
-    """Derive golden and tolerance from the sessions of A/A runs.
+    """Derive golden and tolerance from the sessions of A/A runs, in the order in which they were timed.
 
-    Args:
-        runs: sessions by run, in the order in which they were timed.
-        batch: samples in a query.
-        reference: what the contract says today; its definition, unit and ceiling stay.
-        sessions_min: fewest sessions that may decide.
+    The definition, the unit and the ceiling of ``reference``, the contract of today, stay.
 
     Raises:
         InvalidMeasurement: too few runs or sessions, or the timing of one does not count.
@@ -77,7 +74,11 @@ def calibration_from_runs(
     known = {"spread": _rounded(max(spread, SPREAD_MIN))} if reference.is_of_host else {}
     here = {"processor": None, "tolerance_elsewhere": None, "speedup_min": None}
     trial = reference.model_copy(update={"golden": golden, **here, **known})
-    prefixes = [_prefixes(run, batch) for run in runs]
+    # What a run has measured after each of its sessions.
+    prefixes = [
+        [throughput_measurement(run[:count], batch) for count in range(1, len(run) + 1)]
+        for run in runs
+    ]
     looks = [look for run in prefixes if (look := run[-1].host) is not None]
     speedups = [look.speedup for look in looks if look.speedup is not None]
     return Calibration(
@@ -92,12 +93,7 @@ def calibration_from_runs(
 
 
 def calibration_source(made: str, run_count: int) -> str:
-    """Return where the numbers of calibrated rows come from.
-
-    Args:
-        made: the day and the machine.
-        run_count: A/A runs of each cell.
-    """
+    """Return where the numbers of calibrated rows come from; ``made`` is the day and the machine."""
     return (
         f"harness calibrate, {made}: median of the sessions of {run_count} A/A runs; tolerance: the "
         f"least without an A/A alarm (95 % sure of fewer than {100 * _alarm_rate_max(run_count):.0f} "
@@ -110,11 +106,8 @@ def calibrated_row(
 ) -> str:
     """Return the row of a cell, ready to paste; whatever else is written in it stays, the guide too.
 
-    Args:
-        row: as the contract has it today; empty where the cell has no golden.
-        found: what the A/A runs say.
-        reference: what the cell is judged by today.
-        source: key of the text that says where the numbers come from.
+    ``row`` is as the contract has it today, empty where the cell has no golden; ``source`` is a key of
+    its ``[sources]``.
 
     Raises:
         InvalidMeasurement: no tolerance below 1 lets every A/A run pass.
@@ -181,11 +174,6 @@ def _alarm_rate_max(run_count: int) -> float:
     return 1.0 - math.pow(1.0 - CONFIDENCE, 1.0 / run_count)
 
 
-def _prefixes(run: Run, batch: int) -> list[ThroughputMeasurement]:
-    """Return what a run has measured after each of its sessions."""
-    return [throughput_measurement(run[: count + 1], batch) for count in range(len(run))]
-
-
 def _least_tolerance(
     prefixes: Sequence[Sequence[ThroughputMeasurement]],
     trial: ThroughputReference,
@@ -212,9 +200,7 @@ def _passes(
 
 
 def _spread(values: Sequence[float]) -> float:
-    logs = [math.log(value) for value in values]
-    mean = math.fsum(logs) / len(logs)
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in logs) / (len(logs) - 1))
+    return stdev(math.log(value) for value in values)
 
 
 def _rounded(value: float) -> float:

@@ -8,6 +8,7 @@ from harness.contract.thresholds import Thresholds
 from harness.errors import InputError
 from harness.judge.limits import (
     AccuracyFloor,
+    DeviceModelLimits,
     ParityLimits,
     SoakLimits,
     StartupLimits,
@@ -83,16 +84,8 @@ def _device_rows(
 ) -> Iterator[tuple[str, ...]]:
     for label, floor in (("top-1", table.top1), ("top-5", table.top5)):
         yield (device, label, *_floor_fields(floor, clip_count), notes.mark(floor.source))
-    if (limits := table.device_model) is not None:
-        mark, memory, slow = (
-            notes.mark(limits.source),
-            limits.memory_max_mb,
-            limits.ai_cpu_operators_max,
-        )
-        if memory is not None:
-            yield (device, "memory", f"{memory:g}", NONE, NONE, NONE, "MB at most", mark)
-        if slow is not None:
-            yield (device, "AI CPU", str(slow), NONE, NONE, NONE, "operators at most", mark)
+    if table.device_model is not None:
+        yield from _limit_rows(device, table.device_model, notes)
     for batch, reference in table.throughput.items():
         fields = _speed_fields(reference, has_golden=batch not in table.no_golden)
         yield (f"{device}-{batch}", "speed", *fields, notes.mark(reference.source))
@@ -102,7 +95,7 @@ def _device_rows(
 
 
 def _limit_rows(
-    cell: str, limits: StartupLimits | SoakLimits, notes: Footnotes
+    cell: str, limits: DeviceModelLimits | StartupLimits | SoakLimits, notes: Footnotes
 ) -> Iterator[tuple[str, ...]]:
     """Yield a row for each limit, by the name that the contract has for it."""
     for key, limit in limits.model_dump(exclude={"source"}, exclude_none=True).items():

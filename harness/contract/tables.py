@@ -130,13 +130,6 @@ class Tier(Table):
         """How long the sessions of a cell are timed."""
         return self.timing.get(cell.pair, self.timing["default"])
 
-    def with_more_timing(self, sessions: int, budget_minutes: float) -> "Tier":
-        """Return the tier with room for more sessions of each cell."""
-        timing = {
-            key: plan.with_more(sessions, budget_minutes) for key, plan in self.timing.items()
-        }
-        return self.model_copy(update={"timing": timing})
-
     def requires(self, cell: Cell, check: Check) -> bool:
         """Whether a check must have passed."""
         return matches(f"{cell.id}:{check}", self.required)

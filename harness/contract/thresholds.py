@@ -69,10 +69,12 @@ class Thresholds:
 
     def with_more_timing(self, sessions: int, budget_minutes: float) -> "Thresholds":
         """Return the contract with room for more timed sessions; what it asks for stays."""
-        tiers = {
-            name: tier.with_more_timing(sessions, budget_minutes)
-            for name, tier in self.file.tiers.items()
-        }
+        tiers = {}
+        for name, tier in self.file.tiers.items():
+            timing = {
+                key: plan.with_more(sessions, budget_minutes) for key, plan in tier.timing.items()
+            }
+            tiers[name] = tier.model_copy(update={"timing": timing})
         return dataclasses.replace(self, file=self.file.model_copy(update={"tiers": tiers}))
 
     def with_soak(self, tier: str, minutes: float) -> "Thresholds":

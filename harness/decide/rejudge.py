@@ -39,10 +39,7 @@ def judged_today(
 ) -> tuple[RunFacts, list[Record], Decision]:
     """Return a run as the contract, what it requires and its waivers have it today.
 
-    Args:
-        run: as it is stored.
-        thresholds: the contract of today.
-        without: hosts of a farm whose results do not count, nor any check that they gave a part of.
+    Of a farm, results of the hosts ``without`` do not count, nor any check that they gave a part of.
 
     Raises:
         RecordError: the run cannot be read, a measurement in it does not follow from its raw files,

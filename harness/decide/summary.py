@@ -108,7 +108,8 @@ def table_lines(records: Sequence[Record], waived: Collection[str] = ()) -> list
     for record in records:
         rows.setdefault(record.cell.id, {})[record.check] = record
     checks = shown_checks(record.check for record in records)
-    ordered = sorted(rows.items(), key=lambda row: not _has_gap(row[1].values()))
+    gaps = {record.cell.id for record in records if record.verdict.status is Status.NOT_RUN}
+    ordered = sorted(rows.items(), key=lambda row: row[0] not in gaps)
     table = [
         [_("cell"), *map(_, checks)],
         *([name, *(_text(cell.get(one), waived) for one in checks)] for name, cell in ordered),
@@ -207,7 +208,3 @@ def _tightest(findings: Sequence[Finding]) -> str:
     ]
     share = f"{100 * max(shares, default=0.0):.0f}"
     return _("{share} % of limit").format(share=share) if shares else ""
-
-
-def _has_gap(records: Iterable[Record]) -> bool:
-    return any(record.verdict.status is Status.NOT_RUN for record in records)

@@ -40,12 +40,6 @@ def review(
 
     Only the waivers of this run's checks are reviewed: of those that ran on a device, and of the
     ``required`` ones, which turn the run red by not running, waived or not.
-
-    Args:
-        records: what ran.
-        waivers: of the contract.
-        today: the day on which the run is judged.
-        required: ids of the checks that must have passed in this run.
     """
     by_id = {record.id: record for record in records}
     waived: dict[str, Waiver] = {}

@@ -18,15 +18,9 @@ def judge_parity(
 ) -> Verdict:
     """Judge the chain: broken outputs first, each by name, then whether it counts, then the limits.
 
-    Where the reference's own output is broken, no edge is to blame, and nothing counts.
-
-    Args:
-        measurement: all edges on the same inputs.
-        limits: of the device's precision.
-        inputs_min: fewest inputs that count.
-        host_limits: of the edges before the device, where they are tighter than the device's: a
-            device in fp16 does not excuse a bad export.
-        reference: with which the chain of the model begins.
+    Where the reference's own output is broken, no edge is to blame, and nothing counts. Edges before
+    the device have ``host_limits`` where these are tighter than the device's: a device in fp16 does not
+    excuse a bad export. ``inputs_min`` is how many inputs count at least.
     """
     if measurement.edges and (broken_reference := _edge_problem(measurement.edges[0], 1)):
         return invalid(broken_reference[0])

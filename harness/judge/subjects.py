@@ -2,12 +2,7 @@
 
 
 def inputs_problem(wanted: str | None, digest: str | None) -> str | None:
-    """Say that a record's inputs were not held against the contract's known answers, or None.
-
-    Args:
-        wanted: sha256 of the known answers that the contract names, if it does.
-        digest: of those that the record names, if it does.
-    """
+    """Say that a record names other known answers of inputs, by sha256, than its contract wants, or None."""
     if wanted is None or digest == wanted:
         return None
     return (
@@ -17,13 +12,7 @@ def inputs_problem(wanted: str | None, digest: str | None) -> str | None:
 
 
 def weights_problem(model: str, wanted: str | None, digest: str) -> str | None:
-    """Say that a checkpoint is not the contract's, or None.
-
-    Args:
-        model: name of the model in the contract.
-        wanted: the first hex digits of the sha256 that the contract names, if it does.
-        digest: sha256 of the checkpoint.
-    """
+    """Say that a checkpoint's sha256 does not begin with the digits that its contract wants, or None."""
     if wanted is None or digest.startswith(wanted):
         return None
     return (

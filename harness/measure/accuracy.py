@@ -147,11 +147,7 @@ def accuracy_measurement(
 ) -> AccuracyMeasurement:
     """Score ``preds`` against the labels and, where given, against PyTorch on the same clips.
 
-    Args:
-        preds: what the device says.
-        clip_set: the clips with their labels.
-        reference: what PyTorch says.
-        lowest_score: the lowest score that the device can tell.
+    ``lowest_score`` is the lowest that the device can tell.
 
     Raises:
         ClipError: a label of the manifest is not one of its classes.

@@ -57,13 +57,10 @@ def compare_every_clip(
     rows: "npt.NDArray[np.int64]",
     lowest_score: float,
 ) -> EveryClip:
-    """Compare the scores of clips, a chunk at a time.
+    """Compare the device's scores of clips with PyTorch's, a chunk at a time.
 
-    Args:
-        actual: what the device says.
-        expected: what PyTorch says.
-        rows: of each clip compared, its row in ``actual`` and in ``expected``: [2, clip].
-        lowest_score: the lowest that the device can tell; both sides are raised to it.
+    ``rows`` [2, clip] has the row of each clip in ``actual`` and in ``expected``. Both sides are raised to
+    ``lowest_score``, the lowest that the device can tell.
     """
     count = rows.shape[1]
     if not count or actual.scores.shape[1:] != expected.scores.shape[1:]:

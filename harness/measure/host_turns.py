@@ -1,12 +1,12 @@
 """What is timed of a host beside the wall clock: processor time beside the reference, waiting, threads at work."""
 
 from collections.abc import Sequence
+from statistics import median
 from typing import Annotated
 
 import pydantic
 
 from harness.measure.measurement import Measurement
-from harness.measure.statistics import median
 
 Times = tuple[float, ...]
 Positive = Annotated[float, pydantic.Field(gt=0.0)]

@@ -135,10 +135,7 @@ def row_ids_from_inputs(
 ) -> tuple[str, ...]:
     """Name the rows of an output: the id of the input, with clip and crop where there are several.
 
-    Args:
-        input_ids: names of the inputs.
-        row_count: rows of one input, those of its first crop first.
-        clip_count: rows of one crop.
+    An input has ``row_count`` rows, a crop of it ``clip_count``; those of its first crop come first.
     """
     if row_count % clip_count:
         clip_count = 1
@@ -158,15 +155,10 @@ def edge_parity(
     reference: "Array | None" = None,
     row_ids: Sequence[str] = (),
 ) -> EdgeParity:
-    """Compare two stages of the chain.
+    """Compare two stages of the chain, scores [row, class], and the reference in float64, ``exact``.
 
-    Args:
-        actual: scores of the later stage, [row, class].
-        expected: scores of the earlier stage.
-        exact: scores of the reference in float64.
-        name: of the edge.
-        reference: its scores in float32; where ``expected`` is that, leave it out.
-        row_ids: names of the rows; their numbers if left out.
+    ``reference`` has its scores in float32, where ``expected`` is not these; rows without ``row_ids`` are
+    named by their numbers.
     """
     reference = expected if reference is None else reference
     mismatch = _shape_mismatch(actual, expected, exact, reference)

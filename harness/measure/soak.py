@@ -7,6 +7,7 @@ are asked how it is. What they did not tell is None, never 0.
 import itertools
 import math
 from collections.abc import Iterable, Sequence
+from statistics import median
 from typing import Annotated, Literal
 
 import pydantic
@@ -15,7 +16,7 @@ from harness.errors import RecordError
 from harness.measure.host_turns import Positive
 from harness.measure.measurement import Measurement
 from harness.measure.soak_lines import SoakLine, SoakPlan, SoakSample, Stretch
-from harness.measure.statistics import CONFIDENCE, Interval, median, student_quantile
+from harness.measure.statistics import CONFIDENCE, Interval, student_quantile
 
 # Retention compares the last ten minutes with the first; thirds of a run shorter than half an hour.
 WINDOW_S = 600.0

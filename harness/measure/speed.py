@@ -1,7 +1,7 @@
 """A speed over its sessions: by what it is timed, beside what, in which unit."""
 
-import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Literal, get_args
 
 from harness.measure.host_turns import Positive
@@ -59,10 +59,5 @@ class Speed(Measurement):
 def series_of(values: Sequence[float]) -> SpeedSeries:
     """Return the values of sessions with their mean and its bounds; there is at least one."""
     return SpeedSeries(
-        per_session=tuple(values), mean=mean_of(values), bounds=session_bounds(values, CONFIDENCE)
+        per_session=tuple(values), mean=fmean(values), bounds=session_bounds(values, CONFIDENCE)
     )
-
-
-def mean_of(values: Sequence[float]) -> float:
-    """Return the mean of values; there is at least one."""
-    return math.fsum(values) / len(values)

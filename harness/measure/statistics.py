@@ -7,7 +7,7 @@ import ``scipy.special`` would be a sixth of what ``harness verify`` takes to st
 import itertools
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
+from statistics import NormalDist, fmean, quantiles
 
 from harness.measure.measurement import Measurement
 
@@ -185,7 +185,7 @@ def _pooled_bounds(
     values: Sequence[float], spread: float, spread_sessions: int, confidence: float
 ) -> Interval:
     count = len(values)
-    mean, freedom = math.fsum(values) / count, spread_sessions + count - 1
+    mean, freedom = fmean(values), spread_sessions + count - 1
     squares = math.fsum((value - mean) ** 2 for value in values) + spread_sessions * spread**2
     half = student_quantile(freedom, confidence) * math.sqrt(squares / freedom / count)
     return Interval(low=mean - half, high=mean + half, confidence=confidence)
@@ -212,24 +212,10 @@ def percentile_bound(
     times as there are queries. Each session needs twice the queries that hold one beyond the
     percentile (20 for p90, 200 for p99). One session may still be slower than the average one.
     """
-    needed = round(2.0 / (1.0 - percentile))
-    if len(sessions) < 2 or min(map(len, sessions)) < needed:
+    parts = round(1.0 / (1.0 - percentile))
+    if len(sessions) < 2 or min(map(len, sessions)) < 2 * parts:
         return None
-    logs = [math.log(_percentile(times, percentile)) for times in sessions]
+    # Of so many queries it lies between two of them, and is interpolated.
+    logs = [math.log(quantiles(times, n=parts)[-1]) for times in sessions]
     bounds = session_bounds(logs, confidence)
     return None if bounds is None else math.exp(bounds.high)
-
-
-def _percentile(values: Sequence[float], percentile: float) -> float:
-    """Return the percentile, interpolated between the two queries beside it."""
-    ordered, place = sorted(values), percentile * (len(values) + 1) - 1.0
-    below = min(int(place), len(ordered) - 2)
-    return ordered[below] + (place - below) * (ordered[below + 1] - ordered[below])
-
-
-def median(values: Sequence[float]) -> float:
-    """Return the middle value, or the mean of the two middle ones."""
-    ordered, middle = sorted(values), len(values) // 2
-    if len(ordered) % 2:
-        return ordered[middle]
-    return (ordered[middle - 1] + ordered[middle]) / 2.0

@@ -9,6 +9,7 @@ of a host that computes on one thread, beside the exported graph without optimis
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean, median
 from typing import Annotated, Literal
 
 import pydantic
@@ -28,13 +29,9 @@ from harness.measure.speed import (
     Definition,
     Speed,
     SpeedSeries,
-    mean_of,
     series_of,
 )
-from harness.measure.statistics import (
-    median,
-    percentile_bound,
-)
+from harness.measure.statistics import percentile_bound
 
 STEADY_RELATIVE = 0.10
 
@@ -175,7 +172,7 @@ def _speed(sessions: Sequence[SessionTiming], batch: int, definition: Definition
         return None
     queries = [time for one in times for time in one]
     return Speed(
-        per_s=series_of([1000.0 * batch / mean_of(one) for one in times]),
+        per_s=series_of([1000.0 * batch / fmean(one) for one in times]),
         **_ratios(sessions, definition, times),
         query_count=len(queries),
         latency_p50_ms=median(queries),
@@ -202,7 +199,7 @@ def _wall_ratios(sessions: Sequence[SessionTiming], times: Sequence[Times]) -> S
     pytorch = [session.pytorch_ms for session in sessions]
     if not all(map(is_usable, pytorch)):
         return None
-    return series_of([mean_of(a) / mean_of(b) for a, b in zip(pytorch, times, strict=True)])
+    return series_of([fmean(a) / fmean(b) for a, b in zip(pytorch, times, strict=True)])
 
 
 def _host_look(sessions: Sequence[SessionTiming]) -> HostLook | None:

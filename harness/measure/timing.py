@@ -4,10 +4,10 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from statistics import median
 
 from harness.errors import InvalidMeasurement
 from harness.host.clocks import ReadClocks, Reading, read_clocks
-from harness.measure.statistics import median
 from harness.timings import LoopSettings
 
 Query = Callable[[], object]
@@ -25,19 +25,19 @@ TOGETHER_S = 3.0
 def measure_session(
     issue_query: Query, settings: LoopSettings, clock: Clock = time.perf_counter
 ) -> tuple[float, ...]:
-    """Warm up, then time queries until both the least count and the least time are reached.
-
-    Returns:
-        The latency of each timed query in milliseconds.
+    """Warm up, then time queries, in milliseconds, until the least count and the least time are reached.
 
     Raises:
         InvalidMeasurement: the clock stands still or goes backwards.
     """
     warm_up(issue_query, settings, clock)
-    side = _Side(issue_query, clock)
-    while not side.is_enough(settings):
-        side.run()
-    return tuple(side.times_ms)
+    times_ms, seconds = list[float](), 0.0
+    while len(times_ms) < settings.min_queries or seconds < settings.min_seconds:
+        times_ms.append(_time_ms(issue_query, clock))
+        seconds += times_ms[-1] / 1000.0
+        if len(times_ms) > settings.min_queries:
+            _refuse_standstill(len(times_ms), seconds)
+    return tuple(times_ms)
 
 
 def in_turns(
@@ -79,13 +79,10 @@ def in_turns(
 
 
 def warm_up(issue_query: Query, settings: LoopSettings, clock: Clock = time.perf_counter) -> int:
-    """Issue untimed queries until two windows in a row have medians within 5 %.
+    """Issue untimed queries until two windows in a row have medians within 5 %; return how many.
 
     At least ``warmup_queries`` are issued and at most ten times as many, and no more once they have
     taken 3 s: on a machine that never settles, it is the spread over sessions that has to show it.
-
-    Returns:
-        The number of queries issued.
     """
     # Two windows make the least number of queries.
     window = max(1, (settings.warmup_queries + 1) // 2)
@@ -96,27 +93,6 @@ def warm_up(issue_query: Query, settings: LoopSettings, clock: Clock = time.perf
         if _is_stable(times_ms, window) or (is_enough and sum(times_ms) >= 1000.0 * WARMUP_CAP_S):
             break
     return len(times_ms)
-
-
-class _Side:
-    """The timed queries of one session so far, with their sum, so that asking costs nothing."""
-
-    def __init__(self, issue_query: Query, clock: Clock) -> None:
-        self.times_ms: list[float] = []
-        self._issue_query = issue_query
-        self._clock = clock
-        self._seconds = 0.0
-
-    def run(self, count: int = 1) -> None:
-        for _ in range(count):
-            self.times_ms.append(_time_ms(self._issue_query, self._clock))
-            self._seconds += self.times_ms[-1] / 1000.0
-
-    def is_enough(self, settings: LoopSettings) -> bool:
-        count = len(self.times_ms)
-        if count > settings.min_queries:
-            _refuse_standstill(count, self._seconds)
-        return count >= settings.min_queries and self._seconds >= settings.min_seconds
 
 
 def _is_stable(times_ms: Sequence[float], window: int) -> bool:

@@ -54,11 +54,7 @@ def missing_cells(
 ) -> list[Notice]:
     """Name the checks that the nights before, or the baseline, had and this run lacks.
 
-    Args:
-        series: of the history.
-        run_id: tonight.
-        run_ids: the runs of this host before tonight, oldest first.
-        baseline: or None.
+    ``run_ids`` are the runs of this host before tonight, oldest first.
     """
     tonight = {one.key for one in series if any(point.run_id == run_id for point in one.points)}
     places = {(key.host_class, key.device) for key in tonight}

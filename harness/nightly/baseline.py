@@ -90,18 +90,11 @@ class Baseline(Measurement):
 def freeze(
     runs: Sequence[RunDirectory], pattern: str, reviewer: str, reason: str, today: datetime.date
 ) -> Baseline:
-    """Return the baseline that green runs make.
-
-    Args:
-        runs: at least one, all of one tier and one contract.
-        pattern: shell pattern of the cells, such as ``nonlocal_r50-*``.
-        reviewer: who answers for it.
-        reason: why it is frozen.
-        today: date that it will carry.
+    """Return the baseline that green runs make, of the cells that fit a shell pattern.
 
     Raises:
-        BaselineError: a run is red, open, emulated or of seeded weights, or they do not belong
-            together, their level changed, or nobody signs for it.
+        BaselineError: a run is red, open, emulated or of seeded weights, or they are none or do not
+            belong together, their level changed, or nobody signs for it.
         RecordError: a run cannot be read.
     """
     for name, text in (("--reviewer", reviewer), ("--reason", reason)):
@@ -165,7 +158,9 @@ def read_baseline(path: Path) -> Baseline:
             f"{path} cannot be read as a baseline: {error}; `harness baseline freeze` makes one"
         ) from error
     if version != 1:
-        raise BaselineError(f"{path} has schema version {version}, this harness reads 1")
+        raise BaselineError(
+            f"{path} has schema version {version}, this harness reads 1: freeze its runs again"
+        )
     try:
         baseline = Baseline.from_json(text, path)
     except RecordError as error:

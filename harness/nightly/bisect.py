@@ -100,19 +100,9 @@ def differences(good: RunDirectory, bad: RunDirectory, name: str) -> list[Differ
 
 
 def trials(
-    good: Record,
-    found: Sequence[Difference],
-    site: Site,
-    run_check: RunCheck,
+    good: Record, found: Sequence[Difference], site: Site, run_check: RunCheck
 ) -> Iterator[Trial]:
-    """Run the check with what is installed now, then with each changed stage of the good run.
-
-    Args:
-        good: the record of the good run.
-        found: what differs.
-        site: of this machine, with the artifact store.
-        run_check: runs a check on a workbench.
-    """
+    """Run the check with what is installed now, then with each changed stage of the good run."""
     yield _trial("as installed now", good, Workbench(site, _logs(site), Progress()), run_check)
     changed = {difference.name for difference in found}
     for stage, (subject, kind) in SWAPPED.items():

@@ -11,7 +11,7 @@ the same answer every night.
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -63,13 +63,9 @@ def change_points(
     max_p: float = MAX_P,
     min_magnitude: float = 0.0,
 ) -> tuple[ChangePoint, ...]:
-    """Return the change points of a series, oldest first.
+    """Return the change points of a series, one value a night, oldest first.
 
-    Args:
-        values: one a night, oldest first.
-        window: nights that are split at a time.
-        max_p: largest p-value of a change point.
-        min_magnitude: smallest relative change of level.
+    ``window`` nights are split at a time; ``min_magnitude`` is the smallest relative change of level.
 
     Raises:
         InputError: a value is not finite, or the window is under two nights.
@@ -101,7 +97,8 @@ def _split(series: Values, max_p: float) -> list[int]:
     points: list[int] = []
     known: dict[tuple[int, int], tuple[float, int]] = {}
     while True:
-        spans = [span for span in _spans(points, len(series)) if span[1] - span[0] > 1]
+        edges = [0, *points, len(series)]
+        spans = [span for span in itertools.pairwise(edges) if span[1] - span[0] > 1]
         for span in spans:
             if span not in known:
                 known[span] = _farthest(series, *span)
@@ -113,10 +110,6 @@ def _split(series: Values, max_p: float) -> list[int]:
         if not _p_value(series[start:index], series[index:end]) <= max_p:
             return points
         points = sorted([*points, index])
-
-
-def _spans(points: Sequence[int], end: int) -> Iterator[tuple[int, int]]:
-    return itertools.pairwise([0, *points, end])
 
 
 def _farthest(series: Values, start: int, end: int) -> tuple[float, int]:

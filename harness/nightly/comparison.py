@@ -157,7 +157,12 @@ def _notice(seen: Sequence[tuple[Past, Loss]]) -> Notice:
     is_suspect = loss.nights == 1
     index = len(past.series.points) - loss.nights
     if not is_suspect:
-        worse = [point.index for point in past.level_changes if _is_loss(past.key, point)]
+        is_higher_better = past.key.is_higher_better
+        worse = [
+            point.index
+            for point in past.level_changes
+            if (point.after < point.before) == is_higher_better
+        ]
         index = worse[-1] if worse else index
     since = "" if is_suspect else f", since {past.series.points[index].day}"
     also = ", ".join(f"{one.key.metric} {_percent(one, found)}" for one, found in others)
@@ -231,10 +236,6 @@ def _errors(point: ChangePoint, start: int, end: int, sd: float) -> float:
     before, after = scaled([point.before, point.after], is_higher_better=True)
     error = sd * math.sqrt(1.0 / (point.index - start) + 1.0 / (end - point.index))
     return math.inf if error == 0.0 else abs(after - before) / error
-
-
-def _is_loss(key: SeriesKey, point: ChangePoint) -> bool:
-    return (point.after < point.before) == key.is_higher_better
 
 
 def _changes(series: Series, index: int) -> tuple[str, ...]:

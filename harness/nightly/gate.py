@@ -70,14 +70,10 @@ def gate_run(
     *,
     has_baseline: bool = True,
 ) -> GateReport:
-    """Judge a run: by the contract, against the baseline, and in the series of the nights.
+    """Judge a run: by the contract, against the baseline, and in the series of the nights, to which it is added.
 
-    Args:
-        run: that is over; it is added to the history if it is not there yet.
-        thresholds: the contract of today.
-        history: of the nights.
-        baseline: file of the frozen release, or None: every series misses it then.
-        has_baseline: False leaves that layer out, as was asked, and a note says so.
+    Without a ``baseline`` every series misses it; with ``has_baseline`` False that layer is left out, as was
+    asked, and a note says so.
 
     Raises:
         HarnessError: the run, the history or the baseline cannot be used.
@@ -146,8 +142,7 @@ def _advice(losses: Sequence[Notice], facts: RunFacts) -> list[str]:
 
 def _earlier(history: History, facts: RunFacts) -> list[Night]:
     """Return the runs of this host and tier that started before this one."""
-    host = facts.environment.get("host", "unknown")
-    nights = [night for night in history.nights(facts.tier) if night.host == host]
+    nights = [night for night in history.nights(facts.tier) if night.host == facts.host]
     ids = [night.run_id for night in nights]
     return nights[: ids.index(facts.run_id)]
 

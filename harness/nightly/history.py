@@ -67,11 +67,7 @@ class History:
         self.path = path
 
     def append(self, run: RunDirectory, now: datetime.datetime | None = None) -> Appended:
-        """Add a run; one that is there already changes nothing.
-
-        Args:
-            run: that is over.
-            now: what the clock here says.
+        """Add a run that is over; one that is there already changes nothing.
 
         Raises:
             RecordError: the run cannot be read.
@@ -91,11 +87,8 @@ class History:
                 return Appended(is_new=False, note=known[1])
             refuse_seen(file, self.path, facts.run_id, records)
             note = _clock_note(file, facts, records)
-            host, stamp = (
-                facts.environment.get("host", "unknown"),
-                now.isoformat(timespec="seconds"),
-            )
-            row = (facts.run_id, digest, facts.tier, _utc(facts.started), stamp, host, note)
+            stamp = now.isoformat(timespec="seconds")
+            row = (facts.run_id, digest, facts.tier, _utc(facts.started), stamp, facts.host, note)
             file.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)", row)
             for record, numbers in zip(records, values, strict=True):
                 _insert(file, record, facts.environment, numbers)
@@ -104,9 +97,7 @@ class History:
     def series(self, pattern: str = "*", tier: str | None = None) -> list[Series]:
         """Return the series whose id, with or without its host class, fits a shell pattern.
 
-        Args:
-            pattern: such as ``nonlocal_r50-*:throughput:*``.
-            tier: only runs of this one; tiers measure with different patience.
+        Tiers measure with different patience: ``tier`` takes the runs of one.
 
         Raises:
             HistoryError: the file is missing, damaged or foreign.
@@ -235,15 +226,14 @@ def _clock_note(file: sqlite3.Connection, facts: RunFacts, records: list[Record]
     early = [record.id for record in records if _utc(record.started) < started]
     if early:
         return f"the clock went backwards during the run: {early[0]} started before the run did"
-    host = facts.environment.get("host", "unknown")
     newer = file.execute(
         "SELECT run_id FROM runs WHERE host = ? AND started > ? ORDER BY started DESC LIMIT 1",
-        (host, started),
+        (facts.host, started),
     ).fetchone()
     if newer is None:
         return ""
     return (
-        f"started before {newer[0]}, which {host} added first: an older run was added late, or the "
+        f"started before {newer[0]}, which {facts.host} added first: an older run was added late, or the "
         "clock went backwards; the series are in the order of the starts"
     )
 

@@ -138,6 +138,8 @@ def _loss(
     nights = values[-look:]
     if float(nights.mean()) - reference.level > -least:
         return None
+    from scipy.special import stdtrit
+
     noise = noise_from_nights(values, look, is_quiet)
     if noise is None:
         change = float(nights.mean()) - reference.level
@@ -146,7 +148,8 @@ def _loss(
         )
     change = _level(nights, noise) - reference.level
     error = noise.error(look, reference.count)
-    needed = min(_quantile(noise.freedom, p_value) * error, _most(noise, look, reference.count))
+    quantile = -float(stdtrit(noise.freedom, p_value))
+    needed = min(quantile * error, _most(noise, look, reference.count))
     if change > -max(least, needed):
         return None
     return Loss(look, change, change / error if error > 0.0 else -math.inf)
@@ -167,9 +170,3 @@ def _level(nights: Values, noise: Noise) -> float:
     middle, reach = float(np.median(nights)), _CLIPPED_SD * noise.sd
     mean = middle + float(np.clip(nights - middle, -reach, reach).mean())
     return mean if len(nights) == 1 else max(mean, nights.max() - (len(nights) - 2) * reach)
-
-
-def _quantile(freedom: float, p_value: float) -> float:
-    from scipy.special import stdtrit
-
-    return -float(stdtrit(freedom, p_value))

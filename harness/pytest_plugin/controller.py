@@ -1,14 +1,12 @@
 """The controller of an acceptance run: keeps its records, shows the summary, decides the exit status."""
 
 import contextlib
-import os
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness import registry
 from harness.contract.floor_lint import floor_warnings
 from harness.contract.scope import Scope, refuse_unknown_cells, scope_from_options
 from harness.contract.tables import Waiver
@@ -21,7 +19,7 @@ from harness.host.environment import environment_facts
 from harness.host.site import Site
 from harness.language import _, speaking
 from harness.nightly.history import History
-from harness.pytest_plugin.farm import absent_devices
+from harness.pytest_plugin.farm import absent_devices, more_timing, site_from_config
 from harness.record.begun import begun_run, run_folder
 from harness.record.benchmark_json import write_benchmark_json
 from harness.record.facts import RunFacts
@@ -52,7 +50,7 @@ class Controller:
         self.site: Site | None = None
         if not _only_lists(config):
             with usage_errors():
-                self.site = registry.load_site(config.getoption("--site"), os.environ)
+                self.site = site_from_config(config)
             self.root = _run_folder(config, self.site)
         self.run: RunDirectory | None = None
         self.records: list[Record] = []
@@ -271,9 +269,8 @@ def _run_folder(config: pytest.Config, site: Site) -> Path:
 
 def _new_run(config: pytest.Config, root: Path) -> RunDirectory:
     scope = scope_from_config(config)
-    more_timing = config.getoption("--sessions"), config.getoption("--budget-minutes")
     with usage_errors():
-        return begun_run(root, scope.thresholds, scope.tier, scope.required(), more_timing)
+        return begun_run(root, scope.thresholds, scope.tier, scope.required(), more_timing(config))
 
 
 def junit_properties(record: Record) -> list[tuple[str, object]]:

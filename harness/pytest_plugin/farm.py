@@ -1,4 +1,4 @@
-"""The farm that a run measures on, where ``--farm`` or ``farm`` in site.toml names one."""
+"""Where a run measures, and for how long: on this machine, or on the farm that is named."""
 
 import os
 from collections.abc import Callable, Collection
@@ -7,43 +7,25 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness import registry
-from harness.contract.scope import Scope
 from harness.device import Presence
 from harness.errors import HarnessError
-from harness.host.progress import Progress
 from harness.host.site import Site
-from harness.record.record import RunDirectory
 
 if TYPE_CHECKING:
     from harness.farm.hosts import Hosts
-    from harness.farm.suite import FarmSuite
 
 
 FARM: pytest.StashKey["Hosts | None"] = pytest.StashKey()
 
 
-def farm_suite(
-    hosts: "Hosts",
-    scope: Scope,
-    run: RunDirectory,
-    config: pytest.Config,
-    progress: Progress,
-) -> "FarmSuite":
-    """Return what runs the checks of this process on a farm."""
-    from harness.farm.suite import FarmSuite
+def site_from_config(config: pytest.Config) -> Site:
+    """Return the site that ``--site`` or the environment names."""
+    return registry.load_site(config.getoption("--site"), os.environ)
 
-    site = registry.load_site(config.getoption("--site"), os.environ)
-    more_timing = config.getoption("--sessions"), config.getoption("--budget-minutes")
-    return FarmSuite(
-        thresholds=scope.thresholds.with_more_timing(*more_timing),
-        contract=scope.thresholds.path.read_bytes(),
-        tier_name=scope.tier,
-        run=run,
-        hosts=hosts,
-        progress=progress,
-        cache_dir=site.cache_dir,
-        more_timing=more_timing,
-    )
+
+def more_timing(config: pytest.Config) -> tuple[int, float]:
+    """Return the sessions and minutes that a timing may use beyond the tier's."""
+    return config.getoption("--sessions"), config.getoption("--budget-minutes")
 
 
 def farm_from_config(
@@ -51,9 +33,7 @@ def farm_from_config(
 ) -> "Hosts | None":
     """Return the hosts of the farm that this run measures on; None if it measures here.
 
-    Args:
-        config: of this process.
-        say: takes lines about what hosts do, from the first call on.
+    ``say`` of the first call takes lines about what hosts do.
 
     Raises:
         pytest.UsageError: it does not answer, or a host of it cannot take part.
@@ -67,7 +47,7 @@ def farm_from_config(
 
 
 def absent_devices(config: pytest.Config, names: Collection[str], site: Site | None) -> set[str]:
-    """Return the devices that no host of the farm has, or, without a farm, this machine has not."""
+    """Return the devices that no host of the farm has or, without a farm, that this machine lacks."""
     hosts = farm_from_config(config) if names else None
     if hosts is not None:
         from harness.farm.hosts import present_devices
@@ -78,8 +58,7 @@ def absent_devices(config: pytest.Config, names: Collection[str], site: Site | N
 
 
 def _connected(config: pytest.Config, say: Callable[[str], object]) -> "Hosts | None":
-    site = registry.load_site(config.getoption("--site"), os.environ)
-    address = config.getoption("--farm") or site.farm
+    address = config.getoption("--farm") or site_from_config(config).farm
     if address is None:
         return None
     # Not at the top: a run on one machine never imports what drives a farm.

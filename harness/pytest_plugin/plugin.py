@@ -3,7 +3,6 @@
 import argparse
 import itertools
 import math
-import os
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -25,7 +24,7 @@ from harness.pytest_plugin.controller import (
     scope_from_config,
     thresholds_path,
 )
-from harness.pytest_plugin.farm import farm_from_config, farm_suite
+from harness.pytest_plugin.farm import farm_from_config, more_timing, site_from_config
 from harness.pytest_plugin.terminal import (
     CheckLines,
     is_check,
@@ -178,15 +177,23 @@ def acceptance_suite(request: pytest.FixtureRequest) -> "Suite | FarmSuite":
     """Return what runs the checks: in this process, or on a farm."""
     config = request.config
     scope, run = scope_from_config(config), _run_directory(config)
-    progress = progress_from_config(config)
+    progress, more = progress_from_config(config), more_timing(config)
+    thresholds, site = scope.thresholds.with_more_timing(*more), site_from_config(config)
     hosts = farm_from_config(config, progress.say)
-    if hosts is not None:
-        return farm_suite(hosts, scope, run, config, progress)
-    more_timing = config.getoption("--sessions"), config.getoption("--budget-minutes")
-    site = registry.load_site(config.getoption("--site"), os.environ)
-    bench = Workbench(site, run.root / "logs", progress)
-    thresholds = scope.thresholds.with_more_timing(*more_timing)
-    return Suite(thresholds, scope.tier, bench, run)
+    if hosts is None:
+        return Suite(thresholds, scope.tier, Workbench(site, run.root / "logs", progress), run)
+    from harness.farm.suite import FarmSuite
+
+    return FarmSuite(
+        thresholds=thresholds,
+        contract=thresholds.path.read_bytes(),
+        tier_name=scope.tier,
+        run=run,
+        hosts=hosts,
+        progress=progress,
+        cache_dir=site.cache_dir,
+        more_timing=more,
+    )
 
 
 @pytest.fixture
@@ -239,11 +246,10 @@ def _positive(number: type[T]) -> Callable[[str], T]:
 def _asks_for_acceptance(config: pytest.Config) -> bool:
     """Whether the arguments reach into the acceptance folder."""
     folder = (config.rootpath / "acceptance").resolve()
-    places = [Path(config.invocation_params.dir, arg.split("::")[0]) for arg in config.args]
+    start, names = config.invocation_params.dir, (arg.split("::")[0] for arg in config.args)
+    places = [Path(start, name).resolve() for name in names]
     return any(
-        place.resolve() == folder
-        or folder in place.resolve().parents
-        or (place.resolve() in folder.parents and folder.is_dir())
+        place.is_relative_to(folder) or (folder.is_relative_to(place) and folder.is_dir())
         for place in places
     )
 

@@ -29,14 +29,9 @@ def begun_run(
     required: tuple[str, ...],
     more_timing: tuple[int, float] = (0, 0.0),
 ) -> RunDirectory:
-    """Make the folder of a run that starts now.
+    """Make the folder of a run that starts now; ``required`` are the ids of the checks that must pass.
 
-    Args:
-        root: the folder.
-        thresholds: the contract, as its file has it.
-        tier: that is run.
-        required: ids of the checks that must pass.
-        more_timing: sessions and minutes that a timing may use beyond the tier's.
+    ``more_timing``: sessions and minutes that a timing may use beyond the tier's.
 
     Raises:
         RecordError: the folder holds a run already, cannot be made or written, or has a name that is not text.

@@ -9,6 +9,7 @@ import pydantic
 
 from harness.errors import RecordError
 from harness.host.digests import digest_from_json
+from harness.host.suite_code import UNKNOWN
 from harness.language import later
 from harness.measure.measurement import Measurement
 
@@ -72,6 +73,11 @@ class RunFacts(Measurement):
                 f"{FACTS} of {self.run_id} says that it started at {self.started!r}, which is not an "
                 "ISO 8601 time"
             ) from error
+
+    @property
+    def host(self) -> str:
+        """The name of the machine."""
+        return self.environment.get("host", UNKNOWN)
 
     @property
     def faults(self) -> Mapping[str, str]:

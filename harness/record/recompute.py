@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
-import pydantic
 
 from harness.clips import ClipSet
 from harness.errors import HarnessError, RecordError, first_line, refusal
@@ -135,9 +134,10 @@ def measurement_problems(record: Record, run: RunDirectory) -> list[str]:
         return [str(error) if record.id in str(error) else f"{record.id}: {error}"]
     if again == record.measurement:
         return []
+    ours, theirs = (one.model_dump(mode="json") for one in (again, record.measurement))
     return [
         f"{record.id}: the record does not follow from its raw files: {difference}"
-        for difference in differences(plain(again), plain(record.measurement), "measurement")
+        for difference in differences(ours, theirs, "measurement")
     ]
 
 
@@ -208,12 +208,6 @@ def _arrays(reader: Reader[T], record: Record, run: RunDirectory, what: str) -> 
         return reader(io.BytesIO(content))
     except (ValueError, TypeError, KeyError) as error:
         raise RecordError(f"{record.id}: raw {what} cannot be used: {first_line(error)}") from error
-
-
-def plain(value: Measurement) -> pydantic.JsonValue:
-    """Return a value as JSON has it."""
-    found: pydantic.JsonValue = json.loads(value.model_dump_json())
-    return found
 
 
 def differences(ours: object, theirs: object, where: str) -> Iterator[str]:

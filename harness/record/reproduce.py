@@ -28,15 +28,9 @@ def reproduce_cell(cell: Cell, tier: str) -> str:
 
 
 def reproduce_checks(ids: Iterable[str], tier: str, more: Sequence[str] = ()) -> str:
-    """Return one command for some checks: it runs them, and those that lie between them.
+    """Return one command for some checks, quoted for a shell: it runs them, and those that lie between them.
 
-    Args:
-        ids: of checks; others, such as those of runs, are left out.
-        tier: to run them in.
-        more: further options.
-
-    Returns:
-        The command, quoted for a shell; empty where no id is that of a check.
+    Ids that are not of checks are left out; it is empty where none is. ``more`` are further options.
     """
     matches = [match for match in map(_ID.fullmatch, ids) if match is not None]
     if not matches:

@@ -11,11 +11,12 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from harness import registry
 from harness.measure.measurement import Measurement
-from harness.measure.statistics import CONFIDENCE, median, wilson_interval
+from harness.measure.statistics import CONFIDENCE, wilson_interval
 from harness.measure.throughput import ThroughputMeasurement
 from harness.nightly.baseline import Baseline
 from harness.nightly.series import MEASURED, values_from_record

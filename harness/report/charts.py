@@ -3,12 +3,13 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import median
 
 from markupsafe import Markup
 
 from harness.language import _
 from harness.measure.parity import EdgeParity
-from harness.measure.statistics import Interval, median
+from harness.measure.statistics import Interval
 from harness.measure.throughput import SessionTiming
 from harness.report import formats
 from harness.report.svg import drawing, line, mark, nice_ticks, path, scale, tag, text

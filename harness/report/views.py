@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from statistics import median
 
 from harness import registry
 from harness.decide.summary import margin_of
 from harness.language import _, later
 from harness.measure.parity import EdgeParity
 from harness.measure.speed import SERIES, Speed, SpeedSeries
-from harness.measure.statistics import median
 from harness.measure.throughput import SessionTiming
 from harness.nightly.series import Point
 from harness.report.evidence import Evidence

@@ -15,7 +15,6 @@ import numpy as np
 from harness.errors import DeviceBroken
 from harness.measure.soak import soak_measurement
 from harness.measure.soak_lines import SoakPlan, soak_lines
-from harness.record.recompute import plain
 from harness.record.record import RunDirectory
 from harness.registry import device_spec
 from harness.selftest.bends import bind, edit, raw_file, stored_record
@@ -162,7 +161,7 @@ def cut_short_as_planned(root: Path) -> None:
     lasted_s = soak_measurement([plan, *lines], 1).lasted_s
     shorter = [SoakPlan(seconds=lasted_s, interval_s=1.0), *lines]
     measured = soak_measurement(shorter, stored_record(root, "soak")["batch"])
-    edit(root, "soak", lambda record: record.update(measurement=plain(measured)))
+    edit(root, "soak", lambda record: record.update(measurement=measured.model_dump(mode="json")))
     _keep_lines(root, [one.model_dump_json().encode() for one in shorter])
 
 

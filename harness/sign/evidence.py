@@ -7,7 +7,7 @@ from harness.decide.blockers import UNBOUND
 from harness.decide.rejudge import verdict_again
 from harness.errors import HarnessError, RecordError
 from harness.host.suite_code import UNKNOWN
-from harness.record.recompute import differences, made_by, plain
+from harness.record.recompute import differences, made_by
 from harness.record.record import Record, RunDirectory, RunFacts
 from harness.spec import Status
 
@@ -61,7 +61,8 @@ def _problems(record: Record, facts: RunFacts, thresholds: Thresholds) -> Iterat
     except (HarnessError, ValueError) as error:
         yield str(error) if record.id in str(error) else f"{record.id}: {error}"
         return
-    for difference in differences(plain(verdict), plain(record.verdict), "verdict"):
+    ours, theirs = (one.model_dump(mode="json") for one in (verdict, record.verdict))
+    for difference in differences(ours, theirs, "verdict"):
         yield f"{record.id}: {UNFOUNDED}: {difference}"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from harness.contract.thresholds import Thresholds
 from harness.errors import RecordError, refusal
 from harness.host.reading import bytes_from_file
-from harness.record.recompute import differences, plain
+from harness.record.recompute import differences
 from harness.record.record import Record
 from harness.report.merge import merged_runs
 from harness.report.release import Head, release_from_merged
@@ -147,7 +147,9 @@ def derived(bundle: Bundle, tier: str, day: datetime.date) -> Derived:
         )
         problems += [
             f"{bundle.signoff.name} does not follow from the records: {difference}"
-            for difference in differences(plain(release), plain(stored), "release")
+            for difference in differences(
+                release.model_dump(mode="json"), stored.model_dump(mode="json"), "release"
+            )
         ]
     records = tuple(record for group in merged.by_run for record in group)
     return Derived(release, records, tuple(problems))

@@ -5,7 +5,8 @@ import functools
 
 import pytest
 
-from harness.check.mmaction2_pipeline import protocol_problems, shrunk
+from benchmarks.zoo import shrunk
+from harness.check.mmaction2_pipeline import protocol_problems
 from harness.errors import InputError
 from harness.zoo.config import config_from_file, mmaction2_folder
 from harness.zoo.protocol import protocol_from_config

@@ -7,9 +7,9 @@ import sys
 import av
 import pytest
 
+from benchmarks.zoo import shrunk
 from harness.__main__ import main
 from harness.build.workbench import Workbench
-from harness.check.mmaction2_pipeline import shrunk
 from harness.check.suite import Suite
 from harness.contract.thresholds import thresholds_from_file
 from harness.data.datasets import motion8

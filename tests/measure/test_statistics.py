@@ -12,7 +12,6 @@ from harness.measure.statistics import (
     chance_deficit,
     look_confidence,
     mcnemar_midp,
-    median,
     minimum_detectable_loss,
     percentile_bound,
     session_bounds,
@@ -220,10 +219,3 @@ def test_all_looks_together_spend_the_doubt_and_no_more():
     assert spent == sorted(spent, reverse=True)
     assert 0.0499 < sum(spent) < 0.05
     assert look_confidence(1) == pytest.approx(0.969604, abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("values", "middle"), [([3.0, 1.0, 2.0], 2.0), ([4.0, 1.0, 2.0, 3.0], 2.5)]
-)
-def test_median(values, middle):
-    assert median(values) == middle
