@@ -3,7 +3,6 @@
 import argparse
 import datetime
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,16 +70,13 @@ def _other(path: Path) -> Path | Other:
     return Other(path.resolve().name, bundle.signoff.read_bytes(), bundle.runs())
 
 
-def _contract(runs: Sequence[RunDirectory], is_release: bool) -> Path:
-    kept = runs[0].root / "thresholds.toml"
-    return kept if not is_release and len(runs) == 1 and kept.is_file() else THRESHOLDS
-
-
 def _report(options: argparse.Namespace) -> int:
     runs = [RunDirectory(path) for path in options.runs]
     today = datetime.datetime.now(datetime.UTC).date()
     is_release = options.release or is_of_release(runs)
-    thresholds = stored_thresholds(options.thresholds or _contract(runs, is_release))
+    kept = runs[0].root / "thresholds.toml"
+    is_kept = not is_release and len(runs) == 1 and kept.is_file()
+    thresholds = stored_thresholds(options.thresholds or (kept if is_kept else THRESHOLDS))
     wanted = Wanted(
         is_release,
         options.title or site_of(options).title,

@@ -94,9 +94,11 @@ def calibration_from_runs(
 
 def calibration_source(made: str, run_count: int) -> str:
     """Return where the numbers of calibrated rows come from; ``made`` is the day and the machine."""
+    # The upper 95 % bound of the rate of false alarms, after so many runs without one.
+    alarms = 1.0 - math.pow(1.0 - CONFIDENCE, 1.0 / run_count)
     return (
         f"harness calibrate, {made}: median of the sessions of {run_count} A/A runs; tolerance: the "
-        f"least without an A/A alarm (95 % sure of fewer than {100 * _alarm_rate_max(run_count):.0f} "
+        f"least without an A/A alarm (95 % sure of fewer than {100 * alarms:.0f} "
         "in 100)"
     )
 
@@ -167,11 +169,6 @@ def _speeds(run: Run, batch: int, reference: ThroughputReference) -> tuple[float
             f"{reference.against}"
         )
     return series.per_session
-
-
-def _alarm_rate_max(run_count: int) -> float:
-    """Return the upper 95 % bound of the rate of false alarms, after so many runs without one."""
-    return 1.0 - math.pow(1.0 - CONFIDENCE, 1.0 / run_count)
 
 
 def _least_tolerance(

@@ -242,7 +242,8 @@ def _used_sources(tables: Keys, path: str = "") -> Iterator[tuple[str, str]]:
 def _problems(file: WrittenFile) -> Iterator[str]:
     for name, terms in file.devices.items():
         yield from _term_problems(f"devices.{name}", terms)
-        if not any(_has_rows(model, name) for model in file.models.values()):
+        tables = [model.devices[name] for model in file.models.values() if name in model.devices]
+        if not any(_rows(table.throughput) for table in tables):
             yield f"devices.{name}: no model has a throughput on it"
     for name, model in file.models.items():
         for key, limits in (("parity", model.parity), ("every_clip", model.every_clip)):
@@ -274,10 +275,6 @@ def _precisions(model: WrittenModel) -> set[str]:
     """Precisions of the chain before the device, and of the devices that there are."""
     known = model.devices.keys() & set(registry.device_names())
     return {"fp32", *(registry.device_spec(device).precision for device in known)}
-
-
-def _has_rows(model: WrittenModel, device: str) -> bool:
-    return device in model.devices and bool(_rows(model.devices[device].throughput))
 
 
 def _device_problems(key: str, table: WrittenDevice) -> Iterator[str]:

@@ -155,17 +155,13 @@ def _passed_text(measurement: ParityMeasurement) -> str:
     counts = measurement.input_counts
     errors = [(edge.max_abs_error or 0.0, edge.name) for edge in measurement.edges]
     error, name = max(errors)
+    origin = measurement.reference
+    anchored = "" if origin == PYTORCH else f"; anchored to {origin} in {measurement.anchor}"
     return (
         f"{len(errors)} edges agree on {counts.total} inputs ({counts.clip} clips, {counts.noise} "
         f"noise, {counts.constant} constant), largest error {error:.3g} ({name})"
-        f"{_anchor_text(measurement)}{_repeats_text(measurement.repeats)}"
+        f"{anchored}{_repeats_text(measurement.repeats)}"
     )
-
-
-def _anchor_text(measurement: ParityMeasurement) -> str:
-    if measurement.reference == PYTORCH:
-        return ""
-    return f"; anchored to {measurement.reference} in {measurement.anchor}"
 
 
 def _repeats_text(repeats: Repeats | None) -> str:

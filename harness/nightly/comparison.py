@@ -136,7 +136,11 @@ def lost(found: Sequence[Past]) -> list[Notice]:
         loss = _loss_tonight(past, series_p)
         if loss is not None:
             by_check.setdefault(check_name(past.key), []).append((past, loss))
-    return [_notice(sorted(seen, key=_clarity)) for seen in by_check.values()]
+    # A loss before a suspect night, and the clearest first.
+    return [
+        _notice(sorted(seen, key=lambda one: (one[1].nights == 1, one[1].errors or 0.0)))
+        for seen in by_check.values()
+    ]
 
 
 def _loss_tonight(past: Past, series_p: float) -> Loss | None:
@@ -144,11 +148,6 @@ def _loss_tonight(past: Past, series_p: float) -> Loss | None:
         return None
     values = scaled(past.series.values, past.key.is_higher_better)
     return losses(values, past.fresh, past.reference, past.least, series_p)[-1]
-
-
-def _clarity(seen: tuple[Past, Loss]) -> tuple[bool, float]:
-    _, loss = seen
-    return (loss.nights == 1, loss.errors or 0.0)
 
 
 def _notice(seen: Sequence[tuple[Past, Loss]]) -> Notice:
