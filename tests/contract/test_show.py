@@ -46,8 +46,10 @@ def test_limits_of_the_device_model_are_rows_of_their_own(thresholds):
     file = thresholds.file.model_copy(update={"models": {"nonlocal_r50": table}})
     lines = matrix_lines(dataclasses.replace(thresholds, file=file), "nonlocal_r50")
     told = [" ".join(line.split()) for line in lines]
-    assert any(line.startswith("ascend310p memory 512.5 – – – MB at most [") for line in told)
-    assert any(line.startswith("ascend310p AI CPU 3 – – – operators at most [") for line in told)
+    assert any(line.startswith("ascend310p memory_max_mb 512.5 – – – at most [") for line in told)
+    assert any(
+        line.startswith("ascend310p ai_cpu_operators_max 3 – – – at most [") for line in told
+    )
 
 
 def test_every_cell_is_there_on_lines_that_fit_the_screen(thresholds, capsys):
