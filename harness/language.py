@@ -66,12 +66,13 @@ def columns(text: str) -> int:
 
 
 @functools.cache
-def catalogue(name: str) -> Mapping[str, str]:
-    """Return the texts of a language by the English ones; of English there are none."""
+def catalogue(name: str, context: str = "") -> Mapping[str, str]:
+    """Return the texts of a language and context by the English ones; of English there are none."""
     if name == ENGLISH:
         return {}
-    entries = (LOCALE / f"{name}.po").read_text("utf-8").split("\n\n")
-    return {one["msgid"]: one["msgstr"] for one in map(_entry, entries) if one.get("msgid")}
+    entries = map(_entry, (LOCALE / f"{name}.po").read_text("utf-8").split("\n\n"))
+    found = (one for one in entries if one.get("msgctxt", "") == context)
+    return {one["msgid"]: one["msgstr"] for one in found if one.get("msgid")}
 
 
 def _entry(text: str) -> dict[str, str]:

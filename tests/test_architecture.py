@@ -39,7 +39,7 @@ measure
 host
 models
 zoo
-errors spec precision device timings inside clips testing language
+errors spec precision device timings inside clips testing language locale
 """
 FLOORS = {name: floor for floor, line in enumerate(LAYERS.split("\n")) for name in line.split()}
 MODEL_SOFTWARE = {"torch", "torchvision", "mmaction", "mmcv", "onnx", "onnxruntime", "decord"}

@@ -15,6 +15,7 @@ from harness import registry
 from harness.decide.problems import ExitStatus
 from harness.decide.todo import ReasonKind
 from harness.language import ENGLISH, LANGUAGES, _, catalogue, language, n_, speaking
+from harness.nightly.comparison import Kind
 from harness.report.values import Decision, Outcome
 from harness.spec import ALL_CHECKS
 
@@ -31,7 +32,8 @@ WORDS = {
     *SCOPES,
     *(f"per {scope}" for scope in SCOPES),
     *(spec.noun for spec in registry.device_specs().values()),
-    *("device", "model", "outcome", "no device", "processors"),
+    *(kind.value for kind in Kind),
+    *("device", "model", "outcome", "no device", "processors", "WARNED"),
     # Units, and what a note of a table says.
     *("points", "clips", "x one thread", "x unoptimised", "a subset", "unknown"),
 }

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from harness.channels.junit import Case, Suite
 from harness.channels.markdown import table_lines
+from harness.language import _
+from harness.locale.recorded import translated
 from harness.nightly.comparison import Kind, Notice
 from harness.nightly.gate import GateReport
 from harness.report.formats import cell_text
@@ -13,39 +15,45 @@ def gate_lines(report: GateReport) -> list[str]:
     """Return the report for a terminal: the decision, each reason, what changed that night."""
     lines = [_headline(report)]
     for notice in report.notices:
-        lines += [f"{notice.status.upper()} ({notice.kind}): {notice.id}", f"    {notice.reason}"]
-        lines += [f"    changed: {change}" for change in notice.changes]
+        outcome, kind = _(notice.status).upper(), _(notice.kind)
+        lines += [f"{outcome} ({kind}): {notice.id}", f"    {translated(notice.reason)}"]
+        lines += [f"    {change}" for change in _changes(notice)]
         if notice.kind in (Kind.LOSS, Kind.SUSPECT) and not notice.changes:
-            lines.append("    nothing that is recorded changed about then")
-    return lines + [f"note: {note}" for note in report.notes]
+            lines.append(f"    {_('nothing that is recorded changed about then')}")
+    return lines + [_("note: {note}").format(note=translated(note)) for note in report.notes]
 
 
 def gate_summary(report: GateReport) -> Iterator[str]:
     """Yield the lines of the job summary."""
     yield from (f"## {cell_text(_headline(report))}", "")
     if report.notices:
-        header = ("outcome", "what", "check", "why")
+        header = (_("outcome"), _("What"), _("Check"), _("reason"))
         yield from table_lines(header, map(_row, report.notices))
-    yield from (f"- {cell_text(note, length=None)}" for note in report.notes)
+    yield from (f"- {cell_text(translated(note), length=None)}" for note in report.notes)
 
 
 def _row(notice: Notice) -> list[str]:
-    why = [notice.reason, *(f"changed: {change}" for change in notice.changes)]
-    return [notice.status, notice.kind, notice.id, "; ".join(why)]
+    why = [translated(notice.reason), *_changes(notice)]
+    return [_(notice.status), _(notice.kind), notice.id, _("; ").join(why)]
+
+
+def _changes(notice: Notice) -> list[str]:
+    return [f"{_('changed:')} {change}" for change in notice.changes]
 
 
 def gate_suites(report: GateReport) -> list[Suite]:
     """Return one suite: a failed case for each reason, one passed case if there is none."""
     cases = [
-        Case(f"gate.{one.kind}", one.id, one.kind, one.reason, "\n".join(one.changes))
+        Case(f"gate.{one.kind}", one.id, one.kind, translated(one.reason), "\n".join(one.changes))
         for one in report.notices
     ]
     return [Suite("harness gate", cases or [Case("gate", report.run_id)])]
 
 
 def _headline(report: GateReport) -> str:
-    run = f"run {report.run_id}" if report.run_id else "no run tonight"
-    return (
-        f"gate {report.status.name}: {run}, {report.series_count} series, "
-        f"{report.compared_count} of them in the baseline, {len(report.notices)} problem(s)"
+    run = _("run {run}").format(run=report.run_id) if report.run_id else _("no run tonight")
+    text = _(
+        "gate {status}: {run}, {series} series, {compared} of them in the baseline, {n} problem(s)"
     )
+    counts = {"series": report.series_count, "compared": report.compared_count}
+    return text.format(status=_(report.status.name), run=run, n=len(report.notices), **counts)

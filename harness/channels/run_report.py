@@ -16,6 +16,7 @@ from harness.decide.todo import counted
 from harness.decide.wording import advice, command, said, todo_lines
 from harness.judge.verdict import Finding
 from harness.language import _, later
+from harness.locale.recorded import translated
 from harness.record.record import Record
 from harness.record.reproduce import reproduce_check
 from harness.report.formats import cell_text
@@ -37,9 +38,12 @@ def run_suites(run: StoredRun) -> list[Suite]:
 
 
 def _case(run: StoredRun, record: Record) -> Case:
-    reason = record.verdict.reason
+    reason = translated(record.verdict.reason)
     lines = [
-        *(_("CANNOT BE SIGNED OFF: ") + _(blocker.text) for blocker in blockers_of(record)),
+        *(
+            _("CANNOT BE SIGNED OFF: ") + translated(blocker.text)
+            for blocker in blockers_of(record)
+        ),
         reason,
         *map(_finding_line, record.verdict.findings),
         _("Reproduce: ") + reproduce_check(record.cell, record.check, record.tier),
@@ -91,9 +95,8 @@ def _cell_properties(run: StoredRun, records: Sequence[Record]) -> dict[str, str
 
 
 def _finding_line(finding: Finding) -> str:
-    return f"{_(_MET[finding.is_met])}: {finding.text}" + (
-        f" ({finding.note})" if finding.note else ""
-    )
+    note = f" ({finding.note})" if finding.note else ""
+    return f"{_(_MET[finding.is_met])}: {translated(finding.text + note)}"
 
 
 def _number(finding: Finding) -> str:
@@ -115,7 +118,7 @@ def run_summary(run: StoredRun) -> Iterator[str]:
         yield from (f"**{_(EMULATED)}**", "")
     yield from _task_lines(run)
     for problem in problems:
-        reason = cell_text(_(problem.reason))
+        reason = cell_text(translated(problem.reason))
         yield f"- **{_(problem.status).upper()}** {cell_text(problem.id)}: {reason}"
     if problems:
         yield ""
@@ -130,7 +133,7 @@ def _rows(run: StoredRun, checks: Sequence[Check]) -> Iterator[list[str]]:
 
 
 def _outcome(run: StoredRun, record: Record) -> str:
-    seeded = f", {_(SEEDED)}" if record.weights == "seeded" else ""
+    seeded = f", {translated(SEEDED)}" if record.weights == "seeded" else ""
     return f"{_(run.outcome(record))} {margin_text(record)}".strip() + seeded
 
 

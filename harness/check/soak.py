@@ -181,7 +181,7 @@ class _Told:
         kind = "clips/s" if stretch.processor_s is None else "clips a processor second"
         words = [f"{self._batch * stretch.queries / stretch.cost_s:.4g} {kind}"]
         numbers = (
-            (sample.temperature_c, "C"),
+            (sample.temperature_c, "°C"),
             (sample.power_w, "W"),
             (sample.frequency_mhz, "MHz"),
         )

@@ -48,7 +48,8 @@ def add_thresholds(parser: argparse.ArgumentParser) -> None:
 
 def add_language(parser: argparse.ArgumentParser, of: str) -> None:
     """Add ``--language``, in which a command says what it has found."""
-    parser.add_argument("--language", choices=LANGUAGES, default=ENGLISH, help=f"of {of}")
+    text = f"of {of}; default: as site.toml says"
+    parser.add_argument("--language", choices=LANGUAGES, help=text)
 
 
 def add_cell(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +62,13 @@ def add_cell(parser: argparse.ArgumentParser) -> None:
 def site_of(options: argparse.Namespace) -> "Site":
     """Return the site that ``--site`` or the environment names."""
     return registry.load_site(options.site, os.environ)
+
+
+def language_of(options: argparse.Namespace) -> str:
+    """Return the language that ``--language`` names, or the site; without a site, English."""
+    # What reads stored runs starts quickly: where there is no site, nothing of it is loaded.
+    names_one = options.site or "ACCEPTANCE_SITE" in os.environ or Path("site.toml").exists()
+    return options.language or (site_of(options).language if names_one else ENGLISH)
 
 
 def workbench_of(

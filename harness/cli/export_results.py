@@ -10,7 +10,7 @@ from harness.channels.markdown import append_job_summary
 from harness.channels.openmetrics import openmetrics_from_run
 from harness.channels.run_report import run_suites, run_summary
 from harness.channels.stored_run import stored_run
-from harness.cli.arguments import add_command, add_language, write_output
+from harness.cli.arguments import add_command, add_language, language_of, write_output
 from harness.errors import InputError
 from harness.language import speaking
 
@@ -41,7 +41,7 @@ def _export(options: argparse.Namespace) -> int:
     run = stored_run(options.run)
     if options.openmetrics:
         _write(options.openmetrics, openmetrics_from_run(run).encode())
-    with speaking(options.language):
+    with speaking(language_of(options)):
         if options.junit:
             _write(options.junit, junit_from_suites("acceptance", run_suites(run)))
         if summary:

@@ -4,13 +4,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from harness.cli.arguments import add_command, add_language, add_thresholds
+from harness.cli.arguments import add_command, add_language, add_thresholds, language_of
 from harness.contract.thresholds import stored_thresholds
 from harness.decide.blockers import UNBOUND
 from harness.decide.problems import exit_status
 from harness.decide.rejudge import judged_today
 from harness.decide.summary import summary_lines
 from harness.language import _, speaking
+from harness.locale.recorded import translated
 from harness.record.record import RunDirectory
 
 
@@ -34,11 +35,11 @@ def _judge(options: argparse.Namespace) -> int:
     run = RunDirectory(options.run)
     thresholds = stored_thresholds(options.thresholds)
     facts, records, decision = judged_today(run, thresholds, options.without_host)
-    with speaking(options.language):
+    with speaking(language_of(options)):
         if thresholds.digest != facts.thresholds_digest:
             text = _("judged by {path}, which is not what the run was judged by then")
             print(text.format(path=thresholds.path))
         if not facts.nonce:
-            print(f"{run.root}: {_(UNBOUND)}")
+            print(f"{run.root}: {translated(UNBOUND)}")
         print("\n".join(summary_lines(records, decision, thresholds, facts)))
     return exit_status(decision.problems)

@@ -8,9 +8,18 @@ from typing import Any
 from harness.channels.gate_report import gate_lines, gate_suites, gate_summary
 from harness.channels.junit import junit_from_suites
 from harness.channels.markdown import append_job_summary
-from harness.cli.arguments import add_command, add_group, add_thresholds, site_of, write_output
+from harness.cli.arguments import (
+    add_command,
+    add_group,
+    add_language,
+    add_thresholds,
+    language_of,
+    site_of,
+    write_output,
+)
 from harness.contract.thresholds import thresholds_from_file
 from harness.errors import HistoryError
+from harness.language import speaking
 from harness.nightly.baseline import freeze, read_baseline, write_baseline
 from harness.nightly.gate import GateReport, gate_run, newest_run, night_without_run
 from harness.nightly.history import History
@@ -69,6 +78,7 @@ def _add_gate(commands: Any) -> None:
     choice.add_argument("--baseline", type=Path, metavar="FILE", help="default: as site.toml says")
     choice.add_argument("--without-baseline", action="store_true", help="leave that layer out")
     add_thresholds(added)
+    add_language(added, "the report")
     added.add_argument(
         "--night-hours",
         type=float,
@@ -132,11 +142,12 @@ def _baseline_show(options: argparse.Namespace) -> int:
 
 def _gate(options: argparse.Namespace) -> int:
     report = _report(options)
-    print("\n".join(gate_lines(report)))
-    if options.markdown:
-        append_job_summary(options.markdown, gate_summary(report))
-    if options.junit:
-        write_output(options.junit, junit_from_suites("harness gate", gate_suites(report)))
+    with speaking(language_of(options)):
+        print("\n".join(gate_lines(report)))
+        if options.markdown:
+            append_job_summary(options.markdown, gate_summary(report))
+        if options.junit:
+            write_output(options.junit, junit_from_suites("harness gate", gate_suites(report)))
     return report.status
 
 

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness.cli.arguments import THRESHOLDS, add_command, add_language, site_of
+from harness.cli.arguments import THRESHOLDS, add_command, add_language, language_of, site_of
 from harness.contract.thresholds import stored_thresholds
 from harness.errors import RecordError, refusal
 from harness.language import speaking
+from harness.locale.recorded import translated
 from harness.nightly.history import History
 from harness.record.record import RunDirectory
 from harness.report.headline import last_line
@@ -82,12 +83,12 @@ def _report(options: argparse.Namespace) -> int:
         options.title or site_of(options).title,
         None if options.history is None else History(options.history),
         None if options.against is None else _other(options.against),
-        options.language,
+        language_of(options),
     )
     release, problems = write_report(runs, thresholds, options.output, today, wanted)
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    with speaking(options.language):
+    with speaking(language_of(options)):
+        for problem in problems:
+            print(translated(problem), file=sys.stderr)
         print(last_line(release))
     print(options.output / f"{stem(release)}.html")
     return 0 if release.decision == "SHIP" else 1

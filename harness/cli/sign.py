@@ -5,14 +5,17 @@ import datetime
 from pathlib import Path
 from typing import Any
 
-from harness.cli.arguments import add_command, day
+from harness.cli.arguments import add_command, add_language, day, language_of
 from harness.decide.todo import Reason
 from harness.errors import KeyFileError, RecordError, printable
 from harness.judge.verdict import listed
+from harness.language import _, padded, speaking
+from harness.locale.recorded import translated
+from harness.report.headline import decision_name
 from harness.report.release import RELEASE_TIER
 from harness.report.values import Release
 from harness.sign.bundle import Bundle, with_runs
-from harness.sign.keys import read_public_key, write_key_pair
+from harness.sign.keys import PublicKey, read_public_key, write_key_pair
 from harness.sign.sign import sign
 from harness.sign.statements import result_of
 from harness.sign.verify import Verification, verify
@@ -33,6 +36,7 @@ def _add_keygen(commands: Any) -> None:
     added.add_argument("key", type=Path, help="file of the private key; never overwritten")
     added.add_argument("--owner", required=True, metavar="NAME", help="who signs with it")
     added.add_argument("--expires", type=day, metavar="DATE", help=f"default: in {KEY_DAYS} days")
+    add_language(added, "what it says")
     _add_password(added)
 
 
@@ -54,6 +58,7 @@ def _add_sign(commands: Any) -> None:
         default=RELEASE_TIER,
         help=f"whose requirements decide where no signoff.json does; default: {RELEASE_TIER}",
     )
+    add_language(added, "what it says")
     _add_password(added)
 
 
@@ -71,6 +76,7 @@ def _add_verify(commands: Any) -> None:
     )
     added.add_argument("--at", type=day, metavar="DATE", help="as of this day; default: today")
     added.add_argument("--require-ship", action="store_true", help="fail unless it says SHIP")
+    add_language(added, "what it says")
 
 
 def _add_password(parser: argparse.ArgumentParser) -> None:
@@ -84,16 +90,19 @@ def _keygen(options: argparse.Namespace) -> int:
     if expires <= _now().date():
         raise KeyFileError(f"--expires {expires}: the day is over; name one that is to come")
     public = write_key_pair(options.key, options.owner, expires, _password(options))
-    print(f"private key  {options.key}  (keep it offline)")
-    print(f"public key   {public}  (valid until {expires})")
+    with speaking(language_of(options)):
+        print(padded(_("private key"), 13) + f"{options.key}  {_('(keep it offline)')}")
+        until = _("(valid until {expires})").format(expires=expires)
+        print(padded(_("public key"), 13) + f"{public}  {until}")
     return 0
 
 
 def _sign(options: argparse.Namespace) -> int:
     with with_runs(options.folder, options.run) as bundle:
         release = sign(bundle, options.key, _password(options), options.tier, _now())
-    print(f"signed    {bundle.test_result}\n          {bundle.summary}")
-    print("\n".join(map(printable, _decision_lines(release))))
+    with speaking(language_of(options)):
+        files = _labelled(_("signed"), str(bundle.test_result), str(bundle.summary))
+        print("\n".join(map(printable, [*files, *_decision_lines(release)])))
     return 0
 
 
@@ -102,49 +111,66 @@ def _verify(options: argparse.Namespace) -> int:
         raise RecordError(f"{options.folder} is not a folder; give the folder that was signed")
     keys = [read_public_key(path) for path in options.key]
     found = verify(Bundle(options.folder), keys, options.at or _now().date())
-    print("\n".join(map(printable, _lines(found))))
-    if found.problems:
-        print(f"NOT VERIFIED: {len(found.problems)} problem(s)")
-        return 1
-    as_of = f" as of {options.at}" if options.at else ""
     is_shipped = found.release is not None and found.release.decision == "SHIP"
-    if options.require_ship and not is_shipped:
-        print(
-            f"NOT TO BE SHIPPED: nothing has changed since signing{as_of}, but the decision is no"
+    is_refused = options.require_ship and not is_shipped
+    with speaking(language_of(options)):
+        print("\n".join(map(printable, _lines(found))))
+        print(_outcome(len(found.problems), options.at, is_refused=is_refused))
+    return 1 if found.problems or is_refused else 0
+
+
+def _outcome(problems: int, at: datetime.date | None, *, is_refused: bool) -> str:
+    """Return the last line: whether everything is as it was signed, and may be shipped if it must."""
+    if problems:
+        return _("NOT VERIFIED: {n} problem(s)").format(n=problems)
+    as_of = "" if at is None else _(" as of {day}").format(day=at)
+    if is_refused:
+        text = _(
+            "NOT TO BE SHIPPED: nothing has changed since signing{as_of}, but the decision is no"
         )
-        return 1
-    print(f"verified{as_of}")
-    return 0
+        return text.format(as_of=as_of)
+    return _("verified{as_of}").format(as_of=as_of)
 
 
 def _lines(found: Verification) -> list[str]:
-    lines = [f"PROBLEM   {problem}" for problem in found.problems]
-    if found.key is not None:
-        key = found.key
-        lines.append(f"signed    by {key.owner}, key {key.keyid[:12]}, valid until {key.expires}")
+    lines = [padded(_("PROBLEM"), 10) + translated(problem) for problem in found.problems]
+    key = found.key
+    by = [] if key is None else [_key_text(key)]
     if found.problems or found.release is None:
-        return lines
-    verdicts = (
-        f"verdicts  {len(found.recomputed)} recomputed from raw files, {len(found.carried)} of "
-        "exports judged again by the recorded facts"
-    )
+        return [*lines, *_labelled(_("signed"), *by)]
+    by.append(_("at {time}, by the signer's own clock").format(time=found.signed_at))
+    files = _("{n}, each as it was signed").format(n=found.file_count)
+    verdicts = _(
+        "{recomputed} recomputed from raw files, {carried} of exports judged again by the recorded facts"
+    ).format(recomputed=len(found.recomputed), carried=len(found.carried))
     return [
-        *lines,
-        f"          at {found.signed_at}, by the signer's own clock",
-        f"files     {found.file_count}, each as it was signed",
-        verdicts,
+        *_labelled(_("signed"), *by),
+        *_labelled(_("files"), files),
+        *_labelled(_("verdicts"), verdicts),
         *_decision_lines(found.release),
     ]
 
 
+def _key_text(key: PublicKey) -> str:
+    text = _("by {owner}, key {key}, valid until {expires}")
+    return text.format(owner=key.owner, key=key.keyid[:12], expires=key.expires)
+
+
 def _decision_lines(release: Release) -> list[str]:
-    lines = [f"decision  {release.decision} ({result_of(release)}), tier {release.tier}"]
-    return [*lines, *(f"          {_reason(reason)}" for reason in release.reasons)]
+    text = _("{decision} ({result}), tier {tier}")
+    decision, result = decision_name(release), result_of(release)
+    said = text.format(decision=decision, result=_(result), tier=release.tier)
+    return _labelled(_("decision"), said, *map(_reason, release.reasons))
+
+
+def _labelled(label: str, *texts: str) -> list[str]:
+    """Return lines below one label, which only the first of them has."""
+    return [padded(label if not place else "", 10) + text for place, text in enumerate(texts)]
 
 
 def _reason(reason: Reason) -> str:
     about = f" ({listed(reason.ids, ', ')})" if reason.ids else ""
-    return f"{reason.kind.upper()}: {reason.text}{about}"
+    return f"{_(reason.kind).upper()}: {translated(reason.text + about)}"
 
 
 def _password(options: argparse.Namespace) -> bytes | None:

@@ -8,7 +8,14 @@ from typing import Any
 from harness.build.workbench import Workbench
 from harness.check.soak import DEFAULT_MINUTES
 from harness.check.suite import Suite
-from harness.cli.arguments import add_command, add_language, add_thresholds, number, site_of
+from harness.cli.arguments import (
+    add_command,
+    add_language,
+    add_thresholds,
+    language_of,
+    number,
+    site_of,
+)
 from harness.contract.scope import DEFAULT_TIER, refuse_unknown_cells
 from harness.contract.thresholds import Thresholds, thresholds_from_file
 from harness.decide.problems import exit_status
@@ -63,7 +70,7 @@ def _soak(options: argparse.Namespace) -> int:
     with progress.watched(f"{cell.id} soak"):
         record = Suite(asked, options.tier, bench, run).check(cell, "soak")
     run.append(record)
-    return _told(run, record, thresholds, options.language)
+    return _told(run, record, thresholds, language_of(options))
 
 
 def _told(run: RunDirectory, record: Record, thresholds: Thresholds, spoken: str) -> int:

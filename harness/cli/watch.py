@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness.cli.arguments import add_command, add_language, site_of
+from harness.cli.arguments import add_command, add_language, language_of, site_of
 from harness.errors import InputError
 from harness.report.live import HOST, LivePage, live_server
 
@@ -26,7 +26,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _watch(options: argparse.Namespace) -> int:
-    page = LivePage(options.run, options.title or site_of(options).title, options.language)
+    page = LivePage(options.run, options.title or site_of(options).title, language_of(options))
     was_over = page.is_over
     try:
         server = live_server(page, options.port)

@@ -3,17 +3,16 @@
 from collections.abc import Iterator
 from enum import StrEnum
 
-from harness.language import later
 from harness.measure.accuracy import AccuracyMeasurement
 from harness.measure.measurement import Measurement
 from harness.record.record import Record
 from harness.spec import Status
 
-UNBOUND = later(
+UNBOUND = (
     "its records were made before records were bound to their run: they can be judged, and never "
     "signed off"
 )
-SEEDED = later("seeded weights")
+SEEDED = "seeded weights"
 
 
 class BlockerKind(StrEnum):
@@ -58,7 +57,7 @@ def _derived(record: Record) -> Iterator[Blocker]:
         text = f"accuracy on a subset of {measured.clip_count} clips"
         yield Blocker(kind=BlockerKind.PARTIAL, text=text)
     if record.is_emulated:
-        text = later("an emulator answered in the device's place")
+        text = "an emulator answered in the device's place"
         yield Blocker(kind=BlockerKind.EMULATED, text=text)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from types import MappingProxyType
 
-from harness.language import later
 from harness.record.record import Record
 from harness.spec import Status
 
@@ -80,18 +79,18 @@ def left_out(records: Sequence[Record], required: Collection[str]) -> list[Probl
 
 def _missing(records: Sequence[Record], required: Collection[str]) -> Iterator[Problem]:
     if not required:
-        reason = later("no check was required, so nothing was shown")
+        reason = "no check was required, so nothing was shown"
         yield Problem("(nothing)", Status.NOT_RUN, reason)
     seen = {record.id for record in records}
     for name in required:
         if name not in seen:
-            reason = later("required, but it was not collected or was deselected")
+            reason = "required, but it was not collected or was deselected"
             yield Problem(name, Status.NOT_RUN, reason)
 
 
 def _nothing_but_waivers(records: Sequence[Record], waived: Collection[str]) -> Iterator[Problem]:
     if waived and not any(record.verdict.status is Status.PASS for record in records):
-        reason = later("every check that ran is waived, so nothing was shown")
+        reason = "every check that ran is waived, so nothing was shown"
         yield Problem("(nothing)", Status.NOT_RUN, reason)
 
 

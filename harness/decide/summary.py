@@ -12,6 +12,7 @@ from harness.decide.waivers import Decision, corrected_toml, waived_lines
 from harness.decide.wording import run_headline, shown_by, todo_lines
 from harness.judge.verdict import Finding
 from harness.language import _, columns, later, later_n, n_, padded
+from harness.locale.recorded import translated
 from harness.record.record import Record, RunFacts
 from harness.spec import Check, Status, shown_checks
 
@@ -134,7 +135,7 @@ def problem_lines(found: Sequence[Problem]) -> list[str]:
     return [
         line
         for (status, reason), names in groups.items()
-        for line in (f"{_(status).upper()}: {_listed(names)}", f"    {_(reason)}")
+        for line in (f"{_(status).upper()}: {_listed(names)}", f"    {translated(reason)}")
     ]
 
 

@@ -52,7 +52,9 @@ _ADVICE = {
         "Write a limit into {names} of thresholds.toml (docs/verdicts.md), then judge what was measured "
         "with harness judge RUN; this shows the contract:"
     ),
-    Task.AGAIN: later("Commit everything, then make one run to its end, and give each check once:"),
+    Task.AGAIN: later(
+        "Commit everything, make one run to its end, and give the report each check once:"
+    ),
     Task.WAIVER: later("Correct it in [[waivers]] of thresholds.toml; this shows the contract:"),
 }
 

@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -122,6 +122,7 @@ class SiteFile(SiteTable):
         history: file that every run is added to at its end; None: no history is kept.
         baseline: frozen release that `harness gate` compares with.
         title: product and release, for the head of the page.
+        language: of what a person reads.
         checkpoints: folders in which weights are looked for, in this order.
         datasets: data sets by name.
         farm: address of the Ray cluster whose hosts measure; None: this machine does.
@@ -135,6 +136,7 @@ class SiteFile(SiteTable):
     history: NewFile | None = None
     baseline: File | None = None
     title: str = ""
+    language: Literal["en", "zh"] = "en"
     checkpoints: Folders = ()
     datasets: Mapping[str, DatasetSite] = {}
     farm: str | None = None

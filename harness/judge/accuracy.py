@@ -93,12 +93,12 @@ def _set_problem(measurement: AccuracyMeasurement, limits: AccuracyLimits) -> st
 def _problem_of(join: Join, unreadable_max: int, whose: str) -> str | None:
     """Say how predictions do not fit the clips of the manifest, or None."""
     for names, what in (
-        (join.duplicate_ids, "name a clip twice"),
-        (join.extra_ids, "name clips outside the manifest"),
-        (join.missing_ids, "lack clips of the manifest"),
+        (join.duplicate_ids, "are named twice"),
+        (join.extra_ids, "are not in the manifest"),
+        (join.missing_ids, "of the manifest are missing"),
     ):
         if names:
-            return f"{whose} {what}: {len(names)} clip(s): {listed(names)}"
+            return f"{whose}: {len(names)} clip(s) {what}: {listed(names)}"
     if len(join.unreadable) > unreadable_max:
         names = tuple(f"{name} ({why})" for name, why in join.unreadable.items())
         return (

@@ -54,7 +54,12 @@ def _limited(measurement: SoakMeasurement, limits: SoakLimits | None) -> Iterato
         )
     heat, power = measurement.temperature_c, measurement.power
     for name, value, limit, unit in (
-        ("highest temperature", None if heat is None else heat.high, limits.temperature_max_c, "C"),
+        (
+            "highest temperature",
+            None if heat is None else heat.high,
+            limits.temperature_max_c,
+            "°C",
+        ),
         ("growth of host memory", measurement.host_growth_mb, limits.host_growth_max_mb, "MB"),
         (
             "growth of device memory",

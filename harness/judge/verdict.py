@@ -51,9 +51,10 @@ class Finding(Measurement):
     def text(self) -> str:
         """The comparison in words, for a reason."""
         measured = "undefined" if self.measured is None else f"{self.measured:.6g}"
+        unit = f" {self.unit}" if self.unit else ""
         stated = "" if self.contract_limit is None else f" (contract: {self.contract_limit:.6g})"
-        return f"{self.name} is {measured} {self.unit}".rstrip() + (
-            f", must be {self.comparison} {self.limit:.6g}{stated}"
+        return (
+            f"{self.name} is {measured}{unit}, must be {self.comparison} {self.limit:.6g}{stated}"
         )
 
 
@@ -132,8 +133,8 @@ def passed(reason: str, findings: tuple[Finding, ...]) -> Verdict:
 
 def listed(names: Sequence[str], separator: str = "; ") -> str:
     """Join the first three names and say how many more there are."""
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return separator.join(names[:LISTED]) + more
+    first, more = separator.join(names[:LISTED]), len(names) - LISTED
+    return f"{first} and {more} more" if more > 0 else first
 
 
 def unjudged(check: str) -> str:

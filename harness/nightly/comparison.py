@@ -167,7 +167,7 @@ def _notice(seen: Sequence[tuple[Past, Loss]]) -> Notice:
     also = ", ".join(f"{one.key.metric} {_percent(one, found)}" for one, found in others)
     reason = "; ".join(
         [
-            f"{_against(past, loss)}{since}",
+            _against(past, loss, since),
             _chance(loss),
             *([f"also {also}"] if also else []),
         ]
@@ -176,13 +176,13 @@ def _notice(seen: Sequence[tuple[Past, Loss]]) -> Notice:
     return Notice(kind, past.key.id, status, reason, _changes(past.series, index))
 
 
-def _against(past: Past, loss: Loss) -> str:
-    nights = "tonight is" if loss.nights == 1 else f"the last {loss.nights} nights are"
+def _against(past: Past, loss: Loss, since: str) -> str:
+    nights = "tonight" if loss.nights == 1 else f"the last {loss.nights} nights"
     values = past.reference_values
     reference = "the frozen baseline" if past.entry is not None else "the first nights"
     return (
-        f"{nights} {_percent(past, loss)} against {reference}, {sum(values) / len(values):.4g} "
-        f"(mean of {len(values)})"
+        f"{nights}: {_percent(past, loss)} against {reference}, {sum(values) / len(values):.4g} "
+        f"(mean of {len(values)}){since}"
     )
 
 
@@ -195,11 +195,11 @@ def _chance(loss: Loss) -> str:
     if loss.errors is None:
         return "the noise between nights is not known yet: run it again"
     size = (
-        "" if math.isinf(loss.errors) else f" {-loss.errors:.1f} standard errors of its own noise:"
+        "" if math.isinf(loss.errors) else f"{-loss.errors:.1f} standard errors of its own noise: "
     )
     if loss.nights == 1:
-        return f"{size} one night alone is not red; run it again".lstrip()
-    return f"{size} less than once in {NIGHTS_TO_A_FALSE_RED} simulated nights without a change".lstrip()
+        return f"{size}one night alone is not red; run it again"
+    return f"{size}less than once in {NIGHTS_TO_A_FALSE_RED} simulated nights without a change"
 
 
 def gains(found: Sequence[Past]) -> list[str]:

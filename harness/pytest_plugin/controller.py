@@ -1,6 +1,5 @@
 """The controller of an acceptance run: keeps its records, shows the summary, decides the exit status."""
 
-import contextlib
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -8,18 +7,26 @@ from typing import Any
 import pytest
 
 from harness.contract.floor_lint import floor_warnings
-from harness.contract.scope import Scope, refuse_unknown_cells, scope_from_options
+from harness.contract.scope import refuse_unknown_cells
 from harness.contract.tables import Waiver
-from harness.contract.thresholds import thresholds_from_file
 from harness.decide.problems import ExitStatus, exit_status
 from harness.decide.summary import summary_lines
 from harness.decide.waivers import Decision, decide
 from harness.errors import HarnessError, RecordError, first_line
 from harness.host.environment import environment_facts
 from harness.host.site import Site
-from harness.language import _, speaking
+from harness.language import _
+from harness.locale.recorded import translated
 from harness.nightly.history import History
 from harness.pytest_plugin.farm import absent_devices, more_timing, site_from_config
+from harness.pytest_plugin.options import (
+    only_lists,
+    scope_from_config,
+    speaking_as_asked,
+    spoken,
+    thresholds_path,
+    usage_errors,
+)
 from harness.record.begun import begun_run, run_folder
 from harness.record.benchmark_json import write_benchmark_json
 from harness.record.facts import RunFacts
@@ -28,7 +35,6 @@ from harness.record.reproduce import reproduce_check
 from harness.report.write import report_lines
 from harness.spec import Status
 
-SCOPE: pytest.StashKey[Scope] = pytest.StashKey()
 WORKER_RUN = "acceptance_run"
 
 # Exit statuses of pytest that leave the decision to the records: passed, failed, none collected.
@@ -48,7 +54,7 @@ class Controller:
         self.config = config
         self.root: Path | None = None
         self.site: Site | None = None
-        if not _only_lists(config):
+        if not only_lists(config):
             with usage_errors():
                 self.site = site_from_config(config)
             self.root = _run_folder(config, self.site)
@@ -72,11 +78,13 @@ class Controller:
         """Say which contract applies and which floors are within noise; nothing is probed."""
         scope = scope_from_config(self.config)
         contract = f"{scope.thresholds.path.name} {scope.thresholds.digest[:12]}"
-        warnings = floor_warnings(scope.thresholds, scope.cells)
-        return [
-            f"acceptance: tier {scope.tier}, {contract}, {len(scope.cells)} cells",
-            *(f"acceptance: warning: {text}" for text in warnings),
-        ]
+        asked = {"tier": scope.tier, "contract": contract, "n": len(scope.cells)}
+        with speaking_as_asked(self.config):
+            warnings = map(translated, floor_warnings(scope.thresholds, scope.cells))
+            return [
+                _("acceptance: tier {tier}, {contract}, {n} cells").format(**asked),
+                *(_("acceptance: warning: {text}").format(text=text) for text in warnings),
+            ]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -108,7 +116,7 @@ class Controller:
         if self.run is None or session.exitstatus not in _JUDGED:
             return (yield)
         status = self._conclude(self.run, session.exitstatus)
-        with speaking(self.config.getoption("--language")):
+        with speaking_as_asked(self.config):
             is_kept = self._remember(self.run)
         if not is_kept:
             status = ExitStatus.FAILED
@@ -126,7 +134,7 @@ class Controller:
         facts = self.facts or self.run.facts()
         terminalreporter.section("acceptance")
         thresholds = scope_from_config(self.config).thresholds
-        with speaking(self.config.getoption("--language")):
+        with speaking_as_asked(self.config):
             lines = [*summary_lines(self.records, self.decision, thresholds, facts), ""]
             lines += [self.history_line] if self.history_line else []
             lines.append(_("run: {folder}").format(folder=self.run.root))
@@ -141,8 +149,8 @@ class Controller:
         if self.run is None or reporter is None or not config.getoption("--signoff"):
             return
         title = config.getoption("--title") or (self.site.title if self.site else "")
-        thresholds, spoken = scope_from_config(config).thresholds, config.getoption("--language")
-        for line in report_lines(self.run, thresholds, title, spoken):
+        thresholds = scope_from_config(config).thresholds
+        for line in report_lines(self.run, thresholds, title, spoken(config)):
             reporter.write_line(line)
 
     @property
@@ -199,9 +207,11 @@ class Controller:
         try:
             added = History(path).append(run)
         except HarnessError as error:
-            self.history_line = _("NOT IN THE HISTORY: {error}").format(error=error)
+            self.history_line = _("NOT IN THE HISTORY: {error}").format(
+                error=translated(str(error))
+            )
             return False
-        note = _("; ") + added.note if added.note else ""
+        note = _("; ") + translated(added.note) if added.note else ""
         self.history_line = _("history: {path}").format(path=path) + note
         return True
 
@@ -216,48 +226,6 @@ class Controller:
         absent = absent_devices(self.config, devices, self.site)
         excused = tuple(name for name in required if scope.is_excusable(name, absent))
         return excused if len(excused) < len(required) else ()
-
-
-@contextlib.contextmanager
-def usage_errors() -> Generator[None]:
-    """Show errors of the user as pytest shows wrong options, without a traceback."""
-    try:
-        yield
-    except HarnessError as error:
-        raise pytest.UsageError(str(error)) from error
-
-
-def scope_from_config(config: pytest.Config) -> Scope:
-    """Return what the options of this process ask for.
-
-    Raises:
-        pytest.UsageError: they cannot be used.
-    """
-    if SCOPE not in config.stash:
-        option = config.getoption
-        devices = [name.strip() for name in option("--require-devices").split(",") if name.strip()]
-        with usage_errors():
-            config.stash[SCOPE] = scope_from_options(
-                thresholds_from_file(thresholds_path(config)),
-                option("--tier"),
-                option("--model"),
-                option("--batch-size"),
-                option("-m"),
-                devices,
-            )
-    return config.stash[SCOPE]
-
-
-def thresholds_path(config: pytest.Config) -> Path:
-    """Return the contract that the options name, or the one of the repository."""
-    named: Path | None = config.getoption("--thresholds")
-    return named or config.rootpath / "thresholds.toml"
-
-
-def _only_lists(config: pytest.Config) -> bool:
-    """Whether pytest is asked to show something and to run nothing."""
-    shown = ("collectonly", "showfixtures", "show_fixtures_per_test", "cacheshow")
-    return any(config.getoption(name, None) for name in shown)
 
 
 def _run_folder(config: pytest.Config, site: Site) -> Path:

@@ -15,16 +15,12 @@ from harness.check.suite import Suite
 from harness.contract.thresholds import tier_names
 from harness.decide.waivers import Decision, review
 from harness.host.progress import INTERVAL_S
-from harness.language import ENGLISH, LANGUAGES
+from harness.language import LANGUAGES, _
+from harness.locale.recorded import translated
 from harness.measure.soak import SoakMeasurement
-from harness.pytest_plugin.controller import (
-    WORKER_RUN,
-    Controller,
-    junit_properties,
-    scope_from_config,
-    thresholds_path,
-)
+from harness.pytest_plugin.controller import WORKER_RUN, Controller, junit_properties
 from harness.pytest_plugin.farm import farm_from_config, more_timing, site_from_config
+from harness.pytest_plugin.options import scope_from_config, speaking_as_asked, thresholds_path
 from harness.pytest_plugin.terminal import (
     CheckLines,
     is_check,
@@ -92,7 +88,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="measure on the hosts of a Ray cluster: ray://HEAD:10001, or auto for this host's own",
     )
     add("--signoff", action="store_true", help="write the page of the run at its end")
-    add("--language", choices=LANGUAGES, default=ENGLISH, help="of the summary and the page")
+    add("--language", choices=LANGUAGES, help="of the summary and the page; default: of site.toml")
     add("--title", default="", metavar="TEXT", help="product and release, for the page")
     add("--run-dir", type=Path, metavar="DIR", help="folder for this run (default: a new one)")
     add(
@@ -213,7 +209,8 @@ def check(
         config = request.config
         today = _run_directory(config).facts().started_on
         waivers = scope_from_config(config).thresholds.file.waivers
-        _end_test(record, review([record], waivers, today))
+        with speaking_as_asked(config):
+            _end_test(record, review([record], waivers, today))
 
     return run
 
@@ -289,11 +286,13 @@ def _cost(item: pytest.Item) -> tuple[int, str, int]:
 def _end_test(record: Record, reviewed: Decision) -> None:
     verdict = record.verdict
     if record.id in reviewed.waived:
-        pytest.xfail(f"{verdict.status}, waived: {reviewed.waived[record.id].reason}")
+        outcome = _(", ").join((_(verdict.status), _("waived")))
+        pytest.xfail(f"{outcome}: {reviewed.waived[record.id].reason}")
     if verdict.status is Status.PASS and reviewed.problems:
-        pytest.fail(reviewed.problems[0].reason, pytrace=False)
+        pytest.fail(translated(reviewed.problems[0].reason), pytrace=False)
     if verdict.status is Status.NOT_RUN:
-        pytest.skip(verdict.reason)
+        pytest.skip(translated(verdict.reason))
     if verdict.status is not Status.PASS:
-        reproduce = reproduce_check(record.cell, record.check, record.tier)
-        pytest.fail(f"{verdict.status}: {verdict.reason}\nReproduce: {reproduce}", pytrace=False)
+        reproduce = _("Reproduce: ") + reproduce_check(record.cell, record.check, record.tier)
+        reason = f"{_(verdict.status)}: {translated(verdict.reason)}"
+        pytest.fail(f"{reason}\n{reproduce}", pytrace=False)

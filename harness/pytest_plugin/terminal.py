@@ -17,8 +17,8 @@ import pytest
 
 from harness.decide.summary import check_line
 from harness.host.progress import Progress
-from harness.language import speaking
-from harness.pytest_plugin.controller import WORKER_RUN, scope_from_config
+from harness.pytest_plugin.controller import WORKER_RUN
+from harness.pytest_plugin.options import scope_from_config, speaking_as_asked
 from harness.record.record import Record
 
 PROGRESS: pytest.StashKey[Progress] = pytest.StashKey()
@@ -92,7 +92,7 @@ class CheckLines:
         if self._has_line(report):
             record = Record.from_json(report.acceptance_record)
             waivers = scope_from_config(self._config).thresholds.file.waivers
-            with speaking(self._config.getoption("--language")):
+            with speaking_as_asked(self._config):
                 line = check_line(record, {waiver.id for waiver in waivers})
             progress_from_config(self._config).say(line)
 

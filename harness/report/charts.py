@@ -8,6 +8,7 @@ from statistics import median
 from markupsafe import Markup
 
 from harness.language import _
+from harness.locale.recorded import translated
 from harness.measure.parity import EdgeParity
 from harness.measure.statistics import Interval
 from harness.measure.throughput import SessionTiming
@@ -43,7 +44,7 @@ def margin_chart(finding: MarginLine) -> Markup:
     if finding.interval is not None:
         parts += _whisker(x(finding.interval.low), x(finding.interval.high), y)
     parts.append(mark(x(finding.measured), y, 0, "dot"))
-    label = finding.text + _between(finding.interval)
+    label = translated(finding.text) + _between(finding.interval)
     return drawing(width, height, label, parts)
 
 
@@ -75,7 +76,7 @@ def chain_chart(edges: Sequence[EdgeParity], limits: Mapping[str, float]) -> Mar
         ]
     for row, (edge, error) in enumerate(zip(edges, errors, strict=True)):
         y = 24.0 + 34 * row
-        parts += [text(left - 10, y + 4, edge.name.replace("_", " "), "end")]
+        parts += [text(left - 10, y + 4, formats.edge_name(edge.name), "end")]
         parts += [line((left, y), (x(error), y), "bar"), mark(x(error), y, 0, "dot")]
         if edge.name in limits:
             place = x(limits[edge.name])
@@ -83,7 +84,7 @@ def chain_chart(edges: Sequence[EdgeParity], limits: Mapping[str, float]) -> Mar
     said = _("{name} {error}, limit {limit}")
     label = _("Largest absolute error of each edge: ") + _("; ").join(
         said.format(
-            name=edge.name.replace("_", " "),
+            name=formats.edge_name(edge.name),
             error=f"{error:.3g}",
             limit=formats.number(limits.get(edge.name), 3),
         )

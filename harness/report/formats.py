@@ -67,10 +67,10 @@ def percent(value: float | None, digits: int = 2) -> str:
     return "–" if value is None else f"{100 * value:.{digits}f} %"
 
 
-def signed(value: float | None, unit: str, digits: int = 2) -> str:
+def signed(value: float | None, unit: str = "", digits: int = 2) -> str:
     """Return a deviation with its sign; a dash where there is none."""
     # The sum turns a negative zero into a zero.
-    return "–" if value is None else f"{round(value, digits) + 0.0:+.{digits}f} {unit}"
+    return "–" if value is None else f"{round(value, digits) + 0.0:+.{digits}f} {unit}".rstrip()
 
 
 def cell_text(text: object, length: int | None = 300) -> str:
@@ -82,6 +82,11 @@ def cell_text(text: object, length: int | None = 300) -> str:
 def code(text: str) -> str:
     """Return a command as code in Markdown; one with markup in it is left out."""
     return "" if re.search(r"[`<>\n]", text) else f"`{text}`"
+
+
+def edge_name(name: str) -> str:
+    """Return an edge of the export chain as it is drawn, such as ``torch → onnx``."""
+    return name.replace("_to_", " → ")
 
 
 def frame_name(jpeg: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from markupsafe import Markup
 
-from harness.language import _
+from harness.language import _, n_
 from harness.record.stints import Stint
 from harness.report.evidence import Evidence
 from harness.report.svg import drawing, line, nice_ticks, path, scale, tag, text
@@ -133,10 +133,16 @@ def _bar(one: Span, number: int, ends: tuple[float, float], y: float) -> list[Ma
 
 
 def _label(items: Sequence[Span]) -> str:
-    told = "; ".join(
-        _("{host}: {n} spans, {minutes} minutes of work").format(
-            host=host, n=len(group), minutes=f"{sum(s.end_s - s.start_s for s in group) / 60:.1f}"
-        )
-        for host, group in ((h, list(g)) for h, g in itertools.groupby(items, lambda one: one.host))
-    )
+    groups = itertools.groupby(items, lambda one: one.host)
+    told = _("; ").join(_worked(host, list(group)) for host, group in groups)
     return _("Which host did what when: {told}").format(told=told)
+
+
+def _worked(host: str, items: Sequence[Span]) -> str:
+    text = n_(
+        "{host}: {n} span, {minutes} minutes of work",
+        "{host}: {n} spans, {minutes} minutes of work",
+        len(items),
+    )
+    minutes = sum(one.end_s - one.start_s for one in items) / 60.0
+    return text.format(host=host, n=len(items), minutes=f"{minutes:.1f}")

@@ -8,7 +8,6 @@ from harness.decide.summary import margin_text
 from harness.judge.limits import Limits
 from harness.judge.throughput import speed_bounds
 from harness.judge.verdict import Finding
-from harness.language import later
 from harness.measure.accuracy import AccuracyMeasurement
 from harness.measure.measurement import Measurement
 from harness.measure.statistics import Interval, tango_bounds
@@ -69,7 +68,7 @@ def line_of_nothing(asked: Asked) -> CheckLine:
         check=asked.check,
         is_required=asked.is_required,
         outcome="not run",
-        reason=later("no run that was given has a record of it"),
+        reason="no run that was given has a record of it",
     )
 
 
@@ -110,7 +109,8 @@ def _interval(
         case ThroughputMeasurement():
             reference = limits.throughput
             speed = measured.speed(reference.definition)
-            if speed is None:
+            # Waiting and threads are no speed.
+            if speed is None or finding.unit != reference.unit:
                 return None
             series = speed.series(reference.against)
             return None if series is None else speed_bounds(series, reference, sessions_min)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, get_args
 
 from harness.decide import wording
 from harness.language import _, language, n_
+from harness.locale.recorded import translated
 from harness.nightly.trend import Trend
 from harness.report import (
     charts,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 STRIPS_BYTES_MAX = 2_500_000
 FLIPS_MAX = 24
 FULL_CONFUSION_MAX = 12
+# Of a table beside a chart, on a phone.
+COLUMNS_MAX = 3
 MARKDOWN_BYTES_MAX = 1_000_000
 
 SYMBOLS: Mapping[str, str] = {
@@ -160,10 +163,11 @@ def _environment() -> "jinja2.Environment":
         "n_": n_,
         "symbols": SYMBOLS,
         "flips_max": FLIPS_MAX,
+        "columns_max": COLUMNS_MAX,
         "full_confusion_max": FULL_CONFUSION_MAX,
     }
     filters = (formats.number, formats.percent, formats.signed, formats.code)
     environment.filters |= {one.__name__: one for one in filters}
-    environment.filters |= {"_": _, "beside": views.beside}
+    environment.filters |= {"_": _, "beside": views.beside, "translated": translated}
     environment.filters["md"] = formats.cell_text
     return environment

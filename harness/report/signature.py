@@ -34,7 +34,7 @@ def marked(content: Markup) -> Markup:
 
 def unsigned() -> Markup:
     """Return what a page says that nobody has signed."""
-    text = _("Anybody can have changed this page. harness sign binds it to the runs it rests on.")
+    text = _("Anybody could have changed this page. harness sign binds it to the runs it rests on.")
     content = Markup('<p><span class="tag">{}</span> {}</p>').format(_("unsigned"), text)
     return marked(content)
 
@@ -77,7 +77,7 @@ def _signed(signature: Signature) -> Markup:
         ).format(
             _("The decision on this page is the one that was signed."),
             _(
-                "THIS PAGE IS NOT OF THE SIGNED DECISION: its digest is not the one in the statement."
+                "THIS PAGE DOES NOT SHOW THE SIGNED DECISION: its digest is not the one in the statement."
             ),
             _("The statement is not beside this page, so nothing was compared."),
         ),

@@ -46,7 +46,7 @@ def _figures(measured: SoakMeasurement) -> Iterator[tuple[str, str]]:
 
 def _ranges(measured: SoakMeasurement) -> Iterator[tuple[str, str]]:
     named: list[tuple[str, Range | None, str]] = [
-        (_("Temperature"), measured.temperature_c, "C"),
+        (_("Temperature"), measured.temperature_c, "°C"),
         (_("Frequency"), measured.frequency_mhz, "MHz"),
     ]
     for name, seen, unit in named:

@@ -21,7 +21,7 @@ ACROSS = (LEFT, WIDTH - RIGHT)
 _PANEL = 84.0
 # What is sampled, and its unit.
 _SAMPLED: Sequence[tuple[Callable[[SoakSample], float | None], str]] = (
-    (lambda one: one.temperature_c, "C"),
+    (lambda one: one.temperature_c, "°C"),
     (lambda one: one.power_w, "W"),
     (lambda one: one.frequency_mhz, "MHz"),
     (lambda one: one.memory_mb, "MB"),

@@ -1,6 +1,5 @@
 """What the page picks out of a release for one of its parts."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
 
@@ -12,7 +11,7 @@ from harness.measure.speed import SERIES, Speed, SpeedSeries
 from harness.measure.throughput import SessionTiming
 from harness.nightly.series import Point
 from harness.report.evidence import Evidence
-from harness.report.formats import estimate, number
+from harness.report.formats import edge_name, estimate, number
 from harness.report.table_values import SpeedFigure, ThroughputRow
 from harness.report.values import CellLine, CheckLine, Release
 from harness.spec import PYTORCH, Check, shown_checks
@@ -33,14 +32,14 @@ _MEANINGS = {
     "emulated": later("an emulator answered in the device's place, so its times are made up"),
     "inconclusive": later("the limit lies inside the interval, so nothing is decided"),
     "invalid": later("something was measured, but in a way that does not count"),
-    "waived": later("a known failure that its owner answers for until a day"),
+    "waived": later("a known failure that its owner has accepted until the day named"),
     "not run": later("the device was there, but the check did not run"),
     NO_DEVICE: later("no run was on a host that has the device"),
 }
 
 # What is timed under which name.
 _TIMED = {
-    "device": later("the device's computing alone"),
+    "device": later("computing on the device, without copies"),
     "device_io": later("with the copies to and from the device"),
     "e2e": later("from the clip's file to its class"),
     "processor": later("processor time of one thread"),
@@ -118,16 +117,6 @@ def by_cell(ids: Iterable[str]) -> dict[str, list[str]]:
 def columns(release: Release) -> tuple[Check, ...]:
     """Return the checks that have a column."""
     return shown_checks(line.check for line in release.check_lines)
-
-
-def noted(note: str) -> str:
-    """Return the note of a row of accuracy, whose parts are stored in English."""
-    expected = re.search(r"; top-1 (\S+) % expected", note)
-    if expected is None:
-        return _(", ").join(map(_, note.split(", ")))
-    text = _("no figure in the guide; top-1 {share} % expected").format(share=expected[1])
-    doubts = note[: expected.start()].split(", ")[:-1]
-    return _(", ").join([*map(_, doubts), text])
 
 
 def flags(line: CheckLine) -> list[str]:
@@ -214,7 +203,7 @@ def speed_text(figure: SpeedFigure | None) -> str:
 def chain_rows(edges: Sequence[EdgeParity], limits: Mapping[str, float]) -> list[list[str]]:
     """Return the largest error of each edge and its limit."""
     return [
-        [edge.name.replace("_", " "), number(edge.max_abs_error), number(limits.get(edge.name))]
+        [edge_name(edge.name), number(edge.max_abs_error), number(limits.get(edge.name))]
         for edge in edges
     ]
 

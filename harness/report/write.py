@@ -8,6 +8,7 @@ from pathlib import Path
 from harness.contract.thresholds import Thresholds
 from harness.errors import HarnessError, RecordError, first_line
 from harness.language import ENGLISH, _, speaking
+from harness.locale.recorded import translated
 from harness.nightly.baseline import read_baseline
 from harness.nightly.history import History
 from harness.nightly.trend import trends_of_cells
@@ -111,11 +112,11 @@ def report_lines(
         wanted = Wanted(is_of_release([run]), title, language=spoken)
         release, problems = write_report([run], thresholds, folder, today, wanted)
         with speaking(spoken):
-            said = last_line(release)
+            said = [*map(translated, problems), last_line(release)]
     except HarnessError as error:
         with speaking(spoken):
-            return [_("no report: {error}").format(error=error)]
-    return [*problems, said, str(folder / f"{stem(release)}.html")]
+            return [_("no report: {error}").format(error=translated(str(error)))]
+    return [*said, str(folder / f"{stem(release)}.html")]
 
 
 def is_of_release(runs: Sequence[RunDirectory]) -> bool:

@@ -20,6 +20,7 @@ from harness.device import DeviceState, Presence, ToolState
 from harness.errors import BuildError
 from harness.host.artifacts import ArtifactStore
 from harness.host.progress import Progress
+from harness.host.site import SITE_VARIABLE
 from harness.judge.measurement import rejudge
 from harness.measure.accuracy import accuracy_measurement
 from harness.measure.export import ExportMeasurement
@@ -538,6 +539,15 @@ def test_a_stored_run_gets_the_same_verdict(capsys, run):
     assert judge(run, "--language", "zh") == 0
     said = capsys.readouterr().out
     assert re.search(r"nonlocal_tiny-cpu-bs1 +通过 +通过 限值的 \d+ % +通过 \+10 个片段", said)
+
+
+def test_a_stored_run_is_judged_in_the_language_of_the_site(capsys, run, tmp_path, monkeypatch):
+    (tmp_path / "here.toml").write_text('language = "zh"\nshare_locks_as_root = true\n')
+    monkeypatch.setenv(SITE_VARIABLE, str(tmp_path / "here.toml"))
+    assert judge(run) == 0
+    assert "运行报告：" in capsys.readouterr().out
+    assert judge(run, "--language", "en") == 0
+    assert "Run report: " in capsys.readouterr().out
 
 
 def test_results_of_one_host_are_thrown_out_and_the_rest_is_judged(capsys, tmp_path, verdicts, run):

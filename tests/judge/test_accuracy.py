@@ -382,11 +382,11 @@ def short(preds, unreadable=None):
 @pytest.mark.parametrize(
     ("preds", "words"),
     [
-        (short(predictions()), "lack clips of the manifest: 1 clip(s): c0"),
-        (predictions([*LABELS, 0]), "name clips outside the manifest: 1 clip(s): c400"),
+        (short(predictions()), "1 clip(s) of the manifest are missing: c0"),
+        (predictions([*LABELS, 0]), "1 clip(s) are not in the manifest: c400"),
         (
             Predictions(("c1", *predictions().clip_ids[1:]), predictions().scores),
-            "name a clip twice: 1 clip(s): c1",
+            "1 clip(s) are named twice: c1",
         ),
         (short(predictions(), {"c0": "no frames"}), "at most 0 may: c0 (no frames)"),
     ],
@@ -454,7 +454,7 @@ def test_no_reference_is_no_pass_but_a_missed_floor_is_still_a_fail():
 @pytest.mark.parametrize(
     ("reference", "words"),
     [
-        (short(predictions()), "the reference predictions lack clips"),
+        (short(predictions()), "the reference predictions: 1 clip(s) of the manifest are missing"),
         (
             Predictions(predictions().clip_ids, np.full((400, 1, 8), np.nan, np.float32)),
             "NaN or Inf",

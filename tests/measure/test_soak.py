@@ -138,7 +138,7 @@ def test_every_limit_is_held_against_what_was_measured():
     assert verdict.status is Status.PASS, verdict.reason
     assert [(one.name, one.measured, one.limit, one.unit) for one in verdict.findings] == [
         ("retention of speed", 1.0, 0.9, ""),
-        ("highest temperature", 61.0, 70.0, "C"),
+        ("highest temperature", 61.0, 70.0, "°C"),
         ("growth of host memory", 0.0, 1.0, "MB"),
         ("growth of device memory", 0.0, 2.0, "MB"),
         ("energy of a clip", pytest.approx(0.5), 0.6, "J"),

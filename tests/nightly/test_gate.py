@@ -380,6 +380,20 @@ def test_the_site_names_history_and_baseline(settled, capsys):
     assert "1 of them in the baseline" in capsys.readouterr().out
 
 
+def test_the_site_names_the_language_of_the_gate(settled, capsys):
+    Path("site.toml").write_text('baseline = "baseline.json"\nlanguage = "zh"\n')
+    assert gate(settled.run(speed=0.88).root, "--markdown", "summary.md") == 7
+    said = capsys.readouterr().out
+    assert said.startswith("门禁无结论：运行 night-0020，1 个序列，其中 1 个在基线中，1 个问题")
+    assert "无结论 (可疑夜次): nonlocal_tiny" in said
+    assert "单独一夜不判为不通过；请重新运行" in said
+    assert "当时前后没有记录到任何变化" in said
+    assert "备注：请重新运行：`pytest acceptance/`" in said
+    assert Path("summary.md").read_text("utf-8").startswith("## 门禁无结论")
+    assert gate(settled.run(speed=0.88).root, "--language", "en") == 1
+    assert capsys.readouterr().out.startswith("gate FAILED")
+
+
 def test_without_a_run_the_newest_counts(settled, capsys):
     hours = 1e6
     words = ("--baseline", "baseline.json", "--night-hours", hours)

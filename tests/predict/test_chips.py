@@ -78,7 +78,7 @@ def test_every_free_chip_takes_its_share_and_the_whole_is_judged_once(suite, cle
     assert record.measurement.join == clean[1]["accuracy"].measurement.join
     for unit in CHIPS:
         for when in ("before", "after"):
-            assert f"{when}: {unit} 310P3, health OK, 47 C" in notes_of(suite, record)
+            assert f"{when}: {unit} 310P3, health OK, 47 °C" in notes_of(suite, record)
     assert record.is_emulated
 
 

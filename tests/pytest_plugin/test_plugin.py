@@ -345,6 +345,7 @@ def test_a_run_speaks_the_language_that_is_asked_for_and_keeps_its_records_in_en
     known = "    overflows in fp16 (NPU-17，负责人 mei，有效期至 2100-01-01)"
     assert f"已豁免: nonlocal_tiny-cpu-bs1:parity\n{known}" in text
     assert "历史：h.sqlite" in text
+    assert re.search(r"验收：级别 \w+，thresholds.toml \w+，8 个单元", result.stdout.str())
     assert f"运行：{site.root / 'r1'}" in text
     assert re.search(r"nonlocal_tiny-cpu-bs1 +一致性 +已豁免", result.stdout.str())
     kept = {one.id: one.verdict.status for one in RunDirectory(site.root / "r1").records()}

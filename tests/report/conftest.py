@@ -334,11 +334,20 @@ def _strips_of(*names, missing=""):
 @pytest.fixture
 def every_outcome(release_cells):
     """Plan each outcome for some check, on cells that the release requires."""
-    return _every_outcome(release_cells)
+    return plans_of_every_outcome(release_cells)
 
 
-def _every_outcome(cells):
-    device = "ascend310p is not on this machine: npu-smi is not on PATH"
+@pytest.fixture(scope="session")
+def every_plan():
+    return plans_of_every_outcome
+
+
+def plans_of_every_outcome(cells):
+    device = (
+        f"{cells[5].device} is not on this machine: no Ascend chip on this host: npu-smi is not on PATH and "
+        "there is no /dev/davinci<N>; install the Ascend driver, or put npu-smi on PATH (usually in "
+        "/usr/local/bin), or set its path in site.toml"
+    )
     return {
         f"{cells[1].id}:throughput": {"factor": 0.95, "spread": 0.05},
         f"{cells[2].id}:accuracy": {"drop": 100},
@@ -394,7 +403,7 @@ def site(tmp_path_factory, thresholds, release_cells, strips_of):
         expires=datetime.date(2026, 12, 31),
     )
     file = thresholds.file.model_copy(update={"waivers": (waiver,)})
-    plans = _every_outcome(release_cells) | {
+    plans = plans_of_every_outcome(release_cells) | {
         f"{release_cells[7].id}:accuracy": {"drop": 200, "clip": HOSTILE[6] + "{}"},
         f"{release_cells[8].id}:accuracy": {"strips": strips_of(*HOSTILE)},
         f"{release_cells[9].id}:accuracy": {"strips": strips_of(name, missing=HOSTILE[1])},

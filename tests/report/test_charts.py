@@ -79,7 +79,7 @@ def test_the_chain_names_every_edge_with_its_limit():
         for name, error in zip(names, errors, strict=True)
     ]
     root = parsed(chain_chart(edges, {"torch_to_onnx": 1e-3}))
-    assert "torch to onnx 1e-06, limit 0.001" in root.get("aria-label")
+    assert "torch → onnx 1e-06, limit 0.001" in root.get("aria-label")
     assert len([one for one in root if one.get("class") == "limit"]) == 1
     parsed(chain_chart(edges[1:3], {}))
 

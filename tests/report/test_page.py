@@ -292,7 +292,15 @@ def test_the_matrix_is_a_card_a_cell_on_a_phone(open_page):
     assert labels == ["Required", "export", "parity", "accuracy", "throughput"]
 
 
-@pytest.mark.parametrize("table", [".findings", "#versions ~ div table", "#accuracy ~ div table"])
+@pytest.mark.parametrize(
+    "table",
+    [
+        ".findings",
+        "#versions ~ div table",
+        "#accuracy ~ div table",
+        "#throughput ~ div table.stack",
+    ],
+)
 def test_a_table_of_numbers_is_a_list_on_a_phone(open_page, table):
     page = open_page("#nonlocal_r50-ascend310-bs4:accuracy", viewport={"width": 390, "height": 844})
     row = page.locator(f"{table}:visible tbody tr").first
@@ -342,7 +350,7 @@ def test_a_gear_stands_beside_the_plain_build(make_run, release_cells, decide):
     )
     tables = release.tables.model_copy(update={"variants": (row,)})
     page = page_from_release(release.model_copy(update={"tables": tables}), {})
-    assert '<td class="n">90</td><td class="n">100</td><td class="n">0.9</td>' in page
+    assert re.search(r">90</td><td[^>]*>100</td><td[^>]*>0.9</td>", page)
 
 
 def test_a_bare_file_is_named_where_pytorch_would_be(monkeypatch):
@@ -357,13 +365,6 @@ def test_a_bare_file_is_named_where_pytorch_would_be(monkeypatch):
     assert views.beside("PyTorch", tiny) == views.beside("PyTorch", gone) == "PyTorch"
     with speaking("zh"):
         assert "ONNX" in views.beside("PyTorch", bare)
-
-
-def test_the_note_of_a_row_of_accuracy_is_said_in_the_language():
-    note = "a subset, emulated, no figure in the guide; top-1 71.60 % expected"
-    assert [views.noted(one) for one in (note, "emulated", "")] == [note, "emulated", ""]
-    with speaking("zh"):
-        assert views.noted(note) == "部分片段、模拟、指南中没有数值；预期 top-1 为 71.60 %"
 
 
 def test_what_is_timed_under_a_name_is_explained_once():

@@ -10,7 +10,9 @@ from harness.contract.tables import Waiver
 from harness.contract.thresholds import thresholds_from_file
 from harness.contract.toml import table_lines
 from harness.errors import BuildError, DeviceAbsent, RecordError
+from harness.judge.verdict import at_most
 from harness.record.record import RunDirectory
+from harness.report.lines import Asked, line_from_record
 from harness.report.release import signoff_schema
 from harness.report.values import Release
 from harness.selftest.bends import bind
@@ -215,6 +217,17 @@ def test_margins_carry_the_interval_that_they_were_judged_by(whole, decide):
     assert top1.interval.low < top1.measured < top1.interval.high
     assert loss.interval.high == pytest.approx(loss.measured)
     assert lines["nonlocal_r50-ascend310p-bs4:parity"].findings[0].interval is None
+
+
+def test_waiting_is_shown_without_the_interval_of_the_speed_beside_it(whole, thresholds):
+    records = whole().records()
+    record = next(one for one in records if one.id == "nonlocal_r50-cpu-bs1:throughput")
+    waiting = at_most("waiting in a query", 0.2, 1.0, "ms")
+    findings = (*record.verdict.findings, waiting)
+    verdict = record.verdict.model_copy(update={"findings": findings})
+    asked = Asked(record.cell, "throughput", thresholds.limits(record.cell), is_required=True)
+    line = line_from_record(record.model_copy(update={"verdict": verdict}), asked, is_waived=False)
+    assert [one.interval is None for one in line.findings] == [False, False, True]
 
 
 class TestBadInput:

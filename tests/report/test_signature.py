@@ -38,10 +38,10 @@ def state(browser, release, tmp_path):
 
 
 def test_an_unsigned_page_says_so_and_a_run_report_is_never_signed(release):
-    assert "Anybody can have changed this page" in page_from_release(release, {})
+    assert "Anybody could have changed this page" in page_from_release(release, {})
     report = release.model_copy(update={"decision": "RUN REPORT"})
     page = page_from_release(report, {})
-    assert "A run report is never signed" in page
+    assert "A run report cannot be signed" in page
     assert "<!--signature-->" not in page
 
 
@@ -49,4 +49,4 @@ def test_the_page_tells_whether_it_is_of_the_decision_that_was_signed(state, rel
     digest = hashlib.sha256(release.text.encode()).hexdigest()
     assert "so nothing was compared" in state(None)
     assert state(style(digest)) == "The decision on this page is the one that was signed."
-    assert state(style("0" * 64)).startswith("THIS PAGE IS NOT OF THE SIGNED DECISION")
+    assert state(style("0" * 64)).startswith("THIS PAGE DOES NOT SHOW THE SIGNED DECISION")

@@ -26,7 +26,7 @@ def test_a_soak_is_a_panel_for_each_thing_that_was_told_with_gaps():
     measured = soak_measurement(LINES, 1)
     chart = str(soak_chart(measured, LINES))
     assert re.search(
-        r'aria-label="By minute: clips/s, Temperature, C. 10 at first, 9.95 at last', chart
+        r'aria-label="By minute: clips/s, Temperature, °C. 10 at first, 9.95 at last', chart
     )
     # The speed in one piece, the temperature in two.
     assert chart.count("<path") == 3
@@ -40,7 +40,7 @@ def test_a_soak_is_a_panel_for_each_thing_that_was_told_with_gaps():
 
 def test_the_figures_of_a_soak_leave_out_what_was_not_taken():
     figures = soak_figures(soak_measurement(LINES, 1))
-    assert figures["Temperature"] == "50 to 73 C, 50 at first, 73 at last"
+    assert figures["Temperature"] == "50 to 73 °C, 50 at first, 73 at last"
     assert figures["Samples"] == "24, of which 2 were not answered: it hangs"
     assert figures["Health"] == "OK"
     assert not {"Power", "Energy of a clip", "Growth of device memory"} & figures.keys()

@@ -2,6 +2,7 @@ import base64
 import datetime
 import hashlib
 import json
+import re
 import shutil
 
 import pytest
@@ -616,6 +617,26 @@ issue = "https://example.org/7"
 owner = "Ann"
 expires = 2099-01-01
 """
+
+
+def test_signing_and_verifying_speak_the_language_that_is_asked_for(
+    make_run, found, tmp_path, keys, capsys
+):
+    root = make_run(tmp_path / "run", {"throughput": found["throughput"](1.1)}).root
+    chinese = ("--language", "zh")
+    assert sign_now(root, keys, *chinese) == 0
+    said = capsys.readouterr().out
+    assert "判定      不可发布（不通过），级别 release" in said
+    assert re.search("          不通过: 太慢：处理器速度为 .* 倍（与未优化的图相比），应 >= ", said)
+    assert verify_today(root, keys, *chinese) == 0
+    said = capsys.readouterr().out
+    assert "签名      由 ours，密钥 " in said
+    assert said.endswith("验证通过\n")
+    assert verify_today(root, keys, "--require-ship", *chinese) == 1
+    assert capsys.readouterr().out.endswith("不可发布：签名之后没有任何改动，但判定为否\n")
+    (root / "junit.xml").write_text("<edited/>")
+    assert verify_today(root, keys, *chinese) == 1
+    assert "问题      junit.xml 在签名之后被改动\n" in capsys.readouterr().out
 
 
 def test_a_waived_check_is_warned_of_and_never_passed(make_run, found, tmp_path, keys, capsys):

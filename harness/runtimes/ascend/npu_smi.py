@@ -168,8 +168,8 @@ class NpuSmi:
                 f"`{command.text}` did not answer within {self.timeout_s:g} s and was killed: "
                 "the driver hangs; see dmesg, reset or reboot the card"
             )
-        if failure := _failure(result):
-            raise DeviceBroken(f"`{command.text}` {failure}")
+        if failure := _failure(command, result):
+            raise DeviceBroken(failure)
         return result
 
     def _missing(self) -> DeviceAbsent | DeviceBroken:
@@ -191,10 +191,13 @@ class NpuSmi:
         )
 
 
-def _failure(result: CommandResult) -> str | None:
+def _failure(command: Command, result: CommandResult) -> str | None:
     """Read the text first: npu-smi does not always fail with a non-zero exit status."""
     if dcmi := DCMI.search(result.output):
-        return f"says '{dcmi[0]}': {DCMI_ADVICE.get(dcmi[1], OTHER_ADVICE)}"
+        return f"`{command.text}` says '{dcmi[0]}': {DCMI_ADVICE.get(dcmi[1], OTHER_ADVICE)}"
     if result.rc:
-        return f"exited with status {result.rc} and printed {result.last_lines}; {OTHER_ADVICE}"
+        return (
+            f"`{command.text}` exited with status {result.rc} and printed {result.last_lines}; "
+            f"{OTHER_ADVICE}"
+        )
     return None

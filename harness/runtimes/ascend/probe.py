@@ -52,7 +52,7 @@ class Unit:
         chip = self.chip
         who = "not listed" if self.processes is None else str(len(self.processes))
         return (
-            f"{chip.name}, health {chip.health}, {_or_na(chip.temperature_c)} C,"
+            f"{chip.name}, health {chip.health}, {_or_na(chip.temperature_c)} °C,"
             f" {_or_na(chip.power_w)} W, memory {_or_na(chip.memory_used_mb)}/{chip.memory_total_mb} MB,"
             f" AICore {_or_na(chip.aicore_percent)} %, processes {who}"
         )
@@ -146,7 +146,7 @@ def chip_problems(before: Unit, after: Unit, temperature_limit_c: float = 85.0) 
         warmth = unit.chip.temperature_c
         if warmth is not None and warmth > temperature_limit_c:
             problems.append(
-                f"{unit.id} {when} the run: {warmth:g} C is above {temperature_limit_c:g} C, where"
+                f"{unit.id} {when} the run: {warmth:g} °C is above {temperature_limit_c:g} °C, where"
                 " the chip throttles: cool it and measure again"
             )
     load = before.chip.aicore_percent

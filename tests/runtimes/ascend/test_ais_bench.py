@@ -370,8 +370,8 @@ def test_times_are_those_after_the_warm_up(bench, make, generation):
     assert times.device_io_ms[0] == pytest.approx(times.device_ms[0] + 0.904, abs=1e-3)
     assert times.output is None
     assert times.problems == ()
-    assert times.notes[0].startswith("before: npu1-chip0 310P3, health OK, 47 C")
-    assert times.notes[1].startswith("after: npu1-chip0 310P3, health OK, 47 C")
+    assert times.notes[0].startswith("before: npu1-chip0 310P3, health OK, 47 °C")
+    assert times.notes[1].startswith("after: npu1-chip0 310P3, health OK, 47 °C")
     assert after.shape == (2, 5)
 
 
@@ -396,7 +396,7 @@ def test_a_shared_hot_chip_makes_the_times_invalid_and_says_why(bench, make):
     session = device.open(model)
     bench.fault("smi_hot,smi_busy")
     times = session.loop(make.random_feed(onnx), LoopSettings(5, 4, 0.0))
-    for words in ("95 C is above 85 C", "4711 python3", "AICore already 80 %"):
+    for words in ("95 °C is above 85 °C", "4711 python3", "AICore already 80 %"):
         assert any(words in problem for problem in times.problems)
     timing = session_timing(times.device_ms).model_copy(update={"problems": times.problems})
     reasons = throughput_measurement([timing], onnx.batch).invalid_reasons

@@ -289,7 +289,7 @@ def test_present_states_the_facts(tmp_path):
     assert state.unit_ids == ("npu1-chip0", "npu1-chip1")
     assert state.facts["soc_version"] == "Ascend310P3"
     assert state.facts["driver"] == "25.5.1"
-    assert "health OK, 49 C, NA W, memory 1448/44278 MB" in state.detail
+    assert "health OK, 49 °C, NA W, memory 1448/44278 MB" in state.detail
     assert not state.emulated
 
 
@@ -370,6 +370,6 @@ def test_a_hot_shared_or_unhealthy_chip_spoils_a_measurement(tmp_path):
     (busy, warned), _ = units_of(ASCEND310P, tools(tmp_path, sample("310P3_busy_described")))
     assert chip_problems(idle, idle) == []
     text = " / ".join(chip_problems(busy, warned))
-    for words in ("91 C is above 85 C", "4711 python3 serve (17000 MB)", "AICore already 37 %"):
+    for words in ("91 °C is above 85 °C", "4711 python3 serve (17000 MB)", "AICore already 37 %"):
         assert words in text
     assert "npu32800-chip0 after the run: health Warning" in text

@@ -28,7 +28,7 @@ def test_a_start_tells_load_first_inference_and_the_memory_of_chip_and_host(star
     assert found.device_peak_mb == 300.0
     assert 20.0 < found.host_peak_mb < 2e3
     assert found.problems == ()
-    assert "62 C" in found.notes[1]
+    assert "62 °C" in found.notes[1]
 
 
 def test_a_model_that_loads_slowly_is_seen(started):

@@ -1,0 +1,1 @@
+"""The texts of other languages, and what a record says in them."""
