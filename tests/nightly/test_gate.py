@@ -200,7 +200,7 @@ def test_one_drop_is_one_report(settled):
     (notice,) = report.notices
     assert (notice.kind, notice.status) == (Kind.LOSS, Status.FAIL)
     assert re.search(
-        r"the last \d+ nights are -\d+\.\d % against the frozen baseline, ", notice.reason
+        r"the last \d+ nights: -\d+\.\d % against the frozen baseline, ", notice.reason
     )
     assert ", since 2022-01-21" in notice.reason
     assert "less than once in 200 simulated nights without a change" in notice.reason
@@ -244,7 +244,7 @@ def test_a_cliff_before_the_noise_is_known_is_not_green(nights):
     assert report.status is ExitStatus.INCONCLUSIVE
     reason = report.notices[0].reason
     assert "; the noise between nights is not known yet: run it again" in reason
-    assert re.search(r"tonight is -\d+\.\d % against ", reason)
+    assert re.search(r"tonight: -\d+\.\d % against ", reason)
 
 
 def test_a_loss_stays_red_until_it_is_back(settled):
