@@ -169,8 +169,8 @@ def _labelled(label: str, *texts: str) -> list[str]:
 
 
 def _reason(reason: Reason) -> str:
-    about = f" ({listed(reason.ids, ', ')})" if reason.ids else ""
-    return f"{_(reason.kind).upper()}: {translated(reason.text + about)}"
+    about = translated(f" ({listed(reason.ids, ', ')})") if reason.ids else ""
+    return f"{_(reason.kind).upper()}: {translated(reason.text)}{about}"
 
 
 def _password(options: argparse.Namespace) -> bytes | None:
