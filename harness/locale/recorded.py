@@ -160,9 +160,9 @@ _WAYS: tuple[Callable[[str, str], str], ...] = (
 
 @functools.cache
 def _clauses(name: str) -> tuple[_Clause, ...]:
-    """Return the clauses with places; of two that fit, the one with more words of its own is meant."""
+    """Return the clauses; of two that fit, one that begins with its own words, or has more, is meant."""
     found = [_clause_from_entry(*entry) for entry in catalogue(name, RECORDED).items()]
-    return tuple(sorted(found, key=lambda one: -sum(map(len, one.fixed))))
+    return tuple(sorted(found, key=lambda one: (not one.fixed[0], -sum(map(len, one.fixed)))))
 
 
 def _clause_from_entry(english: str, said: str) -> _Clause:
