@@ -24,13 +24,14 @@ import numpy as np
 
 from harness.clips import Clip, ClipSet, Predictions, Sample
 from harness.contract.thresholds import thresholds_from_file
+from harness.data.sent import SentCrops
 from harness.device import DeviceState, Presence
 from harness.errors import RunError
-from harness.farm import host
+from harness.farm import host, reader
 from harness.farm.calls import PYTORCH, resource_of
 from harness.farm.cluster import Cluster
 from harness.farm.hosts import Hosts
-from harness.farm.orders import Delivery, HostFacts, Part, Survey
+from harness.farm.orders import Delivery, HostFacts, Listing, Part, Survey
 from harness.farm.suite import FarmSuite
 from harness.farm.workplace import host_name
 from harness.host.progress import Progress
@@ -40,7 +41,7 @@ from harness.measure.accuracy import accuracy_measurement
 from harness.predict import run
 from harness.predict.journal import Work, journal_at, predict_resumed
 from harness.predict.run import stream_from_runner
-from harness.predict.shards import batches_of_set, block_of_set, merged
+from harness.predict.shards import merged
 from harness.record.facts import RunFacts, new_nonce
 from harness.record.npz import npz_from_labels, npz_from_predictions, predictions_from_npz
 from harness.record.record import Record, RunDirectory, new_run_directory
@@ -68,12 +69,14 @@ class Scene:
         clip_s: seconds that a chip takes for each.
         faults: by host, what happens to it once, halfway through a shard.
         marks: a folder that all hosts see, in which they note what they did.
+        readers: the hosts that can read the clips; None: all can.
     """
 
     clips: int
     clip_s: float
     faults: dict[str, str] = dataclasses.field(default_factory=dict)
     marks: Path | None = None
+    readers: tuple[str, ...] | None = None
 
 
 @contextlib.contextmanager
@@ -124,12 +127,16 @@ def node_arguments(name: str, chips: int, folder: Path) -> dict[str, object]:
 @contextlib.contextmanager
 def stand_ins(scene: Scene) -> Iterator[None]:
     """Have hosts call the functions below in place of their own."""
-    names = ("export", "build", "survey_accuracy", "refer", "predict", "compare")
+    does = {
+        host: ("describe", "export", "build", "survey_accuracy", "refer", "predict", "compare"),
+        reader: ("list_clips", "decode"),
+    }
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(host, "describe", describe))
-        for name in names:
-            function = functools.partial(globals()[name], scene)
-            stack.enter_context(mock.patch.object(host, name, function))
+        for module, names in does.items():
+            for name in names:
+                function = functools.partial(globals()[name], scene)
+                functools.update_wrapper(function, globals()[name])
+                stack.enter_context(mock.patch.object(module, name, function))
         yield
 
 
@@ -180,11 +187,13 @@ def clip_set_of(count: int) -> ClipSet:
 # What hosts do.
 
 
-def describe(say) -> HostFacts:
+def describe(scene, say) -> HostFacts:
     units = tuple(f"npu{number}" for number in range(int(os.environ[CHIPS])))
     state = DeviceState(Presence.PRESENT, "stand-ins", {"cann": "8.0"}, units)
+    can_read = scene.readers is None or host_name() in scene.readers
+    reads = (model_spec(CELL.model).dataset,) if can_read else ()
     suite = {"suite.commit": "this", "suite.files": suite_digest()}
-    return HostFacts(host_name(), suite, {}, {DEVICE: state}, {CELL.model: "w"}, (), 1.0)
+    return HostFacts(host_name(), suite, {}, {DEVICE: state}, {CELL.model: "w"}, reads, (), 1.0)
 
 
 def export(scene, say, order) -> tuple[()]:
@@ -195,13 +204,46 @@ def build(scene, say, order, parcels) -> tuple[()]:
     return ()
 
 
-def survey_accuracy(scene, say, order, parcels) -> Survey:
-    return Survey(scene.clips, {})
+def survey_accuracy(scene, say, order, parcels, listing) -> Survey:
+    # Crops of this size come in shards of orders.SHARD_CLIPS.
+    return Survey(scene.clips, {}, 1 if listing else 0)
 
 
-def predict(scene, say, order, parcels, index, count) -> Part:
+def list_clips(scene, say, order) -> Listing:
+    return Listing(clip_set_of(scene.clips), {}, "")
+
+
+def decode(scene, say, order, what, index, count) -> SentCrops:
+    """Stand in for decoding on another host: a clip's one pixel says its number."""
+    mark(scene, f"decode {host_name()} {index} {os.getpid()}")
+    shard = shard_of(scene, order, what, (index, count))
+    fail(scene, index)
+    time.sleep(scene.clip_s * len(shard.clips))
+    names = tuple(clip.id for clip in shard.clips)
+    numbers = np.array([int(name) for name in names], "<u4")
+    crops = numbers.view(np.uint8).reshape(-1, 4)[:, :3]
+    return SentCrops(host_name(), shard, {}, names, crops, {}).sealed()
+
+
+def shard_of(scene, order, what, shard) -> ClipSet:
+    return reader.shard_of_check(clip_set_of(scene.clips), what, shard, order.cell.batch)
+
+
+def samples_sent(sent, clips):
+    """Yield as samples what was decoded elsewhere, and nothing that is known here."""
+    pixels = {
+        name: pixel.astype(int) for name, pixel in zip(sent.clip_ids, sent.crops, strict=True)
+    }
+    for clip in clips:
+        number = float(pixels[clip.id] @ (1, 1 << 8, 1 << 16))
+        yield Sample(clip.id, np.full(TENSOR.shape[1:], number, np.float32))
+
+
+def predict(scene, say, order, parcels, *shard) -> Part:
     """Run one shard on a stand-in, with the journal and the batches of a real one."""
-    wanted = block_of_set(clip_set_of(scene.clips), index, count, order.cell.batch)
+    index, count, *sent = shard
+    source = functools.partial(samples_sent, *sent) if sent else samples
+    wanted = shard_of(scene, order, "predictions", (index, count))
     folder = Path(os.environ[CACHE], "partial")
     mark(scene, f"start {host_name()} {index} {os.getpid()}")
 
@@ -213,20 +255,22 @@ def predict(scene, say, order, parcels, index, count) -> Part:
         return {SPEC.output.name: scores_of(values)}
 
     with journal_at(folder, {"cell": order.cell.id}, SPEC, wanted.clips) as journal:
-        done = Work(wanted.clips, samples, journal)
+        done = Work(wanted.clips, source, journal)
         stream = stream_from_runner(answer)
         preds = predict_resumed(stream, SPEC, order.cell.batch, done, lambda clips: say(f"{clips}"))
-    return part_of(preds)
+    return part_of(preds, sent)
 
 
-def refer(scene, say, order, parcels, index, count) -> Part:
+def refer(scene, say, order, parcels, *shard) -> Part:
     """Answer for PyTorch, at once."""
-    wanted = batches_of_set(clip_set_of(scene.clips), index, count, 1)
-    return part_of(expected(wanted))
+    index, count, *sent = shard
+    wanted = shard_of(scene, order, "reference", (index, count))
+    return part_of(expected(wanted), sent)
 
 
-def part_of(preds: Predictions) -> Part:
-    return Part(host_name(), npz_from_predictions(preds), (), {})
+def part_of(preds: Predictions, sent: Sequence[SentCrops]) -> Part:
+    decoder = sent[0].host if sent else ""
+    return Part(host_name(), npz_from_predictions(preds), (), {}, decoder)
 
 
 def expected(clip_set: ClipSet) -> Predictions:
@@ -235,7 +279,8 @@ def expected(clip_set: ClipSet) -> Predictions:
     return run.predict(stream, SPEC, CELL.batch, samples(clip_set.clips))
 
 
-def compare(scene, say, order, parcels, parts, reference) -> Delivery:
+def compare(scene, say, order, parcels, parts, *given) -> Delivery:
+    reference, *_ = given
     clip_set = clip_set_of(scene.clips)
     preds, torch = (
         merged([predictions_from_npz(io.BytesIO(part.predictions)) for part in one], clip_set)
@@ -292,6 +337,8 @@ def fail(scene, index: int) -> None:
         return
     if fault == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "slow":
+        time.sleep(60.0)
     if fault == "frozen":
         os.kill(os.getpid(), signal.SIGSTOP)
     if fault == "chip":

@@ -117,6 +117,12 @@ class Workbench:
         other.workshop = dataclasses.replace(self.workshop, store=store)
         return other
 
+    def with_clips(self, clip_set: ClipSet) -> "Workbench":
+        """Return a workbench on which every model is judged on clips that another host has."""
+        other = copy.copy(self)
+        other.clip_set = functools.cache(lambda name: clip_set)
+        return other
+
     def passport(self, cell: Cell) -> Passport | None:
         """Return what a cell's device model, which gets built, says of itself; None where it is silent.
 

@@ -98,6 +98,7 @@ def _host_lines(node: "Node", facts: "HostFacts") -> list[str]:
         if state.presence is not Presence.ABSENT:
             versions = ", ".join(f"{key} {text}" for key, text in state.facts.items())
             lines.append(f"  {name:<12}{state.presence}, {len(state.unit_ids)} chip(s); {versions}")
+    lines.append(f"  reads    {printable(', '.join(facts.datasets))}")
     return lines + [f"  runs     {printable(line)}" for line in facts.running]
 
 

@@ -130,6 +130,11 @@ class CropStore:
             self.refresh()
         return self._entries.get(slot)
 
+    def lacks(self, clip: Clip) -> bool:
+        """Whether to decode a clip: it never was, or could not be read the last time."""
+        entry = self.entry(clip)
+        return entry is None or not entry.checksum
+
     def commit(self, clip: Clip, checksum: str, unreadable: str = "") -> None:
         """Enter a clip into the journal: its record counts, or why there is none.
 

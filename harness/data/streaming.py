@@ -75,7 +75,7 @@ def stored_samples(
                 return
             with _explained(pending):
                 # A process that follows another decodes nothing until that one is gone.
-                is_ours = decode.workers > 0 and loader.is_writer and _is_missing(store, clip)
+                is_ours = decode.workers > 0 and loader.is_writer and store.lacks(clip)
                 outcome = decode.submit(clip) if is_ours else None
                 pending.append((clip, pool.submit(loader.load, clip, row, outcome)))
             if len(pending) >= window:
@@ -108,12 +108,6 @@ def _explained(pending: Iterable[tuple[Clip, object]]) -> Iterator[None]:
             f"that crashes the decoder; in flight were {names}; what was decoded is kept, so "
             "run again, with fewer workers or without the clip"
         ) from error
-
-
-def _is_missing(store: CropStore, clip: Clip) -> bool:
-    """Whether to decode a clip: it never was, or could not be read the last time."""
-    entry = store.entry(clip)
-    return entry is None or not entry.checksum
 
 
 def _may_fill(store: CropStore, held: contextlib.ExitStack) -> bool:

@@ -62,12 +62,23 @@ def _strip(
 ) -> Strip:
     ours, theirs = (_margin(preds, flip.clip_id) for preds in both)
     strip = Strip(**flip.model_dump(), reference_margin=theirs, device_margin=ours)
+    return _with_frames(strip, clip, protocol)
+
+
+def with_frames(strips: Strips, clip_set: ClipSet, protocol: InputProtocol) -> Strips:
+    """Return strips with the frames of those clips that can be read here."""
+    clips = {clip.id: clip for clip in clip_set.clips}
+    found = (_with_frames(one, clips[one.clip_id], protocol) for one in strips.strips)
+    return strips.model_copy(update={"strips": tuple(found)})
+
+
+def _with_frames(strip: Strip, clip: Clip, protocol: InputProtocol) -> Strip:
     try:
         crops = crops_from_clip(clip, protocol)
     except ClipError as error:
         return strip.model_copy(update={"missing": str(error)})
     jpeg = base64.b64encode(_jpeg(_middle_clip(crops, protocol))).decode()
-    return strip.model_copy(update={"jpeg": jpeg})
+    return strip.model_copy(update={"jpeg": jpeg, "missing": ""})
 
 
 def _middle_clip(crops: Crops, protocol: InputProtocol) -> Crops:

@@ -2,15 +2,17 @@
 
 import dataclasses
 import datetime
+import functools
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from harness.errors import HarnessError, RunError
 from harness.record.stints import Stint
 
 T = TypeVar("T")
+Calls = Sequence[tuple[Any, ...]]
 
 # A call whose host dies is made again this many times.
 RETRIES = 4
@@ -68,6 +70,25 @@ class Placement:
 
 
 @dataclasses.dataclass(frozen=True)
+class Step:
+    """Calls of one function.
+
+    Attributes:
+        function: defined at the top of a module.
+        calls: the arguments of each call.
+        at: where they may run, and for how long.
+        title: what they are, in words.
+        parts: which part of it each call is, in words.
+    """
+
+    function: Callable[..., Any]
+    calls: Calls
+    at: Placement
+    title: str
+    parts: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class News:
     """What a host says while it works on a call; an empty text says that it begins."""
 
@@ -83,18 +104,20 @@ class Running:
     Args:
         title: what it is, in words.
         at: where it may run.
-        remote: hands it to Ray.
+        remote: hands it to Ray, and returns what to wait for and, if its value stays in the farm, that.
         stints: gets an entry for each host that works on it.
+        part: which of several calls of this title it is.
     """
 
     def __init__(
         self,
         title: str,
         at: Placement,
-        remote: Callable[[str, Placement], Any],
+        remote: Callable[[str, Placement], Sequence[Any]],
         stints: list[Stint],
+        part: str = "",
     ) -> None:
-        self.title = title
+        self.title, self._part = title, part
         self._at, self._remote, self._stints = at, remote, stints
         self._start()
 
@@ -137,7 +160,9 @@ class Running:
         """Note that its host is done with it."""
         if self._node:
             times = {"start_s": self._began_s, "end_s": _now_s()}
-            self._stints.append(Stint(host=self._host, what=self.title, **times, fault=fault))
+            self._stints.append(
+                Stint(host=self._host, what=self.title, **times, fault=fault, part=self._part)
+            )
         self._node = self._host = ""
 
     def _start(self) -> None:
@@ -145,7 +170,29 @@ class Running:
         self.id = str(next(_NUMBERS))
         self._node = self._host = ""
         self._heard_s = self._since_s = self._began_s = 0.0
-        self.ref = self._remote(self.id, self._at)
+        self.ref, *self.held = self._remote(self.id, self._at)
+
+
+def hand_to_ray(
+    news: Any,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    is_held: bool,
+    call: str,
+    at: Placement,
+) -> Sequence[Any]:
+    """Return the future value of a call; if it stays in the farm, after a future sign that it is there."""
+    remote = _remote_function(kept_on_host if is_held else on_host)
+    options = {**at.options, "num_returns": 2 if is_held else 1}
+    found = remote.options(**options).remote(news, call, function, *args)
+    return found if is_held else [found]
+
+
+@functools.cache
+def _remote_function(function: Callable[..., Any]) -> Any:
+    import ray
+
+    return ray.remote(function)
 
 
 def on_host(news: Any, call: str, function: Callable[..., T], *args: Any) -> T:
@@ -164,6 +211,11 @@ def on_host(news: Any, call: str, function: Callable[..., T], *args: Any) -> T:
         return function(lambda line: _put(news, News(*about, line)), *args)
     except HarnessError as error:
         raise type(error)(f"{host_name()}: {error}") from error
+
+
+def kept_on_host(news: Any, call: str, function: Callable[..., T], *args: Any) -> tuple[None, T]:
+    """Do the same for a value that stays in the farm: what comes before it is small, and can be waited for."""
+    return None, on_host(news, call, function, *args)
 
 
 def _put(news: Any, item: News) -> None:

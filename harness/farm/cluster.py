@@ -7,6 +7,7 @@ that no host can take any more. This module adds what a person sees of it, and t
 import contextlib
 import dataclasses
 import functools
+import itertools
 import logging
 import os
 import socket
@@ -14,14 +15,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.errors import HarnessError, RunError, SiteError, first_line
-from harness.farm.calls import News, Placement, Running, on_host
+from harness.farm.calls import Calls, News, Placement, Running, Step, hand_to_ray
 from harness.farm.orders import HostFacts
 
 if TYPE_CHECKING:
     from harness.record.stints import Stint
 
 T = TypeVar("T")
-Calls = Sequence[tuple[Any, ...]]
 
 NAMESPACE = "acceptance"
 # What all hosts write is gathered on the host that leads; the farm ends with that host.
@@ -29,6 +29,8 @@ HEAD = {"node:__internal_head__": 0.001}
 ANSWER_S = 60.0
 CONNECT_S = 10.0
 _TICK_S = 0.5
+# One value is worked on while the next one is made.
+AHEAD = 2
 _START = "`harness farm up` prints how to start one; name it with --farm or with farm in site.toml"
 _NO_RAY = "a farm needs Ray: install it with pip install 'ascend-video-acceptance[farm]'"
 _AGAIN = "then rerun: hosts keep what they have finished"
@@ -76,18 +78,18 @@ class Cluster:
         )
 
     def call(self, function: Callable[..., T], *args: Any, at: Placement, title: str) -> T:
-        """Run ``function(say, *args)`` on a host and return what it returns; see ``map``."""
+        """Run ``function(say, *args)`` on a host and return what it returns; see ``run``."""
         return self.map(function, [args], at=at, title=title)[0]
 
     def held(self, function: Callable[..., Any], *args: Any, at: Placement, title: str) -> Any:
         """Run ``function(say, *args)`` on a host; its value stays in the farm until a call takes it."""
-        run = self._run(function, args, at, title)
+        run = self._start(Step(function, [args], at, title), 0, is_held=True)
         with _mapped(title):
             self._wait([run])
-            # An error is raised here, not in each call that takes the value.
-            taken = _remote(self._news, _nothing, (run.ref,), "", at)
-            self._ray.get(taken, timeout=ANSWER_S)
-        return run.ref
+            # An error is raised here, not in each call that takes the value; a copy comes here, in case its host is lost.
+            self._ray.get(run.ref)
+            self._ray.wait(run.held)
+        return run.held[0]
 
     def map(
         self,
@@ -97,39 +99,48 @@ class Cluster:
         title: str,
         on_value: Callable[[int, T], object] = lambda number, value: None,
     ) -> list[T]:
-        """Run calls on hosts, as many at once as the placement has room for.
+        """Run calls of one function; see ``run``."""
+        return self.run(Step(function, calls, at, title), on_value)
+
+    def run(
+        self,
+        step: Step,
+        on_value: Callable[[int, Any], object] = lambda number, value: None,
+        first: Step | None = None,
+    ) -> list[Any]:
+        """Run the calls of a step on hosts, as many at once as its placement has room for.
 
         Args:
-            function: defined at the top of a module; its first argument takes lines about the progress.
-            calls: the other arguments of each call.
-            at: where they may run, and for how long.
-            title: what they are, in words.
+            step: what to run; the first argument of its function takes lines about the progress.
             on_value: called with the number and the value of each call as it ends.
+            first: as many calls, each of which makes the last argument of the one with its number. What
+                it makes goes from host to host, not through the driver, and there are never more than
+                ``AHEAD`` of them for each call of ``step`` that there is room for.
 
         Raises:
-            HarnessError: as the function raised it; the other calls are ended.
+            HarnessError: as a function raised it; the other calls are ended.
             RunError: every host that could run them is gone, died in too many calls, or did not end a
                 call in time.
         """
-        runs, values = [self._run(function, args, at, title) for args in calls], dict[int, T]()
+        left, numbers, values = iter(range(len(step.calls))), dict[Running, int](), dict[int, Any]()
 
-        def take(run: Running) -> None:
-            number = runs.index(run)
-            values[number] = self._ray.get(run.ref)
-            # Hosts keep a value, and make it again if it is lost, as long as somebody refers to it.
-            run.ref = None
-            on_value(number, values[number])
+        def begin(one: Step, number: int, *more: Any) -> Running:
+            run = self._start(one, number, more, is_held=one is first)
+            numbers[run] = number
+            return run
 
-        try:
-            with _mapped(title):
-                self._wait(runs, take)
-                return [values[number] for number in range(len(runs))]
-        finally:
-            with contextlib.suppress(Exception):  # a farm that is gone has nothing to cancel
-                for run in runs:
-                    run.end("stopped with its check")
-                    if run.ref is not None:
-                        self._ray.cancel(run.ref, force=True)
+        def on_end(run: Running) -> list[Running]:
+            number, value = numbers.pop(run), self._ray.get(run.ref)
+            if run.held:
+                return [begin(step, number, *run.held)]
+            values[number] = value
+            on_value(number, value)
+            return [begin(first or step, other) for other in itertools.islice(left, 1)]
+
+        with _mapped(step.title):
+            room = len(step.calls) if first is None else AHEAD * self._room(step.at)
+            self._wait([begin(first or step, one) for one in itertools.islice(left, room)], on_end)
+            return [values[number] for number in range(len(step.calls))]
 
     def ask(
         self, function: Callable[..., T], nodes: Iterable[str] | None = None
@@ -138,7 +149,8 @@ class Cluster:
         named = [node.id for node in self.nodes()] if nodes is None else nodes
         title = function.__name__
         with _mapped(title):
-            runs = {node: self._run(function, (), Placement((node,)), title) for node in named}
+            steps = {node: Step(function, [()], Placement((node,)), title) for node in named}
+            runs = {node: self._start(step, 0) for node, step in steps.items()}
             if refs := [run.ref for run in runs.values()]:
                 self._ray.wait(refs, num_returns=len(refs), timeout=ANSWER_S)
             return {node: self._answer(run.ref, title) for node, run in runs.items()}
@@ -160,29 +172,51 @@ class Cluster:
         except HarnessError as error:
             return str(error)
 
-    def _run(
-        self, function: Callable[..., Any], args: tuple[Any, ...], at: Placement, title: str
+    def _start(
+        self, step: Step, number: int, more: tuple[Any, ...] = (), *, is_held: bool = False
     ) -> Running:
-        remote = functools.partial(_remote, self._news, function, args)
-        return Running(title, at, remote, self.stints)
+        """Start a call of a step, with more arguments after its own."""
+        calls = step.function, (*step.calls[number], *more)
+        remote = functools.partial(hand_to_ray, self._news, *calls, is_held)
+        part = step.parts[number] if step.parts else ""
+        return Running(step.title, step.at, remote, self.stints, part)
+
+    def _room(self, at: Placement) -> int:
+        """Return how many calls can run at once."""
+        there = [node.resources for node in self.nodes() if node.id in at.hosts]
+        return max(1, sum(int(one.get(name, 0)) for one in there for name in at.resources))
 
     def _wait(
-        self, runs: Sequence[Running], on_end: Callable[[Running], object] = lambda run: None
+        self,
+        runs: Sequence[Running],
+        on_end: Callable[[Running], Iterable[Running]] = lambda run: (),
     ) -> None:
-        """Wait until calls have ended; one whose host is silent, or takes too long, goes elsewhere."""
+        """Wait for calls, and those that ``on_end`` returns for each; one of a silent host goes elsewhere."""
         pending = list(runs)
-        while pending:
-            refs = [run.ref for run in pending]
-            done = set(self._ray.wait(refs, num_returns=len(refs), timeout=_TICK_S)[0])
-            self._hear({run.id: run for run in pending})
-            asked, pending = pending, [run for run in pending if run.ref not in done]
-            for run in asked:
-                if run.ref in done:
-                    run.end()
-                    on_end(run)
-                elif fault := run.fault():
+
+        def take(run: Running) -> None:
+            pending.extend(on_end(run))
+
+        try:
+            while pending:
+                refs = [run.ref for run in pending]
+                done = set(self._ray.wait(refs, num_returns=len(refs), timeout=_TICK_S)[0])
+                self._hear({run.id: run for run in pending})
+                # What has arrived is taken, even if another call has failed meanwhile.
+                with contextlib.ExitStack() as ended:
+                    for run in tuple(pending):
+                        if run.ref in done:
+                            pending.remove(run)
+                            run.end()
+                            ended.callback(take, run)
+                        elif fault := run.fault():
+                            self._ray.cancel(run.ref, force=True)
+                            self._say(run.elsewhere(fault))
+        finally:
+            with contextlib.suppress(Exception):  # a farm that is gone has nothing to cancel
+                for run in pending:
+                    run.end("stopped with its check")
                     self._ray.cancel(run.ref, force=True)
-                    self._say(run.elsewhere(fault))
 
     def _hear(self, pending: Mapping[str, Running]) -> None:
         for news in _queued(self._news):
@@ -254,24 +288,6 @@ def _refuse_silence(address: str) -> None:
         raise SiteError(
             f"nothing listens at {address}: {error.strerror or error}; {_START}"
         ) from error
-
-
-def _remote(
-    news: Any, function: Callable[..., Any], args: tuple[Any, ...], call: str, at: Placement
-) -> Any:
-    """Hand a call to Ray and return its future value."""
-    return _remote_function().options(**at.options).remote(news, call, function, *args)
-
-
-@functools.cache
-def _remote_function() -> Any:
-    import ray
-
-    return ray.remote(on_host)
-
-
-def _nothing(say: Callable[[str], object], value: object) -> None:
-    """Take a value, so that an error in its place is raised."""
 
 
 def _queued(news: Any) -> Sequence[News]:

@@ -5,7 +5,9 @@ These functions run in processes that Ray starts. A host looks for its ``site.to
 """
 
 import contextlib
+import dataclasses
 import io
+import math
 import os
 import subprocess
 import sys
@@ -19,8 +21,12 @@ from harness.check.context import Context
 from harness.check.sessions import Found
 from harness.check.suite import check_subjects
 from harness.clips import ClipSet, Predictions
+from harness.data.datasets import MOTION8
+from harness.data.sent import SentCrops
+from harness.data.store import CropStore, record_shape
 from harness.errors import CheckpointError
-from harness.farm.orders import Delivery, HostFacts, Order, Part, Survey
+from harness.farm.orders import Delivery, HostFacts, Listing, Order, Part, Survey
+from harness.farm.reader import shard_of_check
 from harness.farm.workplace import (
     Parcels,
     Say,
@@ -31,6 +37,7 @@ from harness.farm.workplace import (
     workplace,
 )
 from harness.host.artifact_errors import free_bytes
+from harness.host.digests import digest_from_json
 from harness.host.environment import rounding_facts
 from harness.host.lock_notes import read_owner
 from harness.host.progress import Progress
@@ -38,8 +45,8 @@ from harness.host.provenance import parcel_from_artifact
 from harness.host.suite_code import suite_digest, suite_facts
 from harness.predict.chips import predict_on
 from harness.predict.device_predictions import plan_from_bench
-from harness.predict.reference import REFERENCE_BATCH, reference_predictions
-from harness.predict.shards import batches_of_set, block_of_set, merged
+from harness.predict.reference import reference_predictions
+from harness.predict.shards import merged
 from harness.record.npz import npz_from_predictions, predictions_from_npz
 
 
@@ -55,6 +62,7 @@ def describe(say: Say) -> HostFacts:
         machine=rounding_facts(),
         devices={name: bench.state(name) for name in registry.device_specs()},
         weights=dict(_weights(bench)),
+        datasets=tuple(sorted({MOTION8, *site.datasets})),
         running=tuple(f"{name}: {owner}" for name, owner in owners if owner is not None),
         free_gb=free_bytes(site.cache_dir) / 1e9,
     )
@@ -103,51 +111,76 @@ def measure(
         return deliver(order, bench, accuracy)
 
 
-def survey_accuracy(say: Say, order: Order, parcels: Parcels) -> Survey:
+def survey_accuracy(
+    say: Say, order: Order, parcels: Parcels, listing: Listing | None = None
+) -> Survey:
     """Look at what an accuracy check would run on here.
 
     Raises:
         HarnessError: the check cannot run here.
     """
-    with workplace(order, say, parcels) as bench:
+    with workplace(order, say, parcels, listing) as bench:
         context = context_of(order, bench)
         check_subjects(context)
         clip_set = accuracy_clips(context)
-        inputs_read_again(context, clip_set)
-        return Survey(len(clip_set.clips), _subjects(context, clip_set))
+        _inputs(context, clip_set, listing)
+        count, sent = len(clip_set.clips), math.prod(record_shape(context.spec.protocol))
+        clips = {"clips": clip_set.digest} if listing is None else listing.subjects
+        return Survey(count, _subjects(context, clips), 0 if listing is None else sent)
 
 
-def predict(say: Say, order: Order, parcels: Parcels, index: int, count: int) -> Part:
-    """Run one shard of the clips of a cell on a chip of this host."""
-    with workplace(order, say, parcels) as bench:
+def predict(
+    say: Say,
+    order: Order,
+    parcels: Parcels,
+    index: int,
+    count: int,
+    sent: SentCrops | None = None,
+) -> Part:
+    """Run one shard of the clips of a cell on a chip of this host.
+
+    Args:
+        say: takes lines about the progress.
+        order: what to check.
+        parcels: the models that it runs on.
+        index: number of the shard, from 0.
+        count: of all shards.
+        sent: its crops; None: the clips are decoded here.
+    """
+    with workplace(order, say, parcels) as bench, bench.beside_others():
         context, cell = context_of(order, bench), order.cell
-        clip_set = accuracy_clips(context)
-        block = block_of_set(clip_set, index, count, cell.batch)
-        plan = plan_from_bench(cell, bench, block)
-        title = f"{cell.id} accuracy, shard {index + 1} of {count}"
-        counter = bench.progress.counter(title, len(block.clips))
-        with bench.beside_others(), chip_session(order, bench) as (device, session):
-            preds, notes = predict_on(device, session, plan, (0, 1), counter)
-        subjects = _subjects(context, clip_set)
-        return Part(host_name(), npz_from_predictions(preds), notes, subjects)
+        with _decoded(context, "predictions", (index, count), sent) as (clip_set, whole):
+            plan = plan_from_bench(cell, bench, clip_set, whole)
+            title = f"{cell.id} accuracy, shard {index + 1} of {count}"
+            counter = bench.progress.counter(title, len(clip_set.clips))
+            with chip_session(order, bench) as (device, session):
+                preds, notes = predict_on(device, session, plan, (0, 1), counter)
+        return _part(context, preds, notes, sent)
 
 
-def refer(say: Say, order: Order, parcels: Parcels, index: int, count: int) -> Part:
-    """Run PyTorch on every ``count``-th batch of the clips of a cell."""
-    with workplace(order, say, parcels) as bench:
-        context, model = context_of(order, bench), order.cell.model
-        clip_set, whole = accuracy_clips(context), bench.clip_set(model)
-        with bench.beside_others():
-            batches = batches_of_set(clip_set, index, count, REFERENCE_BATCH)
-            preds = reference_predictions(
-                context.spec, bench.weights(model), batches, bench.workshop, whole
-            )
-        subjects = _subjects(context, clip_set)
-        return Part(host_name(), npz_from_predictions(preds), (), subjects)
+def refer(
+    say: Say,
+    order: Order,
+    parcels: Parcels,
+    index: int,
+    count: int,
+    sent: SentCrops | None = None,
+) -> Part:
+    """Run PyTorch on every ``count``-th batch of the clips of a cell; see ``predict``."""
+    with workplace(order, say, parcels) as bench, bench.beside_others():
+        context, weights = context_of(order, bench), bench.weights(order.cell.model)
+        with _decoded(context, "reference", (index, count), sent) as (clip_set, whole):
+            preds = reference_predictions(context.spec, weights, clip_set, bench.workshop, whole)
+        return _part(context, preds, (), sent)
 
 
 def compare(
-    say: Say, order: Order, parcels: Parcels, parts: Sequence[Part], reference: Sequence[Part]
+    say: Say,
+    order: Order,
+    parcels: Parcels,
+    parts: Sequence[Part],
+    reference: Sequence[Part],
+    listing: Listing | None = None,
 ) -> Delivery:
     """Merge the predictions of all shards, of the device and of PyTorch, and compare them."""
 
@@ -159,19 +192,50 @@ def compare(
         )
         notes = [f"{part.host}: {note}" for part in parts for note in part.notes]
         notes += [_shares("predictions", parts), _shares("PyTorch's predictions", reference)]
-        inputs = inputs_read_again(context, clip_set)
+        inputs = _inputs(context, clip_set, listing)
         return accuracy_found(context, (preds, torch), tuple(dict.fromkeys(notes)), inputs)
 
-    with workplace(order, say, parcels) as bench:
+    with workplace(order, say, parcels, listing) as bench:
         return deliver(order, bench, found=found)
 
 
-def _subjects(context: Context, clip_set: ClipSet) -> Mapping[str, str]:
+@contextlib.contextmanager
+def _decoded(
+    context: Context, what: str, shard: tuple[int, int], sent: SentCrops | None
+) -> Iterator[tuple[ClipSet, ClipSet]]:
+    """Yield the clips of a shard, and the set under whose name they are decoded here, or lie decoded."""
+    if sent is None:
+        clips = shard_of_check(accuracy_clips(context), what, shard, context.cell.batch)
+        yield clips, context.bench.clip_set(context.cell.model)
+        return
+    sent.refuse_others(context.spec.protocol)
+    clips = dataclasses.replace(sent.clip_set, digest=sent.digest)
+    # Two cells may run the same crops at once, each with its own copy.
+    own = digest_from_json([sent.digest, context.cell.id, what])
+    whole = dataclasses.replace(clips, digest=own)
+    root = context.bench.site.cache_dir / "crops"
+    with sent.unpacked(CropStore(root, context.spec.protocol, whole)):
+        yield clips, whole
+
+
+def _part(
+    context: Context, preds: Predictions, notes: tuple[str, ...], sent: SentCrops | None
+) -> Part:
+    clips = {"clips": context.clip_set.digest} if sent is None else sent.subjects
+    subjects, decoder = _subjects(context, clips), "" if sent is None else sent.host
+    return Part(host_name(), npz_from_predictions(preds), notes, subjects, decoder)
+
+
+def _inputs(context: Context, clip_set: ClipSet, listing: Listing | None) -> str:
+    return inputs_read_again(context, clip_set) if listing is None else listing.inputs
+
+
+def _subjects(context: Context, clips: Mapping[str, str]) -> Mapping[str, str]:
     bench, cell = context.bench, context.cell
     return {
         "weights": bench.weights(cell.model).digest,
         "device model": bench.device_model(cell).artifact.sha256,
-        "clips": clip_set.digest,
+        **clips,
     }
 
 

@@ -1,5 +1,6 @@
 """The hosts of a farm: which may take part, and which of them a cell may run on."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from harness.device import DeviceState, Presence
@@ -101,6 +102,33 @@ class Hosts:
             "of host cannot take over a cell that was begun: start them again with the line of `harness farm up`"
         )
 
+    def reading(self, at: Placement, dataset: str) -> tuple[Placement, Placement | None]:
+        """Return which hosts run clips, and which decode them for these; None: they do so themselves.
+
+        Others decode only where none of those that may run the clips can read them, and only others whose
+        processors are alike: a cell never mixes two kinds.
+
+        Args:
+            at: the hosts that may run them.
+            dataset: whose clips they are.
+
+        Raises:
+            MissingInput: no host can read them.
+        """
+        hosts = self.now()
+        able = {node: facts for node, facts in hosts.items() if dataset in facts.datasets}
+        if here := tuple(node for node in at.hosts if node in able):
+            return dataclasses.replace(at, hosts=here), None
+        if not able:
+            listed = ", ".join(sorted(facts.name for facts in hosts.values()))
+            raise MissingInput(
+                f"no host of the farm at {self.cluster.address} can read data set {dataset} (hosts: {listed}); "
+                f"set its list and root, or its manifest, in [datasets.{dataset}] in the site.toml of a host "
+                "that has the clips, with or without a chip, and run again"
+            )
+        alike = _alike(able, self.known[at.hosts[0]])
+        return at, Placement(alike, {PYTORCH: 1.0}, limit_s=at.limit_s)
+
 
 def host_problems(node: Node, facts: HostFacts | str, here: str) -> list[str]:
     """Say why a host cannot take part.
@@ -161,6 +189,15 @@ def _is_usable(state: DeviceState) -> bool:
 
 def _kind(facts: HostFacts, state: DeviceState) -> Kind:
     return tuple(sorted({**facts.machine, **state.lasting_facts}.items()))
+
+
+def _alike(hosts: Mapping[str, HostFacts], wanted: HostFacts) -> tuple[str, ...]:
+    """Return the hosts with the processor of the wanted one, or else the largest group with one kind."""
+    groups = dict[Kind, list[str]]()
+    for node, facts in sorted(hosts.items()):
+        groups.setdefault(tuple(sorted(facts.machine.items())), []).append(node)
+    same = groups.get(tuple(sorted(wanted.machine.items())))
+    return tuple(same or max(groups.values(), key=len))
 
 
 def _chips(hosts: Mapping[str, HostFacts], nodes: Sequence[str], device: str) -> int:

@@ -38,6 +38,7 @@ class KeptParts:
     def keep(self, what: str, number: int, part: Part) -> None:
         """Keep a part; if that is impossible, a rerun asks for it again."""
         head = {"host": part.host, "notes": part.notes, "subjects": dict(part.subjects)}
+        head["decoder"] = part.decoder
         content = json.dumps(head).encode() + b"\n" + part.predictions
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -51,4 +52,5 @@ class KeptParts:
 def _part_from_bytes(content: bytes) -> Part:
     head, _, predictions = content.partition(b"\n")
     values = json_from_text(head)
-    return Part(values["host"], predictions, tuple(values["notes"]), dict(values["subjects"]))
+    notes, subjects = tuple(values["notes"]), dict(values["subjects"])
+    return Part(values["host"], predictions, notes, subjects, values["decoder"])

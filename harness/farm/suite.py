@@ -29,6 +29,7 @@ from harness.measure.measurement import json_lines
 from harness.record.recompute import measurement_problems
 from harness.record.record import Record, RunDirectory
 from harness.record.stints import HOSTS
+from harness.registry import model_spec
 from harness.spec import Cell, Check
 
 
@@ -85,8 +86,9 @@ class FarmSuite:
         models = self._models(order, dataclasses.replace(at, resources={}))
         if order.check == "accuracy":
             at = dataclasses.replace(at, limit_s=SHARD_LIMIT_S)
+            at, readers = self.hosts.reading(at, model_spec(cell.model).dataset)
             kept = functools.partial(self._kept, cell)
-            return Spread(self.cluster, order, models, at, self.progress, kept).delivery()
+            return Spread(self.cluster, order, models, at, self.progress, kept, readers).delivery()
         preds = None
         if order.check == "throughput":
             preds = stored_predictions(self.run, cell)

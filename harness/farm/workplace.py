@@ -22,7 +22,7 @@ from harness.contract.scope import refuse_unknown_cells
 from harness.contract.thresholds import Thresholds, thresholds_from_file
 from harness.device import Device, Session
 from harness.farm.kept_session import Kept
-from harness.farm.orders import Delivery, Order
+from harness.farm.orders import Delivery, Listing, Order
 from harness.host.environment import environment_facts
 from harness.host.progress import Progress
 from harness.host.provenance import Parcel
@@ -43,8 +43,13 @@ def host_name() -> str:
 
 
 @contextlib.contextmanager
-def workplace(order: Order, say: Say, parcels: Parcels) -> Iterator[Workbench]:
-    """Open this host's workbench, with the models it was sent and temporary logs; progress goes to ``say``."""
+def workplace(
+    order: Order, say: Say, parcels: Parcels = (), listing: Listing | None = None
+) -> Iterator[Workbench]:
+    """Open this host's workbench, with the models and clips it was sent and temporary logs.
+
+    Progress goes to ``say``.
+    """
     SESSION.close_unless((host_name(), order))
     progress = Progress(_Lines(say))
     with tempfile.TemporaryDirectory(prefix="acceptance-farm-") as folder:
@@ -54,7 +59,7 @@ def workplace(order: Order, say: Say, parcels: Parcels) -> Iterator[Workbench]:
         for parcel in parcels:
             bench.workshop.store.adopt(parcel)
         with progress.watched(order.id):
-            yield bench
+            yield bench if listing is None else bench.with_clips(listing.clip_set)
 
 
 @functools.lru_cache(maxsize=2)

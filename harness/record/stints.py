@@ -9,7 +9,8 @@ HOSTS = "hosts"
 class Stint(Measurement):
     """What a host did for a check, in seconds since 1970 on the clock of the driver.
 
-    ``fault`` says why the host lost the work; empty if it ended it.
+    ``fault`` says why the host lost the work; empty if it ended it. ``part`` says which part of it this was, as
+    "shard 3 of 12".
     """
 
     host: str
@@ -17,6 +18,7 @@ class Stint(Measurement):
     start_s: float
     end_s: float
     fault: str = ""
+    part: str = ""
 
 
 def stints_of(record: Record, run: RunDirectory) -> tuple[Stint, ...]:

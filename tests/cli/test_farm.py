@@ -19,7 +19,7 @@ BROKEN = DeviceState(Presence.BROKEN, "no driver", {"driver": "1"}, ("davinci0",
 def facts(name="first", digest=None, **devices):
     suite = {"suite.commit": "c0ffee", "suite.files": digest or suite_digest()}
     states = {"cpu": CPU, "cuda": GONE} | devices
-    return HostFacts(name, suite, {}, states, {}, ("host: process 7 on first",), 12.0)
+    return HostFacts(name, suite, {}, states, {}, ("motion8",), ("host: process 7 on first",), 12.0)
 
 
 class Answers:
@@ -70,6 +70,7 @@ def test_status_shows_each_host(answering, capsys):
     text = capsys.readouterr().out
     assert "first (192.0.2.1), 12 GB free for its cache" in text
     assert "cpu         present, 1 chip(s); provider CPU" in text
+    assert "reads    motion8\n" in text
     assert "runs     host: process 7 on first" in text
     assert "cuda" not in text
 

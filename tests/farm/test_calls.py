@@ -28,7 +28,7 @@ def running(started, *hosts):
 
     def remote(call, at):
         started.append((call, at.hosts))
-        return f"ref {call}"
+        return [f"ref {call}"]
 
     return Running("shard 3", at, remote, stints), stints
 

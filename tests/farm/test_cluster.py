@@ -1,15 +1,17 @@
 """Two hosts of a real Ray cluster on this machine."""
 
+import dataclasses
 import os
 import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness.errors import DeviceAbsent, RunError, SiteError
-from harness.farm.calls import Placement
-from harness.farm.cluster import Cluster
+from harness.farm.calls import Placement, Step
+from harness.farm.cluster import AHEAD, Cluster
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install '.[farm]'")
 
@@ -38,6 +40,18 @@ def die_once(say, marker):
 def nap(say, seconds):
     time.sleep(seconds)
     return ray.get_runtime_context().get_node_id()
+
+
+def make(say, number, folder):
+    there = [len(list(Path(folder).glob(f"* {word}"))) for word in ("made", "taken")]
+    Path(folder, f"{number} made").write_text(str(1 + there[0] - there[1]))
+    return np.full(10**6, number, np.uint8)
+
+
+def take(say, number, folder, made):
+    time.sleep(0.1)
+    Path(folder, f"{number} taken").touch()
+    return int(made.max()) - number, len(made)
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +102,27 @@ def test_a_value_stays_in_the_farm_until_a_call_takes_it(cluster, anywhere):
     assert cluster.call(double, held, at=anywhere, title="take") == 84
 
 
+def test_a_value_goes_from_host_to_host_and_few_are_under_way(cluster, anywhere, tmp_path):
+    first, second = (Placement((node,)) for node in anywhere.hosts)
+    second = dataclasses.replace(second, resources={"chip:cpu": 1.0})
+    calls, parts = [(number, str(tmp_path)) for number in range(8)], [f"part {n}" for n in range(8)]
+    before = len(cluster.stints)
+    makes = Step(make, calls, first, "make", parts)
+    takes = Step(take, calls, second, "take", parts)
+    assert cluster.run(takes, first=makes) == [(0, 10**6)] * 8
+    under_way = [int(path.read_text()) for path in tmp_path.glob("* made")]
+    assert max(under_way) == AHEAD
+    made = [stint.part for stint in cluster.stints[before:] if stint.what == "make"]
+    assert sorted(made) == parts
+
+
 def test_errors_arrive_as_they_were_raised(cluster, anywhere):
     with pytest.raises(DeviceAbsent, match="no chip here"):
         cluster.call(absent, at=anywhere, title="probe")
     with pytest.raises(DeviceAbsent, match="no chip here"):
         cluster.held(absent, at=anywhere, title="probe")
+    with pytest.raises(DeviceAbsent, match="no chip here"):
+        cluster.run(Step(double, [()], anywhere, "x"), first=Step(absent, [()], anywhere, "y"))
     with pytest.raises(RunError, match="probe: it raised a bug on a host"):
         cluster.call(broken, at=anywhere, title="probe")
 

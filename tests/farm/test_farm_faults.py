@@ -20,6 +20,7 @@ from benchmarks import stand_in
 from benchmarks.stand_in import CELL, Scene, clip_set_of, expected, predictions_of
 from harness.farm.hosts import Hosts
 from harness.spec import Status
+from tests.farm.local import marks, wait_for_mark
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install '.[farm]'")
 
@@ -91,23 +92,6 @@ def impatient(monkeypatch):
     monkeypatch.setattr(Hosts, "place", soon)
 
 
-def marks(tmp_path, word):
-    log = tmp_path / "log"
-    lines = log.read_text().splitlines() if log.exists() else []
-    return [line.split() for line in lines if line.startswith(word)]
-
-
-def wait_for_batch(tmp_path, name, limit_s=60.0):
-    """Wait until a host works on a shard; return the id of its process."""
-    end_s = time.monotonic() + limit_s
-    while time.monotonic() < end_s:
-        found = [words for words in marks(tmp_path, "batch") if words[1] == name]
-        if found:
-            return int(found[-1][3])
-        time.sleep(0.02)
-    raise TimeoutError(f"{name} does nothing")
-
-
 def replace_lost(cluster, folder, there):
     """Put hosts in the place of those that an earlier test has taken away."""
     made, nodes = cluster
@@ -170,7 +154,7 @@ def test_a_host_that_stops_answering_and_comes_back_counts_no_clip_twice(
     stopped = []
 
     def stop():
-        stopped.extend([wait_for_batch(tmp_path, "host2"), raylet_of(node)])
+        stopped.extend([wait_for_mark(tmp_path, "batch", "host2"), raylet_of(node)])
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
 
@@ -221,7 +205,7 @@ def test_a_killed_host_costs_its_shards_only_and_another_may_join(check, cluster
     made, nodes = cluster
 
     def kill():
-        wait_for_batch(tmp_path, "host2")
+        wait_for_mark(tmp_path, "batch", "host2")
         made.remove_node(nodes[2], allow_graceful=False)
 
     suite, record = check(meanwhile=kill, clip_s=0.05)
@@ -241,7 +225,7 @@ def test_without_the_host_that_leads_every_check_is_an_error_by_name(cluster, fo
     driver = subprocess.Popen(
         command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
     )
-    wait_for_batch(tmp_path, "host0", 120.0)
+    wait_for_mark(tmp_path, "batch", "host0", 120.0)
     # Ray ends a process that is connected without ray:// a minute after the host that leads is gone.
     ray.shutdown()
     cluster[1][0].kill_gcs_server()

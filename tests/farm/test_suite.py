@@ -1,129 +1,22 @@
 """The narrow model on a farm of two hosts, which are two caches here: the records are those of one machine."""
 
-import contextlib
 import dataclasses
 import datetime
 import io
-import os
-import pickle
 import time
 
 import numpy as np
 import pytest
 
-from harness.device import DeviceState, Presence
 from harness.errors import DeviceAbsent, RunError, SiteError
-from harness.farm import host, orders, workplace
-from harness.farm.calls import PYTORCH, Placement, resource_of
-from harness.farm.cluster import Node
-from harness.farm.hosts import Hosts, present_devices
-from harness.farm.orders import HostFacts
-from harness.farm.suite import FarmSuite
-from harness.host.progress import Progress
-from harness.host.suite_code import suite_digest
+from harness.farm import host, workplace
+from harness.farm.calls import Placement
+from harness.farm.hosts import present_devices
 from harness.record.npz import npz_from_predictions, predictions_from_npz
 from harness.spec import CHECKS, Cell, Status
-from harness.testing import run_here
+from tests.farm.local import HOSTS, facts, hosts_of
 
 CELL = Cell("nonlocal_tiny", "cpu", 4)
-
-
-class LocalCluster:
-    """Runs each call here, in the environment of a host in turn; values are pickled on their way."""
-
-    address = "local"
-
-    def __init__(self, environments, answers):
-        self.environments = environments
-        self.answers = answers
-        self.calls = []
-        self.stints = []
-
-    def nodes(self):
-        return [Node(node, "192.0.2.1", chips(facts)) for node, facts in self.answers.items()]
-
-    def call(self, function, *args, at, title):
-        return self.map(function, [args], at, title)[0]
-
-    held = call
-
-    def map(self, function, calls, at, title, on_value=lambda number, value: None):
-        values = []
-        for number, args in enumerate(calls):
-            node = at.hosts[number % len(at.hosts)]
-            self.calls.append((function.__name__, node))
-            with self.inside(node):
-                value = function(lambda line: None, *pickle.loads(pickle.dumps(args)))
-            values.append(pickle.loads(pickle.dumps(value)))
-            on_value(number, values[-1])
-        return values
-
-    def describe(self, nodes):
-        return {node: self.answers[node] for node in nodes}
-
-    @contextlib.contextmanager
-    def inside(self, node):
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in self.environments[node].items():
-                patch.setenv(name, value)
-            yield
-
-
-def chips(facts):
-    if isinstance(facts, str):
-        return {}
-    units = {resource_of(name): len(state.unit_ids) for name, state in facts.devices.items()}
-    return {**units, PYTORCH: 1}
-
-
-def facts(name, **devices):
-    states = {
-        device: DeviceState(Presence.PRESENT, "", dict(versions), tuple("ab"[:chips]))
-        for device, (chips, versions) in devices.items()
-    }
-    weights = {"nonlocal_tiny": "some"}
-    files = {"suite.commit": "c0ffee", "suite.files": suite_digest()}
-    return HostFacts(name, files, {"cpu": "same"}, states, weights, (), 10.0)
-
-
-HOSTS = {"n1": facts("first", cpu=(1, {})), "n2": facts("second", cpu=(1, {}))}
-
-
-@pytest.fixture
-def farm(make_suite, tmp_path, monkeypatch):
-    """Return what makes a suite that measures on two hosts of their own caches."""
-    benches = {}
-
-    def bench(site, log_dir, progress):
-        name = os.environ[workplace.HOST_NAME]
-        if name not in benches:
-            benches[name] = make_suite(tmp_path / name).bench
-        return benches[name]
-
-    monkeypatch.setattr(workplace, "Workbench", bench)
-    monkeypatch.setattr(orders, "SHARD_CLIPS", 4)
-    monkeypatch.setattr("harness.build.build.run_in_child", run_here)
-    environments = {
-        node: {workplace.HOST_NAME: one.name, "ACCEPTANCE_CACHE_DIR": str(tmp_path / one.name)}
-        for node, one in HOSTS.items()
-    }
-    plain = make_suite(tmp_path / "driver")
-
-    def make(hosts=HOSTS):
-        contract = plain.thresholds.path.read_bytes()
-        there = Hosts(LocalCluster(environments, dict(hosts)), print)
-        made = (
-            plain.thresholds,
-            contract,
-            "nightly",
-            plain.run,
-            there,
-            Progress(),
-            tmp_path / "kept",
-        )
-        return FarmSuite(*made), benches
-
-    return make
 
 
 def predictions(run, record, what):
@@ -232,11 +125,11 @@ def test_merged_predictions_are_those_that_were_sent(farm, monkeypatch):
     farm_suite, _ = farm()
     compare = host.compare
 
-    def swapped(say, order, models, parts, reference):
+    def swapped(say, order, models, parts, reference, listing):
         preds = predictions_from_npz(io.BytesIO(parts[0].predictions))
         preds = dataclasses.replace(preds, scores=np.roll(preds.scores, 1, axis=0))
         first = dataclasses.replace(parts[0], predictions=npz_from_predictions(preds))
-        return compare(say, order, models, [first, *parts[1:]], reference)
+        return compare(say, order, models, [first, *parts[1:]], reference, listing)
 
     monkeypatch.setattr(host, "compare", swapped)
     record = farm_suite.check(CELL, "accuracy")
@@ -264,10 +157,6 @@ def test_a_device_that_no_host_has_is_not_run(farm):
     assert record.verdict.status is Status.NOT_RUN
     assert "no host of the farm at local has cuda (hosts: first, second)" in record.verdict.reason
     assert not record.is_device_present
-
-
-def hosts_of(answers, lines=None):
-    return Hosts(LocalCluster({}, answers), (lines if lines is not None else []).append)
 
 
 def test_hosts_that_are_alike_share_a_cell_and_the_largest_group_gets_it():
@@ -300,7 +189,7 @@ def test_a_host_that_cannot_take_part_is_refused_before_anything_runs():
 
 
 def test_a_host_whose_chips_the_farm_miscounts_is_refused(monkeypatch):
-    monkeypatch.setattr("tests.farm.test_suite.chips", lambda facts: {})
+    monkeypatch.setattr("tests.farm.local.chips", lambda facts: {})
     with pytest.raises(SiteError, match=r"counts 0 chip\(s\) of cpu on first, which finds 1"):
         hosts_of(dict(HOSTS))
 
