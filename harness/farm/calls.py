@@ -1,11 +1,15 @@
 """A call on a host: where it may run and for how long, what is heard from it, and which host did what when."""
 
+import contextlib
 import dataclasses
 import datetime
 import functools
 import itertools
+import os
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.errors import HarnessError, RunError
@@ -90,11 +94,12 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class News:
-    """What a host says while it works on a call; an empty text says that it begins."""
+    """What a process of a host says while it works on a call; an empty text says that it begins."""
 
     call: str
     node: str
     host: str
+    pid: int
     text: str = ""
 
 
@@ -127,6 +132,7 @@ class Running:
         if not news.text:
             self.end("lost")
             self._node, self._host, self._since_s = news.node, news.host, self._heard_s
+            self.pid = news.pid
             self._began_s = _now_s()
 
     def fault(self) -> str:
@@ -139,6 +145,11 @@ class Running:
         if now_s - self._since_s > self._at.limit_s:
             return f"has not ended within {self._at.limit_s:g} s"
         return ""
+
+    @property
+    def options_there(self) -> dict[str, Any]:
+        """Ray's options for a small call on the host that works on it."""
+        return {"num_cpus": 0, "label_selector": _one_of((self._node,))}
 
     def elsewhere(self, fault: str) -> str:
         """Hand it to another host, and return a line about it.
@@ -168,9 +179,17 @@ class Running:
     def _start(self) -> None:
         # A new name for each start: what a host says after losing the call does not count.
         self.id = str(next(_NUMBERS))
-        self._node = self._host = ""
+        self._node, self._host, self.pid = "", "", 0
         self._heard_s = self._since_s = self._began_s = 0.0
         self.ref, *self.held = self._remote(self.id, self._at)
+
+
+def stop_on_host(run: Running) -> None:
+    """Have the host of a call end its process, now or once the host answers again.
+
+    Else a process that is stopped would keep its chip from all that follows.
+    """
+    _remote_function(end_process).options(**run.options_there).remote(run.pid)
 
 
 def hand_to_ray(
@@ -205,12 +224,19 @@ def on_host(news: Any, call: str, function: Callable[..., T], *args: Any) -> T:
 
     from harness.farm.workplace import host_name
 
-    about = call, ray.get_runtime_context().get_node_id(), host_name()
+    about = call, ray.get_runtime_context().get_node_id(), host_name(), os.getpid()
     _put(news, News(*about))
     try:
         return function(lambda line: _put(news, News(*about, line)), *args)
     except HarnessError as error:
         raise type(error)(f"{host_name()}: {error}") from error
+
+
+def end_process(pid: int) -> None:
+    """Kill a process of Ray on this host; one that is stopped does not take Ray's own request."""
+    with contextlib.suppress(OSError):
+        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::"):
+            os.kill(pid, signal.SIGKILL)
 
 
 def kept_on_host(news: Any, call: str, function: Callable[..., T], *args: Any) -> tuple[None, T]:

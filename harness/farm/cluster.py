@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.errors import HarnessError, RunError, SiteError, first_line
-from harness.farm.calls import Calls, News, Placement, Running, Step, hand_to_ray
+from harness.farm.calls import Calls, News, Placement, Running, Step, hand_to_ray, stop_on_host
 from harness.farm.orders import HostFacts
 
 if TYPE_CHECKING:
@@ -211,6 +211,7 @@ class Cluster:
                             ended.callback(take, run)
                         elif fault := run.fault():
                             self._ray.cancel(run.ref, force=True)
+                            stop_on_host(run)
                             self._say(run.elsewhere(fault))
         finally:
             with contextlib.suppress(Exception):  # a farm that is gone has nothing to cancel

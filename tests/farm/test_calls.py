@@ -43,9 +43,9 @@ def test_a_call_that_waits_for_a_chip_has_no_limit(clock, started):
 def test_a_silent_host_loses_its_call_to_another(clock, started):
     run, stints = running(started, "n1", "n2")
     first = run.id
-    run.hear(News(first, "n1", "one"))
+    run.hear(News(first, "n1", "one", 11))
     clock.advance(9.0)
-    run.hear(News(first, "n1", "one", "5 of 256 clips"))
+    run.hear(News(first, "n1", "one", 11, "5 of 256 clips"))
     clock.advance(9.0)
     assert run.fault() == ""
     clock.advance(2.0)
@@ -56,7 +56,7 @@ def test_a_silent_host_loses_its_call_to_another(clock, started):
     assert [hosts for _, hosts in started] == [("n1", "n2"), ("n2",)]
     assert run.id != first
     assert run.ref == f"ref {run.id}"
-    run.hear(News(run.id, "n2", "two"))
+    run.hear(News(run.id, "n2", "two", 12))
     run.end()
     assert [(stint.host, stint.fault) for stint in stints] == [
         ("one", "has been silent for 11 s"),
@@ -67,10 +67,10 @@ def test_a_silent_host_loses_its_call_to_another(clock, started):
 
 def test_a_host_that_talks_and_does_not_end_is_an_error_by_name(clock, started):
     run, _ = running(started, "n1")
-    run.hear(News(run.id, "n1", "one"))
+    run.hear(News(run.id, "n1", "one", 11))
     for _ in range(11):
         clock.advance(9.5)
-        run.hear(News(run.id, "n1", "one", "still at it"))
+        run.hear(News(run.id, "n1", "one", 11, "still at it"))
     fault = run.fault()
     assert fault == "has not ended within 100 s"
     with pytest.raises(
@@ -81,9 +81,9 @@ def test_a_host_that_talks_and_does_not_end_is_an_error_by_name(clock, started):
 
 def test_a_call_that_ray_makes_again_begins_anew(clock, started):
     run, stints = running(started, "n1", "n2")
-    run.hear(News(run.id, "n1", "one"))
+    run.hear(News(run.id, "n1", "one", 11))
     clock.advance(99.0)
-    run.hear(News(run.id, "n2", "two"))
+    run.hear(News(run.id, "n2", "two", 12))
     clock.advance(5.0)
     assert run.fault() == ""
     run.end()
