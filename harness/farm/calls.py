@@ -8,7 +8,7 @@ import itertools
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -72,6 +72,13 @@ class Placement:
         others = tuple(node for node in left if node not in hosts)
         return dataclasses.replace(self, hosts=hosts, others=others)
 
+    def avoiding(self, hosts: Iterable[str]) -> "Placement":
+        """Return the same without hosts, as long as one is left."""
+        at = self
+        for host in hosts:
+            at = at.without(host) if {*at.hosts, *at.others} - {host} else at
+        return at
+
 
 @dataclasses.dataclass(frozen=True)
 class Step:
@@ -131,13 +138,13 @@ class Running:
         self._heard_s = time.monotonic()
         if not news.text:
             self.end("lost")
-            self._node, self._host, self._since_s = news.node, news.host, self._heard_s
+            self.node, self._host, self._since_s = news.node, news.host, self._heard_s
             self.pid = news.pid
             self._began_s = _now_s()
 
     def fault(self) -> str:
         """Say why its host should not go on with it; empty while all is well, and before it begins."""
-        if not self._node:
+        if not self.node:
             return ""
         now_s = time.monotonic()
         if now_s - self._heard_s > self._at.silent_s:
@@ -149,7 +156,7 @@ class Running:
     @property
     def options_there(self) -> dict[str, Any]:
         """Ray's options for a small call on the host that works on it."""
-        return {"num_cpus": 0, "label_selector": _one_of((self._node,))}
+        return {"num_cpus": 0, "label_selector": _one_of((self.node,))}
 
     def elsewhere(self, fault: str) -> str:
         """Hand it to another host, and return a line about it.
@@ -157,7 +164,7 @@ class Running:
         Raises:
             RunError: there is no other host.
         """
-        host, self._at = self._host, self._at.without(self._node)
+        host, self._at = self._host, self._at.without(self.node)
         self.end(fault)
         if not self._at.hosts:
             raise RunError(
@@ -169,17 +176,17 @@ class Running:
 
     def end(self, fault: str = "") -> None:
         """Note that its host is done with it."""
-        if self._node:
+        if self.node:
             times = {"start_s": self._began_s, "end_s": _now_s()}
             self._stints.append(
                 Stint(host=self._host, what=self.title, **times, fault=fault, part=self._part)
             )
-        self._node = self._host = ""
+        self.node = self._host = ""
 
     def _start(self) -> None:
         # A new name for each start: what a host says after losing the call does not count.
         self.id = str(next(_NUMBERS))
-        self._node, self._host, self.pid = "", "", 0
+        self.node, self._host, self.pid = "", "", 0
         self._heard_s = self._since_s = self._began_s = 0.0
         self.ref, *self.held = self._remote(self.id, self._at)
 

@@ -64,6 +64,8 @@ class Cluster:
         from ray.util.queue import Queue
 
         self._news = Queue(actor_options={"num_cpus": 0, "resources": HEAD})
+        # Until something is heard from such a host again, it gets no call that another can take.
+        self._silent = set[str]()
 
     def nodes(self) -> tuple[Node, ...]:
         """Return the hosts that are there now.
@@ -178,8 +180,8 @@ class Cluster:
         """Start a call of a step, with more arguments after its own."""
         calls = step.function, (*step.calls[number], *more)
         remote = functools.partial(hand_to_ray, self._news, *calls, is_held)
-        part = step.parts[number] if step.parts else ""
-        return Running(step.title, step.at, remote, self.stints, part)
+        part, at = step.parts[number] if step.parts else "", step.at.avoiding(self._silent)
+        return Running(step.title, at, remote, self.stints, part)
 
     def _room(self, at: Placement) -> int:
         """Return how many calls can run at once."""
@@ -212,6 +214,7 @@ class Cluster:
                         elif fault := run.fault():
                             self._ray.cancel(run.ref, force=True)
                             stop_on_host(run)
+                            self._silent.add(run.node)
                             self._say(run.elsewhere(fault))
         finally:
             with contextlib.suppress(Exception):  # a farm that is gone has nothing to cancel
@@ -221,6 +224,7 @@ class Cluster:
 
     def _hear(self, pending: Mapping[str, Running]) -> None:
         for news in _queued(self._news):
+            self._silent.discard(news.node)
             if news.call in pending:
                 pending[news.call].hear(news)
             if news.text:
@@ -265,12 +269,8 @@ def _connected(address: str) -> Any:
     _refuse_silence(address)
     try:
         if not ray.is_initialized():
-            ray.init(
-                address=address,
-                namespace=NAMESPACE,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+            ray.init(address=address, namespace=NAMESPACE, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise SiteError(
             f"the farm at {address} does not answer, or has another token: {first_line(error)}; {_START}"

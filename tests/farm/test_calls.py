@@ -95,3 +95,11 @@ def test_the_hosts_that_stand_by_take_over_when_none_of_the_first_is_left():
     assert at.without("n1") == Placement(("n2", "n3"))
     assert at.without("n2") == Placement(("n1",), others=("n3",))
     assert at.options["fallback_strategy"] == [{"label_selector": {"ray.io/node-id": "in(n2,n3)"}}]
+
+
+def test_a_silent_host_is_avoided_as_long_as_another_is_left():
+    at = Placement(("n1", "n2"), others=("n3",))
+    assert at.avoiding({"n1"}) == Placement(("n2",), others=("n3",))
+    assert at.avoiding(["n1", "n2"]) == Placement(("n3",))
+    assert at.avoiding(["n1", "n2", "n3"]) == Placement(("n3",))
+    assert Placement(("n1",)).avoiding({"n1"}) == Placement(("n1",))
