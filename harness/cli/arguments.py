@@ -66,7 +66,7 @@ def site_of(options: argparse.Namespace) -> "Site":
 
 def language_of(options: argparse.Namespace) -> str:
     """Return the language that ``--language`` names, or the site; without a site, English."""
-    # What reads stored runs starts quickly: where there is no site, nothing of it is loaded.
+    # Commands on stored runs must start quickly, so the code of sites is loaded only if there is one.
     names_one = options.site or "ACCEPTANCE_SITE" in os.environ or Path("site.toml").exists()
     return options.language or (site_of(options).language if names_one else ENGLISH)
 

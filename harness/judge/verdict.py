@@ -126,7 +126,7 @@ def passed(reason: str, findings: tuple[Finding, ...]) -> Verdict:
     """Say that every finding is met.
 
     Raises:
-        ValueError: a finding is not met, or there are no findings.
+        ValueError: the findings are empty, or one of them is not met.
     """
     return Verdict(status=Status.PASS, reason=reason, findings=findings)
 

@@ -109,7 +109,7 @@ def _interval(
         case ThroughputMeasurement():
             reference = limits.throughput
             speed = measured.speed(reference.definition)
-            # Waiting and threads are no speed.
+            # Waiting and threads have limits of their own; the interval is that of the speed.
             if speed is None or finding.unit != reference.unit:
                 return None
             series = speed.series(reference.against)

@@ -80,7 +80,7 @@ class CheckLine(Measurement):
     Attributes:
         id: ``model-device-bsN:check``.
         check: of the cell.
-        run_id: of the run whose record this is; None if there is no record.
+        run_id: the run that the record comes from; None if the check has no record.
         is_required: whether the release rests on it.
         outcome: of the check; ``waived`` where an owner has taken a red outcome upon himself.
         reason: one sentence.

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 PAIR = re.compile(r"(\d+|NA)\s*/\s*(\d+)")
-# What the second cell of a chip's second line holds; without PCIe there is no bus.
+# The second cell of a chip's second line; a chip that is not on PCIe shows NA.
 BUS_ID = re.compile(r"[0-9A-F]{4,8}:[0-9A-F]{2}:[0-9A-F]{2}\.[0-9A-F]+|NA|N/A", re.IGNORECASE)
 VERSION = re.compile(r"^\|\s*npu-smi\s+\S+\s+Version:\s*(\S+)", re.MULTILINE)
 LOGIC_ROW = re.compile(r"^\s*(\d+)\s+(\d+)\s+(\d+)\s+\S", re.MULTILINE)
