@@ -49,3 +49,9 @@ def farm(make_suite, tmp_path_factory):
         patch.setattr("harness.build.build.run_in_child", run_here)
         yield make
         workplace._bench.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where hosts keep their caches, and the driver its runs."""
+    return tmp_path_factory.mktemp("farm")

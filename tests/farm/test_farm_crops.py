@@ -19,12 +19,6 @@ WANTED = stand_in.digest(expected(clip_set_of(CLIPS)))
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Where hosts keep their caches, and the driver its runs."""
-    return tmp_path_factory.mktemp("farm")
-
-
-@pytest.fixture(scope="module")
 def cluster(folder):
     """A host with a chip, and two without."""
     with stand_in.nodes([1, 0, 0], folder) as (made, nodes):

@@ -45,12 +45,6 @@ if __name__ == "__main__":
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Where hosts keep their caches, and the driver its runs."""
-    return tmp_path_factory.mktemp("farm")
-
-
-@pytest.fixture(scope="module")
 def cluster(folder):
     """Three hosts with a chip each."""
     with stand_in.nodes([1, 1, 1], folder) as (made, nodes):
