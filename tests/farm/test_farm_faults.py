@@ -119,14 +119,13 @@ def test_a_chip_that_fails_is_an_error_by_name_and_a_rerun_continues(check, tmp_
     suite, record = check({"host1": "chip"})
     assert record.verdict.status is Status.ERROR
     assert "host1: the chip npu0 answers with error 507011" in record.verdict.reason
-    first = {words[2] for words in marks(tmp_path, "start")}
     kept = {path.stem for path in (suite.cache_dir / "farm").rglob("predictions-*.part")}
-    assert kept
+    assert 0 < len(kept) < CLIPS // SHARD
     suite, record = check()
     assert predictions_of(suite, record) == WANTED
     starts = Counter(words[2] for words in marks(tmp_path, "start"))
     assert all(starts[name.removeprefix("predictions-")] == 1 for name in kept)
-    assert len(first) < len(starts) == CLIPS // SHARD
+    assert len(starts) == CLIPS // SHARD
 
 
 @pytest.mark.slow
