@@ -70,7 +70,7 @@ class LivePage:
         release = run_report_from_merged(merged, thresholds, today, Head(self._title))
         evidence = evidence_from_records(merged.records.values(), [self.run])
         with speaking(self._spoken):
-            return page_from_release(release, evidence, live=live)
+            return page_from_release(release, evidence, live=live, beside=())
 
     def _now(self) -> tuple[str, ...]:
         """Return what each worker has said last."""

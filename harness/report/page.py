@@ -64,10 +64,12 @@ def page_from_release(
     *,
     is_open: bool = False,
     live: Live | None = None,
+    beside: Sequence[str] = ("json", "pdf", "md"),
 ) -> str:
     """Return the whole page; ``is_open`` shows every cell unfolded, for print.
 
-    ``live`` says how far a run is that still goes on; the page then loads itself again.
+    ``live`` says how far a run is that still goes on; the page then loads itself again. ``beside`` names
+    the kinds of file that lie beside the page, to which it links.
     """
     environment = _environment()
     script = environment.get_template("page.js").render()
@@ -80,6 +82,7 @@ def page_from_release(
         trends=trends,
         is_open=is_open,
         live=live,
+        beside=beside,
         frames=frames,
         script=script,
         script_digest=digest,

@@ -1,5 +1,6 @@
 import contextlib
 import http.client
+import re
 import threading
 
 import pytest
@@ -53,6 +54,8 @@ def test_a_running_run_shows_what_has_ended_and_then_its_end(running):
         assert "export &lt;b&gt;, 30 s" in text
         assert 'http-equiv="refresh"' in text
         assert "stopped" not in text
+        # No file lies beside a page that is served.
+        assert not re.findall(r'href="(?!#|data:)[^"]*"', text)
         finish(running)
         _, text = got(port)
         assert "The run goes on" not in text
