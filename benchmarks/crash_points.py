@@ -11,6 +11,7 @@ python benchmarks/crash_points.py --points 200
 import argparse
 import contextlib
 import dataclasses
+import functools
 import multiprocessing
 import os
 import random
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from measured import finish
@@ -220,15 +222,11 @@ def harms(setting: Setting) -> dict[str, Callable[[], object]]:
     return found
 
 
-def harmed(runs: Runs, count: int) -> dict[str, str]:
-    """Harm a cache in up to ``count`` ways; return what went wrong in the run after each."""
-    names = list(harms(runs.bench.setting("harms")))[:count]
-    found = {}
-    for number, name in enumerate(names):
-        setting = runs.bench.setting(f"harm-{number}")
-        harms(setting)[name]()
-        found[name] = runs.again(setting, "after")
-    return found | ({"ten runs on one cache": _together(runs, 10)} if count > len(names) else {})
+def harmed(runs: Runs, name: str) -> str:
+    """Harm a cache in one way; return what went wrong in the run after it, or an empty string."""
+    setting = runs.bench.setting(f"harm-{name.replace(' ', '-')}")
+    harms(setting)[name]()
+    return runs.again(setting, "after")
 
 
 def _together(runs: Runs, count: int) -> str:
@@ -262,13 +260,21 @@ def main() -> int:
     parser.add_argument(
         "--harms", type=int, default=1000, metavar="N", help="of a cache; default: all"
     )
+    parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     imported()
     with tempfile.TemporaryDirectory() as folder:
         runs = Runs(Bench("cpu", Path(folder) / "bench", Path(folder) / "cache"))
         points = points_from_seed(options.points, options.seed)
-        killed = {f"point {p.number}": kill_at(runs, p) for p in points}
-        after = harmed(runs, options.harms)
+        ways = list(harms(runs.bench.setting("harms")))
+        names = ways[: options.harms]
+        with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("fork")) as pool:
+            kills = pool.map(functools.partial(kill_at, runs), points)
+            killed = {f"point {p.number}": said for p, said in zip(points, kills, strict=True)}
+            said = pool.map(functools.partial(harmed, runs), names)
+            after = dict(zip(names, said, strict=True))
+        if options.harms > len(ways):
+            after["ten runs on one cache"] = _together(runs, 10)
     wrong = {name: what for name, what in {**killed, **after}.items() if what}
     print("".join(f"  {name}: {what}\n" for name, what in wrong.items()), end="")
     survived = [sum(name not in wrong for name in names) for names in (killed, after)]

@@ -8,6 +8,7 @@ python benchmarks/kill_table.py --jobs 2 --write docs/kill_table.md
 """
 
 import argparse
+import functools
 import json
 import os
 import re
@@ -110,20 +111,20 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def false_reds(bench: Bench, seeds: int) -> dict[str, str]:
+def false_reds(bench: Bench, seeds: int, pool: ProcessPoolExecutor) -> dict[str, str]:
     """Run without a fault, in as many orders as there are seeds; return what was not green."""
     return {
         name: answer.said
-        for seed in range(seeds)
-        for name, answer in green_again(bench, seed)
+        for answers in pool.map(functools.partial(green_again, bench), range(seeds))
+        for name, answer in answers
         if answer.status
     }
 
 
-def crash_points(count: int) -> str:
+def crash_points(count: int, jobs: int) -> str:
     """Kill runs and harm caches, in a process that has computed nothing; return a line for the page."""
     script = str(Path(__file__).with_name("crash_points.py"))
-    command = [sys.executable, script, "--points", str(count)]
+    command = [sys.executable, script, "--points", str(count), "--jobs", str(jobs)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     print(done.stdout + done.stderr)
     found = re.search(r"\d+ of \d+ kills, \d+ of \d+ harms", done.stdout)
@@ -158,18 +159,18 @@ def main() -> int:
             for rows in pool.map(planted, in_parts(ids, options.jobs, folder)):
                 known["rows"] |= {f"{row['family']}: {row['name']}": row for row in rows}
                 loads.append(os.getloadavg()[0])
-        minutes = (time.monotonic() - planting_s) / 60.0
+            minutes = (time.monotonic() - planting_s) / 60.0
+            reds = false_reds(bench, options.seeds, pool)
         known["notes"] = with_conditions(
             known["notes"], options.family, minutes, loads, options.note
         )
         if options.seeds:
-            reds = false_reds(bench, options.seeds)
             known["notes"]["false reds"] = (
                 f"False reds: {len(reds)} of {2 * options.seeds} runs without a fault."
             )
             print("\n".join(f"  FALSE RED {name}: {said}" for name, said in reds.items()))
         if options.points:
-            known["notes"]["points"] = crash_points(options.points)
+            known["notes"]["points"] = crash_points(options.points, options.jobs)
     options.results.write_text(json.dumps(known, indent=1), "utf-8")
     return report(known, options.write, (time.monotonic() - start_s) / 60.0)
 
