@@ -226,7 +226,7 @@ def _fields(path: Path, separator: str) -> dict[str, str]:
 
 def rounding_facts() -> dict[str, str]:
     """Return the facts of this machine that change the rounding of sums."""
-    facts = environment_facts(None)
+    facts = _cpu_facts(Path("/"))
     return {name: facts[name] for name in ("cpu.model", "cpu.isa")}
 
 
