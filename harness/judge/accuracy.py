@@ -51,7 +51,9 @@ def judge_accuracy(measurement: AccuracyMeasurement, limits: AccuracyLimits) -> 
     open_ones = [finding for finding in findings if finding.is_met is None]
     if open_ones:
         text = "; ".join(f"{one.name}: {one.note}" for one in open_ones)
-        return inconclusive(f"{measurement.clip_count} clips do not decide: {text}", findings)
+        return inconclusive(
+            f"{measurement.clip_count} clips are too few to decide: {text}", findings
+        )
     return passed(_sentence(findings), findings)
 
 
@@ -242,7 +244,7 @@ def _what_would_decide(
     if not measurement.is_whole:
         return f"{text}, the whole set has {limits.clip_count}"
     return (
-        f"{text}, and the set has no more: lessen what flips (precision of the device model), or give "
+        f"{text}, and the set has no more: make fewer clips flip (precision of the device model), or give "
         "the contract a larger set, or another margin with its source"
     )
 

@@ -119,7 +119,7 @@ def _not_timed(reference: ThroughputReference) -> str:
     ):
         return (
             f"the floor is one of {reference.definition} speed in {reference.unit}, and a host is "
-            "timed by processor time beside the unoptimised graph: say definition = 'processor' and "
+            "timed by processor time beside the unoptimised graph: set definition = 'processor' and "
             "against = 'unoptimised', and let harness calibrate measure the golden"
         )
     beside = " beside the unoptimised graph" if reference.is_of_host else ""

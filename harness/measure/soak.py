@@ -168,7 +168,7 @@ def _growth(
 
 def _problems(stretches: Sequence[Stretch]) -> list[str]:
     if not stretches:
-        return ["no stretch came to its end"]
+        return ["no stretch finished"]
     found = [f"stretch {n}: {text}" for n, one in enumerate(stretches, 1) for text in one.problems]
     differing = [n for n, one in enumerate(stretches, 1) if one.is_output_same is False]
     if differing:

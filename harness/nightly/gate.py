@@ -81,7 +81,9 @@ def gate_run(
     facts, _, decision = judged_today(run, thresholds)
     floors = [Notice(Kind.CONTRACT, one.id, one.status, one.reason) for one in decision.problems]
     if not facts.is_over:
-        return GateReport(facts.run_id, tuple(floors), ("it is not over: not in the history",))
+        return GateReport(
+            facts.run_id, tuple(floors), ("it is not over, so it is not in the history",)
+        )
     added = history.append(run)
     notes = [added.note] if added.note else []
     notes += [] if facts.nonce else [UNBOUND]

@@ -34,7 +34,7 @@ class RunFacts(Measurement):
         excused: those of them that need not, as their device is absent and nobody named it; known
             when the run is over.
         broken: what went wrong outside of the records, by test; known when the run is over.
-        is_over: whether it came to its end, red or green.
+        is_over: whether it finished, red or green.
         nonce: made up when the run started, in hexadecimal: it tells this run's raw files and records
             from those of any other run. Empty in runs of suites that did not bind their records.
         binds_its_end: whether a run that is over has a ``closing``; not in runs of earlier suites.
@@ -84,7 +84,7 @@ class RunFacts(Measurement):
         """What stands against the run whatever its records say."""
         if self.is_over:
             return self.broken
-        return {**self.broken, "(run)": later("it was stopped, or broke, before its end")}
+        return {**self.broken, "(run)": later("it was stopped or broke before it finished")}
 
     @property
     def must_pass(self) -> tuple[str, ...]:

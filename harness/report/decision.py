@@ -120,7 +120,7 @@ def _of_run(run: RunLine, thresholds: Thresholds) -> Iterator[Reason]:
 
 def _stopped(run: RunLine) -> Iterator[tuple[ReasonKind, str]]:
     if not run.is_over:
-        yield "stopped run", "a run was stopped, or broke, before its end"
+        yield "stopped run", "a run was stopped or broke before it finished"
     for name, fault in run.faults.items():
         if run.is_over or name != "(run)":
             yield "broken run", f"outside of its records a run broke: {name}: {fault}"

@@ -63,5 +63,5 @@ def pdf_from_page(page: str, target: Path, program: Path | None = None) -> None:
         except (OSError, subprocess.SubprocessError) as error:
             raise RunError(f"no PDF: {program} did not print: {first_line(error)}") from error
         if not printed.is_file():
-            raise RunError(f"no PDF: {program} ended well but wrote no file")
+            raise RunError(f"no PDF: {program} reported success but wrote no file")
         shutil.move(printed, target)

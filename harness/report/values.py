@@ -47,7 +47,7 @@ class RunLine(Measurement):
         commit: of the suite; ``unknown`` outside of a checkout.
         is_dirty: whether the checkout had changes; None if that is not known.
         thresholds: sha256 of the contract that it was judged by.
-        is_over: whether it came to its end.
+        is_over: whether it finished.
         is_bound: whether its records are bound to it.
         faults: what stands against it outside of its records, by test.
         record_count: lines of its ``records.jsonl``.

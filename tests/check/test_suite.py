@@ -440,7 +440,7 @@ def test_a_tier_may_measure_accuracy_on_a_subset(make_suite, cache, clean, in_pr
     assert (measured.is_whole, measured.clip_count, measured.top1.k) == (False, 12, 12)
     # Twelve of twelve bound the share at 76 %, below the floor of 90 %.
     assert record.verdict.status is Status.INCONCLUSIVE
-    assert "12 clips do not decide" in record.verdict.reason
+    assert "12 clips are too few to decide" in record.verdict.reason
     assert "accuracy on a subset of 12 clips" in record.signoff_blockers
     assert record.subjects["clips"] == measured.clip_set_digest
     assert record.subjects["clips"] != clean[1]["accuracy"].subjects["clips"]

@@ -667,7 +667,7 @@ def test_a_removed_line_is_missed(run, capsys):
 @pytest.mark.parametrize(
     ("more", "status", "words"),
     [
-        ({"is_over": False}, 1, "ERROR: (run)\n    it was stopped, or broke, before its end"),
+        ({"is_over": False}, 1, "ERROR: (run)\n    it was stopped or broke before it finished"),
         ({"broken": {"test_x": "teardown failed: no"}}, 1, "ERROR: test_x\n    teardown failed"),
         ({"required": ()}, 6, "no check was required, so nothing was shown"),
         ({"required": ("a-cpu-bs1:export",)}, 6, "NOT RUN: a-cpu-bs1:export"),

@@ -121,7 +121,7 @@ def test_a_loss_must_be_shown_small_to_pass_and_large_to_fail(lost, status):
     verdict = judged(predictions(wrong(lost)))
     assert verdict.status is status
     is_open = status is Status.INCONCLUSIVE
-    assert ("the set has no more: lessen what flips" in verdict.reason) is is_open
+    assert ("the set has no more: make fewer clips flip" in verdict.reason) is is_open
 
 
 def test_a_straddling_loss_says_how_many_clips_would_decide():
@@ -491,7 +491,7 @@ def test_the_inconclusive_reason_says_what_is_open():
     preds = predictions(LABELS[:50])
     verdict = judged(preds, subset, preds, top1=0.97)
     assert verdict.status is Status.INCONCLUSIVE
-    assert "50 clips do not decide: top-1: 50 of 50 clips" in verdict.reason
+    assert "50 clips are too few to decide: top-1: 50 of 50 clips" in verdict.reason
 
 
 def paired_verdicts(shares, n, runs, margin):

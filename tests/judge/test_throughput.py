@@ -264,7 +264,7 @@ def test_a_measurement_from_before_processor_time_is_invalid():
 def test_an_older_contract_is_invalid_with_what_to_do(older):
     verdict = judge_throughput(host(2.0, 2.0), reference(**{**HOST, **older}))
     assert verdict.status is Status.INVALID
-    assert "say definition = 'processor' and against = 'unoptimised'" in verdict.reason
+    assert "set definition = 'processor' and against = 'unoptimised'" in verdict.reason
 
 
 def test_a_record_beside_pytorch_is_still_judged_by_its_own_contract():

@@ -225,7 +225,7 @@ def test_a_soak_that_was_stopped_is_no_pass_but_may_fail():
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ([], "the soak does not count: no stretch came to its end"),
+        ([], "the soak does not count: no stretch finished"),
         (
             stretches(1, problems=("used by another process",)),
             "stretch 1: used by another process",

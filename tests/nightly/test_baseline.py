@@ -94,7 +94,7 @@ def test_a_run_that_lacks_a_required_check_makes_none(night):
 def test_a_run_that_was_stopped_makes_none(night):
     run = night(0)
     run.write_facts(run.facts().model_copy(update={"is_over": False}))
-    with pytest.raises(BaselineError, match="it was stopped, or broke, before its end"):
+    with pytest.raises(BaselineError, match="it was stopped or broke before it finished"):
         frozen(run)
 
 

@@ -267,7 +267,7 @@ def test_excused_checks_need_not_pass():
 def test_a_run_that_did_not_end_is_held_against_it():
     assert facts(broken={"t": "x"}).faults == {
         "t": "x",
-        "(run)": "it was stopped, or broke, before its end",
+        "(run)": "it was stopped or broke before it finished",
     }
     assert facts(broken={"t": "x"}, is_over=True).faults == {"t": "x"}
 
