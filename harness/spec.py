@@ -198,6 +198,13 @@ class ModelSpec:
         """Return the inputs for ``batch`` samples."""
         return tuple(one.batched(batch) for one in self.inputs)
 
+    def traced_inputs(self, batch: int) -> tuple[TensorSpec, ...]:
+        """Return the inputs that a file is traced with: of one with gears, the largest.
+
+        Traced with one sample, an operator could take its batch for a dimension to broadcast.
+        """
+        return self.batched_inputs(max(self.gears, default=batch))
+
     @property
     def crop_count(self) -> int:
         """Number of output rows per sample."""

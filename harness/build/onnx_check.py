@@ -3,18 +3,19 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.build.multiply_adds import onnx_multiply_adds
 from harness.build.onnx_export import onnx_problems, op_counts, tensor_spec_from_value_info
 from harness.device import Device
 from harness.errors import ExportError, first_line
 from harness.measure.export import ExportMeasurement, TensorFacts
-from harness.spec import ModelSpec
+from harness.spec import Artifact, ModelSpec
 
 if TYPE_CHECKING:
     import onnx
 
 
 def measure_export(
-    exported: Path, simplified: Path, spec: ModelSpec, batch: int, device: Device
+    exported: Artifact, simplified: Artifact, spec: ModelSpec, batch: int, device: Device
 ) -> ExportMeasurement:
     """Check both files: valid, as declared, and with operators that the device supports.
 
@@ -23,10 +24,10 @@ def measure_export(
     """
     problems = [
         f"{what}: {problem}"
-        for what, path in (("exported", exported), ("simplified", simplified))
-        for problem in onnx_problems(path, *spec.tensors_of_file(batch), spec.opset)
+        for what, file in (("exported", exported), ("simplified", simplified))
+        for problem in onnx_problems(file.path, *spec.tensors_of_file(batch), spec.opset)
     ]
-    proto = _loaded(simplified)
+    proto = _loaded(simplified.path)
     counts = op_counts(proto)
     problems += [
         f"simplified: operator {name} ({count} nodes) is not in the allow list of {device.spec.name}"
@@ -40,8 +41,11 @@ def measure_export(
         op_counts=counts,
         inputs=tuple(map(_tensor_facts, proto.graph.input)),
         outputs=tuple(map(_tensor_facts, proto.graph.output)),
-        onnx_bytes=exported.stat().st_size,
-        simplified_bytes=simplified.stat().st_size,
+        onnx_bytes=exported.path.stat().st_size,
+        simplified_bytes=simplified.path.stat().st_size,
+        torch_multiply_adds=exported.provenance["facts"].get("multiply_adds"),
+        # Last, as the file loses its values.
+        multiply_adds=onnx_multiply_adds(proto, spec.traced_inputs(batch)),
     )
 
 

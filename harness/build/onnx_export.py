@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.build.multiply_adds import torch_multiply_adds
 from harness.build.torch_model import torch_model_from_spec
 from harness.errors import ExportError, first_line
 from harness.spec import ModelSpec, TensorSpec
@@ -32,13 +33,14 @@ def write_onnx(
     _trace(model, spec, batch, target)
     _declare(target, spec, batch)
     _attach_weights(target, model)
+    multiply_adds = torch_multiply_adds(model, spec.traced_inputs(batch))
     del model
     problems = onnx_problems(target, *spec.tensors_of_file(batch), spec.opset)
     if problems:
         raise ExportError(
             f"{spec.name} at batch {batch} was exported wrongly: {'; '.join(problems)}"
         )
-    return onnx_facts(target)
+    return {**onnx_facts(target), "multiply_adds": multiply_adds}
 
 
 def onnx_facts(path: Path) -> dict[str, Any]:
@@ -121,9 +123,7 @@ def tensor_spec_from_value_info(value: "onnx.ValueInfoProto") -> TensorSpec:
 def _trace(model: "torch.nn.Module", spec: ModelSpec, batch: int, target: Path) -> None:
     import torch
 
-    # Traced with one sample, an operator could take its batch for a dimension to broadcast.
-    traced = spec.batched_inputs(max(spec.gears, default=batch))
-    zeros = tuple(torch.zeros(one.shape) for one in traced)
+    zeros = tuple(torch.zeros(one.shape) for one in spec.traced_inputs(batch))
     inputs, output = spec.tensors_of_file(batch)
     opened = {one.name: {0: "batch"} for one in (*inputs, output) if spec.gears}
     exporter: Any = torch.onnx

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from harness.build import (
     exact_graph,
     inference,
+    multiply_adds,
     narrow_tsm,
     onnx_export,
     onnx_file,
@@ -135,7 +136,9 @@ class FromTorch(Source):
         return {
             "config": _config_digest(spec),
             "versions": package_versions("torch", "mmaction2", "mmcv-full", "onnx"),
-            "code": code_digest(onnx_export, torch_model, narrow_tsm, inference, seeded_weights),
+            "code": code_digest(
+                *(onnx_export, torch_model, narrow_tsm, inference, seeded_weights, multiply_adds)
+            ),
         }
 
     def scores_shaped_by(self, spec: ModelSpec) -> Shape:

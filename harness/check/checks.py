@@ -56,10 +56,7 @@ def check_export(context: Context) -> Found:
     exported, simplified = bench.exported(cell), bench.simplified(cell)
     measurement, _ = run_in_child(
         measure_export,
-        exported.artifact.path,
-        simplified.artifact.path,
-        exported.spec,
-        cell.batch,
+        *(exported.artifact, simplified.artifact, exported.spec, cell.batch),
         bench.device(cell.device),
         failure=ExportError,
     )
@@ -67,7 +64,8 @@ def check_export(context: Context) -> Found:
     ignored = () if context.limits.device_model else (HarnessError,)
     with contextlib.suppress(*ignored):
         measurement = measurement.model_copy(update={"passport": bench.passport(cell)})
-    return Found(measurement, judge_export(measurement, context.limits.device_model))
+    limits = context.limits.device_model, context.limits.multiply_adds
+    return Found(measurement, judge_export(measurement, *limits))
 
 
 def chain_scores(context: Context) -> tuple[ParityInputs, ChainScores]:

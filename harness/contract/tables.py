@@ -14,6 +14,7 @@ from harness.judge.limits import (
     Digest,
     EveryClipLimits,
     Filled,
+    MultiplyAddsLimits,
     NotNegative,
     PairedLimits,
     ParityLimits,
@@ -70,6 +71,7 @@ class ModelTable(Table):
     weights: WeightsDigest | None = None
     parity: Mapping[Precision, ParityLimits]
     every_clip: Mapping[Precision, EveryClipLimits] = {}
+    multiply_adds: MultiplyAddsLimits | None = None
     paired: PairedLimits
     devices: Annotated[Mapping[str, DeviceTable], pydantic.Field(min_length=1)]
 

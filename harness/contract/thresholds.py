@@ -8,10 +8,12 @@ The layout, in which tables may be repeated for each model, device, batch size a
     [clip_sets.S]                           the whole set: how many clips
     [parity.fp16]                           how far off a stage may be, in that precision
     [every_clip.fp16]                       how far off any clip of the accuracy run may be
+    [multiply_adds]                         by what share those of the file may differ from PyTorch's
     [devices.D]                             how the speed of a device is measured
     [no_golden]                             bounds of a speed that nobody has published or measured
     [models.M]                              clip set, weights, paired comparison, accuracy floors
     [models.M.parity.fp16]                  the keys in which the model differs; every_clip alike
+    [models.M.multiply_adds]                the model's own share
     [models.M.devices.D]                    the accuracy goldens of the device, or a floor of its own
     [models.M.devices.D.device_model]       memory and AI-CPU operators that its model may take
     [models.M.devices.D.startup]            what a start may take, in rows as those of throughput
@@ -43,7 +45,7 @@ from harness.contract.written import file_from_tables
 from harness.errors import InputError, ThresholdsError
 from harness.host.reading import TOML_BYTES, bytes_from_file, toml_from_text
 from harness.judge.limits import AccuracyLimits, Limits, ThroughputReference
-from harness.spec import Cell, Check
+from harness.spec import PYTORCH, Cell, Check
 
 Reader = Callable[[Mapping[str, Any]], ThresholdsFile]
 
@@ -134,6 +136,7 @@ class Thresholds:
                 ),
             ),
             throughput=device.throughput[cell.row],
+            multiply_adds=model.multiply_adds if reference == PYTORCH else None,
             device_model=device.device_model,
             startup=device.startup.get(cell.row),
             soak=device.soak.get(cell.row),

@@ -19,6 +19,7 @@ from harness.judge.limits import (
     Digest,
     EveryClipLimits,
     Filled,
+    MultiplyAddsLimits,
     PairedLimits,
     ParityLimits,
     Positive,
@@ -55,6 +56,7 @@ class WrittenModel(Table):
     top5: Mapping[str, Any] = {}
     parity: Mapping[Precision, Keys] = {}
     every_clip: Mapping[Precision, Keys] = {}
+    multiply_adds: MultiplyAddsLimits | None = None
     devices: Annotated[Mapping[str, WrittenDevice], pydantic.Field(min_length=1)]
 
 
@@ -88,6 +90,7 @@ class WrittenFile(Table):
     clip_sets: Mapping[str, ClipSetTable]
     parity: Mapping[Precision, ParityLimits]
     every_clip: Mapping[Precision, EveryClipLimits] = {}
+    multiply_adds: MultiplyAddsLimits | None = None
     devices: Mapping[str, Keys] = {}
     no_golden: NoGolden | None = None
     models: Annotated[Mapping[str, WrittenModel], pydantic.Field(min_length=1)]
@@ -148,6 +151,7 @@ def _model(file: WrittenFile, model: WrittenModel) -> Keys:
         "paired": model.paired,
         "parity": _by_precision(file.parity, model.parity),
         "every_clip": _by_precision(file.every_clip, model.every_clip),
+        "multiply_adds": model.multiply_adds or file.multiply_adds,
         "devices": {name: _device(file, model, name) for name in model.devices},
     }
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from harness.judge.limits import DeviceModelLimits
+from harness.judge.limits import DeviceModelLimits, MultiplyAddsLimits
 from harness.judge.verdict import (
     Finding,
     Verdict,
@@ -17,32 +17,54 @@ from harness.measure.export import ExportMeasurement
 
 
 def judge_export(
-    measurement: ExportMeasurement, limits: DeviceModelLimits | None = None
+    measurement: ExportMeasurement,
+    limits: DeviceModelLimits | None = None,
+    multiply_adds: MultiplyAddsLimits | None = None,
 ) -> Verdict:
-    """Judge an exported file: no problem found, and something looked at.
+    """Judge an exported file: no problem found, something looked at, and no more work than in PyTorch.
 
     Where the contract limits the device model, its passport has to be there and within them.
     """
-    findings = (
-        at_most("problems", len(measurement.problems), 0),
-        at_least("nodes checked", measurement.ops_checked, 1),
-        *_device_model(measurement, limits),
+    problems = at_most("problems", len(measurement.problems), 0)
+    checked = at_least("nodes checked", measurement.ops_checked, 1)
+    work, model = (
+        tuple(_work(measurement, multiply_adds)),
+        tuple(_device_model(measurement, limits)),
     )
-    if measurement.problems:
+    findings = (problems, checked, *work, *model)
+    if not problems.is_met:
         count = len(measurement.problems)
         return fail(
             f"{count} problem(s) in the ONNX file: {listed(measurement.problems)}", findings
         )
-    if not findings[1].is_met:
+    if not checked.is_met:
         return invalid("no node of the ONNX file was held against the allow list", findings)
-    if over := [finding.text for finding in findings if not finding.is_met]:
-        unknown = any(finding.measured is None for finding in findings)
-        text = f"the device model is not within its limits: {listed(over)}"
-        return invalid(text, findings) if unknown else fail(text, findings)
+    if unknown := [finding.note for finding in work if finding.measured is None]:
+        return invalid(f"multiply-adds were not compared: {unknown[0]}", findings)
+    if other := [f"{finding.text}: {finding.note}" for finding in work if not finding.is_met]:
+        return fail(f"the simplified file does other work than PyTorch: {other[0]}", findings)
+    if over := [finding.text for finding in model if not finding.is_met]:
+        outcome = invalid if any(finding.measured is None for finding in findings) else fail
+        return outcome(f"the device model is not within its limits: {listed(over)}", findings)
+    compared = "multiply-adds as in PyTorch" if work else "multiply-adds held against nothing"
     return passed(
-        f"{measurement.ops_checked} nodes at opset {measurement.opset} checked, no problem found",
+        f"{measurement.ops_checked} nodes at opset {measurement.opset} checked, no problem found; "
+        f"{compared}",
         findings,
     )
+
+
+def _work(measurement: ExportMeasurement, limits: MultiplyAddsLimits | None) -> Iterator[Finding]:
+    if limits is None:
+        return
+    ours, torch = measurement.multiply_adds, measurement.torch_multiply_adds
+    share = None if ours is None or torch is None else abs(ours - torch) / max(1, torch)
+    note = f"{_giga(ours)} in the simplified file, {_giga(torch)} in PyTorch"
+    yield at_most("difference in multiply-adds", share, limits.tolerance, note=note)
+
+
+def _giga(count: int | None) -> str:
+    return "unknown" if count is None else f"{count / 1e9:.4g} G"
 
 
 def _device_model(

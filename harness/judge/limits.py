@@ -200,6 +200,13 @@ class DeviceModelLimits(Table):
     source: Filled
 
 
+class MultiplyAddsLimits(Table):
+    """By what share the multiply-adds of the simplified file may differ from PyTorch's."""
+
+    tolerance: NotNegative
+    source: Filled
+
+
 class StartupLimits(Ceilings):
     """What a start may take: milliseconds of the wall clock and megabytes; None: whatever it takes.
 
@@ -251,7 +258,8 @@ class Limits(Table):
 
     ``host_parity`` bounds the edges of the chain before the device, ``parity`` those on it.
     ``weights`` are the first hex digits of the checkpoint's sha256; None accepts any checkpoint.
-    ``inputs`` is the sha256 of the known answers of inputs; None asks for none. ``startup`` and
+    ``inputs`` is the sha256 of the known answers of inputs; None asks for none. ``multiply_adds`` is
+    None where the contract does not ask, and where the model has no PyTorch. ``startup`` and
     ``soak`` are None where the cell has no such check. ``reference`` is what the device is compared
     with.
     """
@@ -263,6 +271,7 @@ class Limits(Table):
     host_parity: ParityLimits
     accuracy: AccuracyLimits
     throughput: ThroughputReference
+    multiply_adds: MultiplyAddsLimits | None = None
     device_model: DeviceModelLimits | None = None
     startup: StartupLimits | None = None
     soak: SoakLimits | None = None

@@ -23,7 +23,7 @@ def rejudge(
     """Judge a stored measurement, under the limits of today."""
     match measurement:
         case ExportMeasurement():
-            return judge_export(measurement, limits.device_model)
+            return judge_export(measurement, limits.device_model, limits.multiply_adds)
         case ParityMeasurement():
             both = limits.parity, inputs_min, limits.host_parity
             return judge_parity(measurement, *both, limits.reference)

@@ -19,7 +19,9 @@ class ExportMeasurement(Measurement):
     """The facts of one ONNX file; ``problems`` are sentences, each naming what to mend.
 
     ``ops_checked`` is the number of nodes held against the device's allow list: none means that
-    nothing was looked at. ``passport`` is of the model that the device's compiler made of it.
+    nothing was looked at. ``multiply_adds`` are those of the simplified file, None where a size in it is
+    not known, and ``torch_multiply_adds`` those of PyTorch, None where the model has no PyTorch.
+    ``passport`` is of the model that the device's compiler made of it.
     """
 
     kind: Literal["export"] = "export"
@@ -31,4 +33,6 @@ class ExportMeasurement(Measurement):
     outputs: tuple[TensorFacts, ...]
     onnx_bytes: int
     simplified_bytes: int | None = None
+    multiply_adds: int | None = None
+    torch_multiply_adds: int | None = None
     passport: Passport | None = None

@@ -126,6 +126,32 @@ def scalar(op: str, factor: float) -> ChangeFile:
     return _graph(changed)
 
 
+def idle_twin(op: str, number: int) -> ChangeFile:
+    """Compute a node on its negated input as well, and add none of the result: more work, the same answers."""
+
+    def change(model: "onnx.ModelProto") -> None:
+        from onnx import helper, numpy_helper
+
+        node = nodes_of(model, op)[number]
+        (first, *others), made = node.input, node.output[0]
+        # Of another input, as what is computed twice is simplified away.
+        negated, twin, zero, none, kept = (f"{made}_{number}" for number in range(5))
+        model.graph.initializer.append(numpy_helper.from_array(np.zeros((), np.float32), zero))
+        more = helper.make_node(op, [negated, *others], [twin])
+        more.attribute.extend(node.attribute)
+        node.output[0] = kept
+        place = list(model.graph.node).index(node) + 1
+        for one in (
+            helper.make_node("Add", [kept, none], [made]),
+            helper.make_node("Mul", [twin, zero], [none]),
+            more,
+            helper.make_node("Neg", [first], [negated]),
+        ):
+            model.graph.node.insert(place, one)
+
+    return _graph(change)
+
+
 def opset(version: int) -> ChangeFile:
     """Write another opset into the header."""
     return _graph(lambda model: setattr(model.opset_import[0], "version", version))

@@ -1,7 +1,7 @@
 import pytest
 
 from harness.judge.export import judge_export
-from harness.judge.limits import DeviceModelLimits
+from harness.judge.limits import DeviceModelLimits, MultiplyAddsLimits
 from harness.measure.export import ExportMeasurement
 from harness.measure.passport import Passport
 from harness.spec import Status
@@ -63,3 +63,39 @@ def test_a_device_model_is_held_against_its_limits(change, status, found):
 def test_a_device_model_without_a_passport_is_no_pass():
     bare = exported().model_copy(update={"passport": None})
     assert judge_export(bare, LIMITS).status is Status.INVALID
+
+
+WORK = MultiplyAddsLimits(tolerance=0.02, source="test")
+
+
+@pytest.mark.parametrize(
+    ("ours", "torch", "status", "words"),
+    [
+        (1_000, 1_000, Status.PASS, "; multiply-adds as in PyTorch"),
+        (1_020, 1_000, Status.PASS, "; multiply-adds as in PyTorch"),
+        (
+            *(1_150_000_000, 1_000_000_000, Status.FAIL),
+            "difference in multiply-adds is 0.15, must be <= 0.02: 1.15 G in the simplified file, 1 G in",
+        ),
+        # What is not counted in the file could grow unseen.
+        (
+            979,
+            1_000,
+            Status.FAIL,
+            "the simplified file does other work than PyTorch: difference in",
+        ),
+        (None, 1_000, Status.INVALID, "not compared: unknown in the simplified file, 1e-06 G in"),
+        (1_000, None, Status.INVALID, "not compared: 1e-06 G in the simplified file, unknown in"),
+        (0, 0, Status.PASS, "; multiply-adds as in PyTorch"),
+    ],
+)
+def test_a_file_has_the_multiply_adds_of_pytorch(ours, torch, status, words):
+    update = {"multiply_adds": ours, "torch_multiply_adds": torch}
+    verdict = judge_export(exported().model_copy(update=update), None, WORK)
+    assert verdict.status is status
+    assert words in verdict.reason
+    assert [one.name for one in verdict.findings[2:]] == ["difference in multiply-adds"]
+
+
+def test_a_file_that_is_held_against_nothing_says_so():
+    assert judge_export(exported()).reason.endswith("; multiply-adds held against nothing")

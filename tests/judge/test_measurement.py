@@ -22,7 +22,7 @@ LIMITS = Limits.model_construct(None, **NAMES)
 @pytest.mark.parametrize(
     ("kind", "judge", "terms"),
     [
-        (ExportMeasurement, "judge_export", ("device_model",)),
+        (ExportMeasurement, "judge_export", ("device_model", "multiply_adds")),
         (ParityMeasurement, "judge_parity", ("parity", INPUTS_MIN, "host_parity", "reference")),
         (AccuracyMeasurement, "judge_accuracy", ("accuracy",)),
         (ThroughputMeasurement, "judge_throughput", ("throughput", SESSIONS_MIN)),
