@@ -12,7 +12,7 @@ import numpy.typing as npt
 from harness.build.onnx_check import measure_export
 from harness.check.context import Context
 from harness.check.divergence import divergence
-from harness.check.repeats import repeated_scores
+from harness.check.repeats import device_scores
 from harness.check.second_reading import second_reading
 from harness.check.sessions import Found, decided, held_device
 from harness.check.soak import check_soak
@@ -70,28 +70,19 @@ def check_export(context: Context) -> Found:
 
 def chain_scores(context: Context) -> tuple[ParityInputs, ChainScores]:
     """Run every stage of the chain on the same inputs."""
-    cell, bench, spec = context.cell, context.bench, context.spec
-    bench.present_device(cell.device)
-    inputs, floor = _parity_inputs(context), _floor(context)
-    torch = reference_scores(spec, bench.weights(cell.model), inputs, bench.workshop)
-    scores = ChainScores(
-        exact=np.maximum(torch.fp64, floor),
-        torch=np.maximum(torch.fp32, floor),
-        onnx=np.maximum(onnx_scores(bench.exported(cell), inputs, bench.workshop), floor),
-        simplified=np.maximum(onnx_scores(bench.simplified(cell), inputs, bench.workshop), floor),
-        device=_device_scores(context, inputs),
-    )
-    return inputs, scores
+    inputs, host = _host_scores(context)
+    return inputs, host(device=_device_scores(context, inputs))
 
 
 def check_parity(context: Context) -> Found:
     """Compare every stage of the chain with the one before it, on the same inputs."""
-    spec, (inputs, scores) = context.spec, chain_scores(context)
+    inputs, host = _host_scores(context)
+    device, again = device_scores(context, inputs)
+    spec, scores = context.spec, host(device=device)
     clips = spec.clips_per_crop
     measurement = parity_measurement(
         scores, inputs.ids, inputs.counts, clip_count=clips, reference=spec.reference
     )
-    again = repeated_scores(context, inputs)
     measurement = measurement.model_copy(update={"repeats": repeats_from_arrays(again)})
     verdict = judge_chain(context, measurement)
     if verdict.status is Status.FAIL:
@@ -220,6 +211,19 @@ def judge_chain(context: Context, measurement: ParityMeasurement) -> Verdict:
     return judge_parity(
         *(measurement, limits.parity, inputs_min, limits.host_parity, limits.reference)
     )
+
+
+def _host_scores(context: Context) -> tuple[ParityInputs, functools.partial[ChainScores]]:
+    """Return the inputs of parity, and the chain, which lacks only the scores of the device."""
+    cell, bench, spec = context.cell, context.bench, context.spec
+    bench.present_device(cell.device)
+    inputs, floor = _parity_inputs(context), _floor(context)
+    torch = reference_scores(spec, bench.weights(cell.model), inputs, bench.workshop)
+    files = bench.exported(cell), bench.simplified(cell)
+    onnx, simplified = (onnx_scores(one, inputs, bench.workshop) for one in files)
+    stages = {"exact": torch.fp64, "torch": torch.fp32, "onnx": onnx, "simplified": simplified}
+    floored = {name: np.maximum(scores, floor) for name, scores in stages.items()}
+    return inputs, functools.partial(ChainScores, **floored)
 
 
 def _parity_inputs(context: Context) -> ParityInputs:

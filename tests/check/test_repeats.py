@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from harness.check.context import Context
-from harness.check.repeats import repeated_scores
+from harness.check.repeats import device_scores
 from harness.contract.thresholds import thresholds_from_file
 from harness.device import DeviceSpec
 from harness.errors import RunError
+from harness.host.progress import Progress
 from harness.host.site import FIXTURES
 from harness.measure.parity import InputCounts
 from harness.measure.repeats import repeats_from_arrays
@@ -40,6 +41,7 @@ def context_of(chips, batch, single=None):
         device_model=lambda cell: cell,
         model=lambda name: SPEC,
         spec=lambda cell: SPEC,
+        progress=Progress(),
     )
     contract = thresholds_from_file(FIXTURES.parent / "thresholds.toml")
     cell = Cell("nonlocal_tiny", "cpu", batch)
@@ -52,7 +54,9 @@ def repeats(chips, batch, single=None):
     shape = SPEC.input.shape[1:]
     tensors = tuple(random.normal(size=shape).astype(np.float32) for _ in range(6))
     inputs = ParityInputs(tuple("abcdef"), InputCounts(clip=6), tensors, "")
-    return repeats_from_arrays(repeated_scores(context_of(chips, batch, single), inputs))
+    scores, again = device_scores(context_of(chips, batch, single), inputs)
+    assert scores.shape == (6, 8)
+    return repeats_from_arrays(again)
 
 
 @pytest.mark.parametrize(("batch", "row"), [(1, None), (4, 3), (8, 3)])
@@ -95,7 +99,8 @@ def test_a_chip_that_differs_is_found():
 
 
 def test_a_chip_that_wavers_is_found():
-    factors = iter([1.0, 1.5])
+    # Six inputs, and the first of them again.
+    factors = iter([1.0] * 6 + [1.5])
 
     def wavers(feed):
         return {"class": logits(feed["video"]) * next(factors)}
