@@ -1,15 +1,21 @@
 """Look for a file that breaks a reader, for as long as there is time.
 
-    python benchmarks/fuzz.py --minutes 10                    every reader, ten minutes each
+    python benchmarks/fuzz.py --minutes 10 --jobs 2          every reader, ten minutes each, two at a time
     python benchmarks/fuzz.py --minutes 1 --only manifest
+    python benchmarks/fuzz.py --results fuzz.jsonl           in parts: each reader for what it lacks of the minutes
 
 Guided by coverage with atheris where it is installed, else with Hypothesis's mutations. Each reader
 runs in its own process, which may take a gigabyte more than it starts with, and twenty seconds
-a file. What breaks one is printed, and the exit status is 1.
+a file. What breaks one is printed, and the exit status is 1. A line of ``--results`` is one reader for some
+minutes; those before a file that broke it do not count. Delete the file to start afresh.
 """
 
 import argparse
+import concurrent.futures
+import dataclasses
+import datetime
 import importlib.util
+import json
 import random
 import re
 import resource
@@ -18,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -26,27 +33,54 @@ sys.path.insert(0, str(ROOT))
 GIB = 1 << 30
 LIMIT_S = 20
 CHUNK = 200
+NOTHING = "nothing"
 
 
-def main() -> int:
-    options = _options()
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One reader for some minutes; ``outcome`` is what was found, and ``peak_mb`` of memory."""
+
+    reader: str
+    engine: str
+    date: str
+    minutes: float
+    files: int
+    peak_mb: int
+    outcome: str
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options(arguments)
     if options.child:
         return _child(options.child, options.engine, options.minutes * 60)
+    # Not at the top: what a child has imported before atheris is not guided by coverage.
+    from measured import finish
+
     names = options.only or _names()
-    print(f"{'reader':24} {'files':>8} {'a second':>9} {'peak MB':>8}  found")
-    failed = [name for name in names if not _is_whole(name, options)]
-    print(f"{len(names) - len(failed)} of {len(names)} readers took or refused everything")
-    return 1 if failed else 0
+    runs = _runs(options)
+    print(f"{'reader':24} {'minutes':>8} {'files':>8} {'a second':>9} {'peak MB':>8}  found")
+    lacking = {name: minutes for name in names if (minutes := _lacking(name, runs, options)) > 0.0}
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        started = [pool.submit(_fuzzed, *each, options.engine) for each in lacking.items()]
+        for one in concurrent.futures.as_completed(started):
+            runs.append(one.result())
+            _keep(runs[-1], options.results)
+    whole = [name for name in names if _lacking(name, runs, options) <= 0.0]
+    note = _totals([run for run in runs if run.reader in whole], options)
+    asked = "readers that took or refused everything"
+    return finish(asked, len(whole), len(names), at_least=True, note=note)
 
 
-def _options() -> argparse.Namespace:
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     engine = "hypothesis" if importlib.util.find_spec("atheris") is None else "atheris"
     parser.add_argument("--minutes", type=float, default=10.0, help="for each reader")
     parser.add_argument("--only", nargs="+", metavar="READER")
+    parser.add_argument("--jobs", type=int, default=1, help="readers at a time")
+    parser.add_argument("--results", type=Path, metavar="FILE", help="go on from these")
     parser.add_argument("--engine", choices=["atheris", "hypothesis"], default=engine)
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def _names() -> list[str]:
@@ -55,36 +89,62 @@ def _names() -> list[str]:
     return NAMES
 
 
-def _is_whole(name: str, options: argparse.Namespace) -> bool:
+def _runs(options: argparse.Namespace) -> list[Run]:
+    """Return what ``--results`` holds of an engine, oldest first."""
+    if options.results is None or not options.results.exists():
+        return []
+    lines = options.results.read_text("utf-8").splitlines()
+    runs = [Run(**json.loads(line)) for line in lines]
+    return [run for run in runs if run.engine == options.engine]
+
+
+def _lacking(name: str, runs: Sequence[Run], options: argparse.Namespace) -> float:
+    """Return the minutes that a reader still has to bear since it last broke."""
+    minutes = 0.0
+    for run in runs:
+        if run.reader == name:
+            minutes = minutes + run.minutes if run.outcome == NOTHING else 0.0
+    return round(options.minutes - minutes, 3)
+
+
+def _fuzzed(name: str, minutes: float, engine: str) -> Run:
     """Fuzz one reader in its own process; print a line, and what broke it."""
-    start_s = time.perf_counter()
     command = [sys.executable, __file__, "--child", name]
-    command += ["--engine", options.engine, "--minutes", str(options.minutes)]
-    limit_s = options.minutes * 60 + 300
+    command += ["--engine", engine, "--minutes", str(minutes)]
+    limit_s, today = minutes * 60 + 300, datetime.datetime.now(datetime.UTC).date().isoformat()
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
+        said = done.stdout + done.stderr
+        outcome = NOTHING if done.returncode == 0 else f"broken, status {done.returncode}"
     except subprocess.TimeoutExpired:
-        print(f"{name:24} hangs: stopped after {limit_s:.0f} s")
-        return False
-    said = done.stdout + done.stderr
+        said, outcome = "", f"hangs: stopped after {limit_s:.0f} s"
     # libFuzzer has its own words for it.
     files = re.findall(r"^(?:Done|stat::number_of_executed_units:)\s*(\d+)", said, re.MULTILINE)
-    count, seconds = int(files[-1]) if files else 0, time.perf_counter() - start_s
-    peak_mb = int((re.findall(r"peak_rss_mb:\s*(\d+)", said) or [0])[-1])
-    print(f"{name:24} {count:8} {count / seconds:9.0f} {peak_mb:8}  {_found(done.returncode)}")
-    if done.returncode:
-        print(_cause(said))
-    return done.returncode == 0
+    peak_mb = re.findall(r"peak_rss_mb:\s*(\d+)", said)
+    numbers = int([0, *files][-1]), int([0, *peak_mb][-1])
+    run = Run(name, engine, today, minutes, *numbers, outcome)
+    speed = run.files / (60 * minutes)
+    line = f"{name:24} {minutes:8g} {run.files:8} {speed:9.0f} {run.peak_mb:8}  {outcome}"
+    print(line if outcome == NOTHING else f"{line}\n{_cause(said)}", flush=True)
+    return run
+
+
+def _keep(run: Run, results: Path | None) -> None:
+    if results is not None:
+        with results.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dataclasses.asdict(run)) + "\n")
+
+
+def _totals(runs: Sequence[Run], options: argparse.Namespace) -> str:
+    """Say what the readers that are whole have borne."""
+    files, peak_mb = sum(run.files for run in runs), max((run.peak_mb for run in runs), default=0)
+    return f"{options.minutes:g} minutes each with {options.engine}: {files} files, at most {peak_mb} MB"
 
 
 def _cause(said: str) -> str:
     """Return what broke a reader, without the progress of libFuzzer."""
     lines = [line for line in said.splitlines() if line and not line.startswith(("#", "INFO:"))]
     return "\n".join(f"  {line}" for line in lines[:30])
-
-
-def _found(status: int) -> str:
-    return "nothing" if status == 0 else f"broken, status {status}"
 
 
 def _child(name: str, engine: str, seconds: float) -> int:

@@ -1,7 +1,9 @@
 """Every goal that a benchmark prints counts for its exit status; the kill table says how it was planted."""
 
 import importlib
+import json
 import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -112,3 +114,37 @@ def test_the_kill_table_says_how_its_faults_were_planted(script, tmp_path, capsy
     notes = table.with_conditions(notes, [], 30.0, [1.0], "")
     assert list(notes) == ["false reds", "Planted"]
     assert notes["Planted"].endswith("in 30 min.")
+
+
+def test_readers_are_fuzzed_in_parts_until_each_has_its_minutes(script, tmp_path, monkeypatch):
+    fuzz = script("fuzz")
+    broken, asked = {"history"}, []
+
+    def child(command, **_):
+        options = fuzz._options(command[2:])
+        asked.append((options.child, options.minutes))
+        said = "ValueError: x\n" if options.child in broken else "Done 400\npeak_rss_mb: 90\n"
+        return subprocess.CompletedProcess(command, int(options.child in broken), said, "")
+
+    monkeypatch.setattr(fuzz.subprocess, "run", child)
+    words = ["--engine", "hypothesis", "--jobs", "2", "--results", str(tmp_path / "results.jsonl")]
+    words += ["--only", "manifest", "history", "--minutes"]
+    assert fuzz.main([*words, "4"]) == 1
+    assert sorted(asked) == [("history", 4.0), ("manifest", 4.0)]
+    broken.clear()
+    asked.clear()
+    assert fuzz.main([*words, "10"]) == 0
+    # What a reader bore before it broke does not count.
+    assert sorted(asked) == [("history", 10.0), ("manifest", 6.0)]
+    assert fuzz.main([*words, "10"]) == 0
+    assert len(asked) == 2
+    kept = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert sorted((one["reader"], one["minutes"], one["outcome"]) for one in kept) == [
+        ("history", 4.0, "broken, status 1"),
+        ("history", 10.0, "nothing"),
+        ("manifest", 4.0, "nothing"),
+        ("manifest", 6.0, "nothing"),
+    ]
+    assert {(one["files"], one["peak_mb"], one["engine"]) for one in kept[-2:]} == {
+        (400, 90, "hypothesis")
+    }
