@@ -5,6 +5,7 @@ import functools
 import hashlib
 import io
 import signal
+import threading
 
 import pytest
 
@@ -14,6 +15,7 @@ from harness.check.suite import Suite
 from harness.clips import Sample
 from harness.contract.thresholds import thresholds_from_file
 from harness.data.datasets import motion8
+from harness.host import patience
 from harness.host.artifacts import ArtifactStore
 from harness.host.progress import Progress
 from harness.host.site import load_site
@@ -198,6 +200,16 @@ def interruptible():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def released():
+    """An event that lets go on what hangs; the threads that wait for it end with the test."""
+    event = threading.Event()
+    yield event
+    event.set()
+    for thread in patience._hanging:
+        thread.join()
 
 
 @pytest.fixture

@@ -46,6 +46,7 @@ class Workshop:
         function: Callable[..., Any],
         *args: Any,
         heartbeat: Heartbeat | None = None,
+        timeout_s: float | None = None,
     ) -> dict[str, Any]:
         """Run a stage in its own process and add its time and memory to its facts."""
         self.log_dir.mkdir(parents=True, exist_ok=True)
@@ -53,6 +54,7 @@ class Workshop:
             function,
             *args,
             heartbeat=heartbeat or self.progress.heartbeat(title),
+            timeout_s=timeout_s,
             log=self.log_dir / f"{title.replace(' ', '-')}.log",
             failure=failure,
         )

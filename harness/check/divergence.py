@@ -12,11 +12,14 @@ from harness.check.onnx_divergence import (
 )
 from harness.check.torch_divergence import first_divergent_module
 from harness.errors import HarnessError
+from harness.host.patience import patiently
 from harness.measure.parity import ChainScores
 from harness.predict.parity_inputs import ParityInputs
 from harness.predict.run import feed_from_tensors
 from harness.spec import ONNX_FILE
 
+# A search runs the model dozens of times.
+SEARCH_TIMES = 4.0
 SEARCH = (
     "`harness precision search {cell.model} --device {cell.device}` finds what to keep in float32"
 )
@@ -50,11 +53,12 @@ def _divergent_node(context: Context, tensor: npt.NDArray[np.float32]) -> str | 
     exported, simplified = bench.exported(cell).artifact.path, bench.simplified(cell).artifact.path
     allowed = context.limits.host_parity.relative_l2
     weights = bench.weights(cell.model).path
-    if context.spec.reference == ONNX_FILE and weights is not None:
-        node = first_divergent_node(weights, exported, feed, allowed)
-    else:
-        node = first_divergent_module(context.spec, weights, exported, feed, allowed)
-    node = node or first_divergent_node(exported, simplified, feed, allowed)
+    with patiently(SEARCH_TIMES) as call:
+        if context.spec.reference == ONNX_FILE and weights is not None:
+            node = call(first_divergent_node, weights, exported, feed, allowed)
+        else:
+            node = call(first_divergent_module, context.spec, weights, exported, feed, allowed)
+        node = node or call(first_divergent_node, exported, simplified, feed, allowed)
     found = None if node else divergent_operator(context, tensor)
     if found is None:
         return node
@@ -66,14 +70,17 @@ def divergent_operator(context: Context, tensor: npt.NDArray[np.float32]) -> Div
     """Follow one input through the device's model to the first wrong operator.
 
     Raises:
-        RunError: the device failed, or does not show what its operators compute.
+        RunError: the device failed or hangs, or does not show what its operators compute.
     """
     bench, cell = context.bench, context.cell
     feed = feed_from_tensors(context.spec, cell.batch, [tensor])
     within = Allowed(context.limits.parity.relative_l2, context.limits.parity.fp64_factor)
-    with (
-        bench.chip(cell.device) as device,
-        device.inside(bench.device_model(cell), feed) as inside,
-    ):
-        source = bench.simplified(cell).artifact.path
-        return first_divergent_operator(source, inside, feed, within) if inside else None
+    source, model = bench.simplified(cell).artifact.path, bench.device_model(cell)
+
+    def search_inside() -> Divergence | None:
+        with device.inside(model, feed) as inside:
+            return first_divergent_operator(source, inside, feed, within) if inside else None
+
+    # The chip is let go although the search may hang.
+    with bench.chip(cell.device) as device, patiently(SEARCH_TIMES) as call:
+        return call(search_inside)

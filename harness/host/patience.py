@@ -1,4 +1,4 @@
-"""Calls into a device's software, in a thread that is given up when one hangs: native code cannot be stopped."""
+"""Giving up on what hangs: calls into native code, which cannot be stopped, and child processes, which can."""
 
 import contextlib
 import threading
@@ -7,6 +7,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from harness.errors import RunError
+from harness.host.progress import Heartbeat
 
 T = TypeVar("T")
 
@@ -29,12 +30,13 @@ class Call(Protocol):
 
 
 @contextlib.contextmanager
-def patiently() -> Iterator[Call]:
-    """Yield what calls functions in one thread, and gives up on a call that takes ``HANG_S``.
+def patiently(times: float = 1.0) -> Iterator[Call]:
+    """Yield what calls functions in one thread, and gives up on a call that takes ``times`` ``HANG_S``.
 
     A thread that was given up ends with the process, which calls nothing else until then: what such a
     device answers later, and what runs beside it, does not count.
     """
+    limit_s = times * HANG_S
     asked: SimpleQueue[Any] = SimpleQueue()
     answers: SimpleQueue[Any] = SimpleQueue()
     thread = threading.Thread(target=_serve, args=(asked, answers), daemon=True)
@@ -45,10 +47,13 @@ def patiently() -> Iterator[Call]:
             raise RunError(f"{name}: an earlier call of this process still hangs; start it again")
         asked.put((function, args))
         try:
-            value, error = answers.get(timeout=HANG_S)
-        except Empty:
+            value, error = answers.get(timeout=limit_s)
+        except BaseException as error:
+            # Nobody waits for it any longer, whether it hangs or somebody pressed Ctrl-C.
             _hanging.append(thread)
-            raise RunError(f"{name} did not return within {HANG_S:g} s: the device hangs") from None
+            if isinstance(error, Empty):
+                raise RunError(f"{name} did not return within {limit_s:g} s: it hangs") from None
+            raise
         if error is not None:
             raise error
         answer: T = value
@@ -61,6 +66,24 @@ def patiently() -> Iterator[Call]:
         asked.put(None)
         if thread not in _hanging:
             thread.join()
+
+
+def going_on(title: str, count: Callable[[], int]) -> Heartbeat:
+    """Return a heartbeat that stops a child process whose ``count`` stays the same for ``HANG_S``.
+
+    It raises RunError then.
+    """
+    seen, since_s = -1, 0.0
+
+    def beat(elapsed_s: float) -> None:
+        nonlocal seen, since_s
+        done = count()
+        if done != seen:
+            seen, since_s = done, elapsed_s
+        elif elapsed_s - since_s >= HANG_S:
+            raise RunError(f"{title}: nothing more was finished within {HANG_S:g} s: it hangs")
+
+    return beat
 
 
 def _serve(asked: SimpleQueue[Any], answers: SimpleQueue[Any]) -> None:

@@ -22,6 +22,7 @@ from harness.errors import InvalidMeasurement, RunError
 from harness.host.child_process import keep_freed_memory
 from harness.host.digests import digest_from_json, plain_fields
 from harness.host.environment import rounding_facts
+from harness.host.patience import HANG_S, going_on
 from harness.host.provenance import code_digest, package_versions
 from harness.host.reading import arrays_from_npz
 from harness.measure import scores
@@ -35,6 +36,8 @@ from harness.spec import ONNX_FILE, Feed, ModelSpec
 
 Scores = npt.NDArray[np.float64]
 REFERENCE_BATCH = 8
+# An input in both precisions takes seconds, and minutes where the host is busy.
+INPUTS_A_LIMIT = 3.0
 # Relative L2; parity allows no more between any two stages in float32.
 MAX_ROUNDING = 1e-4
 
@@ -59,11 +62,14 @@ def reference_scores(
             all the same, or differ from run to run.
     """
     title, words = f"{_title(spec)} fp32 and fp64 {spec.name}", (spec, weights.path, inputs)
+    limit_s = HANG_S * (1.0 + len(inputs.tensors) / INPUTS_A_LIMIT)
     artifact = workshop.store.get_or_build(
         "reference-scores",
         f"{spec.name}.npz",
         {**_inputs(spec, weights), "tensors": inputs.digest},
-        workshop.stage(title, RunError, write_reference_scores, *words),
+        lambda target: workshop.run(
+            title, RunError, write_reference_scores, *words, target, timeout_s=limit_s
+        ),
     )
     arrays = arrays_from_npz(artifact.path)
     found = ReferenceScores(arrays["fp32"], arrays["fp64"])
@@ -132,12 +138,17 @@ def _kept_predictions(
         path = journal_path(workshop.store.root / "partial", inputs, clip_set.clips)
         journal = Journal(path, spec, clip_set.clips)
         count = workshop.progress.counter(title, total)
+
+        def done() -> int:
+            count(finished := journal.count())
+            return finished
+
         facts = workshop.run(
             title,
             RunError,
             write_reference_predictions,
             *(spec, weights.path, clip_set, (workshop.store.root, inputs, whole), target),
-            heartbeat=lambda _: count(journal.count()),
+            heartbeat=going_on(title, done),
         )
         count(total)
         return facts

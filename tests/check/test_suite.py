@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import threading
 import time
 
 import numpy as np
@@ -549,14 +548,6 @@ def test_a_device_that_hangs_in_a_timing_is_killed_and_named(clean, make_suite, 
     assert_red(suite.check(CELL, "throughput"), Status.ERROR, "run: time_session: .* 6 s")
 
 
-@pytest.fixture
-def released():
-    """An event that lets a device go on which hangs; the test's own thread of it ends with the test."""
-    event = threading.Event()
-    yield event
-    event.set()
-
-
 @pytest.mark.parametrize("check", SCORED)
 def test_a_device_that_hangs_in_this_process_is_given_up_and_named(
     clean, make_suite, cache, in_process, monkeypatch, released, check
@@ -755,6 +746,24 @@ def test_a_search_that_breaks_leaves_the_verdict(clean, make_suite, cache, in_pr
     record = suite.check(CELL, "parity")
     assert_red(record, Status.FAIL, "non-finite output.*the search broke: out of memory")
     assert record.raw.keys() == {"scores", "repeats"}
+
+
+@pytest.mark.parametrize("search", ["first_divergent_module", "first_divergent_operator"])
+def test_a_search_that_hangs_is_given_up_and_named(
+    clean, make_suite, cache, in_process, monkeypatch, released, search
+):
+    def hangs(*_):
+        released.wait()
+
+    for other in ("first_divergent_module", "first_divergent_node", "first_divergent_operator"):
+        monkeypatch.setattr(
+            f"harness.check.divergence.{other}", hangs if other == search else lambda *_: None
+        )
+    monkeypatch.setattr("harness.check.divergence.SEARCH_TIMES", 0.1)
+    monkeypatch.setattr("harness.host.patience.HANG_S", 3.0)
+    suite = make_suite(cache, {"cpu": FaultyDevice(device("cpu"), OUTPUT_FAULTS["NaN"][0])})
+    record = suite.check(CELL, "parity")
+    assert_red(record, Status.FAIL, r"broke: .*(hangs|search_inside) did not return within 0\.3 s")
 
 
 def test_nothing_is_searched_where_the_shapes_differ():

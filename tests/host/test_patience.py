@@ -1,5 +1,6 @@
 """Calls that hang are given up, and leave nothing behind once their process ends."""
 
+import signal
 import subprocess
 import sys
 import threading
@@ -7,7 +8,7 @@ import threading
 import pytest
 
 from harness.errors import RunError
-from harness.host.patience import patiently
+from harness.host.patience import going_on, patiently
 
 HUNG = """
 import time
@@ -46,11 +47,28 @@ def test_after_a_call_that_hangs_nothing_is_called_until_it_ends(monkeypatch):
     assert called == [2]
 
 
+def test_ctrl_c_does_not_wait_for_a_call(interruptible, released):
+    main = threading.main_thread().ident
+    threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt), patiently() as call:
+        call(released.wait)
+
+
+def test_a_child_that_goes_on_may_take_as_long_as_it_needs(monkeypatch):
+    monkeypatch.setattr("harness.host.patience.HANG_S", 10.0)
+    counts = iter([0, 0, 1, 1, 2, 2, 2])
+    beat = going_on("predictions", lambda: next(counts))
+    for elapsed_s in (1.0, 10.0, 12.0, 21.0, 30.0, 39.0):
+        beat(elapsed_s)
+    with pytest.raises(RunError, match="predictions: nothing more was finished within 10 s"):
+        beat(40.0)
+
+
 def test_a_process_in_which_a_call_hangs_ends():
     done = subprocess.run(
         [sys.executable, "-c", HUNG], capture_output=True, text=True, timeout=60, check=True
     )
     assert (done.stdout, done.stderr) == (
-        "sleep did not return within 0.1 s: the device hangs\n",
+        "sleep did not return within 0.1 s: it hangs\n",
         "",
     )

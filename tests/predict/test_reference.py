@@ -1,4 +1,5 @@
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import pytest
 from harness.build import build, source
 from harness.build.build import WeightsFile
 from harness.clips import Predictions
-from harness.errors import CheckpointError, InvalidMeasurement
+from harness.errors import CheckpointError, InvalidMeasurement, RunError
 from harness.host.child_process import StageCost
 from harness.host.progress import Progress
 from harness.predict import reference
@@ -93,7 +94,7 @@ def test_the_predictions_tell_how_many_are_done(fitted, weights, clip_set, works
         told.append(f"{title}: {total}")
         return told.append
 
-    def run(function, *args, heartbeat, log, failure):
+    def run(function, *args, heartbeat, **_):
         beats.append(heartbeat)
         return function(*args), StageCost(0.25, 4096)
 
@@ -123,6 +124,23 @@ def test_a_checkpoint_that_does_not_fit_reaches_the_caller(
         reference_scores(other, weights, inputs, workshop)
 
 
+def hangs(*_):
+    time.sleep(3600.0)
+
+
+def test_a_reference_that_hangs_is_killed_and_named(
+    fitted, weights, inputs, clip_set, workshop, monkeypatch
+):
+    for kind in ("scores", "predictions"):
+        monkeypatch.setattr(reference, f"write_reference_{kind}", hangs)
+    monkeypatch.setattr("harness.predict.reference.HANG_S", 0.2)
+    with pytest.raises(RunError, match=r"hangs \(log: .*\): stopped at its limit of 0\.4 s"):
+        reference_scores(fitted[0], weights, inputs, workshop)
+    monkeypatch.setattr("harness.host.patience.HANG_S", 0.2)
+    with pytest.raises(RunError, match=r"predictions .* nothing more .* within 0\.2 s: it hangs"):
+        reference_predictions(fitted[0], weights, clip_set, workshop)
+
+
 @pytest.mark.parametrize(
     "preds",
     [
@@ -144,7 +162,7 @@ def test_predictions_come_back_from_a_file(preds, tmp_path):
 def keys(monkeypatch, workshop, narrow_spec, inputs, clip_set):
     """Return the keys of both references; nothing is computed."""
 
-    def write(workshop, title, failure, function, *args, heartbeat=None):
+    def write(workshop, title, failure, function, *args, **_):
         fp32 = np.eye(2)
         np.savez(args[-1], fp32=fp32, fp64=fp32, again=fp32[:1])
         return {}
