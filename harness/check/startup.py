@@ -30,7 +30,10 @@ def check_startup(context: Context) -> Found:
         measurement = startup_measurement(list(itertools.chain(*pairs)), batch)
         return judge_startup(measurement, context.limits.startup, plan.sessions_min)
 
-    with held_device(context, shares_host=False) as (device, model):
+    limits = context.limits.startup
+    # Memory is the same beside other checks, time is not.
+    shares_host = limits is not None and not limits.limits_time
+    with held_device(context, shares_host=shares_host) as (device, model):
         pairs, verdict = decided(_pairs(context, device, model), plan, look)
     starts = list(itertools.chain(*pairs))
     raw = {"starts": (json_lines(starts), ".jsonl")}

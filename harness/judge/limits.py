@@ -220,6 +220,11 @@ class StartupLimits(Ceilings):
     host_peak_max_mb: Positive | None = None
     device_peak_max_mb: Positive | None = None
 
+    @property
+    def limits_time(self) -> bool:
+        """Whether any of the limits is of a time."""
+        return any("_ms" in name for name in self.model_dump(exclude_none=True))
+
 
 class SoakLimits(Ceilings):
     """What hours of work may change; None: as much as they like.

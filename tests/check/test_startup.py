@@ -61,13 +61,13 @@ class Hanging(FaultyDevice):
 def started(clean, make_suite, cache, thresholds):
     """Return what starts a cell of the narrow model on a double of the processor."""
 
-    def run(double=None):
+    def run(double=None, startup=LIMITS):
         bench = make_suite(cache, {"cpu": double or device("cpu")}).bench
         tier = thresholds.tier("nightly")
         plan = tier.timing["default"].model_copy(update={"sessions_min": 2, "sessions_max": 2})
         tier = tier.model_copy(update={"timing": {"default": plan}})
         cell = clean[1]["throughput"].cell
-        limits = thresholds.limits(cell).model_copy(update={"startup": LIMITS})
+        limits = thresholds.limits(cell).model_copy(update={"startup": startup})
         return check_startup(Context(cell, bench, tier, limits))
 
     return run
@@ -112,3 +112,19 @@ def test_a_start_from_a_file_that_was_not_prepared_is_neither_cold_nor_warm(star
     found = started(Unprepared(device("cpu")))
     assert (found.verdict.status, found.measurement.uncooled) == (Status.INVALID, 4)
     assert "was not taken: warm load time" in found.verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("limits", "shares_host"),
+    [(LIMITS, False), (StartupLimits(host_peak_max_mb=400.0, source="us"), True), (None, False)],
+)
+def test_only_starts_whose_time_is_limited_have_the_host_alone(
+    started, monkeypatch, limits, shares_host
+):
+    def held_device(context, **how):
+        assert how == {"shares_host": shares_host}
+        raise RunError("it was held")
+
+    monkeypatch.setattr("harness.check.startup.held_device", held_device)
+    with pytest.raises(RunError, match="it was held"):
+        started(startup=limits)
