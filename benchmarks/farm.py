@@ -28,9 +28,12 @@ from benchmarks import stand_in
 from benchmarks.measured import finish
 from benchmarks.stand_in import CELL, DEVICE, Scene
 from harness.farm import host, orders
-from harness.farm.calls import Placement, resource_of
-from harness.farm.orders import Order
+from harness.farm.calls import Placement, Step, resource_of
+from harness.farm.orders import Order, Shard
 from harness.host.child_process import run_in_child
+from harness.measure.accuracy import accuracy_measurement
+from harness.record.npz import accuracy_files
+from harness.record.record import RunDirectory
 from harness.spec import Status
 
 HOSTS, CHIPS = 4, 2
@@ -69,9 +72,9 @@ def time_shards(suite: Any, nodes: list[str], held: int, shards: int, clips: int
     """Run shards on the chips of some hosts, each call holding ``held`` of them; return the seconds."""
     at = Placement(tuple(nodes), {resource_of(DEVICE): float(held)})
     with stand_in.stand_ins(Scene(clips, CLIP_S)):
-        calls = [(ORDER, (), number, shards) for number in range(shards)]
+        calls = [(ORDER, (), Shard("predictions", number, shards)) for number in range(shards)]
         start_s = time.perf_counter()
-        suite.cluster.map(host.predict, calls, at, "shards")
+        suite.cluster.run(Step(host.predict, calls, at, "shards"))
         return time.perf_counter() - start_s
 
 
@@ -81,18 +84,21 @@ def overhead() -> int:
         check(suite_of(Scene(256, 0.0)))
         farm_s = check(suite_of(Scene(clips, CLIP_S)))
         with mock.patch.dict("os.environ", stand_in.node_arguments("alone", 1, folder)["env_vars"]):
-            alone_s = time_alone(Scene(clips, CLIP_S))
+            alone_s = time_alone(Scene(clips, CLIP_S), stand_in.new_run(folder, ""))
     note = (
         f"{clips} clips on one chip: {farm_s:.1f} s on a farm of one host, {alone_s:.1f} s without"
     )
     return finish("overhead", farm_s / alone_s, 1.05, at_least=False, note=note)
 
 
-def time_alone(scene: Scene) -> float:
+def time_alone(scene: Scene, run: RunDirectory) -> float:
     start_s = time.perf_counter()
-    work = scene, lambda line: None, ORDER, ()
-    parts = [[function(*work, 0, 1)] for function in (stand_in.predict, stand_in.refer)]
-    stand_in.compare(*work, *parts)
+    work, clip_set = (scene, lambda line: None, ORDER, ()), stand_in.clip_set_of(scene.clips)
+    preds = stand_in.predict(*work, Shard("predictions", 0, 1)).unpacked()
+    reference = stand_in.refer(*work, Shard("reference", 0, 1)).unpacked()
+    accuracy_measurement(preds, clip_set, reference)
+    for content, suffix in accuracy_files(preds, reference, clip_set).values():
+        run.keep(content, suffix)
     return time.perf_counter() - start_s
 
 
@@ -151,7 +157,9 @@ def bookkeeping() -> int:
     with farm([CHIPS] * HOSTS) as (suite_of, folder, nodes):
         check(suite_of(Scene(256 * 8, 0.0)))
         for clips in (FEW, MANY):
-            seconds[clips], cost = run_in_child(drive_cells, nodes[0], folder, clips)
+            seconds[clips], cost = run_in_child(
+                drive_cells, stand_in.client_address(nodes[1][0].head_node), folder, clips
+            )
             peaks[clips] = cost.peak_bytes
             print(f"  {clips} clips x {CELLS} cells: {seconds[clips]:.1f} s", flush=True)
             print(f"  the driver's peak: {peaks[clips] / 1e6:.0f} MB", flush=True)

@@ -33,15 +33,13 @@ from harness.farm.cluster import Cluster
 from harness.farm.hosts import Hosts
 from harness.farm.orders import Delivery, HostFacts, Listing, Part, Survey
 from harness.farm.suite import FarmSuite
-from harness.farm.workplace import host_name
+from harness.farm.workplace import host_name, progress_to
 from harness.host.progress import Progress
 from harness.host.suite_code import suite_digest
 from harness.judge.verdict import Verdict
-from harness.measure.accuracy import accuracy_measurement
 from harness.predict import run
 from harness.predict.journal import Work, journal_at, predict_resumed
 from harness.predict.run import stream_from_runner
-from harness.predict.shards import merged
 from harness.record.facts import RunFacts, new_nonce
 from harness.record.npz import npz_from_labels, npz_from_predictions, predictions_from_npz
 from harness.record.record import Record, RunDirectory, new_run_directory
@@ -117,7 +115,8 @@ def node_arguments(name: str, chips: int, folder: Path) -> dict[str, object]:
     """Return the arguments that start a Ray node for a host."""
     here = {"ACCEPTANCE_HOST": name, "PYTHONPATH": str(Path(__file__).parents[1])}
     return {
-        "num_cpus": max(1, chips),
+        # Ray keeps so many processes: one for each chip, one for PyTorch.
+        "num_cpus": chips + 1,
         "object_store_memory": MEMORY,
         "resources": {resource_of(DEVICE): chips, PYTORCH: 1},
         "env_vars": {**here, CHIPS: str(chips), CACHE: str(folder / name)},
@@ -128,7 +127,7 @@ def node_arguments(name: str, chips: int, folder: Path) -> dict[str, object]:
 def stand_ins(scene: Scene) -> Iterator[None]:
     """Have hosts call the functions below in place of their own."""
     does = {
-        host: ("describe", "export", "build", "survey_accuracy", "refer", "predict", "compare"),
+        host: ("describe", "export", "build", "survey_accuracy", "refer", "predict", "conclude"),
         reader: ("list_clips", "decode"),
     }
     with contextlib.ExitStack() as stack:
@@ -206,27 +205,28 @@ def build(scene, say, order, parcels) -> tuple[()]:
 
 def survey_accuracy(scene, say, order, parcels, listing) -> Survey:
     # Crops of this size come in shards of orders.SHARD_CLIPS.
-    return Survey(scene.clips, {}, 1 if listing else 0)
+    labels, sent_bytes = npz_from_labels(clip_set_of(scene.clips)), 1 if listing else 0
+    return Survey(scene.clips, {}, labels, -np.inf, sent_bytes)
 
 
 def list_clips(scene, say, order) -> Listing:
     return Listing(clip_set_of(scene.clips), {}, "")
 
 
-def decode(scene, say, order, what, index, count) -> SentCrops:
+def decode(scene, say, order, shard) -> SentCrops:
     """Stand in for decoding on another host: a clip's one pixel says its number."""
-    mark(scene, f"decode {host_name()} {index} {os.getpid()}")
-    shard = shard_of(scene, order, what, (index, count))
-    fail(scene, index)
-    time.sleep(scene.clip_s * len(shard.clips))
-    names = tuple(clip.id for clip in shard.clips)
+    mark(scene, f"decode {host_name()} {shard.index} {os.getpid()}")
+    wanted = clips_of(scene, order, shard)
+    fail(scene)
+    time.sleep(scene.clip_s * len(wanted.clips))
+    names = tuple(clip.id for clip in wanted.clips)
     numbers = np.array([int(name) for name in names], "<u4")
     crops = numbers.view(np.uint8).reshape(-1, 4)[:, :3]
-    return SentCrops(host_name(), shard, {}, names, crops, {}).sealed()
+    return SentCrops(host_name(), wanted, {}, names, crops, {}).sealed()
 
 
-def shard_of(scene, order, what, shard) -> ClipSet:
-    return reader.shard_of_check(clip_set_of(scene.clips), what, shard, order.cell.batch)
+def clips_of(scene, order, shard) -> ClipSet:
+    return reader.clips_of_shard(clip_set_of(scene.clips), shard, order.cell.batch)
 
 
 def samples_sent(sent, clips):
@@ -239,33 +239,30 @@ def samples_sent(sent, clips):
         yield Sample(clip.id, np.full(TENSOR.shape[1:], number, np.float32))
 
 
-def predict(scene, say, order, parcels, *shard) -> Part:
+def predict(scene, say, order, parcels, shard, *sent) -> Part:
     """Run one shard on a stand-in, with the journal and the batches of a real one."""
-    index, count, *sent = shard
     source = functools.partial(samples_sent, *sent) if sent else samples
-    wanted = shard_of(scene, order, "predictions", (index, count))
-    folder = Path(os.environ[CACHE], "partial")
-    mark(scene, f"start {host_name()} {index} {os.getpid()}")
+    wanted, folder = clips_of(scene, order, shard), Path(os.environ[CACHE], "partial")
+    mark(scene, f"start {host_name()} {shard.index} {os.getpid()}")
 
     def answer(feed):
         (values,) = feed.values()
         time.sleep(scene.clip_s * len(values))
-        mark(scene, f"batch {host_name()} {index} {os.getpid()}")
-        fail(scene, index)
+        mark(scene, f"batch {host_name()} {shard.index} {os.getpid()}")
+        fail(scene)
         return {SPEC.output.name: scores_of(values)}
 
     with journal_at(folder, {"cell": order.cell.id}, SPEC, wanted.clips) as journal:
         done = Work(wanted.clips, source, journal)
         stream = stream_from_runner(answer)
-        preds = predict_resumed(stream, SPEC, order.cell.batch, done, lambda clips: say(f"{clips}"))
+        counter = progress_to(say).counter(str(shard), len(wanted.clips))
+        preds = predict_resumed(stream, SPEC, order.cell.batch, done, counter)
     return part_of(preds, sent)
 
 
-def refer(scene, say, order, parcels, *shard) -> Part:
+def refer(scene, say, order, parcels, shard, *sent) -> Part:
     """Answer for PyTorch, at once."""
-    index, count, *sent = shard
-    wanted = shard_of(scene, order, "reference", (index, count))
-    return part_of(expected(wanted), sent)
+    return part_of(expected(clips_of(scene, order, shard)), sent)
 
 
 def part_of(preds: Predictions, sent: Sequence[SentCrops]) -> Part:
@@ -279,33 +276,21 @@ def expected(clip_set: ClipSet) -> Predictions:
     return run.predict(stream, SPEC, CELL.batch, samples(clip_set.clips))
 
 
-def compare(scene, say, order, parcels, parts, *given) -> Delivery:
-    reference, *_ = given
-    clip_set = clip_set_of(scene.clips)
-    preds, torch = (
-        merged([predictions_from_npz(io.BytesIO(part.predictions)) for part in one], clip_set)
-        for one in (parts, reference)
-    )
-    raw = {
-        "predictions": (npz_from_predictions(preds), ".npz"),
-        "reference": (npz_from_predictions(torch), ".npz"),
-        "labels": (npz_from_labels(clip_set), ".npz"),
-    }
+def conclude(scene, say, order, parcels, measured, *given) -> Delivery:
     record = Record(
         run_id="there",
         tier=order.tier,
         **dataclasses.asdict(order.cell),
         check=order.check,
         verdict=Verdict(status=Status.FAIL, reason="a host's word"),
-        measurement=accuracy_measurement(preds, clip_set, torch),
+        measurement=measured,
         weights="checkpoint",
-        raw={name: hashlib.sha256(content).hexdigest() for name, (content, _) in raw.items()},
         host_facts={"host": host_name()},
         is_device_present=True,
         started="2026-01-01T00:00:00+00:00",
         seconds=0.0,
     )
-    return Delivery(host_name(), record.model_dump_json().encode(), raw)
+    return Delivery(host_name(), record.model_dump_json().encode(), {})
 
 
 def samples(clips):
@@ -326,7 +311,7 @@ def mark(scene, line: str) -> None:
             file.write(line + "\n")
 
 
-def fail(scene, index: int) -> None:
+def fail(scene) -> None:
     """Trigger the fault of this host, once."""
     fault = scene.faults.get(host_name())
     if fault is None or scene.marks is None:

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from harness.check.sessions import Found, decided, held_device
 from harness.check.soak import check_soak
 from harness.check.startup import check_startup
 from harness.check.timed_session import TimedClips, expected_answers, time_session
-from harness.clips import ClipSet, Predictions
+from harness.clips import ClipSet
 from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
 from harness.data.strips import raw_strips
@@ -30,7 +30,7 @@ from harness.judge.export import judge_export
 from harness.judge.parity import judge_parity
 from harness.judge.throughput import judge_throughput
 from harness.judge.verdict import Verdict
-from harness.measure.accuracy import accuracy_measurement
+from harness.measure.accuracy import AccuracyMeasurement, accuracy_measurement
 from harness.measure.measurement import json_lines
 from harness.measure.parity import ChainScores, ParityMeasurement, parity_measurement
 from harness.measure.repeats import repeats_from_arrays
@@ -42,7 +42,7 @@ from harness.predict.host_scores import onnx_scores
 from harness.predict.parity_inputs import ParityInputs, parity_inputs
 from harness.predict.reference import reference_predictions, reference_scores
 from harness.predict.run import run_tensors
-from harness.record.npz import npz_from_arrays, npz_from_labels, npz_from_predictions
+from harness.record.npz import accuracy_files, npz_from_arrays
 from harness.spec import Status
 from harness.timings import LoopSettings
 
@@ -106,7 +106,12 @@ def check_accuracy(context: Context) -> Found:
         bench.clip_set(cell.model),
     )
     preds, notes = chip_predictions(cell, bench, clip_set)
-    return accuracy_found(context, (preds, reference), notes, inputs)
+    measurement = accuracy_measurement(preds, clip_set, reference, floor_of_scores(context))
+    found = accuracy_found(context, measurement, notes, inputs)
+    both = preds, reference
+    raw = accuracy_files(*both, clip_set)
+    raw |= raw_strips(measurement.paired, clip_set, context.spec.protocol, both)
+    return dataclasses.replace(found, raw={**raw, **found.raw})
 
 
 def accuracy_clips(context: Context) -> ClipSet:
@@ -137,22 +142,13 @@ def inputs_read_again(context: Context, clip_set: ClipSet) -> str:
 
 
 def accuracy_found(
-    context: Context, both: tuple[Predictions, Predictions], notes: tuple[str, ...], inputs: str
+    context: Context, measurement: AccuracyMeasurement, notes: Sequence[str], inputs: str
 ) -> Found:
-    """Measure and judge the predictions of ``both``, the device and PyTorch.
+    """Judge what an accuracy check measured.
 
     ``notes`` are about the chips, ``inputs`` is what ``inputs_read_again`` returned.
     """
-    clip_set, spec, (preds, reference) = context.clip_set, context.spec, both
-    measurement = accuracy_measurement(preds, clip_set, reference, _floor(context))
-    raw = {
-        "predictions": (npz_from_predictions(preds), ".npz"),
-        "reference": (npz_from_predictions(reference), ".npz"),
-        "labels": (npz_from_labels(clip_set), ".npz"),
-    }
-    raw |= raw_strips(measurement.paired, clip_set, spec.protocol, (preds, reference))
-    if notes:
-        raw["notes"] = "\n".join(notes).encode(), ".txt"
+    raw = {"notes": ("\n".join(notes).encode(), ".txt")} if notes else {}
     return Found(measurement, judge_accuracy(measurement, context.limits.accuracy), raw, inputs)
 
 
@@ -217,7 +213,7 @@ def _host_scores(context: Context) -> tuple[ParityInputs, functools.partial[Chai
     """Return the inputs of parity, and the chain, which lacks only the scores of the device."""
     cell, bench, spec = context.cell, context.bench, context.spec
     bench.present_device(cell.device)
-    inputs, floor = _parity_inputs(context), _floor(context)
+    inputs, floor = _parity_inputs(context), floor_of_scores(context)
     torch = reference_scores(spec, bench.weights(cell.model), inputs, bench.workshop)
     files = bench.exported(cell), bench.simplified(cell)
     onnx, simplified = (onnx_scores(one, inputs, bench.workshop) for one in files)
@@ -242,7 +238,7 @@ def _timed_clips(context: Context) -> TimedClips:
     return TimedClips(clips[:TIMED_CLIPS], clip_set, root)
 
 
-def _floor(context: Context) -> float:
+def floor_of_scores(context: Context) -> float:
     """Return the lowest score that every stage can tell from lower ones."""
     return lowest_score(context.spec.softmax_in_graph, context.smallest)
 

@@ -35,34 +35,27 @@ def raw_strips(
     """
     if paired is None or not paired.flips:
         return {}
-    strips = strips_from_flips(paired.flips, clip_set, protocol, both)
+    strips = with_frames(strips_from_flips(paired.flips, clip_set, both), clip_set, protocol)
     return {"strips": (strips.model_dump_json().encode(), ".json")}
 
 
 def strips_from_flips(
-    flips: tuple[ClassFlip, ...],
-    clip_set: ClipSet,
-    protocol: InputProtocol,
-    both: tuple[Predictions, Predictions],
+    flips: tuple[ClassFlip, ...], clip_set: ClipSet, both: tuple[Predictions, Predictions]
 ) -> Strips:
-    """Take the frames of at most ``STRIPS_MAX`` flipped clips."""
-    clips = {clip.id: clip for clip in clip_set.clips}
+    """Return what is known of at most ``STRIPS_MAX`` flipped clips without their frames."""
     shown = flips[:STRIPS_MAX]
     names = dict(enumerate(clip_set.class_names))
     ids = {one for flip in shown for one in (flip.label, flip.reference_class, flip.device_class)}
     return Strips(
         flip_count=len(flips),
         class_names={str(one): names[one] for one in sorted(ids & names.keys())},
-        strips=tuple(_strip(flip, clips[flip.clip_id], protocol, both) for flip in shown),
+        strips=tuple(_strip(flip, both) for flip in shown),
     )
 
 
-def _strip(
-    flip: ClassFlip, clip: Clip, protocol: InputProtocol, both: tuple[Predictions, Predictions]
-) -> Strip:
+def _strip(flip: ClassFlip, both: tuple[Predictions, Predictions]) -> Strip:
     ours, theirs = (_margin(preds, flip.clip_id) for preds in both)
-    strip = Strip(**flip.model_dump(), reference_margin=theirs, device_margin=ours)
-    return _with_frames(strip, clip, protocol)
+    return Strip(**flip.model_dump(), reference_margin=theirs, device_margin=ours)
 
 
 def with_frames(strips: Strips, clip_set: ClipSet, protocol: InputProtocol) -> Strips:

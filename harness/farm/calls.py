@@ -8,6 +8,7 @@ import itertools
 import os
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -80,16 +81,19 @@ class Placement:
         return at
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Step:
     """Calls of one function.
 
     Attributes:
-        function: defined at the top of a module.
-        calls: the arguments of each call.
+        function: defined at the top of a module; its first argument takes lines about the progress.
+        calls: the other arguments of each call.
         at: where they may run, and for how long.
         title: what they are, in words.
         parts: which part of it each call is, in words.
+        first: as many calls, each of which makes the last argument of the one with its number. What it makes
+            goes from host to host, not through the driver.
+        on_value: called with the number and the value of each call as it ends.
     """
 
     function: Callable[..., Any]
@@ -97,6 +101,8 @@ class Step:
     at: Placement
     title: str
     parts: Sequence[str] = ()
+    first: "Step | None" = None
+    on_value: Callable[[int, Any], object] = lambda number, value: None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,7 +216,10 @@ def hand_to_ray(
     """Return the future value of a call; if it stays in the farm, after a future sign that it is there."""
     remote = _remote_function(kept_on_host if is_held else on_host)
     options = {**at.options, "num_returns": 2 if is_held else 1}
-    found = remote.options(**options).remote(news, call, function, *args)
+    with warnings.catch_warnings():
+        # Of many calls Ray says once that they are many, which would end a run whose warnings are errors.
+        warnings.filterwarnings("ignore", "More than 10MB of messages")
+        found = remote.options(**options).remote(news, call, function, *args)
     return found if is_held else [found]
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.errors import HarnessError, RunError, SiteError, first_line
-from harness.farm.calls import Calls, News, Placement, Running, Step, hand_to_ray, stop_on_host
+from harness.farm.calls import News, Placement, Running, Step, hand_to_ray, stop_on_host
 from harness.farm.orders import HostFacts
 
 if TYPE_CHECKING:
@@ -81,7 +81,9 @@ class Cluster:
 
     def call(self, function: Callable[..., T], *args: Any, at: Placement, title: str) -> T:
         """Run ``function(say, *args)`` on a host and return what it returns; see ``run``."""
-        return self.map(function, [args], at=at, title=title)[0]
+        values = dict[int, T]()
+        self.run(Step(function, [args], at, title, on_value=values.__setitem__))
+        return values[0]
 
     def held(self, function: Callable[..., Any], *args: Any, at: Placement, title: str) -> Any:
         """Run ``function(say, *args)`` on a host; its value stays in the farm until a call takes it."""
@@ -93,56 +95,41 @@ class Cluster:
             self._ray.wait(run.held)
         return run.held[0]
 
-    def map(
-        self,
-        function: Callable[..., T],
-        calls: Calls,
-        at: Placement,
-        title: str,
-        on_value: Callable[[int, T], object] = lambda number, value: None,
-    ) -> list[T]:
-        """Run calls of one function; see ``run``."""
-        return self.run(Step(function, calls, at, title), on_value)
+    def run(self, *steps: Step) -> None:
+        """Run the calls of steps on hosts, of all steps at once.
 
-    def run(
-        self,
-        step: Step,
-        on_value: Callable[[int, Any], object] = lambda number, value: None,
-        first: Step | None = None,
-    ) -> list[Any]:
-        """Run the calls of a step on hosts, as many at once as its placement has room for.
-
-        Args:
-            step: what to run; the first argument of its function takes lines about the progress.
-            on_value: called with the number and the value of each call as it ends.
-            first: as many calls, each of which makes the last argument of the one with its number. What
-                it makes goes from host to host, not through the driver, and there are never more than
-                ``AHEAD`` of them for each call of ``step`` that there is room for.
+        Of each step, ``AHEAD`` calls are under way for each that its placement has room for, so that few values,
+        and few of those that its ``first`` makes, wait in the memory of hosts.
 
         Raises:
             HarnessError: as a function raised it; the other calls are ended.
             RunError: every host that could run them is gone, died in too many calls, or did not end a
                 call in time.
         """
-        left, numbers, values = iter(range(len(step.calls))), dict[Running, int](), dict[int, Any]()
+        left = {step: iter(range(len(step.calls))) for step in steps}
+        under_way = dict[Running, tuple[Step, int]]()
 
-        def begin(one: Step, number: int, *more: Any) -> Running:
-            run = self._start(one, number, more, is_held=one is first)
-            numbers[run] = number
+        def begin(step: Step, number: int, *made: Any) -> Running:
+            one = step.first if step.first is not None and not made else step
+            run = self._start(one, number, made, is_held=one is step.first)
+            under_way[run] = step, number
             return run
 
+        def more(step: Step, count: int = 1) -> list[Running]:
+            return [begin(step, number) for number in itertools.islice(left[step], count)]
+
         def on_end(run: Running) -> list[Running]:
-            number, value = numbers.pop(run), self._ray.get(run.ref)
+            step, number = under_way.pop(run)
+            with _mapped(step.title):
+                value = self._ray.get(run.ref)
             if run.held:
                 return [begin(step, number, *run.held)]
-            values[number] = value
-            on_value(number, value)
-            return [begin(first or step, other) for other in itertools.islice(left, 1)]
+            step.on_value(number, value)
+            return more(step)
 
-        with _mapped(step.title):
-            room = len(step.calls) if first is None else AHEAD * self._room(step.at)
-            self._wait([begin(first or step, one) for one in itertools.islice(left, room)], on_end)
-            return [values[number] for number in range(len(step.calls))]
+        with _mapped(", ".join(step.title for step in steps)):
+            runs = [run for step in steps for run in more(step, self._room(step))]
+            self._wait(runs, on_end)
 
     def ask(
         self, function: Callable[..., T], nodes: Iterable[str] | None = None
@@ -183,10 +170,11 @@ class Cluster:
         part, at = step.parts[number] if step.parts else "", step.at.avoiding(self._silent)
         return Running(step.title, at, remote, self.stints, part)
 
-    def _room(self, at: Placement) -> int:
-        """Return how many calls can run at once."""
-        there = [node.resources for node in self.nodes() if node.id in at.hosts]
-        return max(1, sum(int(one.get(name, 0)) for one in there for name in at.resources))
+    def _room(self, step: Step) -> int:
+        """Return how many calls of a step may be under way."""
+        there = [node.resources for node in self.nodes() if node.id in step.at.hosts]
+        chips = sum(int(one.get(name, 0)) for one in there for name in step.at.resources)
+        return AHEAD * max(1, chips)
 
     def _wait(
         self,
@@ -202,7 +190,9 @@ class Cluster:
         try:
             while pending:
                 refs = [run.ref for run in pending]
-                done = set(self._ray.wait(refs, num_returns=len(refs), timeout=_TICK_S)[0])
+                # Many are taken at once, but others are started before hosts have nothing left to do.
+                enough = max(1, len(refs) // AHEAD)
+                done = set(self._ray.wait(refs, num_returns=enough, timeout=_TICK_S)[0])
                 self._hear({run.id: run for run in pending})
                 # What has arrived is taken, even if another call has failed meanwhile.
                 with contextlib.ExitStack() as ended:

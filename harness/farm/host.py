@@ -6,17 +6,20 @@ These functions run in processes that Ray starts. A host looks for its ``site.to
 
 import contextlib
 import dataclasses
-import io
 import math
 import os
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from harness import registry
 from harness.build.workbench import Workbench
-from harness.check.checks import accuracy_clips, accuracy_found, inputs_read_again
+from harness.check.checks import (
+    accuracy_clips,
+    accuracy_found,
+    floor_of_scores,
+    inputs_read_again,
+)
 from harness.check.context import Context
 from harness.check.sessions import Found
 from harness.check.suite import check_subjects
@@ -25,8 +28,8 @@ from harness.data.datasets import MOTION8
 from harness.data.sent import SentCrops
 from harness.data.store import CropStore, record_shape
 from harness.errors import CheckpointError
-from harness.farm.orders import Delivery, HostFacts, Listing, Order, Part, Survey
-from harness.farm.reader import shard_of_check
+from harness.farm.orders import Delivery, HostFacts, Listing, Order, Part, Shard, Survey
+from harness.farm.reader import clips_of_shard
 from harness.farm.workplace import (
     Parcels,
     Say,
@@ -43,11 +46,11 @@ from harness.host.lock_notes import read_owner
 from harness.host.progress import Progress
 from harness.host.provenance import parcel_from_artifact
 from harness.host.suite_code import suite_digest, suite_facts
+from harness.measure.accuracy import AccuracyMeasurement
 from harness.predict.chips import predict_on
 from harness.predict.device_predictions import plan_from_bench
 from harness.predict.reference import reference_predictions
-from harness.predict.shards import merged
-from harness.record.npz import npz_from_predictions, predictions_from_npz
+from harness.record.npz import npz_from_labels, npz_from_predictions
 
 
 def describe(say: Say) -> HostFacts:
@@ -126,16 +129,12 @@ def survey_accuracy(
         _inputs(context, clip_set, listing)
         count, sent = len(clip_set.clips), math.prod(record_shape(context.spec.protocol))
         clips = {"clips": clip_set.digest} if listing is None else listing.subjects
-        return Survey(count, _subjects(context, clips), 0 if listing is None else sent)
+        about = _subjects(context, clips), npz_from_labels(clip_set), floor_of_scores(context)
+        return Survey(count, *about, 0 if listing is None else sent)
 
 
 def predict(
-    say: Say,
-    order: Order,
-    parcels: Parcels,
-    index: int,
-    count: int,
-    sent: SentCrops | None = None,
+    say: Say, order: Order, parcels: Parcels, shard: Shard, sent: SentCrops | None = None
 ) -> Part:
     """Run one shard of the clips of a cell on a chip of this host.
 
@@ -143,15 +142,14 @@ def predict(
         say: takes lines about the progress.
         order: what to check.
         parcels: the models that it runs on.
-        index: number of the shard, from 0.
-        count: of all shards.
-        sent: its crops; None: the clips are decoded here.
+        shard: which clips.
+        sent: their crops; None: the clips are decoded here.
     """
     with workplace(order, say, parcels) as bench, bench.beside_others():
         context, cell = context_of(order, bench), order.cell
-        with _decoded(context, "predictions", (index, count), sent) as (clip_set, whole):
+        with _decoded(context, shard, sent) as (clip_set, whole):
             plan = plan_from_bench(cell, bench, clip_set, whole)
-            title = f"{cell.id} accuracy, shard {index + 1} of {count}"
+            title = f"{cell.id} accuracy, {shard}"
             counter = bench.progress.counter(title, len(clip_set.clips))
             with chip_session(order, bench) as (device, session):
                 preds, notes = predict_on(device, session, plan, (0, 1), counter)
@@ -159,41 +157,29 @@ def predict(
 
 
 def refer(
-    say: Say,
-    order: Order,
-    parcels: Parcels,
-    index: int,
-    count: int,
-    sent: SentCrops | None = None,
+    say: Say, order: Order, parcels: Parcels, shard: Shard, sent: SentCrops | None = None
 ) -> Part:
-    """Run PyTorch on every ``count``-th batch of the clips of a cell; see ``predict``."""
+    """Run PyTorch on one shard of the clips of a cell; see ``predict``."""
     with workplace(order, say, parcels) as bench, bench.beside_others():
         context, weights = context_of(order, bench), bench.weights(order.cell.model)
-        with _decoded(context, "reference", (index, count), sent) as (clip_set, whole):
+        with _decoded(context, shard, sent) as (clip_set, whole):
             preds = reference_predictions(context.spec, weights, clip_set, bench.workshop, whole)
         return _part(context, preds, (), sent)
 
 
-def compare(
+def conclude(
     say: Say,
     order: Order,
     parcels: Parcels,
-    parts: Sequence[Part],
-    reference: Sequence[Part],
+    measured: AccuracyMeasurement,
+    notes: Sequence[str],
     listing: Listing | None = None,
 ) -> Delivery:
-    """Merge the predictions of all shards, of the device and of PyTorch, and compare them."""
+    """Make the record of an accuracy check from what the driver measured on the shards, and its notes."""
 
     def found(context: Context) -> Found:
-        clip_set = accuracy_clips(context)
-        preds, torch = (
-            merged([_predictions(part.predictions) for part in one], clip_set)
-            for one in (parts, reference)
-        )
-        notes = [f"{part.host}: {note}" for part in parts for note in part.notes]
-        notes += [_shares("predictions", parts), _shares("PyTorch's predictions", reference)]
-        inputs = _inputs(context, clip_set, listing)
-        return accuracy_found(context, (preds, torch), tuple(dict.fromkeys(notes)), inputs)
+        inputs = _inputs(context, accuracy_clips(context), listing)
+        return accuracy_found(context, measured, notes, inputs)
 
     with workplace(order, say, parcels, listing) as bench:
         return deliver(order, bench, found=found)
@@ -201,17 +187,17 @@ def compare(
 
 @contextlib.contextmanager
 def _decoded(
-    context: Context, what: str, shard: tuple[int, int], sent: SentCrops | None
+    context: Context, shard: Shard, sent: SentCrops | None
 ) -> Iterator[tuple[ClipSet, ClipSet]]:
     """Yield the clips of a shard, and the set under whose name they are decoded here, or lie decoded."""
     if sent is None:
-        clips = shard_of_check(accuracy_clips(context), what, shard, context.cell.batch)
+        clips = clips_of_shard(accuracy_clips(context), shard, context.cell.batch)
         yield clips, context.bench.clip_set(context.cell.model)
         return
     sent.refuse_others(context.spec.protocol)
     clips = dataclasses.replace(sent.clip_set, digest=sent.digest)
     # Two cells may run the same crops at once, each with its own copy.
-    own = digest_from_json([sent.digest, context.cell.id, what])
+    own = digest_from_json([sent.digest, context.cell.id, shard.what])
     whole = dataclasses.replace(clips, digest=own)
     root = context.bench.site.cache_dir / "crops"
     with sent.unpacked(CropStore(root, context.spec.protocol, whole)):
@@ -243,13 +229,3 @@ def _weights(bench: Workbench) -> Iterator[tuple[str, str]]:
     for name in registry.model_names():
         with contextlib.suppress(CheckpointError):
             yield name, bench.weights(name).digest
-
-
-def _predictions(npz: bytes) -> Predictions:
-    return predictions_from_npz(io.BytesIO(npz))
-
-
-def _shares(what: str, parts: Sequence[Part]) -> str:
-    counts = Counter(part.host for part in parts)
-    listed = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-    return f"{what}, shards by host: {listed}"

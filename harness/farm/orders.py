@@ -1,12 +1,20 @@
 """What the driver asks of a host, and what a host sends back: plain values and bytes."""
 
 import dataclasses
+import io
 import math
 from collections.abc import Mapping
+from typing import Literal, get_args
 
-from harness.clips import ClipSet
+from harness.clips import ClipSet, Predictions
 from harness.device import DeviceState
+from harness.measure.accuracy import AccuracyMeasurement
+from harness.measure.strips import Strips
+from harness.record.npz import predictions_from_npz
 from harness.spec import Cell, Check
+
+# What the clips of an accuracy check go through: PyTorch, and a device's chips.
+What = Literal["reference", "predictions"]
 
 # Clips of a shard: a lost host costs no more than these, and a slow one does not hold up the others for long.
 SHARD_CLIPS = 256
@@ -43,15 +51,47 @@ class Order:
 
 
 @dataclasses.dataclass(frozen=True)
+class Shard:
+    """Shard ``index`` of ``count``, from 0, of the clips of an accuracy check."""
+
+    what: What
+    index: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"shard {self.index + 1} of {self.count}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Merged:
+    """What the driver makes of all shards of an accuracy check.
+
+    Attributes:
+        measurement: what follows from them.
+        raw: digests of the files that it has kept in the run, by name.
+        strips: the clips that flipped, without their frames.
+    """
+
+    measurement: AccuracyMeasurement
+    raw: Mapping[str, str]
+    strips: Strips
+
+
+@dataclasses.dataclass(frozen=True)
 class Delivery:
     """What a host measured: a record as JSON, whose verdict does not count, and its raw files.
 
-    ``raw`` has the content and the suffix of each raw file by name.
+    Attributes:
+        host: its name.
+        record: as JSON.
+        raw: content and suffix of each raw file, by name.
+        merged: of an accuracy check: what the driver measured itself.
     """
 
     host: str
     record: bytes
     raw: Mapping[str, tuple[bytes, str]]
+    merged: Merged | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,18 +116,22 @@ class Survey:
     Attributes:
         clip_count: how many clips.
         subjects: the digests that every host must agree on, by name.
+        labels: the clips and their labels, as npz.
+        lowest_score: the lowest one that the device can tell from lower ones.
         sent_bytes: of the crops of a clip that another host decodes; 0 where the chips' hosts do.
     """
 
     clip_count: int
     subjects: Mapping[str, str]
+    labels: bytes
+    lowest_score: float
     sent_bytes: int = 0
 
-    @property
-    def shard_count(self) -> int:
-        """How many shards the clips are split into."""
+    def shards(self) -> list[Shard]:
+        """Return the shards that the clips are split into, for PyTorch and for the chips."""
         fit = SENT_BYTES // self.sent_bytes if self.sent_bytes else SHARD_CLIPS
-        return max(1, math.ceil(self.clip_count / max(1, min(SHARD_CLIPS, fit))))
+        count = max(1, math.ceil(self.clip_count / max(1, min(SHARD_CLIPS, fit))))
+        return [Shard(what, index, count) for what in get_args(What) for index in range(count)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +151,14 @@ class Part:
     notes: tuple[str, ...]
     subjects: Mapping[str, str]
     decoder: str = ""
+
+    def unpacked(self) -> Predictions:
+        """Return the predictions as values.
+
+        Raises:
+            ValueError: they are damaged.
+        """
+        return predictions_from_npz(io.BytesIO(self.predictions))
 
 
 @dataclasses.dataclass(frozen=True)

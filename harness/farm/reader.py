@@ -13,7 +13,7 @@ from harness.clips import ClipSet
 from harness.data.sent import SentCrops, crops_to_send
 from harness.data.store import CropStore
 from harness.data.strips import with_frames
-from harness.farm.orders import Listing, Order
+from harness.farm.orders import Listing, Order, Shard
 from harness.farm.workplace import Say, context_of, host_name, workplace
 from harness.host.digests import digest_from_json
 from harness.measure.strips import Strips
@@ -33,30 +33,28 @@ def list_clips(say: Say, order: Order) -> Listing:
         return Listing(_elsewhere(clip_set), subjects, inputs_read_again(context, clip_set))
 
 
-def decode(say: Say, order: Order, what: str, index: int, count: int) -> SentCrops:
-    """Decode one shard of the clips of a cell, for the predictions or the reference of another host."""
+def decode(say: Say, order: Order, shard: Shard) -> SentCrops:
+    """Decode one shard of the clips of a cell for another host."""
     with workplace(order, say) as bench, bench.beside_others():
         context = context_of(order, bench)
-        shard = shard_of_check(context.clip_set, what, (index, count), order.cell.batch)
-        title = f"{order.cell.id} crops, shard {index + 1} of {count}"
-        counter = bench.progress.counter(title, len(shard.clips))
-        found = crops_to_send(_store(context), shard, host_name(), _decoding(context), counter)
-        return dataclasses.replace(found, clip_set=_elsewhere(shard))
+        clips = clips_of_shard(context.clip_set, shard, order.cell.batch)
+        counter = bench.progress.counter(f"{order.cell.id} crops, {shard}", len(clips.clips))
+        found = crops_to_send(_store(context), clips, host_name(), _decoding(context), counter)
+        return dataclasses.replace(found, clip_set=_elsewhere(clips))
 
 
-def add_frames(say: Say, order: Order, strips: bytes) -> bytes:
+def add_frames(say: Say, order: Order, strips: Strips) -> Strips:
     """Return the strips of an accuracy check with the frames of the clips, which this host can read."""
     with workplace(order, say) as bench, bench.beside_others():
         context = context_of(order, bench)
-        found = with_frames(Strips.from_json(strips), context.clip_set, context.spec.protocol)
-        return found.model_dump_json().encode()
+        return with_frames(strips, context.clip_set, context.spec.protocol)
 
 
-def shard_of_check(clip_set: ClipSet, what: str, shard: tuple[int, int], batch: int) -> ClipSet:
-    """Return a shard of the clips of an accuracy check: for the reference, or for chips in batches."""
-    if what == "reference":
-        return batches_of_set(clip_set, *shard, REFERENCE_BATCH)
-    return block_of_set(clip_set, *shard, batch)
+def clips_of_shard(clip_set: ClipSet, shard: Shard, batch: int) -> ClipSet:
+    """Return the clips of a shard: whole batches, of PyTorch's size or of the chips'."""
+    if shard.what == "reference":
+        return batches_of_set(clip_set, shard.index, shard.count, REFERENCE_BATCH)
+    return block_of_set(clip_set, shard.index, shard.count, batch)
 
 
 def _decoding(context: Context) -> Mapping[str, str]:

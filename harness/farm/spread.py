@@ -1,30 +1,34 @@
 """The accuracy of a cell, spread over every chip of the hosts that are alike."""
 
-import contextlib
 import dataclasses
-import io
+import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
 
-import numpy as np
-
-from harness.errors import HarnessError, InvalidMeasurement
+from harness.errors import HarnessError, InvalidMeasurement, RunError, first_line
 from harness.farm import host, reader
 from harness.farm.calls import PYTORCH, Placement, Step
 from harness.farm.cluster import Cluster
 from harness.farm.kept import KeptParts
-from harness.farm.orders import Delivery, Order, Part, Survey
+from harness.farm.merge import merge
+from harness.farm.orders import Delivery, Order, Part, Shard, Survey, What
+from harness.host.child_process import run_in_child
 from harness.host.progress import Progress
-from harness.record.npz import predictions_from_npz
+from harness.measure.strips import Strips
+from harness.record.record import RunDirectory
 from harness.record.stints import Stint
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
 class Spread:
-    """One accuracy check: its order, the models that it runs on, and where it may run.
+    """One accuracy check: its order, the models that it runs on, where it may run, and the run that it is for.
 
-    ``kept`` returns the parts that an earlier run has left. ``readers`` decode the clips; None: the hosts of
+    ``kept`` yields the parts that an earlier run has left. ``readers`` decode the clips; None: the hosts of
     ``at`` do so themselves.
     """
 
@@ -32,30 +36,35 @@ class Spread:
     order: Order
     models: Any
     at: Placement
+    run: RunDirectory
     progress: Progress
-    kept: Callable[[Survey], KeptParts]
+    kept: Callable[[Survey], AbstractContextManager[KeptParts]]
     readers: Placement | None = None
 
     def delivery(self) -> Delivery:
-        """Have the shards predicted, by chips and by PyTorch, and compared on one host.
+        """Have the shards predicted by chips and by PyTorch, compare both here, and have a host make the record.
 
         Raises:
             HarnessError: it cannot be done, or the hosts do not agree on what they ran.
         """
-        anywhere = dataclasses.replace(self.at, resources={})
-        pytorch = dataclasses.replace(self.at, resources={PYTORCH: 1.0})
-        call, title = self.cluster.call, self.order.id
-        listing = self._listing()
-        given = self.order, self.models
-        survey = call(host.survey_accuracy, *given, listing, at=anywhere, title=title)
-        reference = self._parts(host.refer, "reference", pytorch, survey)
-        parts = self._parts(host.predict, "predictions", self.at, survey)
-        arguments = host.compare, *given, parts, reference, listing
-        delivery = call(*arguments, at=anywhere, title=f"{title}: comparison")
-        for what, sent in (("predictions", parts), ("reference", reference)):
-            _refuse_changed(delivery, what, sent)
-        self.kept(survey).drop()
-        return self._with_frames(delivery)
+        title, given, listing = self.order.id, (self.order, self.models), self._listing()
+        survey = self._call(host.survey_accuracy, *given, listing, title=title)
+        shards = survey.shards()
+        with self.kept(survey) as kept:
+            notes, title = self._predicted(survey, kept, shards), f"{title}: comparison"
+            beat = self.progress.heartbeat(title)
+            found, _ = run_in_child(
+                *(merge, self.run, kept, survey, shards), heartbeat=beat, failure=RunError
+            )
+            about = found.measurement, notes, listing
+            delivery = self._call(host.conclude, *given, *about, title=title)
+        raw = {**found.raw, **self._strips(found.strips)}
+        return dataclasses.replace(delivery, merged=dataclasses.replace(found, raw=raw))
+
+    def _call(self, function: Callable[..., T], *args: Any, title: str) -> T:
+        """Have any of the hosts do what needs no chip."""
+        at = dataclasses.replace(self.at, resources={})
+        return self.cluster.call(function, *args, at=at, title=title)
 
     def _listing(self) -> Any:
         """Return the clips as a host lists them that can read them; None where the chips' hosts can."""
@@ -64,68 +73,111 @@ class Spread:
         title = f"{self.order.id}: clips"
         return self.cluster.held(reader.list_clips, self.order, at=self.readers, title=title)
 
-    def _parts(
-        self, function: Callable[..., Part], what: str, at: Placement, survey: Survey
-    ) -> list[Part]:
-        title, count = f"{self.order.id}: {what}", survey.shard_count
-        counter, kept = self.progress.counter(title, survey.clip_count), self.kept(survey)
-        parts, before = kept.parts(what), len(self.cluster.stints)
-        left = [number for number in range(count) if number not in parts]
+    def _predicted(
+        self, survey: Survey, kept: KeptParts, shards: Sequence[Shard]
+    ) -> tuple[str, ...]:
+        """Have the shards predicted that are not kept, by PyTorch and chips at the same time; return notes."""
+        parts = {shard: _head(part) for shard in shards if (part := kept.part(shard)) is not None}
+        counters = {
+            shard.what: self.progress.counter(self._title(shard.what), survey.clip_count)
+            for shard in shards
+        }
 
-        def on_part(index: int, part: Part) -> None:
-            _refuse_a_mix(part, survey, title)
-            parts[left[index]] = part
-            kept.keep(what, left[index], part)
-            counter(len(parts) * survey.clip_count // count)
+        def on_part(shard: Shard, part: Part) -> None:
+            _refuse_unusable(part, survey, self._title(shard.what))
+            kept.keep(shard, part)
+            parts[shard] = _head(part)
+            count = sum(one.what == shard.what for one in parts)
+            counters[shard.what](count * survey.clip_count // shard.count)
 
-        calls = [(self.order, self.models, number, count) for number in left]
-        names = [_name(number, count) for number in left]
-        decoding = self._decoding(what, [(number, count) for number in left])
-        self.cluster.run(Step(function, calls, at, title, names), on_part, decoding)
-        ordered = [parts[number] for number in range(count)]
-        self.cluster.stints.extend(_unseen(ordered, title, self.cluster.stints[before:]))
-        return ordered
+        before, left = len(self.cluster.stints), [shard for shard in shards if shard not in parts]
+        steps = itertools.groupby(left, lambda shard: shard.what)
+        self.cluster.run(*(self._step(what, list(those), on_part) for what, those in steps))
+        ordered = {shard: parts[shard] for shard in shards}
+        self.cluster.stints.extend(self._unseen(ordered, self.cluster.stints[before:]))
+        return _notes(ordered)
 
-    def _decoding(self, what: str, shards: Sequence[tuple[int, int]]) -> Step | None:
-        """Return the calls that decode shards on other hosts; None where the chips' hosts do."""
-        if self.readers is None:
-            return None
-        calls = [(self.order, what, *shard) for shard in shards]
-        names = [_name(*shard) for shard in shards]
-        title = f"{self.order.id}: crops for {what}"
-        return Step(reader.decode, calls, self.readers, title, names)
+    def _step(
+        self, what: What, shards: Sequence[Shard], on_part: Callable[[Shard, Part], object]
+    ) -> Step:
+        """Return the calls for shards; if the hosts of the chips cannot read the clips, others decode first."""
+        function, resources = {
+            "reference": (host.refer, {PYTORCH: 1.0}),
+            "predictions": (host.predict, self.at.resources),
+        }[what]
+        names, first = [str(shard) for shard in shards], None
+        if self.readers is not None:
+            decoded = reader.decode, [(self.order, shard) for shard in shards], self.readers
+            first = Step(*decoded, self._crops_title(what), names)
+        return Step(
+            function,
+            [(self.order, self.models, shard) for shard in shards],
+            dataclasses.replace(self.at, resources=resources),
+            self._title(what),
+            names,
+            first,
+            lambda number, part: on_part(shards[number], part),
+        )
 
-    def _with_frames(self, delivery: Delivery) -> Delivery:
-        """Have a host that can read the clips add the frames of those that flipped."""
-        if self.readers is None or "strips" not in delivery.raw:
-            return delivery
-        content, suffix = delivery.raw["strips"]
-        # Without them, the page says why.
-        with contextlib.suppress(HarnessError):
-            title = f"{self.order.id}: frames"
-            arguments = reader.add_frames, self.order, content
-            content = self.cluster.call(*arguments, at=self.readers, title=title)
-        return dataclasses.replace(delivery, raw={**delivery.raw, "strips": (content, suffix)})
+    def _title(self, what: What) -> str:
+        return f"{self.order.id}: {what}"
+
+    def _crops_title(self, what: What) -> str:
+        return f"{self.order.id}: crops for {what}"
+
+    def _unseen(self, parts: Mapping[Shard, Part], seen: Sequence[Stint]) -> Iterator[Stint]:
+        """Yield a moment for each host of a part that was not seen at work.
+
+        An earlier run has left the part, or Ray had its crops made again: its hosts have a share in the record.
+        """
+        known, now_s = {(stint.host, stint.what, stint.part) for stint in seen}, time.time()
+        for shard, part in parts.items():
+            for one, what in (
+                (part.host, self._title(shard.what)),
+                (part.decoder, self._crops_title(shard.what)),
+            ):
+                if one and (one, what, str(shard)) not in known:
+                    yield Stint(host=one, what=what, start_s=now_s, end_s=now_s, part=str(shard))
+
+    def _strips(self, strips: Strips) -> dict[str, str]:
+        """Keep what is known of the clips that flipped, with frames from a host that can read them."""
+        if not strips.strips:
+            return {}
+        title = f"{self.order.id}: frames"
+        try:
+            at = self.readers or dataclasses.replace(self.at, resources={})
+            strips = self.cluster.call(reader.add_frames, self.order, strips, at=at, title=title)
+        except HarnessError as error:
+            why = {"missing": str(error)}
+            bare = tuple(strip.model_copy(update=why) for strip in strips.strips)
+            strips = strips.model_copy(update={"strips": bare})
+        return {"strips": self.run.keep(strips.model_dump_json().encode(), ".json")}
 
 
-def _name(number: int, count: int) -> str:
-    return f"shard {number + 1} of {count}"
+def _head(part: Part) -> Part:
+    """Return a part without its predictions."""
+    return dataclasses.replace(part, predictions=b"")
 
 
-def _unseen(parts: Sequence[Part], title: str, seen: Sequence[Stint]) -> Iterator[Stint]:
-    """Yield a moment for each host of a part that was not seen at work.
-
-    An earlier run has left the part, or Ray had its crops made again: its hosts have a share in the record.
-    """
-    known, now_s = {(stint.host, stint.part) for stint in seen}, time.time()
-    for number, part in enumerate(parts):
-        name = _name(number, len(parts))
-        for one in filter(None, (part.host, part.decoder)):
-            if (one, name) not in known:
-                yield Stint(host=one, what=title, start_s=now_s, end_s=now_s, part=name)
+def _notes(parts: Mapping[Shard, Part]) -> tuple[str, ...]:
+    """Return what hosts say of their chips, and which host ran how many shards."""
+    notes = [f"{part.host}: {note}" for part in parts.values() for note in part.notes]
+    for what, words in (("predictions", "predictions"), ("reference", "PyTorch's predictions")):
+        counts = Counter(part.host for shard, part in parts.items() if shard.what == what)
+        listed = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+        notes.append(f"{words}, shards by host: {listed}")
+    return tuple(dict.fromkeys(notes))
 
 
-def _refuse_a_mix(part: Part, survey: Survey, title: str) -> None:
+def _refuse_unusable(part: Part, survey: Survey, title: str) -> None:
+    """Refuse a part that is damaged, or whose host ran something other than the others."""
+    try:
+        part.unpacked()
+    except (ValueError, TypeError, KeyError) as error:
+        raise InvalidMeasurement(
+            f"{title}: {part.host} sent predictions that cannot be used: {first_line(error)}; correct that "
+            "host or take it out of the farm, and run the check again"
+        ) from error
     if survey.sent_bytes and not part.decoder:
         raise InvalidMeasurement(
             f"{title}: {part.host} ran crops of a host that does not say its name: take that one out of the farm"
@@ -141,25 +193,3 @@ def _refuse_a_mix(part: Part, survey: Survey, title: str) -> None:
         f"{title}: {who} differs from the first host in its {', '.join(sorted(differing))}, and a cell is "
         f"never a mix: {advice}"
     )
-
-
-def _refuse_changed(delivery: Delivery, what: str, parts: Sequence[Part]) -> None:
-    """Refuse merged predictions that are not, row for row, those of the parts."""
-    if what in delivery.raw and not _is_merged(delivery.raw[what][0], parts):
-        raise InvalidMeasurement(
-            f"{delivery.host} merged {what} that the hosts did not send: remove it from the farm"
-        )
-
-
-def _is_merged(npz: bytes, parts: Sequence[Part]) -> bool:
-    merged = predictions_from_npz(io.BytesIO(npz))
-    row_of = {name: row for row, name in enumerate(merged.clip_ids)}
-    seen, unreadable = np.zeros(len(merged.clip_ids), int), dict[str, str]()
-    for part in parts:
-        preds = predictions_from_npz(io.BytesIO(part.predictions))
-        rows = [row_of.get(name, -1) for name in preds.clip_ids]
-        if -1 in rows or merged.scores[rows].tobytes() != preds.scores.tobytes():
-            return False
-        seen[rows] += 1
-        unreadable |= preds.unreadable
-    return bool((seen == 1).all()) and unreadable == merged.unreadable

@@ -8,6 +8,7 @@ import dataclasses
 import datetime
 import functools
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from harness.farm import host
 from harness.farm.calls import Placement
 from harness.farm.cluster import Cluster
 from harness.farm.hosts import Hosts, Kind, exporters, present_devices
-from harness.farm.kept import KeptParts
+from harness.farm.kept import KeptParts, kept_parts
 from harness.farm.orders import SHARD_LIMIT_S, Delivery, Order, Survey
 from harness.farm.spread import Spread
 from harness.host.progress import Progress
@@ -87,8 +88,8 @@ class FarmSuite:
         if order.check == "accuracy":
             at = dataclasses.replace(at, limit_s=SHARD_LIMIT_S)
             at, readers = self.hosts.reading(at, model_spec(cell.model).dataset)
-            kept = functools.partial(self._kept, cell)
-            return Spread(self.cluster, order, models, at, self.progress, kept, readers).delivery()
+            here = self.run, self.progress, functools.partial(self._kept, cell)
+            return Spread(self.cluster, order, models, at, *here, readers).delivery()
         preds = None
         if order.check == "throughput":
             preds = stored_predictions(self.run, cell)
@@ -106,10 +107,10 @@ class FarmSuite:
             self.models[cell] = self.cluster.held(host.build, order, onnx, at=first, title=title)
         return self.models[cell]
 
-    def _kept(self, cell: Cell, survey: Survey) -> KeptParts:
+    def _kept(self, cell: Cell, survey: Survey) -> AbstractContextManager[KeptParts]:
         facts = {"cell": cell.id, "hosts": self.kinds[cell], "suite": suite_digest()}
-        clips = {"clips": survey.clip_count, "shards": survey.shard_count}
-        return KeptParts(self.cache_dir, {**facts, **survey.subjects, **clips})
+        clips = {"clips": survey.clip_count, "shards": len(survey.shards())}
+        return kept_parts(self.cache_dir, {**facts, **survey.subjects, **clips})
 
     def _received(self, delivery: Delivery, order: Order) -> Record:
         """Return a host's record with the raw files kept here and the verdict given here."""
@@ -126,8 +127,10 @@ class FarmSuite:
         record = record.model_copy(update={"raw": raw})
         if record.measurement is None:
             return record
-        problems = measurement_problems(record, self.run)
-        if problems:
+        if (here := delivery.merged) is not None:
+            changes = {"measurement": here.measurement, "raw": {**raw, **here.raw}}
+            record = record.model_copy(update=changes)
+        elif problems := measurement_problems(record, self.run):
             raise InvalidMeasurement(
                 refusal(f"{delivery.host} sent a record that does not hold up", problems)
             )

@@ -51,7 +51,7 @@ def workplace(
     Progress goes to ``say``.
     """
     SESSION.close_unless((host_name(), order))
-    progress = Progress(_Lines(say))
+    progress = progress_to(say)
     with tempfile.TemporaryDirectory(prefix="acceptance-farm-") as folder:
         bench = _bench(host_name(), order.contract, order.seed)
         bench.progress, logs = progress, Path(folder, "logs")
@@ -60,6 +60,11 @@ def workplace(
             bench.workshop.store.adopt(parcel)
         with progress.watched(order.id):
             yield bench if listing is None else bench.with_clips(listing.clip_set)
+
+
+def progress_to(say: Say) -> Progress:
+    """Return the progress of a call, whose lines go to the driver."""
+    return Progress(_Lines(say))
 
 
 @functools.lru_cache(maxsize=2)

@@ -47,6 +47,17 @@ def npz_from_labels(clip_set: ClipSet) -> bytes:
     )
 
 
+def accuracy_files(
+    preds: Predictions, reference: Predictions, clip_set: ClipSet
+) -> dict[str, tuple[bytes, str]]:
+    """Return the raw files that an accuracy measurement follows from, each with its suffix."""
+    return {
+        "predictions": (npz_from_predictions(preds), ".npz"),
+        "reference": (npz_from_predictions(reference), ".npz"),
+        "labels": (npz_from_labels(clip_set), ".npz"),
+    }
+
+
 def labels_from_npz(source: Path | io.BytesIO) -> ClipSet:
     """Read what ``npz_from_labels`` wrote; the clips have no files."""
     arrays, nowhere = arrays_from_npz(source), Path()

@@ -100,12 +100,12 @@ def test_what_a_device_can_tell_rests_on_its_precision(context, clean, make_suit
     assert context().smallest == FLOAT32_SMALLEST_NORMAL
     half = dataclasses.replace(CELL, device="ascend310p")
     assert context(half).smallest == FLOAT16_SMALLEST_NORMAL
-    assert checks._floor(context()) == np.log(FLOAT32_SMALLEST_NORMAL)
+    assert checks.floor_of_scores(context()) == np.log(FLOAT32_SMALLEST_NORMAL)
 
 
 def test_logits_have_no_lowest_score(context, make_suite, cache, narrow_spec):
     logits = dataclasses.replace(narrow_spec, softmax_in_graph=False)
-    assert checks._floor(context(bench=make_suite(cache, model=logits).bench)) == -np.inf
+    assert checks.floor_of_scores(context(bench=make_suite(cache, model=logits).bench)) == -np.inf
 
 
 def test_without_its_own_clips_a_model_is_shown_those_of_motion8(

@@ -47,6 +47,7 @@ def farm(make_suite, tmp_path_factory):
         patch.setattr(workplace, "Workbench", bench)
         patch.setattr(orders, "SHARD_CLIPS", 4)
         patch.setattr("harness.build.build.run_in_child", run_here)
+        patch.setattr("harness.farm.spread.run_in_child", run_here)
         yield make
         workplace._bench.cache_clear()
 

@@ -34,27 +34,22 @@ class LocalCluster:
         return [Node(node, "192.0.2.1", chips(facts)) for node, facts in self.answers.items()]
 
     def call(self, function, *args, at, title):
-        return self.map(function, [args], at, title)[0]
+        return self.one(Step(function, [args], at, title), 0)
 
     held = call
 
-    def map(self, function, calls, at, title, on_value=lambda number, value: None):
-        return self.run(Step(function, calls, at, title), on_value)
+    def run(self, *steps):
+        for step in steps:
+            for number in range(len(step.calls)):
+                made = () if step.first is None else (self.one(step.first, number),)
+                step.on_value(number, self.one(step, number, made))
 
-    def run(self, step, on_value=lambda number, value: None, first=None):
-        values = []
-        for number in range(len(step.calls)):
-            more = () if first is None else (self.one(first, number),)
-            values.append(self.one(step, number, more))
-            on_value(number, values[-1])
-        return values
-
-    def one(self, step, number, more=()):
+    def one(self, step, number, made=()):
         node = step.at.hosts[number % len(step.at.hosts)]
         self.calls.append((step.function.__name__, node))
         part = step.parts[number] if step.parts else ""
         with self.inside(node):
-            args = pickle.loads(pickle.dumps((*step.calls[number], *more)))
+            args = pickle.loads(pickle.dumps((*step.calls[number], *made)))
             value = step.function(lambda line: None, *args)
             name = host_name()
         self.stints.append(Stint(host=name, what=step.title, start_s=1.0, end_s=2.0, part=part))

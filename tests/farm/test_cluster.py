@@ -89,12 +89,13 @@ def anywhere(cluster):
 
 
 def test_calls_run_on_hosts_and_say_how_they_get_on(cluster, anywhere):
-    done = []
+    values, others = {}, {}
     calls = [(number,) for number in range(6)]
-    on_value = lambda number, value: done.append((number, value))
-    assert cluster.map(double, calls, anywhere, "double", on_value) == [0, 2, 4, 6, 8, 10]
-    assert sorted(done) == [(number, 2 * number) for number in range(6)]
-    assert sum("doubling" in line for line in cluster.lines) == 6
+    step = Step(double, calls, anywhere, "double", on_value=values.__setitem__)
+    cluster.run(step, dataclasses.replace(step, calls=[(0.5,)], on_value=others.__setitem__))
+    assert values == {number: 2 * number for number in range(6)}
+    assert others == {0: 1.0}
+    assert sum("doubling" in line for line in cluster.lines) == 7
 
 
 def test_a_value_stays_in_the_farm_until_a_call_takes_it(cluster, anywhere):
@@ -106,10 +107,10 @@ def test_a_value_goes_from_host_to_host_and_few_are_under_way(cluster, anywhere,
     first, second = (Placement((node,)) for node in anywhere.hosts)
     second = dataclasses.replace(second, resources={"chip:cpu": 1.0})
     calls, parts = [(number, str(tmp_path)) for number in range(8)], [f"part {n}" for n in range(8)]
-    before = len(cluster.stints)
+    before, values = len(cluster.stints), {}
     makes = Step(make, calls, first, "make", parts)
-    takes = Step(take, calls, second, "take", parts)
-    assert cluster.run(takes, first=makes) == [(0, 10**6)] * 8
+    cluster.run(Step(take, calls, second, "take", parts, makes, values.__setitem__))
+    assert values == dict.fromkeys(range(8), (0, 10**6))
     under_way = [int(path.read_text()) for path in tmp_path.glob("* made")]
     assert max(under_way) == AHEAD
     made = [stint.part for stint in cluster.stints[before:] if stint.what == "make"]
@@ -122,7 +123,7 @@ def test_errors_arrive_as_they_were_raised(cluster, anywhere):
     with pytest.raises(DeviceAbsent, match="no chip here"):
         cluster.held(absent, at=anywhere, title="probe")
     with pytest.raises(DeviceAbsent, match="no chip here"):
-        cluster.run(Step(double, [()], anywhere, "x"), first=Step(absent, [()], anywhere, "y"))
+        cluster.run(Step(double, [()], anywhere, "x", first=Step(absent, [()], anywhere, "y")))
     with pytest.raises(RunError, match="probe: it raised a bug on a host"):
         cluster.call(broken, at=anywhere, title="probe")
 
@@ -133,14 +134,15 @@ def test_a_killed_process_is_run_again(cluster, anywhere, tmp_path):
 
 
 def test_a_lost_host_costs_its_calls_and_no_host_left_ends_them(cluster, anywhere, hosts):
-    nodes, workers = hosts
+    (nodes, workers), used = hosts, []
 
     def on_value(number, value):
+        used.append(value)
         if len(workers) == 2:
             nodes.remove_node(workers.pop(), allow_graceful=False)
 
     calls = [(0.7,)] * 6
-    used = cluster.map(nap, calls, anywhere, "nap", on_value)
+    cluster.run(Step(nap, calls, anywhere, "nap", on_value=on_value))
     assert len(used) == 6
     nodes.remove_node(workers.pop(), allow_graceful=False)
     with pytest.raises(RunError, match="the farm lost it, and no other host could take it"):

@@ -68,6 +68,4 @@ def test_a_lost_host_costs_what_it_was_decoding_and_another_decodes_that(check):
 def test_without_the_last_host_that_can_read_the_check_is_an_error_by_name(check):
     _, record = check(("host1",), 1)
     assert record.verdict.status is Status.ERROR
-    assert "accuracy: reference: the farm lost it, and no other host could take it" in (
-        record.verdict.reason
-    )
+    assert "the farm lost it, and no other host could take it" in record.verdict.reason

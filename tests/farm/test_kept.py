@@ -1,29 +1,88 @@
 """Parts that hosts have sent, kept for a rerun."""
 
+import contextlib
+import os
+import time
+
+import numpy as np
 import pytest
 
-from harness.farm.kept import KeptParts
-from harness.farm.orders import Part
+from harness.clips import Predictions
+from harness.errors import RunError
+from harness.farm.kept import kept_parts
+from harness.farm.orders import Part, Shard
+from harness.record.npz import npz_from_predictions
 
-PART = Part("first", b"rows", ("a note",), {"onnx": "ab"})
+ROWS = npz_from_predictions(Predictions(("a",), np.zeros((1, 1, 2), np.float32)))
+PART = Part("first", ROWS, ("a note",), {"onnx": "ab"})
+SHARDS = [Shard("predictions", number, 2) for number in (0, 1)]
+HEAD = b'{"host": "first", "notes": [], "subjects": {}, "decoder": ""}\n'
+
+
+class Killed(BaseException):
+    pass
+
+
+def left_by_another(cache):
+    """Leave both parts as a run does that is killed; return their files."""
+    with contextlib.suppress(Killed), kept_parts(cache, {"cell": "c"}) as kept:
+        for shard in SHARDS:
+            kept.keep(shard, PART)
+        raise Killed
+    return sorted(cache.rglob("*.part"))
+
+
+def there(cache):
+    with kept_parts(cache, {"cell": "c"}) as kept:
+        return [kept.part(shard) for shard in SHARDS]
+
+
+def test_parts_are_there_until_a_run_has_used_them(tmp_path):
+    left_by_another(tmp_path)
+    assert there(tmp_path) == [PART, PART]
+    assert there(tmp_path) == [None, None]
 
 
 @pytest.mark.parametrize(
     "content",
     [
         b"",
-        b"no JSON\nrows",
-        b"[]\nrows",
-        b'{"host": "first", "notes": 3, "subjects": {}}\nrows',
-        b'{"host": "first", "notes": [], "subjects": "ab"}\nrows',
-        b'{"host": "first", "notes": []}\nrows',
+        b"no JSON\n" + ROWS,
+        b"[]\n" + ROWS,
+        b'{"host": "first", "notes": 3, "subjects": {}}\n' + ROWS,
+        b'{"host": "first", "notes": [], "subjects": "ab"}\n' + ROWS,
+        b'{"host": "first", "notes": []}\n' + ROWS,
+        HEAD + ROWS[:-9],
     ],
 )
 def test_a_damaged_part_is_asked_for_again(tmp_path, content):
-    kept = KeptParts(tmp_path, {"cell": "c"})
-    for number in (0, 1):
-        kept.keep("predictions", number, PART)
-    assert kept.parts("predictions") == {0: PART, 1: PART}
-    (path,) = tmp_path.rglob("predictions-1.part")
+    _, path = left_by_another(tmp_path)
     path.write_bytes(content)
-    assert kept.parts("predictions") == {0: PART}
+    assert there(tmp_path) == [PART, None]
+
+
+def test_a_part_of_the_day_before_yesterday_is_asked_for_again(tmp_path):
+    path, _ = left_by_another(tmp_path)
+    os.utime(path, (time.time() - 2 * 86400,) * 2)
+    assert there(tmp_path) == [None, PART]
+
+
+def test_two_runs_of_one_check_do_not_take_each_others_parts_away(tmp_path):
+    with kept_parts(tmp_path, {"cell": "c"}) as ours:
+        ours.keep(SHARDS[0], PART)
+        assert there(tmp_path) == [None, None]
+        assert ours.part(SHARDS[0]) == PART
+
+
+def test_a_cache_that_cannot_be_written_keeps_parts_for_the_run(tmp_path):
+    (tmp_path / "farm").touch()
+    with kept_parts(tmp_path, {"cell": "c"}) as kept:
+        kept.keep(SHARDS[0], PART)
+        assert kept.part(SHARDS[0]) == PART
+
+
+def test_a_part_that_cannot_be_kept_is_an_error_that_says_what_to_do(tmp_path):
+    with kept_parts(tmp_path, {"cell": "c"}) as kept:
+        kept.folder.rmdir()
+        with pytest.raises(RunError, match=r"cannot keep predictions in .*; make room"):
+            kept.keep(SHARDS[0], PART)

@@ -147,15 +147,15 @@ def test_crops_of_other_clips_or_of_nobody_are_not_mixed_in(farm, monkeypatch, c
 
 
 def test_what_an_earlier_run_had_decoded_names_its_host_too(farm, monkeypatch):
-    compare = host.compare
+    conclude = host.conclude
 
     def broken(*args):
         raise RunError("the host is lost")
 
-    monkeypatch.setattr(host, "compare", broken)
+    monkeypatch.setattr(host, "conclude", broken)
     suite, _ = farm(HOSTS)
     assert suite.check(CELL, "accuracy").verdict.status is Status.ERROR
-    monkeypatch.setattr(host, "compare", compare)
+    monkeypatch.setattr(host, "conclude", conclude)
     suite.cluster.calls.clear()
     record = suite.check(CELL, "accuracy")
     assert record.verdict.status is Status.PASS, record.verdict.reason
@@ -168,7 +168,7 @@ def test_the_frames_of_clips_that_flip_come_from_the_same_host(farm, monkeypatch
 
     def flipped(*args):
         part = predict(*args)
-        preds = predictions_from_npz(io.BytesIO(part.predictions))
+        preds = part.unpacked()
         preds = dataclasses.replace(preds, scores=np.roll(preds.scores, 1, axis=2))
         return dataclasses.replace(part, predictions=npz_from_predictions(preds))
 

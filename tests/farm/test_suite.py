@@ -12,7 +12,9 @@ from harness.errors import DeviceAbsent, RunError, SiteError
 from harness.farm import host, workplace
 from harness.farm.calls import Placement
 from harness.farm.hosts import present_devices
-from harness.record.npz import npz_from_predictions, predictions_from_npz
+from harness.record.npz import predictions_from_npz
+from harness.record.recompute import measurement_problems
+from harness.record.record import Record
 from harness.spec import CHECKS, Cell, Status
 from tests.farm.local import HOSTS, facts, hosts_of
 
@@ -121,29 +123,48 @@ def test_a_verdict_is_the_drivers(farm, monkeypatch):
     assert farm_suite.check(CELL, "export").verdict.status is Status.PASS
 
 
-def test_merged_predictions_are_those_that_were_sent(farm, monkeypatch):
+def test_a_host_that_makes_the_record_has_no_say_in_what_was_measured(farm, clean, monkeypatch):
     farm_suite, _ = farm()
-    compare = host.compare
+    conclude = host.conclude
 
-    def swapped(say, order, models, parts, reference, listing):
-        preds = predictions_from_npz(io.BytesIO(parts[0].predictions))
-        preds = dataclasses.replace(preds, scores=np.roll(preds.scores, 1, axis=0))
-        first = dataclasses.replace(parts[0], predictions=npz_from_predictions(preds))
-        return compare(say, order, models, [first, *parts[1:]], reference, listing)
+    def flattered(say, order, models, measured, *rest):
+        assert measured.top1.k > 0
+        worse = measured.top1.model_copy(update={"k": 0})
+        delivery = conclude(say, order, models, measured.model_copy(update={"top1": worse}), *rest)
+        record = Record.from_json(delivery.record, "here")
+        record = record.model_copy(update={"raw": {"predictions": "0" * 64}})
+        content = record.model_dump_json().encode()
+        raw = {"predictions": (b"others", ".npz")}
+        return dataclasses.replace(delivery, record=content, raw=raw)
 
-    monkeypatch.setattr(host, "compare", swapped)
+    monkeypatch.setattr(host, "conclude", flattered)
+    record = farm_suite.check(CELL, "accuracy")
+    assert record.verdict.status is Status.PASS, record.verdict.reason
+    assert measurement_problems(record, farm_suite.run) == []
+    _, expected = clean
+    assert record.measurement == expected["accuracy"].measurement
+
+
+def test_predictions_that_cannot_be_read_name_the_host(farm, monkeypatch):
+    farm_suite, _ = farm()
+    predict = host.predict
+
+    def garbled(*args):
+        return dataclasses.replace(predict(*args), predictions=b"garbled")
+
+    monkeypatch.setattr(host, "predict", garbled)
     record = farm_suite.check(CELL, "accuracy")
     assert record.verdict.status is Status.INVALID
-    assert "merged predictions that the hosts did not send" in record.verdict.reason
+    assert "first sent predictions that cannot be used: " in record.verdict.reason
 
 
 def test_a_cell_is_never_a_mix(farm, monkeypatch):
     farm_suite, _ = farm()
     predict = host.predict
 
-    def foreign(say, order, models, index, count):
-        part = predict(say, order, models, index, count)
-        return dataclasses.replace(part, subjects={**part.subjects, "device model": str(index)})
+    def foreign(say, order, models, shard):
+        part = predict(say, order, models, shard)
+        return dataclasses.replace(part, subjects={**part.subjects, "device model": str(shard)})
 
     monkeypatch.setattr(host, "predict", foreign)
     record = farm_suite.check(CELL, "accuracy")
