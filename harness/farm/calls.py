@@ -159,11 +159,6 @@ class Running:
             return f"has not ended within {self._at.limit_s:g} s"
         return ""
 
-    @property
-    def options_there(self) -> dict[str, Any]:
-        """Ray's options for a small call on the host that works on it."""
-        return {"num_cpus": 0, "label_selector": _one_of((self.node,))}
-
     def elsewhere(self, fault: str) -> str:
         """Hand it to another host, and return a line about it.
 
@@ -197,12 +192,12 @@ class Running:
         self.ref, *self.held = self._remote(self.id, self._at)
 
 
-def stop_on_host(run: Running) -> None:
-    """Have the host of a call end its process, now or once the host answers again.
+def stop_on_host(news: Any, run: Running) -> None:
+    """Have the host of a call end its process, now or once the host answers again, and say that it answers.
 
     Else a process that is stopped would keep its chip from all that follows.
     """
-    _remote_function(end_process).options(**run.options_there).remote(run.pid)
+    hand_to_ray(news, end_process, (run.pid,), False, "", Placement((run.node,)))
 
 
 def hand_to_ray(
@@ -248,7 +243,7 @@ def on_host(news: Any, call: str, function: Callable[..., T], *args: Any) -> T:
         raise type(error)(f"{host_name()}: {error}") from error
 
 
-def end_process(pid: int) -> None:
+def end_process(say: Callable[[str], object], pid: int) -> None:
     """Kill a process of Ray on this host; one that is stopped does not take Ray's own request."""
     with contextlib.suppress(OSError):
         if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::"):

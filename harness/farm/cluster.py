@@ -203,7 +203,7 @@ class Cluster:
                             ended.callback(take, run)
                         elif fault := run.fault():
                             self._ray.cancel(run.ref, force=True)
-                            stop_on_host(run)
+                            stop_on_host(self._news, run)
                             self._silent.add(run.node)
                             self._say(run.elsewhere(fault))
         finally:

@@ -37,6 +37,13 @@ def die_once(say, marker):
     return os.getpid()
 
 
+def freeze_once(say, marker):
+    """Stop the process the first time, as a debugger does."""
+    if not Path(marker).exists():
+        Path(marker).write_text(ray.get_runtime_context().get_node_id())
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def nap(say, seconds):
     time.sleep(seconds)
     return ray.get_runtime_context().get_node_id()
@@ -131,6 +138,19 @@ def test_errors_arrive_as_they_were_raised(cluster, anywhere):
 def test_a_killed_process_is_run_again(cluster, anywhere, tmp_path):
     marker = str(tmp_path / "died")
     assert cluster.call(die_once, marker, at=anywhere, title="die") != os.getpid()
+
+
+def test_a_host_whose_process_froze_loses_the_call_and_gets_others(cluster, anywhere, tmp_path):
+    marker = tmp_path / "frozen"
+    at = dataclasses.replace(anywhere, silent_s=4.0)
+    cluster.call(freeze_once, str(marker), at=at, title="freeze")
+    assert any("it goes to another host" in line for line in cluster.lines)
+    used, end_s = [], time.monotonic() + 60.0
+    while marker.read_text() not in used and time.monotonic() < end_s:
+        cluster.run(
+            Step(nap, [(0.2,)] * 4, anywhere, "nap", on_value=lambda _, node: used.append(node))
+        )
+    assert marker.read_text() in used
 
 
 def test_a_lost_host_costs_its_calls_and_no_host_left_ends_them(cluster, anywhere, hosts):
