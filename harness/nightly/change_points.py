@@ -77,18 +77,18 @@ def change_points(
         )
     if window < 2:
         raise InputError(f"a window of {window} nights cannot be split; give 2 or more")
-    weak = _weak_points(series, window, min(1.0, _FIRST_PASS * max_p))
+    weak = _weak_points(series, window, _FIRST_PASS * max_p)
     return tuple(_merged(series, weak, max_p, min_magnitude))
 
 
 def _weak_points(series: Values, window: int, max_p: float) -> list[int]:
     """Return the candidates of all windows."""
     found: set[int] = set()
-    start, step = 0, window // 2
-    while start < len(series):
-        indices = [start + index for index in _split(series[start : start + window], max_p)]
+    start = 0
+    while (part := series[start : start + window]).size:
+        indices = [start + index for index in _split(part, max_p)]
         found.update(indices)
-        start = max(max(indices, default=0), start + step)
+        start = max([start + window // 2, *indices])
     return sorted(found)
 
 
@@ -124,7 +124,7 @@ def _farthest(series: Values, start: int, end: int) -> tuple[float, int]:
     diagonal = np.diagonal(sums)
     left = np.arange(1, count)[:, None]
     ends = np.arange(2, count + 1)[None, :]
-    right = np.maximum(ends - left, 1)
+    right = ends - left
     across = sums[left, ends] - diagonal[left]
     inside_left = diagonal[left] / 2.0
     inside_right = (diagonal[ends] - 2.0 * sums[left, ends] + diagonal[left]) / 2.0
@@ -133,7 +133,7 @@ def _farthest(series: Values, start: int, end: int) -> tuple[float, int]:
         - right / np.maximum(left - 1, 1) * inside_left
         - left / np.maximum(right - 1, 1) * inside_right
     ) * (2.0 / ends)
-    distance[left >= ends] = -np.inf
+    distance[right < 1] = -np.inf
     best = int(np.argmax(distance))
     return float(distance.flat[best]), start + 1 + best // (count - 1)
 
@@ -144,12 +144,8 @@ def _merged(
     """Remove the weakest point and weigh its neighbours again, until all that are left hold."""
     points = list(weak)
     while points:
-        found = [
-            _change_point(series, start, index, end)
-            for start, index, end in zip(
-                [0, *points], points, [*points[1:], len(series)], strict=False
-            )
-        ]
+        edges = [0, *points, len(series)]
+        found = [_change_point(series, *edges[n : n + 3]) for n in range(len(points))]
         weakest = max(found, key=lambda point: point.p_value)
         if weakest.p_value < max_p:
             weakest = min(found, key=lambda point: point.magnitude)
@@ -173,10 +169,10 @@ def _p_value(left: Values, right: Values) -> float:
 
     freedom = len(left) + len(right) - 2
     difference = float(left.mean() - right.mean())
-    if freedom < 1 or difference == 0.0:
+    if freedom < 1:
         return 1.0
     squares = (len(left) - 1) * float(left.var()) + (len(right) - 1) * float(right.var())
     error = math.sqrt(squares / freedom * (1.0 / len(left) + 1.0 / len(right)))
     if error == 0.0:
-        return 0.0
+        return 0.0 if difference else 1.0
     return float(2.0 * stdtr(freedom, -abs(difference) / error))

@@ -20,7 +20,7 @@ from typing import Any
 
 from harness.errors import HistoryError, first_line
 from harness.host.reading import json_from_text
-from harness.nightly.schema import recognise
+from harness.nightly import schema
 from harness.nightly.seen import refuse_seen, stored_digest
 from harness.nightly.series import (
     Point,
@@ -77,11 +77,10 @@ class History:
         facts, records = run.facts(), run.records()
         now = now or datetime.datetime.now(datetime.UTC)
         self._refuse(facts, now)
-        values = [_checked(record, self.path) for record in records]
+        found = [(record, _checked(record, self.path)) for record in records]
         digest = stored_digest(run)
-        query = "SELECT digest, note FROM runs WHERE run_id = ?"
         with self._open(to_write=True) as file:
-            known = file.execute(query, (facts.run_id,)).fetchone()
+            known = file.execute(schema.KNOWN_RUN, (facts.run_id,)).fetchone()
             if known is not None:
                 self._refuse_other(run, digest, known[0])
                 return Appended(is_new=False, note=known[1])
@@ -89,9 +88,9 @@ class History:
             note = _clock_note(file, facts, records)
             stamp = now.isoformat(timespec="seconds")
             row = (facts.run_id, digest, facts.tier, _utc(facts.started), stamp, facts.host, note)
-            file.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-            for record, numbers in zip(records, values, strict=True):
-                _insert(file, record, facts.environment, numbers)
+            file.execute(schema.ADD_RUN, row)
+            for record, values in found:
+                _insert(file, record, facts.environment, values)
         return Appended(is_new=True, note=note)
 
     def series(self, pattern: str = "*", tier: str | None = None) -> list[Series]:
@@ -105,15 +104,8 @@ class History:
         # By the bare columns: there are many rows.
         found: dict[tuple[Any, ...], list[Point]] = {}
         with self._open() as file, self._damage_is_named():
-            facts = {
-                number: _facts(text) for number, text in file.execute("SELECT id, json FROM facts")
-            }
-            rows = file.execute(
-                "SELECT model, device, batch, check_name, metric, host_class, runs.run_id, started,"
-                " value, status, facts_id FROM metrics JOIN checks ON checks.id = check_id"
-                " JOIN runs USING (run_id) WHERE ? IS NULL OR tier = ? ORDER BY started, run_id",
-                (tier, tier),
-            )
+            facts = {number: _facts(text) for number, text in file.execute(schema.ALL_FACTS)}
+            rows = file.execute(schema.POINTS, (tier, tier))
             for *key, run_id, started, value, status, facts_id in rows:
                 point = Point(run_id, started, value, STATUSES[status], facts[facts_id])
                 found.setdefault(tuple(key), []).append(point)
@@ -128,12 +120,7 @@ class History:
             HistoryError: the file is missing, damaged or foreign.
         """
         with self._open() as file:
-            rows = file.execute(
-                "SELECT run_id, tier, started, host, note FROM runs WHERE ? IS NULL OR tier = ?"
-                " ORDER BY started, run_id",
-                (tier, tier),
-            )
-            return [Night(*row) for row in rows]
+            return [Night(*row) for row in file.execute(schema.NIGHTS, (tier, tier))]
 
     def _refuse(self, facts: RunFacts, now: datetime.datetime) -> None:
         if not facts.is_over:
@@ -176,7 +163,7 @@ class History:
             file = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
             with contextlib.closing(file):
                 file.execute("BEGIN IMMEDIATE" if to_write else "BEGIN")
-                recognise(file, self.path, to_write)
+                schema.recognise(file, self.path, to_write)
                 yield file
                 file.execute("COMMIT")
         except sqlite3.Error as error:
@@ -226,10 +213,7 @@ def _clock_note(file: sqlite3.Connection, facts: RunFacts, records: list[Record]
     early = [record.id for record in records if _utc(record.started) < started]
     if early:
         return f"the clock went backwards during the run: {early[0]} started before the run did"
-    newer = file.execute(
-        "SELECT run_id FROM runs WHERE host = ? AND started > ? ORDER BY started DESC LIMIT 1",
-        (facts.host, started),
-    ).fetchone()
+    newer = file.execute(schema.NEWER_RUN, (facts.host, started)).fetchone()
     if newer is None:
         return ""
     return (
@@ -243,16 +227,11 @@ def _insert(
 ) -> None:
     text = json.dumps(facts_of(record, environment), sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    file.execute("INSERT OR IGNORE INTO facts (digest, json) VALUES (?, ?)", (digest, text))
-    (facts_id,) = file.execute("SELECT id FROM facts WHERE digest = ?", (digest,)).fetchone()
+    file.execute(schema.ADD_FACTS, (digest, text))
+    (facts_id,) = file.execute(schema.FACTS_ID, (digest,)).fetchone()
     cell = (record.run_id, record.model, series_device(record), record.batch, record.check)
     outcome = (str(record.verdict.status), record.verdict.reason, record.weights)
-    check = file.execute(
-        "INSERT INTO checks (run_id, model, device, batch, check_name, host_class, status, reason,"
-        " weights, is_emulated, facts_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (*cell, host_class(record, environment), *outcome, int(record.is_emulated), facts_id),
-    )
-    file.executemany(
-        "INSERT INTO metrics VALUES (?, ?, ?, ?, ?)",
-        [(check.lastrowid, *dataclasses.astuple(value)) for value in values],
-    )
+    row = (*cell, host_class(record, environment), *outcome, int(record.is_emulated), facts_id)
+    check_id = file.execute(schema.ADD_CHECK, row).lastrowid
+    rows = [(check_id, *dataclasses.astuple(value)) for value in values]
+    file.executemany(schema.ADD_METRIC, rows)

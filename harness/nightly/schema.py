@@ -1,4 +1,4 @@
-"""The tables of the history file, and what tells it from any other SQLite file."""
+"""The tables of the history file, what is asked of them, and what tells it from any other SQLite file."""
 
 import sqlite3
 from pathlib import Path
@@ -28,6 +28,26 @@ CREATE TABLE metrics (
   PRIMARY KEY (check_id, metric)
 ) STRICT, WITHOUT ROWID;
 """
+KNOWN_RUN = "SELECT digest, note FROM runs WHERE run_id = ?"
+NEWER_RUN = "SELECT run_id FROM runs WHERE host = ? AND started > ? ORDER BY started DESC LIMIT 1"
+NIGHTS = """
+SELECT run_id, tier, started, host, note FROM runs WHERE ? IS NULL OR tier = ?
+ORDER BY started, run_id
+"""
+POINTS = """
+SELECT model, device, batch, check_name, metric, host_class, runs.run_id, started, value, status, facts_id
+FROM metrics JOIN checks ON checks.id = check_id JOIN runs USING (run_id)
+WHERE ? IS NULL OR tier = ? ORDER BY started, run_id
+"""
+ALL_FACTS = "SELECT id, json FROM facts"
+FACTS_ID = "SELECT id FROM facts WHERE digest = ?"
+ADD_RUN = "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)"
+ADD_FACTS = "INSERT OR IGNORE INTO facts (digest, json) VALUES (?, ?)"
+ADD_CHECK = """
+INSERT INTO checks (run_id, model, device, batch, check_name, host_class, status, reason, weights, is_emulated,
+facts_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+ADD_METRIC = "INSERT INTO metrics VALUES (?, ?, ?, ?, ?)"
 STATEMENTS = {*map(str.strip, SCHEMA.split(";\n")), TABLE.replace("IF NOT EXISTS ", "")}
 
 

@@ -18,7 +18,14 @@ BARS = "▁▂▃▄▅▆▇█"
 MARK = "|"
 SHOWN_NIGHTS = 60
 FORMATS = (".svg", ".png", ".pdf")
-_ROW_INCHES = 1.9
+_ROW_INCHES, _WIDTH_INCHES, _EDGE_INCHES = 1.9, 9.0, 0.4
+# The same trends give the same file, byte for byte.
+_STYLE = {"svg.hashsalt": "harness", "font.size": 8}
+_VALUES = {"marker": "o", "markersize": 2.5, "linewidth": 0.6, "color": "#4878a8"}
+_LEVEL = {"color": "#222222", "linewidth": 1.4}
+_WORSE, _BETTER, _CHANGE = "#b03030", "#2f7d32", {"linestyle": "--", "linewidth": 1.0}
+_NOTE = {"xycoords": ("data", "axes fraction"), "xytext": (3, -9), "textcoords": "offset points"}
+_TITLE = {"loc": "left", "fontsize": 8}
 _UNITS = dict(SERIES.values())
 
 
@@ -115,8 +122,9 @@ def draw(trends: Sequence[Trend], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with mpl.rc_context({"svg.hashsalt": "harness", "font.size": 8}):
-        figure = Figure(figsize=(9.0, _ROW_INCHES * len(trends) + 0.4), layout="constrained")
+    size = _WIDTH_INCHES, _ROW_INCHES * len(trends) + _EDGE_INCHES
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
         panels = figure.subplots(len(trends), 1, squeeze=False)[:, 0]
         for panel, one in zip(panels, trends, strict=True):
@@ -133,25 +141,18 @@ def _draw_one(panel: Any, trend: Trend) -> None:
 
     series = trend.series
     moments = [datetime.datetime.fromisoformat(point.started) for point in series.points]
-    panel.plot(moments, series.values, "o-", markersize=2.5, linewidth=0.6, color="#4878a8")
+    panel.plot(moments, series.values, **_VALUES)
     edges = [0, *trend.starts, len(moments)]
     for start, end in itertools.pairwise(edges):
         level = sum(series.values[start:end]) / (end - start)
-        panel.hlines(level, moments[start], moments[end - 1], color="#222222", linewidth=1.4)
+        panel.hlines(level, moments[start], moments[end - 1], **_LEVEL)
     for point in (change.point for change in trend.changes):
         is_worse = (point.change < 0) == series.key.is_higher_better
-        colour = "#b03030" if is_worse else "#2f7d32"
-        panel.axvline(moments[point.index], color=colour, linestyle="--", linewidth=1.0)
-        word = "worse" if is_worse else "better"
-        panel.annotate(
-            f"{100 * point.change:+.1f} % ({word})",
-            (moments[point.index], 1.0),
-            xycoords=("data", "axes fraction"),
-            xytext=(3, -9),
-            textcoords="offset points",
-            color=colour,
-        )
-    panel.set_title(series.key.id, loc="left", fontsize=8)
+        word, colour = ("worse", _WORSE) if is_worse else ("better", _BETTER)
+        panel.axvline(moments[point.index], color=colour, **_CHANGE)
+        note = f"{100 * point.change:+.1f} % ({word})"
+        panel.annotate(note, (moments[point.index], 1.0), color=colour, **_NOTE)
+    panel.set_title(series.key.id, **_TITLE)
     panel.margins(y=0.25)
     locator = AutoDateLocator()
     panel.xaxis.set_major_locator(locator)

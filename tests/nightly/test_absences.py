@@ -3,12 +3,10 @@
 import dataclasses
 from types import SimpleNamespace
 
-from harness.measure.throughput import session_timing, throughput_measurement
 from harness.nightly.absences import missing_cells
 from harness.nightly.comparison import Kind
-from harness.nightly.series import Point, Series, SeriesKey, changed_facts, values_from_measurement
+from harness.nightly.series import Point, Series, SeriesKey
 from harness.spec import Status
-from tests import made
 
 HERE = SeriesKey("nonlocal_r50", "cpu", 1, "throughput", "processor.x", "epyc-2cpu")
 ELSEWHERE = dataclasses.replace(HERE, batch=4, host_class="xeon-2cpu")
@@ -36,29 +34,5 @@ def test_a_check_of_the_last_nights_or_of_the_baseline_of_these_hosts_is_missed(
     assert missed([tonight, series(GONE, "night-0")]) == []
     assert missed([tonight], [HERE, GONE]) == gone
     assert missed([tonight], [HERE, ELSEWHERE]) == []
-
-
-def test_what_shapes_a_result_is_the_first_of_what_changed():
-    before, after = {"cpu.model": "a", "device.cann": "7"}, {"cpu.model": "b", "device.cann": "8"}
-    assert changed_facts(before, after) == ("device.cann: 7 -> 8", "cpu.model: a -> b")
-
-
-def test_the_series_of_a_speed_have_its_bounds():
-    measured = throughput_measurement([session_timing([ms] * 9) for ms in (9.0, 10.0)], 1)
-    (value,) = values_from_measurement(measured)
-    bounds = measured.device.per_s.bounds
-    assert (value.metric, value.low, value.high) == ("device.per_s", bounds.low, bounds.high)
-
-
-def test_the_series_of_accuracy_are_shares_with_their_intervals():
-    measured = made.measured("accuracy")
-    top1, top5 = values_from_measurement(measured)
-    for value, name, count in ((top1, "top1", measured.top1), (top5, "top5", measured.top5)):
-        assert value.metric == f"{name}.{measured.clip_set}-{count.n}"
-        assert value.value == count.k / count.n
-        assert (value.low, value.high) == (count.interval.low, count.interval.high)
-    one = measured.model_copy(update={"top1": measured.top1.model_copy(update={"n": 1, "k": 1})})
-    assert values_from_measurement(one)[0].value == 1.0
-    none = measured.top1.model_copy(update={"n": 0})
-    nothing = measured.model_copy(update={"top1": none, "top5": none})
-    assert values_from_measurement(nothing) == []
+    assert missed([tonight, series(GONE, "night-27")]) == gone
+    assert missed([tonight, series(GONE, "night-26")]) == []

@@ -1,6 +1,11 @@
+import contextlib
+import dataclasses
 import datetime
+import hashlib
 import json
+import math
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -16,7 +21,13 @@ from harness.errors import HistoryError, RecordError
 from harness.nightly import history as history_module
 from harness.nightly.history import History
 from harness.nightly.schema import APPLICATION_ID, SCHEMA_VERSION
-from harness.nightly.series import SeriesKey, Value, changed_facts, series_device
+from harness.nightly.seen import stored_digest
+from harness.nightly.series import (
+    SeriesKey,
+    Value,
+    facts_of,
+    values_from_record,
+)
 from harness.record.record import RunDirectory
 from harness.selftest.bends import bind
 from harness.spec import Cell, Status
@@ -49,14 +60,6 @@ def edit(run, **fields):
 
 
 # What it keeps
-
-
-def test_a_precision_has_series_of_its_own():
-    kept = made_record("throughput", precision="origin")
-    key = SeriesKey(kept.model, series_device(kept), 1, "throughput", "device.per_s", HOST)
-    assert (key.device, key.cell) == ("cpu:origin", kept.cell)
-    assert key.id == f"nonlocal_tiny-cpu-bs1-origin:throughput:device.per_s@{HOST}"
-    assert series_device(made_record("throughput")) == "cpu"
 
 
 def test_a_run_makes_the_file_and_its_series(history, night):
@@ -129,15 +132,46 @@ def test_a_measurement_that_does_not_count_is_no_point(history, night):
     assert len(history.nights()) == 1
 
 
-def test_what_changed_is_said_briefly():
-    before = {"device.cann": "7.0", "host": "a", "python": "3.11", "digest.onnx": "a" * 64}
-    after = {"device.cann": "8.0", "python": "3.11", "digest.onnx": "b" * 64, "kernel": "6"}
-    assert changed_facts(before, after) == (
-        "device.cann: 7.0 -> 8.0",
-        "digest.onnx: aaaaaaaaaaaa -> bbbbbbbbbbbb",
-        "host: a -> absent",
-        "kernel: absent -> 6",
+def test_the_file_holds_all_that_was_recorded(history, night):
+    now = datetime.datetime(2022, 1, 3, 4, 5, 6, 789, tzinfo=datetime.UTC)
+    runs = [
+        night(number, device_facts={"chip": "310P3"}, subjects={"onnx": "a"}) for number in (0, 1)
+    ]
+    for run in runs:
+        history.append(run, now)
+    rows, added = rows_of(history.path), ("2022-01-03T04:05:06+00:00", "simulated", "")
+    assert rows["runs"] == [
+        (run.id, stored_digest(run), "nightly", f"2022-01-0{day}T02:00:00+00:00", *added)
+        for day, run in enumerate(runs, start=1)
+    ]
+    # Both nights have the same facts, which are kept once.
+    text = json.dumps(facts_of(runs[0].records()[0], ENVIRONMENT), sort_keys=True)
+    assert rows["facts"] == [(1, hashlib.sha256(text.encode()).hexdigest(), text)]
+    reason, cell = runs[0].records()[0].verdict.reason, ("nonlocal_tiny", "cpu", 1, "throughput")
+    assert rows["checks"] == [
+        (number, run.id, *cell, f"{HOST}-310P3", "pass", reason, "checkpoint", 0, 1)
+        for number, run in enumerate(runs, start=1)
+    ]
+    assert sorted(rows["metrics"]) == sorted(
+        (number, *dataclasses.astuple(value))
+        for number, run in enumerate(runs, start=1)
+        for value in values_from_record(run.records()[0])
     )
+
+
+def rows_of(path):
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        tables = ("runs", "facts", "checks", "metrics")
+        return {name: file.execute(f"SELECT * FROM {name}").fetchall() for name in tables}
+
+
+def test_series_come_by_name_and_runs_of_one_moment_by_theirs(history, night):
+    for number in (1, 0):
+        history.append(edit(night(number, cells=(OTHER, CELL)), started="2022-01-01T02:00:00Z"))
+    series = history.series()
+    assert [one.key for one in series] == sorted(one.key for one in series)
+    assert [point.run_id for point in series[0].points] == ["night-0000", "night-0001"]
+    assert [one.run_id for one in history.nights()] == ["night-0000", "night-0001"]
 
 
 # Added once
@@ -153,13 +187,18 @@ def test_a_second_time_changes_nothing(history, night):
 
 def test_two_runs_with_one_id_are_told(history, night):
     history.append(night(0))
-    with pytest.raises(HistoryError, match="has a run night-0000 already, with another content"):
+    with pytest.raises(
+        HistoryError,
+        match=r"has a run night-0000 already, with another content .*; nothing was changed$",
+    ):
         history.append(night(0, folder="others", speed=2.0))
     assert len(history.series("*device.per_s")[0].points) == 1
 
 
 def test_a_run_that_is_not_over_is_refused(history, night):
-    with pytest.raises(HistoryError, match="takes no run that is not over: night-0000"):
+    with pytest.raises(
+        HistoryError, match=r"takes no run that is not over: night-0000 .* stays a missing night$"
+    ):
         history.append(edit(night(0), is_over=False))
     assert not history.path.exists()
 
@@ -174,11 +213,25 @@ def test_a_run_from_the_future_is_refused(history, night):
     assert history.append(night(0, folder="b"), now + datetime.timedelta(hours=1)).is_new
 
 
+def test_the_clocks_of_hosts_may_differ_by_ten_minutes(history, night):
+    now = datetime.datetime(2022, 1, 1, 1, 50, tzinfo=datetime.UTC)
+    with pytest.raises(HistoryError, match=r"^.*: run night-0000 .* run again$"):
+        history.append(night(0), now - datetime.timedelta(seconds=1))
+    assert history.append(night(0, folder="b"), now).is_new
+
+
 def test_a_clock_that_went_backwards_between_runs_is_said(history, night):
     assert history.append(night(5)).note == ""
+    same = edit(night(7), started=night(5, folder="b").facts().started)
+    assert history.append(same).note == ""
     found = history.append(night(4))
-    assert "started before night-0005, which simulated added first" in found.note
-    assert "clock went backwards" in found.note
+    history.append(night(6))
+    assert re.fullmatch(
+        r"started before night-000[57], which simulated added first: .*, or the clock went backwards; "
+        r"the series are in the order of the starts",
+        found.note,
+    )
+    assert "started before night-0006, which" in history.append(night(2)).note
     assert history.append(night(4, folder="again")).note == found.note
     other = night(3, environment={"host": "elsewhere"})
     assert history.append(other).note == ""
@@ -186,7 +239,10 @@ def test_a_clock_that_went_backwards_between_runs_is_said(history, night):
 
 def test_a_clock_that_went_backwards_during_a_run_is_said(history, night):
     run = edit(night(0), started="2022-01-01T09:00:00+00:00")
-    assert "backwards during the run" in history.append(run).note
+    assert re.fullmatch(
+        r"the clock went backwards during the run: nonlocal_tiny-cpu-bs1:throughput started before .*",
+        history.append(run).note,
+    )
     assert "backwards during the run" in history.nights()[0].note
 
 
@@ -215,6 +271,21 @@ def test_a_speed_that_is_none_is_refused(history, night, monkeypatch, bad):
     with pytest.raises(HistoryError, match=r"takes no nonlocal_tiny-cpu-bs1:throughput with dev"):
         history.append(run)
     assert not history.path.exists()
+
+
+def test_an_error_may_be_zero_and_not_less(monkeypatch):
+    def checked(value):
+        monkeypatch.setattr(
+            history_module, "values_from_record", lambda record: [Value("x", value)]
+        )
+        return history_module._checked(made_record("parity"), Path("h"))
+
+    assert checked(0.0) == [Value("x", 0.0)]
+    for bad in (-1e-9, math.inf, math.nan):
+        with pytest.raises(
+            HistoryError, match=r"^h takes no .*:parity with x = .*: harness judge$"
+        ):
+            checked(bad)
 
 
 @pytest.mark.parametrize("bad", ["NaN", "0.0", "-3.0"])
@@ -333,6 +404,30 @@ def test_another_schema_is_refused(history, night):
     file.close()
     with pytest.raises(HistoryError, match="schema version 2, this harness reads 1"):
         use(history)
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        ("UPDATE facts SET json = '[1]'", r"is damaged: the facts '\[1\]' are not an object"),
+        ("UPDATE checks SET status = 'fine'", "is damaged: .*fine"),
+    ],
+)
+def test_an_edited_row_is_damage_by_name(history, night, edit, words):
+    history.append(night(0))
+    with contextlib.closing(sqlite3.connect(history.path)) as file:
+        file.execute(edit)
+        file.commit()
+    with pytest.raises(HistoryError, match=words):
+        use(history)
+
+
+def test_a_folder_in_place_of_the_file_is_named(history, night):
+    history.path.mkdir()
+    with pytest.raises(HistoryError, match=r"there is no history .*add` makes one$"):
+        use(history)
+    with pytest.raises(HistoryError, match=r"is not a plain file; name another one$"):
+        history.append(night(0))
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path, night):

@@ -80,3 +80,12 @@ def test_the_nights_under_test_may_have_another_level():
         for _ in range(200)
     ]
     assert np.median(found) == 0.0
+
+
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+def test_two_nights_that_stand_out_do_not_make_all_resemble_each_other(side):
+    rng = np.random.default_rng(7)
+    for _ in range(20):
+        values = rng.normal(size=60)
+        values[30:32] += 30.0 * side
+        assert noise(values).correlation < 0.6

@@ -3,10 +3,11 @@ from unittest import mock
 
 import pytest
 
+from harness.errors import InputError
 from harness.nightly.change_points import ChangePoint
 from harness.nightly.comparison import _errors
 from harness.nightly.series import Point, Series, SeriesKey
-from harness.nightly.trend import BARS, MARK, _draw_one, trend_lines, trends_of_cells
+from harness.nightly.trend import BARS, MARK, _draw_one, draw, trend_lines, trends_of_cells
 from harness.spec import Status
 
 CELL = "nonlocal_r50-cpu-bs1"
@@ -36,12 +37,41 @@ def test_a_change_of_level_is_told_with_what_changed_that_night():
     assert (trend.unit, trend.starts, len(trend.series.values)) == ("clips/s", [12], 24)
     (change,) = trend.changes
     assert change.text == "2026-10-13: 100.1 to 80.08 (device.cann: 7.0 -> 8.0)"
-    bars = trend_lines(trend)[1].strip()
-    assert bars == 12 * BARS[-1] + MARK + 12 * BARS[0]
+    title, bars, summary = trend_lines(trend)[:3]
+    assert (title, bars.strip()) == (trend.series.key.id, 12 * BARS[-1] + MARK + 12 * BARS[0])
+    assert summary == "  24 nights, 80 to 100.2, last 80.16 on 2026-10-24"
     assert trend_lines(trend)[-2:] == [
         "  2026-10-13  -20.0 %  100.1 -> 80.08  (p < 0.001)",
         "    device.cann: 7.0 -> 8.0",
     ]
+
+
+def test_bars_show_the_last_nights_from_the_lowest_to_the_highest():
+    (trend,) = trends_of_cells([series([9.0, *range(8), 0.0, 7.0, 3.5])], {CELL})
+    found = trend_lines(trend, nights=11)
+    assert found[1:] == [
+        f"  {BARS}{BARS[0]}{BARS[-1]}{BARS[4]}",
+        "  12 nights, 0 to 7, last 3.5 on 2026-10-12",
+    ]
+    assert trend_lines(trend)[2].startswith("  12 nights, 0 to 9, ")
+    (flat,) = trends_of_cells([series([2.0] * 3)], {CELL})
+    assert trend_lines(flat)[1] == f"  {BARS[4] * 3}"
+
+
+def test_a_picture_is_the_same_each_time_and_as_high_as_its_trends(tmp_path):
+    trends = trends_of_cells([series(nights()), series([0.7] * 3, check="accuracy")], {CELL})
+    sizes = []
+    for count, name in ((1, "one.png"), (2, "two.png"), (2, "a.svg"), (2, "b.svg")):
+        draw(trends[:count], tmp_path / name)
+    for name in ("one.png", "two.png"):
+        content = (tmp_path / name).read_bytes()
+        sizes.append((int.from_bytes(content[16:20]), int.from_bytes(content[20:24])))
+    assert sizes == [(990, 253), (990, 462)]
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    with pytest.raises(InputError, match=r"^no series to draw; .* lists them$"):
+        draw((), tmp_path / "none.svg")
+    with pytest.raises(InputError, match=r"ends in \.svg, \.png, \.pdf$"):
+        draw(trends, tmp_path / "a.bmp")
 
 
 @pytest.mark.parametrize(
@@ -79,6 +109,9 @@ def test_what_did_not_change_is_said():
     values = nights(0.8)
     (trend,) = trends_of_cells([series([*values[:1], *values[:12], *values[13:]])], {CELL})
     assert (trend.starts, trend.changes[0].facts) == ([13], ())
+    # Nor does what changed a night after.
+    (trend,) = trends_of_cells([series([*values[:11], *values[12:], values[-1]])], {CELL})
+    assert (trend.starts, trend.changes[0].facts) == ([11], ())
 
 
 def test_a_change_is_measured_in_standard_errors_of_the_noise():
