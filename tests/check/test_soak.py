@@ -3,10 +3,11 @@
 import dataclasses
 import time
 
+import numpy as np
 import pytest
 
 from harness.check.context import Context
-from harness.check.soak import check_soak
+from harness.check.soak import _stretches, check_soak
 from harness.device import DeviceState, Presence
 from harness.errors import DeviceBroken, RunError
 from harness.judge.limits import SoakLimits
@@ -94,6 +95,18 @@ def test_a_device_that_slows_down_is_found(soaked):
     assert found.verdict.status is Status.FAIL
     assert "retention of speed is" in found.verdict.reason
     assert found.measurement.power.clip_j is not None
+
+
+def test_an_output_that_a_device_loses_at_work_is_not_the_same():
+    whole = {"scores": np.zeros(3), "features": np.zeros(9)}
+    outputs = iter([whole, whole, {"scores": np.zeros(3)}, {**whole, "scores": np.zeros(4)}])
+    session, times = (
+        FakeSession(dict),
+        iter([0.0, 0.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 3.0, 3.0, 3.0, 4.0]),
+    )
+    session.steady = lambda feed, queries: LoopTimes((1000.0,), (), next(outputs))
+    found = list(_stretches(session, {}, 4.0, 1.0, lambda: next(times, 4.0)))
+    assert [one.is_output_same for one in found] == [True, True, False, False]
 
 
 def test_a_device_that_hangs_is_killed_and_named(soaked, monkeypatch):

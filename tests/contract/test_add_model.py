@@ -80,6 +80,20 @@ def test_a_new_data_set_comes_with_its_clips_classes_and_margin(contract):
     assert contract.read_text().count("[clip_sets.ucf101]") == 1
 
 
+@pytest.mark.usefixtures("models")
+def test_the_source_of_a_margin_on_kinetics_is_written_where_the_contract_lacks_it(contract):
+    text = contract.read_text()
+    contract.write_text(text.replace("paired_20k", "paired_of_ours"))
+    write_model(new(TSM), contract)
+    added = thresholds_from_file(contract).file.models["tsm_added"]
+    assert added.paired.source.startswith("19,796 clips: ")
+    # One that is there is used as it is.
+    contract.write_text(text)
+    write_model(new(dataclasses.replace(TSM, name="tsm_second")), contract)
+    assert contract.read_text().count("\npaired_20k = ") == 1
+    assert "paired_kinetics400" not in contract.read_text()
+
+
 def test_a_model_that_does_not_hold_together_changes_nothing(contract, models):
     text = contract.read_text()
     wrong = dataclasses.replace(C3D, name="c3d_wrong", dataset="kinetics400")
