@@ -144,7 +144,8 @@ def _totals(runs: Sequence[Run], options: argparse.Namespace) -> str:
 def _cause(said: str) -> str:
     """Return what broke a reader, without the progress of libFuzzer."""
     lines = [line for line in said.splitlines() if line and not line.startswith(("#", "INFO:"))]
-    return "\n".join(f"  {line}" for line in lines[:30])
+    # The error comes after the calls that led to it.
+    return "\n".join(f"  {line}" for line in lines[-30:])
 
 
 def _child(name: str, engine: str, seconds: float) -> int:

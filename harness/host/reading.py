@@ -56,8 +56,10 @@ def nameable(path: Path) -> Path:
     """Return a path that this process can name in its locale.
 
     Raises:
-        ValueError: it has characters that the locale lacks.
+        ValueError: it has a NUL, or characters that the locale lacks.
     """
+    if "\0" in str(path):
+        raise ValueError(f"{str(path)!a} has a NUL, which the name of a file cannot have")
     try:
         os.fsencode(path)
     except UnicodeEncodeError as error:

@@ -52,7 +52,11 @@ def _required(is_fine: Callable[[Path], bool], complaint: str) -> pydantic.After
     """Return what refuses a path; ``{}`` in the complaint stands for it."""
 
     def checked(path: Path) -> Path:
-        if not is_fine(path):
+        try:
+            is_path_fine = is_fine(path)
+        except OSError as error:
+            raise ValueError(f"{path}: {error.strerror}") from error
+        if not is_path_fine:
             raise ValueError(complaint.format(path))
         return path
 

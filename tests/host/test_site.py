@@ -142,6 +142,12 @@ def test_home_is_expanded(write, folder, monkeypatch):
         ("cache_dir = ''", "cache_dir: should be a path, as text"),
         ("cache_dir = 'python3'", "cache_dir: .*python3 is not a folder"),
         ("cache_dir = '~nobody-of-that-name/c'", "cache_dir: ~nobody-of-that-name/c: "),
+        (
+            'cache_dir = "a\\u0000"',
+            r"cache_dir: '.*a\\x00' has a NUL, which the name of a file cannot",
+        ),
+        (f"cache_dir = '{300 * 'a'}'", "cache_dir: .*aaa: File name too long"),
+        (f"baseline = '{300 * 'a'}'", "baseline: .*aaa: File name too long"),
         ("checkpoints = 'weights'", "checkpoints: should be a list"),
         ("checkpoints = ['weights', 'gone']", "checkpoints.1: there is no folder .*gone"),
         ("[datasets.k]\nlist = 'x'\nroot = 'k400'", "datasets.k.list: there is no file .*x"),
