@@ -21,7 +21,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from harness.clips import Clip, ClipSet
 from harness.data.kinetics import content_fingerprint, digest_from_lines, size_fingerprint
@@ -45,6 +45,9 @@ class ClipEntry:
     bytes: int
     fingerprint: str
     unreadable: str | None = None
+
+
+_TYPES = get_type_hints(ClipEntry)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,15 +107,15 @@ def read_manifest(path: Path, root: Path | None = None) -> Manifest:
         if (head["manifest"], head["version"]) != ("clips", VERSION):
             raise ClipError(f"{path} is not a clip manifest of version {VERSION}")
         manifest = Manifest(
-            name=head["name"],
+            name=_texts([head["name"]])[0],
             root=root or Path(head["root"]),
-            class_names=tuple(head["class_names"]),
-            clips=tuple(ClipEntry(**row) for row in rows),
-            notes=tuple(head["notes"]),
-            problems={kind: tuple(lines) for kind, lines in head["problems"].items()},
+            class_names=_texts(head["class_names"]),
+            clips=tuple(map(_entry, rows)),
+            notes=_texts(head["notes"]),
+            problems={kind: _texts(lines) for kind, lines in head["problems"].items()},
         )
         declared = str(head["digest"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ClipError(
             f"cannot read manifest {path}: {error}; make one with `harness dataset scan`"
         ) from error
@@ -122,6 +125,20 @@ def read_manifest(path: Path, root: Path | None = None) -> Manifest:
             f"it declares {declared[:16]}; make it again with `harness dataset scan`"
         )
     return manifest
+
+
+def _texts(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
+        raise ValueError(f"{json.dumps(values)[:80]} should be text, or a list of texts")
+    return tuple(values)
+
+
+def _entry(row: Mapping[str, Any]) -> ClipEntry:
+    entry = ClipEntry(**row)
+    for name, kind in _TYPES.items():
+        if not isinstance(getattr(entry, name), kind):
+            raise TypeError(f"the {name} of a clip is {json.dumps(row[name])[:80]}")
+    return entry
 
 
 def clip_set_from_manifest(manifest: Manifest) -> ClipSet:

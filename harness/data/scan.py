@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from harness.data.clip_files import clip_id, clip_paths, frame_count
+from harness.data.kinetics import INTEGER
 from harness.data.labels import KINETICS400, KINETICS400_COUNT, canonical, ids_by_name, name_notes
 from harness.data.manifest import UNREADABLE, ClipEntry, Manifest, fingerprint, size_of_clip
 from harness.errors import ClipError, is_plain_name, printable
 from harness.host.reading import bytes_from_file, text_from_file
 
 PROBLEM_KINDS = ("missing", "unreadable", "duplicate", "unlabelled", "contradicted", "misnamed")
-RAWFRAME_LINE = re.compile(r"(.+?)\s+(\d+)\s+(-?\d+)")
+RAWFRAME_LINE = re.compile(r"(.+?)\s+([0-9]{1,18})\s+(-?[0-9]{1,18})")
 VIDEO_LINE = re.compile(r"(.+?)\s+(\S+)")
 NewCounter = Callable[[int], Callable[[int], None]]
 COLUMNS = ("label", "youtube_id", "time_start", "time_end")
@@ -253,13 +254,13 @@ def _take_line(line: str, where: str, findings: _Findings) -> None:
     root = findings.source.root
     frames = RAWFRAME_LINE.fullmatch(line)
     video = VIDEO_LINE.fullmatch(line)
-    if frames and (root / frames[1]).is_dir():
+    if frames and _existing(root, frames[1]) and (root / frames[1]).is_dir():
         _take_folder(root / frames[1], int(frames[2]), int(frames[3]), findings)
     elif video is None:
         findings.tell("unlabelled", f"{where}: {line}")
     elif not _existing(root, video[1]):
         findings.tell("missing", f"{where}: {frames[1] if frames else video[1]}")
-    elif video[2].lstrip("-").isdecimal():
+    elif INTEGER.fullmatch(video[2]):
         findings.add(root / video[1], int(video[2]))
     else:
         findings.tell("unlabelled", f"{where}: {line}")

@@ -150,16 +150,18 @@ def test_lists_of_videos_and_of_raw_frames_are_taken(tmp_path, disk):
     root = disk("a b.mp4", "c 7/img_00001.jpg", "c 7/img_00002.jpg", "d/img_00002.jpg", "x.mp4")
     listing = tmp_path / "list.txt"
     lines = ["a b.mp4 2", "c 7 2 1", "d 9 0", "gone.mp4 1", "a b.mp4 2", "x.mp4 3", "x.mp4 zumba"]
-    listing.write_text("\n".join([*lines, "alone", "\0 3", "x" * 300 + " 3", ""]), encoding="utf-8")
+    lines += ["alone", "\0 3", "x" * 300 + " 3", "x" * 300 + " 2 3"]
+    lines += ["x.mp4 --5", "x.mp4 " + "9" * 5000, ""]
+    listing.write_text("\n".join(lines), encoding="utf-8")
     found = scan(Source(root, NAMES, listing=listing))
     assert labels(found) == {"a b": 2, "c 7": 1, "d": 0}
     assert [clip.frames for clip in found.clips] == [3, 2, None]
     counts = {kind: len(lines) for kind, lines in found.problems.items()}
     assert counts == {
-        "missing": 3,
+        "missing": 4,
         "unreadable": 1,
         "duplicate": 1,
-        "unlabelled": 3,
+        "unlabelled": 5,
         "contradicted": 1,
     }
     assert found.problems["unreadable"][0].endswith("it has no img_00001.jpg, or an empty one")
@@ -292,8 +294,25 @@ def test_a_manifest_may_say_that_its_clips_moved(tmp_path, disk):
         (lambda text: text.replace('"version": 1', '"version": 2'), "not a clip manifest"),
         (lambda text: "a.mp4 3\n", "cannot read manifest"),
         (lambda text: "{}\n", "cannot read manifest"),
+        (lambda text: text.replace('"zumba/a.mp4"', "0"), "the path of a clip is 0"),
+        (lambda text: text.replace('"label": 2', '"label": "2"'), 'the label of a clip is "2"'),
+        (lambda text: text.replace('"kinetics400"', "0"), r"\[0\] should be text"),
+        (lambda text: text.replace('"notes": [', '"notes": [7, '), r"\[7, .* should be text"),
+        (lambda text: text.replace('"problems": {}', '"problems": []'), "cannot read manifest"),
     ],
-    ids=["label", "clips", "end", "version", "list", "empty"],
+    ids=[
+        "label",
+        "clips",
+        "end",
+        "version",
+        "list",
+        "empty",
+        "path",
+        "text",
+        "name",
+        "notes",
+        "problems",
+    ],
 )
 def test_a_manifest_that_is_none_is_refused(tmp_path, disk, change, reason):
     path = tmp_path / "m"
