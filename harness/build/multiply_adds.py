@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
+# By the names of tensors; 0 where a size is not known.
 Sizes = Mapping[str, tuple[int, ...]]
+UNKNOWN = (0,)
 
 COUNTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # What gives other tensors their sizes has fewer elements.
 VALUES_MAX = 1024
-# From it on, sizes are inferred through whatever computes them, as where the batch is open.
+# From it on, sizes are inferred through the operators that compute them.
 SIZES_OPSET = 17
 
 
@@ -83,29 +85,29 @@ def _keep_sizes(proto: "onnx.ModelProto", inputs: Sequence[TensorSpec]) -> None:
 
 
 def _of_graph(graph: "onnx.GraphProto") -> int | None:
-    """Count them in a graph of known sizes; what it has inside of operators does not count."""
+    """Count them in a graph, but not in those inside of its operators; None where a size is missing."""
     values = (*graph.input, *graph.value_info, *graph.output)
     sizes = {one.name: _sizes(one) for one in values} | {
         one.name: tuple(one.dims) for one in graph.initializer
     }
     counts = [_of_node(node, sizes) for node in graph.node if node.op_type in COUNTED]
-    return None if None in counts else sum(filter(None, counts))
+    return sum(counts) if all(counts) else None
 
 
 def _sizes(value: "onnx.ValueInfoProto") -> tuple[int, ...]:
-    return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+    tensor = value.type.tensor_type
+    return tuple(dim.dim_value for dim in tensor.shape.dim) if tensor.HasField("shape") else UNKNOWN
 
 
-def _of_node(node: "onnx.NodeProto", sizes: Sizes) -> int | None:
-    taken, weights, made = (sizes.get(name, ()) for name in (*node.input[:2], node.output[0]))
-    if not all(one and prod(one) for one in (taken, weights, made)):
-        return None
+def _of_node(node: "onnx.NodeProto", sizes: Sizes) -> int:
+    """Count them in a node; 0 where a size that it takes is missing."""
+    taken, weights, made = (sizes.get(name, UNKNOWN) for name in (*node.input[:2], node.output[0]))
     match node.op_type:
         case "Conv":
-            return prod(made) * prod(weights[1:])
+            return prod(made) * prod(weights) // max(1, weights[0])
         case "ConvTranspose":
-            return prod(taken) * prod(weights[1:])
+            return prod(taken) * prod(weights) // max(1, weights[0])
         case "Gemm":
-            return prod(made) * prod(taken) // made[0]
+            return made[0] * prod(weights)
         case _:
-            return prod(made) * taken[-1]
+            return prod(made) * max((taken[-1], *weights[-2:-1]))

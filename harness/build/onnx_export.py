@@ -75,14 +75,31 @@ def onnx_problems(
 ) -> list[str]:
     """Return what is not as declared in an ONNX file; empty if it is sound."""
     import onnx
+
+    return checker_problems(path) or declared_problems(
+        onnx.load(path), expected, expected_output, opset
+    )
+
+
+def checker_problems(path: Path) -> list[str]:
+    """Return what ``onnx.checker`` finds; it reads the file itself, and frees it before it is loaded here."""
+    import onnx
     from google.protobuf.message import DecodeError
 
     try:
-        # By path, the checker reads the file itself and frees it before it is loaded here.
         onnx.checker.check_model(str(path))
-        proto = onnx.load(path)
     except (onnx.checker.ValidationError, DecodeError) as error:
         return [f"onnx.checker: {first_line(error)}"]
+    return []
+
+
+def declared_problems(
+    proto: "onnx.ModelProto",
+    expected: Sequence[TensorSpec],
+    expected_output: TensorSpec,
+    opset: int,
+) -> list[str]:
+    """Return in which of its opset, inputs and output a file is not as declared."""
     problems = []
     opsets = {entry.domain: entry.version for entry in proto.opset_import}
     if opsets.get("") != opset:

@@ -8,7 +8,7 @@ The layout, in which tables may be repeated for each model, device, batch size a
     [clip_sets.S]                           the whole set: how many clips
     [parity.fp16]                           how far off a stage may be, in that precision
     [every_clip.fp16]                       how far off any clip of the accuracy run may be
-    [multiply_adds]                         by what share those of the file may differ from PyTorch's
+    [multiply_adds]                         by what share those of the files may differ from PyTorch's
     [devices.D]                             how the speed of a device is measured
     [no_golden]                             bounds of a speed that nobody has published or measured
     [models.M]                              clip set, weights, paired comparison, accuracy floors

@@ -201,7 +201,7 @@ class DeviceModelLimits(Table):
 
 
 class MultiplyAddsLimits(Table):
-    """By what share the multiply-adds of the simplified file may differ from PyTorch's."""
+    """By what share the multiply-adds of the exported and the simplified file may differ from PyTorch's."""
 
     tolerance: NotNegative
     source: Filled

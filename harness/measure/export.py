@@ -15,12 +15,19 @@ class TensorFacts(Measurement):
     dtype: str
 
 
+class MultiplyAdds(Measurement):
+    """How many a model has in PyTorch and in its files; None: it has no PyTorch, or a size is not known."""
+
+    torch: int | None
+    exported: int | None
+    simplified: int | None
+
+
 class ExportMeasurement(Measurement):
     """The facts of one ONNX file; ``problems`` are sentences, each naming what to mend.
 
     ``ops_checked`` is the number of nodes held against the device's allow list: none means that
-    nothing was looked at. ``multiply_adds`` are those of the simplified file, None where a size in it is
-    not known, and ``torch_multiply_adds`` those of PyTorch, None where the model has no PyTorch.
+    nothing was looked at. ``multiply_adds`` is None in runs of suites that did not count them.
     ``passport`` is of the model that the device's compiler made of it.
     """
 
@@ -33,6 +40,5 @@ class ExportMeasurement(Measurement):
     outputs: tuple[TensorFacts, ...]
     onnx_bytes: int
     simplified_bytes: int | None = None
-    multiply_adds: int | None = None
-    torch_multiply_adds: int | None = None
+    multiply_adds: MultiplyAdds | None = None
     passport: Passport | None = None

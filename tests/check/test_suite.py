@@ -704,7 +704,7 @@ def test_a_simplified_file_that_does_not_load(make_suite, own_cache, in_process,
     assert_red(
         suite.check(CELL, "export"),
         Status.ERROR,
-        "export: the simplified model .*_sim.onnx is not a whole ONNX file .*delete it and run again",
+        "export: the model .*_sim.onnx is not a whole ONNX file .*delete it and run again",
     )
 
 

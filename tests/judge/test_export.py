@@ -2,7 +2,7 @@ import pytest
 
 from harness.judge.export import judge_export
 from harness.judge.limits import DeviceModelLimits, MultiplyAddsLimits
-from harness.measure.export import ExportMeasurement
+from harness.measure.export import ExportMeasurement, MultiplyAdds
 from harness.measure.passport import Passport
 from harness.spec import Status
 
@@ -69,32 +69,43 @@ WORK = MultiplyAddsLimits(tolerance=0.02, source="test")
 
 
 @pytest.mark.parametrize(
-    ("ours", "torch", "status", "words"),
+    ("torch", "files", "status", "words"),
     [
-        (1_000, 1_000, Status.PASS, "; multiply-adds as in PyTorch"),
-        (1_020, 1_000, Status.PASS, "; multiply-adds as in PyTorch"),
+        (1_000, (1_000, 1_000), Status.PASS, "; multiply-adds as in PyTorch"),
+        (1_000, (1_020, 980), Status.PASS, "; multiply-adds as in PyTorch"),
+        (0, (0, 0), Status.PASS, "; multiply-adds as in PyTorch"),
         (
-            *(1_150_000_000, 1_000_000_000, Status.FAIL),
-            "difference in multiply-adds is 0.15, must be <= 0.02: 1.15 G in the simplified file, 1 G in",
+            *(1_000_000_000, (1_150_000_000, 1_000_000_000), Status.FAIL),
+            "not PyTorch's: difference in multiply-adds of the exported file is 0.15, must be <= 0.02 (1.15 G in",
         ),
         # What is not counted in the file could grow unseen.
+        (1_000, (1_000, 979), Status.FAIL, "of the simplified file is 0.021, must be <= 0.02"),
         (
-            979,
             1_000,
-            Status.FAIL,
-            "the simplified file does other work than PyTorch: difference in",
+            (1_000, None),
+            Status.INVALID,
+            "not compared: difference in multiply-adds of the sim",
         ),
-        (None, 1_000, Status.INVALID, "not compared: unknown in the simplified file, 1e-06 G in"),
-        (1_000, None, Status.INVALID, "not compared: 1e-06 G in the simplified file, unknown in"),
-        (0, 0, Status.PASS, "; multiply-adds as in PyTorch"),
+        (None, (1_000, 1_000), Status.INVALID, "(1e-06 G in place of unknown)"),
     ],
 )
-def test_a_file_has_the_multiply_adds_of_pytorch(ours, torch, status, words):
-    update = {"multiply_adds": ours, "torch_multiply_adds": torch}
-    verdict = judge_export(exported().model_copy(update=update), None, WORK)
+def test_both_files_have_the_multiply_adds_of_pytorch(torch, files, status, words):
+    counts = MultiplyAdds(torch=torch, exported=files[0], simplified=files[1])
+    verdict = judge_export(exported().model_copy(update={"multiply_adds": counts}), None, WORK)
     assert verdict.status is status
     assert words in verdict.reason
-    assert [one.name for one in verdict.findings[2:]] == ["difference in multiply-adds"]
+    assert len(verdict.findings) == 4
+
+
+def test_an_exported_file_of_unknown_sizes_is_not_compared_and_the_verdict_says_so():
+    counts = MultiplyAdds(torch=9, exported=None, simplified=9)
+    verdict = judge_export(exported().model_copy(update={"multiply_adds": counts}), None, WORK)
+    assert verdict.status is Status.PASS
+    assert verdict.reason.endswith("as in PyTorch, of the exported one not known")
+
+
+def test_files_whose_multiply_adds_nobody_counted_are_no_pass():
+    assert judge_export(exported(), None, WORK).status is Status.INVALID
 
 
 def test_a_file_that_is_held_against_nothing_says_so():
