@@ -48,7 +48,13 @@ INSERT INTO checks (run_id, model, device, batch, check_name, host_class, status
 facts_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 ADD_METRIC = "INSERT INTO metrics VALUES (?, ?, ?, ?, ?)"
-STATEMENTS = {*map(str.strip, SCHEMA.split(";\n")), TABLE.replace("IF NOT EXISTS ", "")}
+STATEMENTS = {*map(str.strip, SCHEMA.split(";\n")), TABLE.replace("IF NOT EXISTS ", "")} - {""}
+_HEAD = """
+SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master)
+FROM pragma_application_id, pragma_user_version
+"""
+_MADE = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"
+_CHECK = "PRAGMA quick_check(1)"
 
 
 def recognise(file: sqlite3.Connection, path: Path, to_write: bool) -> None:
@@ -58,9 +64,7 @@ def recognise(file: sqlite3.Connection, path: Path, to_write: bool) -> None:
         HistoryError: it is something else, or of another schema.
         sqlite3.Error: it is damaged.
     """
-    (application,) = file.execute("PRAGMA application_id").fetchone()
-    (version,) = file.execute("PRAGMA user_version").fetchone()
-    (tables,) = file.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    application, version, tables = file.execute(_HEAD).fetchone()
     if (application, version, tables) == (0, 0, 0) and to_write:
         for statement in SCHEMA.split(";\n"):
             file.execute(statement)
@@ -78,9 +82,8 @@ def recognise(file: sqlite3.Connection, path: Path, to_write: bool) -> None:
             "use the harness that wrote it, or add the stored runs to a new file"
         )
     # A view or a trigger in a file of another's making would run as part of our queries.
-    found = file.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
-    if not {sql for (sql,) in found} <= STATEMENTS:
+    if not {sql for (sql,) in file.execute(_MADE)} <= STATEMENTS:
         raise HistoryError(f"{path} has tables that no harness writes; restore a copy")
-    (state,) = file.execute("PRAGMA quick_check(1)").fetchone()
+    (state,) = file.execute(_CHECK).fetchone()
     if state != "ok":
         raise sqlite3.DatabaseError(state)

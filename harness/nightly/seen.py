@@ -12,6 +12,8 @@ from harness.record.facts import FACTS
 from harness.record.record import RECORDS, Record, RunDirectory
 
 TABLE = "CREATE TABLE IF NOT EXISTS contents (digest TEXT PRIMARY KEY, run_id TEXT NOT NULL) STRICT"
+_KNOWN = "SELECT run_id FROM contents WHERE digest = ?"
+_ADD = "INSERT OR REPLACE INTO contents VALUES (?, ?)"
 # What an old run gets anew where somebody passes it off as another one.
 _NAMES = {"run_id", "started", "binding", "raw"}
 
@@ -35,10 +37,10 @@ def refuse_seen(
     content = sorted((record.id, record.model_dump_json(exclude=_NAMES)) for record in records)
     digest = digest_from_json(content)
     file.execute(TABLE)
-    known = file.execute("SELECT run_id FROM contents WHERE digest = ?", (digest,)).fetchone()
+    known = file.execute(_KNOWN, (digest,)).fetchone()
     if known is not None and known[0] != run_id:
         raise HistoryError(
             f"{path} has the content of run {run_id} already, as run {known[0]}: the same numbers "
             "and durations to the last digit; it is that run under another name, and not added"
         )
-    file.execute("INSERT OR REPLACE INTO contents VALUES (?, ?)", (digest, run_id))
+    file.execute(_ADD, (digest, run_id))

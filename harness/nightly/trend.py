@@ -126,9 +126,9 @@ def draw(trends: Sequence[Trend], path: Path) -> None:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
-        panels = figure.subplots(len(trends), 1, squeeze=False)[:, 0]
-        for panel, one in zip(panels, trends, strict=True):
-            _draw_one(panel, one)
+        panels = figure.subplots(len(trends), squeeze=False)
+        for row, one in enumerate(trends):
+            _draw_one(panels[row, 0], one)
         metadata = {"Date": None} if path.suffix == ".svg" else {}
         try:
             figure.savefig(path, metadata=metadata, dpi=110)

@@ -83,6 +83,17 @@ def test_seeded_cells_may_be_left_out(night, tmp_path):
     assert {one.model for one in frozen(run, cells="nonlocal_*").series} == {"nonlocal_tiny"}
 
 
+def test_a_check_that_did_not_have_to_run_keeps_no_other_out(night):
+    run = night(0, cells=(CELL, OTHER))
+    path = run.root / "records.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[0] |= {"measurement": None, "verdict": {"status": "not run", "reason": "no weights"}}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run.write_facts(run.facts().model_copy(update={"required": (f"{OTHER.id}:throughput",)}))
+    bind(run.root)
+    assert {one.model for one in frozen(run).series} == {"timesformer_tiny"}
+
+
 def test_a_run_that_lacks_a_required_check_makes_none(night):
     run = night(0, cells=(CELL, OTHER))
     path = run.root / "records.jsonl"

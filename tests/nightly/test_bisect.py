@@ -134,6 +134,7 @@ def test_each_stage_that_changed_and_is_kept_is_swapped(pair, site):
     lines = trial_lines(before, after, tried)
     assert lines[0].startswith("good run           pass  device.per_s")
     assert lines[1].startswith("bad run            fail")
+    assert lines[2].startswith("as installed now   fail  device.per_s")
     assert lines[4].startswith("simplifier         not run  the good run's simplified is not in")
     assert lines[-1] == "the pass comes back with the good run's toolchain: look there first"
 

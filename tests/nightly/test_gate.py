@@ -17,7 +17,7 @@ from harness.contract.tables import Waiver
 from harness.contract.thresholds import thresholds_from_file
 from harness.decide.problems import ExitStatus
 from harness.nightly.absences import gaps, missing_night
-from harness.nightly.comparison import Kind
+from harness.nightly.comparison import Kind, Notice
 from harness.nightly.gate import GateReport, gate_run
 from harness.nightly.history import History
 from harness.selftest.bends import bind
@@ -187,6 +187,17 @@ def test_one_bad_night_is_a_suspect_and_says_what_changed_and_how_to_go_on(settl
     assert "note: run it again: `pytest acceptance/`, then `harness gate`" in text
 
 
+def test_a_suspect_is_run_again_as_it_was_but_in_a_folder_of_its_own(settled):
+    run = settled.run(speed=0.88)
+    command = ("pytest", "--run-dir", "a", "-k", "x y", "--run-dir=b", "acceptance/")
+    run.write_facts(run.facts().model_copy(update={"command": command}))
+    bind(run.root)
+    (note,) = settled.gate(run).notes
+    assert note.startswith(
+        "run it again: `pytest -k 'x y' acceptance/`, then `harness gate`: twice"
+    )
+
+
 def test_a_second_run_confirms_a_suspect_or_clears_it(settled):
     assert settled.gate(settled.run(speed=0.88)).status is ExitStatus.INCONCLUSIVE
     assert settled.gate(settled.run()).status is ExitStatus.PASSED
@@ -294,6 +305,9 @@ def test_no_baseline_is_a_verdict_of_its_own(nights):
     assert [(one.kind, one.id, one.status) for one in report.notices] == [
         (Kind.NO_BASELINE, NAME, Status.NOT_RUN)
     ]
+    assert report.notices[0].reason.startswith(
+        "no frozen baseline has it: `harness baseline freeze`"
+    )
     assert report.status is ExitStatus.INCOMPLETE
 
 
@@ -341,7 +355,10 @@ def test_a_night_without_a_run_is_a_verdict_of_its_own():
     assert (notice.kind, notice.status) == (Kind.NO_NIGHT, Status.NOT_RUN)
     assert "30 hours ago" in notice.reason
     assert list(missing_night(START.isoformat(), now, 31.0)) == []
-    assert [one.reason for one in missing_night(None, now, 26.0)] == ["the history holds no run"]
+    reason = "the history holds no run"
+    assert list(missing_night(None, now, 26.0)) == [
+        Notice(Kind.NO_NIGHT, "(night)", Status.NOT_RUN, reason)
+    ]
     assert GateReport("", (notice,), ()).status is ExitStatus.INCOMPLETE
 
 
@@ -353,6 +370,7 @@ def test_nights_that_were_missed_before_are_noted(settled):
 
 def test_an_old_run_is_judged_in_its_own_time(settled):
     settled.add(5, speed=0.8)
+    settled.add(1, tier="smoke")
     old = settled.folder / "night-0019"
     report = settled.gate(type(settled.run())(old))
     assert report.notices == ()

@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from harness.nightly.losses import RULES, Reference, losses, reference_from_values
+from harness.nightly.losses import RULES, Reference, _level, _most, losses, reference_from_values
+from harness.nightly.noise import Noise
 
 LEAST = 0.02
 P = RULES.of_matrix(36)
@@ -65,6 +66,30 @@ def test_without_any_noise_every_loss_that_counts_is_certain():
     assert (suspect.nights, red.nights, red.errors) == (1, 2, -math.inf)
 
 
+@pytest.mark.parametrize(
+    ("nights", "level"),
+    [
+        ([-5.0], -5.0),
+        ([-5.0, -3.0], -3.0),
+        # The best of three may be 1.5 standard deviations better, and of four twice that.
+        ([-9.0, -9.0, 0.0], -1.5),
+        ([-9.0, -9.0, -9.0, 0.0], -3.0),
+        ([-9.0, -9.5, -10.0], -9.5),
+        # One that is far off counts as 1.5 standard deviations from the middle.
+        ([-9.0, -9.0, -9.0, -9.0, -99.0], -9.3),
+    ],
+)
+def test_no_single_night_decides_a_level(nights, level):
+    assert _level(np.array(nights), Noise(1.0, 0.0, 9.0)) == pytest.approx(level)
+
+
+def test_a_large_loss_counts_even_where_nights_resemble_each_other():
+    # Fourteen errors of what is new each night, and never less than the cliff.
+    error = 0.02 * math.sqrt(0.5) * math.sqrt(1 / 2 + 1 / 10)
+    assert _most(Noise(0.02, 0.5, 9.0), 2, 10) == pytest.approx(14.0 * error)
+    assert _most(Noise(0.001, 0.5, 9.0), 2, 10) == pytest.approx(-math.log(0.9))
+
+
 def test_before_the_noise_is_known_only_a_cliff_is_a_suspect():
     values = np.concatenate([np.zeros(5), [-0.08, -0.12, -0.12]])
     found = losses(values, 3, Reference(0.0, 5), LEAST, P)
@@ -73,11 +98,8 @@ def test_before_the_noise_is_known_only_a_cliff_is_a_suspect():
 
 
 def test_a_matrix_shares_its_false_alarms():
-    assert [RULES.of_matrix(count) for count in (1, 20, 40)] == [
-        0.001,
-        0.001,
-        pytest.approx(0.0005),
-    ]
+    shares = [RULES.of_matrix(count) for count in (0, 1, 20, 40)]
+    assert shares == [0.001, 0.001, 0.001, pytest.approx(0.0005)]
 
 
 def test_ordinary_nights_are_rarely_red():

@@ -1,4 +1,7 @@
+import dataclasses
+import itertools
 import math
+import statistics
 
 import numpy as np
 import pytest
@@ -82,10 +85,52 @@ def test_the_nights_under_test_may_have_another_level():
     assert np.median(found) == 0.0
 
 
-@pytest.mark.parametrize("side", [-1.0, 1.0])
-def test_two_nights_that_stand_out_do_not_make_all_resemble_each_other(side):
-    rng = np.random.default_rng(7)
-    for _ in range(20):
-        values = rng.normal(size=60)
-        values[30:32] += 30.0 * side
-        assert noise(values).correlation < 0.6
+def by_definition(values, tested, is_quiet):
+    """The noise of some nights, one number at a time."""
+    steps = [abs(after - before) for before, after in itertools.pairwise(values[: -min(tested, 3)])]
+    scales = []
+    for count, left_out, normal, share in ((39, 2, 0.88, 1.0), (9, 2, 0.68, 0.8)):
+        kept = sorted(steps[-count:])[:-left_out]
+        scales.append(share * math.sqrt(statistics.fmean(step**2 for step in kept)) / normal)
+    nights = [night for night in range(len(values) - tested) if is_quiet[night]][-60:]
+    middle = statistics.median(values[night] for night in nights)
+    limit = 3 * 1.4826 * statistics.median(abs(values[night] - middle) for night in nights)
+    groups, level = [{night: values[night] - middle for night in nights}], 1
+    if tested > 2:
+        mean = statistics.fmean(values[-tested:])
+        groups.append(dict(enumerate(value - mean for value in values[-tested:])))
+        level = 2
+    groups = [{n: max(-limit, min(limit, off)) for n, off in group.items()} for group in groups]
+    products = [off * one[n + 1] for one in groups for n, off in one.items() if n + 1 in one]
+    squares = [off**2 for one in groups for off in one.values()]
+    found, count = statistics.fmean(products) / statistics.fmean(squares), len(squares)
+    found += level * (1 + 3 * found) / count
+    correlation = 0.0 if found < 1 / math.sqrt(count) else min(found + 0.2, 0.95)
+    share = 1.0 if tested <= 2 else (1 - correlation) / (1 + correlation)
+    sd = max(scales) / math.sqrt(2) / math.sqrt(1 - correlation)
+    return Noise(sd, correlation, max(2.0, share * count))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("tested", [1, 2, 3, 5])
+def test_the_noise_is_that_of_the_definition(seed, tested):
+    rng = np.random.default_rng(seed)
+    values = correlated(rng, 0.15 * seed, [14, 40, 90][seed % 3])
+    is_quiet = rng.random(len(values)) > 0.2
+    # Two nights that stand out, and a level under test that is another one.
+    values[4:6] += 20.0 * (-1) ** seed
+    values[-tested:] -= 3.0
+    expected = by_definition(list(values), tested, is_quiet)
+    found = noise_from_nights(values, tested, is_quiet)
+    assert dataclasses.astuple(found) == pytest.approx(dataclasses.astuple(expected))
+
+
+def test_of_too_few_quiet_nights_the_resemblance_is_taken_for_the_largest():
+    values, is_quiet = np.random.default_rng(8).normal(size=15), np.zeros(15, dtype=bool)
+    is_quiet[[0, 5]] = True
+    found = noise_from_nights(values, 1, is_quiet)
+    assert (found.correlation, found.freedom) == (0.95, 2.0)
+    # Three quiet nights are enough, even where no two of them are neighbours.
+    is_quiet[10] = True
+    found = noise_from_nights(values, 1, is_quiet)
+    assert (found.correlation, found.freedom) == (0.0, 3.0)
