@@ -68,6 +68,7 @@ class Scene:
         faults: by host, what happens to it once, halfway through a shard.
         marks: a folder that all hosts see, in which they note what they did.
         readers: the hosts that can read the clips; None: all can.
+        awaited: a mark, such as "batch host2": until that host has left it, the others wait in their work.
     """
 
     clips: int
@@ -75,6 +76,7 @@ class Scene:
     faults: dict[str, str] = dataclasses.field(default_factory=dict)
     marks: Path | None = None
     readers: tuple[str, ...] | None = None
+    awaited: str = ""
 
 
 @contextlib.contextmanager
@@ -217,6 +219,7 @@ def decode(scene, say, order, shard) -> SentCrops:
     """Stand in for decoding on another host: a clip's one pixel says its number."""
     mark(scene, f"decode {host_name()} {shard.index} {os.getpid()}")
     wanted = clips_of(scene, order, shard)
+    wait_for_other(scene)
     fail(scene)
     time.sleep(scene.clip_s * len(wanted.clips))
     names = tuple(clip.id for clip in wanted.clips)
@@ -247,6 +250,7 @@ def predict(scene, say, order, parcels, shard, *sent) -> Part:
 
     def answer(feed):
         (values,) = feed.values()
+        wait_for_other(scene)
         time.sleep(scene.clip_s * len(values))
         mark(scene, f"batch {host_name()} {shard.index} {os.getpid()}")
         fail(scene)
@@ -311,10 +315,28 @@ def mark(scene, line: str) -> None:
             file.write(line + "\n")
 
 
+def wait_for_other(scene) -> None:
+    """Wait for the host that is to fail: one that starts late would find nothing left to do."""
+    if scene.awaited and host_name() not in scene.awaited:
+        end_s = time.monotonic() + 60.0
+        while scene.awaited not in marks_of(scene) and time.monotonic() < end_s:
+            time.sleep(0.02)
+
+
+def marks_of(scene) -> str:
+    log = scene.marks / "log"
+    return log.read_text() if log.exists() else ""
+
+
+def is_due(scene, fault: str) -> bool:
+    """Whether a fault may happen now: a chip fails after its first shard, so that there is something to keep."""
+    return fault != "chip" or marks_of(scene).count(f"start {host_name()}") > 1
+
+
 def fail(scene) -> None:
     """Trigger the fault of this host, once."""
     fault = scene.faults.get(host_name())
-    if fault is None or scene.marks is None:
+    if fault is None or scene.marks is None or not is_due(scene, fault):
         return
     try:
         (scene.marks / f"{host_name()}-{fault}").touch(exist_ok=False)

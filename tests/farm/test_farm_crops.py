@@ -38,7 +38,8 @@ def check(cluster, folder, tmp_path, monkeypatch):
             wait_for_mark(tmp_path, "decode", f"host{killed}")
             made.remove_node(nodes[killed], allow_graceful=False)
 
-        with stand_in.stand_ins(Scene(CLIPS, 0.01, faults, tmp_path, readers)):
+        awaited = "".join(f"decode {host}" for host in faults)
+        with stand_in.stand_ins(Scene(CLIPS, 0.01, faults, tmp_path, readers, awaited)):
             suite = stand_in.farm_suite(made.address, folder)
             if killed is not None:
                 threading.Thread(target=kill, daemon=True).start()

@@ -42,6 +42,11 @@ if __name__ == "__main__":
         record = suite.check(stand_in.CELL, "accuracy")
         print(record.verdict.status, record.verdict.reason)
 """
+# A run is pytest, in which warnings are errors: Ray's on many calls must not end it.
+BUSY = """
+import ray.util.client.worker
+ray.util.client.worker.MESSAGE_SIZE_THRESHOLD = 0
+"""
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +65,8 @@ def small_shards(monkeypatch):
 def check(cluster, folder, tmp_path):
     """Return what checks the accuracy while faults happen; it returns the run and its record."""
 
-    def run(faults=None, meanwhile=None, clip_s=CLIP_S):
-        scene = Scene(CLIPS, clip_s, faults or {}, tmp_path)
+    def run(faults=None, meanwhile=None, clip_s=CLIP_S, awaited=""):
+        scene = Scene(CLIPS, clip_s, faults or {}, tmp_path, awaited=awaited)
         with stand_in.stand_ins(scene):
             suite = stand_in.farm_suite(cluster[0].address, folder)
             replace_lost(cluster, folder, suite.cluster.nodes())
@@ -103,20 +108,20 @@ def faults_of(suite):
 
 
 def test_a_killed_process_costs_its_shard_only(check):
-    suite, record = check({"host1": "killed"})
+    suite, record = check({"host1": "killed"}, awaited="batch host1")
     assert predictions_of(suite, record) == WANTED
     assert ("host1", "lost") in faults_of(suite)
 
 
 @pytest.mark.slow
 def test_a_frozen_process_loses_its_shard(check, impatient):
-    suite, record = check({"host2": "frozen"})
+    suite, record = check({"host2": "frozen"}, awaited="batch host2")
     assert predictions_of(suite, record) == WANTED
     assert any(host == "host2" and "silent" in fault for host, fault in faults_of(suite))
 
 
 def test_a_chip_that_fails_is_an_error_by_name_and_a_rerun_continues(check, tmp_path):
-    suite, record = check({"host1": "chip"})
+    suite, record = check({"host1": "chip"}, awaited="batch host1")
     assert record.verdict.status is Status.ERROR
     assert "host1: the chip npu0 answers with error 507011" in record.verdict.reason
     kept = {path.stem for path in (suite.cache_dir / "farm").rglob("predictions-*.part")}
@@ -130,7 +135,7 @@ def test_a_chip_that_fails_is_an_error_by_name_and_a_rerun_continues(check, tmp_
 
 @pytest.mark.slow
 def test_a_full_disk_is_an_error_by_name_and_a_rerun_continues(check):
-    _, record = check({"host2": "disk"})
+    _, record = check({"host2": "disk"}, awaited="batch host2")
     assert record.verdict.status is Status.ERROR
     assert "host2: cannot keep predictions in" in record.verdict.reason
     assert "make room" in record.verdict.reason
@@ -152,7 +157,7 @@ def test_a_host_that_stops_answering_and_comes_back_counts_no_clip_twice(
             os.kill(pid, signal.SIGSTOP)
 
     try:
-        suite, record = check(meanwhile=stop)
+        suite, record = check(meanwhile=stop, awaited="batch host2")
     finally:
         for pid in stopped:
             os.kill(pid, signal.SIGCONT)
@@ -201,7 +206,7 @@ def test_a_killed_host_costs_its_shards_only_and_another_may_join(check, cluster
         wait_for_mark(tmp_path, "batch", "host2")
         made.remove_node(nodes[2], allow_graceful=False)
 
-    suite, record = check(meanwhile=kill, clip_s=0.05)
+    suite, record = check(meanwhile=kill, clip_s=0.05, awaited="batch host2")
     assert predictions_of(suite, record) == WANTED
     assert ("host2", "lost") in faults_of(suite)
     suite, record = check()
@@ -213,8 +218,9 @@ def test_a_killed_host_costs_its_shards_only_and_another_may_join(check, cluster
 def test_without_the_host_that_leads_every_check_is_an_error_by_name(cluster, folder, tmp_path):
     address = stand_in.client_address(cluster[1][0])
     script = tmp_path / "driver.py"
-    script.write_text(DRIVER)
-    command = [sys.executable, str(script), address, str(tmp_path), str(folder), str(SHARD)]
+    script.write_text(BUSY + DRIVER)
+    command = [sys.executable, "-W", "error::UserWarning", str(script), address]
+    command += [str(tmp_path), str(folder), str(SHARD)]
     driver = subprocess.Popen(
         command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
     )
