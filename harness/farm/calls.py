@@ -237,10 +237,21 @@ def on_host(news: Any, call: str, function: Callable[..., T], *args: Any) -> T:
 
     about = call, ray.get_runtime_context().get_node_id(), host_name(), os.getpid()
     _put(news, News(*about))
+    _free_threads()
     try:
         return function(lambda line: _put(news, News(*about, line)), *args)
     except HarnessError as error:
         raise type(error)(f"{host_name()}: {error}") from error
+
+
+def _free_threads() -> None:
+    """Let PyTorch use the threads that it would without Ray, which allows it one and so rounds differently.
+
+    What the shell has set in which the host was started stays.
+    """
+    at_start = Path("/proc/self/environ").read_bytes().split(b"\0")
+    if not any(line.startswith(b"OMP_NUM_THREADS=") for line in at_start):
+        os.environ.pop("OMP_NUM_THREADS", None)
 
 
 def end_process(say: Callable[[str], object], pid: int) -> None:

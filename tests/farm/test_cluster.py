@@ -21,6 +21,10 @@ def double(say, value):
     return 2 * value
 
 
+def threads(say):
+    return os.environ.get("OMP_NUM_THREADS")
+
+
 def absent(say):
     raise DeviceAbsent("no chip here")
 
@@ -122,6 +126,10 @@ def test_a_value_goes_from_host_to_host_and_few_are_under_way(cluster, anywhere,
     assert max(under_way) == AHEAD
     made = [stint.part for stint in cluster.stints[before:] if stint.what == "make"]
     assert sorted(made) == parts
+
+
+def test_pytorch_has_the_threads_that_it_has_without_ray(cluster, anywhere):
+    assert cluster.call(threads, at=anywhere, title="threads") == os.environ.get("OMP_NUM_THREADS")
 
 
 def test_errors_arrive_as_they_were_raised(cluster, anywhere):
