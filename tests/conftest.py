@@ -30,6 +30,7 @@ CELL = Cell("nonlocal_tiny", "cpu", 4)
 # Relative to the unoptimised graph on cpu, absolute elsewhere; the limits let every clean run through.
 CONTRACT = """
 schema = 2
+multiply_adds = { tolerance = 0.0, source = "clean" }
 [sources]
 clean = "a clean run of sixteen clips"
 double = "a double of 40 ms, or a run on any machine"

@@ -66,6 +66,13 @@ def test_a_record_names_what_its_verdict_rests_on(clean):
         assert record.subjects == records["export"].subjects
 
 
+def test_the_work_of_the_files_is_held_against_pytorch(clean):
+    export = clean[1]["export"]
+    assert export.verdict.reason.endswith("; multiply-adds as in PyTorch")
+    counts = export.measurement.multiply_adds
+    assert counts.torch == counts.exported == counts.simplified > 1e6
+
+
 def test_stages_stand_once_with_what_they_took(clean):
     _, records = clean
     stages = {stage.name: stage for stage in records["export"].stages}

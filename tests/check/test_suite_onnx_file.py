@@ -89,6 +89,7 @@ def test_a_bare_file_is_green_in_all_four_checks(make):
         assert record.verdict.status is Status.PASS, record.verdict.reason
         assert rejudged(record, suite.thresholds).verdict == record.verdict
         assert measurement_problems(record, suite.run) == []
+    assert "; multiply-adds held against nothing" in records["export"].verdict.reason
     parity = records["parity"]
     assert [edge.name for edge in parity.measurement.edges] == CHAIN
     assert "anchored to the ONNX file in float64" in parity.verdict.reason
