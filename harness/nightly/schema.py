@@ -49,10 +49,8 @@ facts_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 ADD_METRIC = "INSERT INTO metrics VALUES (?, ?, ?, ?, ?)"
 STATEMENTS = {*map(str.strip, SCHEMA.split(";\n")), TABLE.replace("IF NOT EXISTS ", "")} - {""}
-_HEAD = """
-SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master)
-FROM pragma_application_id, pragma_user_version
-"""
+# Asked of any file, so of no table or function that its maker could give another meaning.
+_HEAD = ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
 _MADE = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"
 _CHECK = "PRAGMA quick_check(1)"
 
@@ -64,7 +62,7 @@ def recognise(file: sqlite3.Connection, path: Path, to_write: bool) -> None:
         HistoryError: it is something else, or of another schema.
         sqlite3.Error: it is damaged.
     """
-    application, version, tables = file.execute(_HEAD).fetchone()
+    application, version, tables = (file.execute(query).fetchone()[0] for query in _HEAD)
     if (application, version, tables) == (0, 0, 0) and to_write:
         for statement in SCHEMA.split(";\n"):
             file.execute(statement)
