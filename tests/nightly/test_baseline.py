@@ -1,6 +1,8 @@
+import dataclasses
 import datetime
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,7 +10,15 @@ import harness
 from benchmarks.simulated import SimulatedNight, simulated_run
 from harness.contract.thresholds import thresholds_from_file
 from harness.errors import BaselineError
-from harness.nightly.baseline import Baseline, freeze, read_baseline, refuse_foreign, write_baseline
+from harness.nightly.baseline import (
+    Baseline,
+    _refuse_change,
+    freeze,
+    read_baseline,
+    refuse_foreign,
+    write_baseline,
+)
+from harness.nightly.series import SeriesKey
 from harness.selftest.bends import bind
 from harness.spec import Cell
 from tests.made import wide
@@ -131,6 +141,17 @@ def test_runs_across_a_change_of_level_make_none_and_the_night_is_named(night):
     assert len(frozen(*runs).runs) == 6
 
 
+def test_many_series_share_the_chance_to_refuse_a_freeze():
+    facts = [SimpleNamespace(run_id=f"r{n}", started=f"2026-01-{n + 1:02}") for n in range(10)]
+    key = SeriesKey("m", "cpu", 1, "throughput", "device.per_s", "epyc")
+    noise = [0.009, -0.009, 0.009, -0.009, 0.0]
+    step = [level + one for level in (1.0, 0.97) for one in noise]
+    with pytest.raises(BaselineError, match=r"level changed .*-3\.0 % since 2026-01-06 \(r5\);"):
+        _refuse_change({key: step}, facts)
+    steady = {dataclasses.replace(key, batch=n): [1.0] * 10 for n in range(2, 60)}
+    _refuse_change({key: step, **steady}, facts)
+
+
 def test_a_baseline_of_nothing_is_none(night):
     with pytest.raises(BaselineError, match=r"^a baseline is frozen from at least one run$"):
         frozen()
@@ -195,8 +216,6 @@ def test_a_baseline_holds_no_nan(night):
     ("name", "value"), [("model", "resnet"), ("device", "cuda"), ("host_class", "EPYC-2cpu")]
 )
 def test_a_baseline_of_something_else_is_refused(night, name, value):
-    import dataclasses
-
     baseline = frozen(night(0))
     keys = [one.key for one in baseline.series]
     path = Path("b.json")

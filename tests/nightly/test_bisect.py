@@ -13,6 +13,7 @@ from harness.host.provenance import sha256_from_file
 from harness.host.site import load_site
 from harness.judge.verdict import Finding, Verdict
 from harness.nightly.bisect import (
+    Difference,
     SwappedBench,
     Trial,
     common_record,
@@ -71,6 +72,10 @@ def test_what_differs_comes_in_the_order_in_which_it_acts(night):
         ("machine", "z", "1", "absent"),
     ]
     assert "cannot be swapped in one installation" in difference_lines(found)[2]
+    long = Difference("exporter", "digest.onnx", "a" * 64, "b" * 64)
+    assert difference_lines([long]) == [
+        f"exporter    digest.onnx            {'a' * 24} -> {'b' * 24}"
+    ]
     assert differences(good, good, NAME) == []
     assert "nothing that is recorded differs" in difference_lines([])[0]
 

@@ -331,8 +331,12 @@ def test_what_can_have_no_baseline_is_a_note(settled, tmp_path, more):
     assert any("1 check(s) of seeded weights or an emulator" in note for note in report.notes)
 
 
-def test_a_cell_that_is_gone_is_a_verdict_of_its_own(nights):
-    nights.freeze(nights.add(5, cells=(CELL, OTHER)))
+@pytest.mark.parametrize("is_in_history", [True, False])
+def test_a_cell_that_is_gone_is_a_verdict_of_its_own(nights, is_in_history):
+    frozen = [nights.run(cells=(CELL, OTHER)) for _ in range(5)]
+    for run in frozen if is_in_history else ():
+        nights.history.append(run)
+    nights.freeze(frozen)
     report = nights.gate(nights.run())
     assert [(one.kind, one.id, one.status) for one in report.notices] == [
         (Kind.NO_CELL, "timesformer_tiny-cpu-bs1:throughput", Status.NOT_RUN)
