@@ -14,6 +14,7 @@ import argparse
 import concurrent.futures
 import dataclasses
 import datetime
+import faulthandler
 import importlib.util
 import json
 import random
@@ -149,6 +150,8 @@ def _cause(said: str) -> str:
 
 
 def _child(name: str, engine: str, seconds: float) -> int:
+    # Where a library crashes.
+    faulthandler.enable()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         if engine == "atheris":
             return _with_atheris(name, Path(folder), seconds)

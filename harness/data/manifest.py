@@ -114,14 +114,14 @@ def read_manifest(path: Path, root: Path | None = None) -> Manifest:
             notes=_texts(head["notes"]),
             problems={kind: _texts(lines) for kind, lines in head["problems"].items()},
         )
-        declared = str(head["digest"])
+        declared, found = str(head["digest"]), manifest.digest
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ClipError(
             f"cannot read manifest {path}: {error}; make one with `harness dataset scan`"
         ) from error
-    if manifest.digest != declared:
+    if found != declared:
         raise ClipError(
-            f"{path} was edited or cut: its clips have digest {manifest.digest[:16]}, but "
+            f"{path} was edited or cut: its clips have digest {found[:16]}, but "
             f"it declares {declared[:16]}; make it again with `harness dataset scan`"
         )
     return manifest
