@@ -8,8 +8,12 @@ import datetime
 import hashlib
 import io
 import json
+import multiprocessing
+import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +33,7 @@ from harness.data.store import CropStore
 from harness.data.store_list import kept_stores
 from harness.data.transforms import jpeg_from_frame
 from harness.errors import HarnessError
+from harness.host.child_process import follow_parent
 from harness.host.lock_notes import read_owner, write_note
 from harness.host.provenance import read_entry, request_from_inputs, write_provenance
 from harness.host.reading import array_from_npy, arrays_from_npz
@@ -100,6 +105,24 @@ def readers(root: Path) -> dict[str, Reader]:
     return {reader.name: reader for reader in made}
 
 
+class Decoder:
+    """Decodes in a process of its own, as the suite does (harness/data/streaming.py): decord may crash in it."""
+
+    def __init__(self) -> None:
+        self.pools: dict[int, ProcessPoolExecutor] = {}
+
+    def crops(self, *clip_and_protocol):
+        # A forked process cannot use its parent's.
+        if os.getpid() not in self.pools:
+            spawn = multiprocessing.get_context("spawn")
+            self.pools = {os.getpid(): ProcessPoolExecutor(1, spawn, follow_parent)}
+        try:
+            return self.pools[os.getpid()].submit(crops_from_clip, *clip_and_protocol).result()
+        except BrokenProcessPool:
+            self.pools = {}
+            raise
+
+
 def planted(root: Path, name: str, content: bytes | str) -> Path:
     path = root / name / name
     path.parent.mkdir(parents=True)
@@ -146,8 +169,9 @@ def clips(root):
     content = next((FIXTURES / "motion8" / "clips").rglob("*.mp4")).read_bytes()
     path = planted(root, "clip", content).with_suffix(".mp4")
     path.write_bytes(content)
-    read = lambda path: (frame_count(path), crops_from_clip(Clip("c", path, 0), protocol))
-    yield Reader("clip", path, read)
+    decoder = Decoder()
+    read = lambda path: (frame_count(path), decoder.crops(Clip("c", path, 0), protocol))
+    yield Reader("clip", path, read, (HarnessError, BrokenProcessPool))
     frame = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
     raw = dataclasses.replace(protocol, source="rawframes")
     folder = root / "raw frame"
