@@ -9,12 +9,16 @@ from harness.errors import InputError
 from harness.judge.limits import (
     AccuracyFloor,
     DeviceModelLimits,
+    EveryClipLimits,
+    MultiplyAddsLimits,
     ParityLimits,
     SoakLimits,
     StartupLimits,
     ThroughputReference,
     floor_count,
 )
+
+Bounds = MultiplyAddsLimits | ParityLimits | EveryClipLimits
 
 WIDTH = 120
 HEAD = ("cell", "", "floor", "golden", "guide", "tolerance", "unit", "source")
@@ -64,8 +68,8 @@ def _model_lines(name: str, model: ModelTable, clip_count: int, notes: Footnotes
         f"  loses at most {100 * paired.margin:g} points of top-1 to PyTorch, shown at confidence "
         f"{paired.confidence:g} {notes.mark(paired.source)}"
     )
-    for precision, limits in model.parity.items():
-        yield from _wrapped(f"  parity in {precision}: ", _parity_text(limits, notes))
+    for head, limits in _bounds(model):
+        yield from _wrapped(f"  {head}: ", _bounds_text(limits, notes))
     rows = [
         row
         for device, table in model.devices.items()
@@ -74,7 +78,16 @@ def _model_lines(name: str, model: ModelTable, clip_count: int, notes: Footnotes
     yield from _table([HEAD, *rows])
 
 
-def _parity_text(limits: ParityLimits, notes: Footnotes) -> str:
+def _bounds(model: ModelTable) -> Iterator[tuple[str, Bounds]]:
+    if model.multiply_adds is not None:
+        yield "multiply-adds beside PyTorch's", model.multiply_adds
+    for precision, limits in model.parity.items():
+        yield f"parity in {precision}", limits
+    for precision, every in model.every_clip.items():
+        yield f"every clip in {precision}", every
+
+
+def _bounds_text(limits: Bounds, notes: Footnotes) -> str:
     numbers = limits.model_dump(exclude={"source"}).items()
     return f"{', '.join(f'{key} {value:g}' for key, value in numbers)} {notes.mark(limits.source)}"
 

@@ -32,6 +32,16 @@ def test_a_row_says_floor_golden_guide_tolerance_unit_and_source(thresholds):
     assert "clips/s a card of 4 chips" in " ".join(found["ascend310-bs1", "speed"])
 
 
+def test_what_holds_for_every_device_stands_above_the_rows(thresholds):
+    lines = matrix_lines(thresholds, "nonlocal_r50")
+    heads = [line.strip().partition(": ") for line in lines if ": " in line]
+    assert {
+        ("multiply-adds beside PyTorch's", "tolerance 0.02"),
+        ("parity in fp16", "fp64_factor 3"),
+        ("every clip in fp16", "max_abs_error 1"),
+    } <= {(head, text.split(" [")[0].split(",")[0]) for head, _, text in heads}
+
+
 def test_bounds_are_not_shown_as_a_golden(thresholds):
     found = rows(matrix_lines(thresholds, "nonlocal_tiny"))
     assert found["cuda-bs8", "speed"][2:6] == ["1.000", "–", "–", "–"]
