@@ -175,6 +175,15 @@ class Running:
         self._start()
         return f"{self.title}: {host} {fault}; it goes to another host"
 
+    def avoid(self, node: str) -> bool:
+        """Start anew without a host, and say so, if it has not begun and another host is left."""
+        at = self._at.avoiding([node])
+        if self.node or at == self._at:
+            return False
+        self._at = at
+        self._start()
+        return True
+
     def end(self, fault: str = "") -> None:
         """Note that its host is done with it."""
         if self.node:

@@ -202,15 +202,25 @@ class Cluster:
                             run.end()
                             ended.callback(take, run)
                         elif fault := run.fault():
-                            self._ray.cancel(run.ref, force=True)
-                            stop_on_host(self._news, run)
-                            self._silent.add(run.node)
-                            self._say(run.elsewhere(fault))
+                            others = [one for one in pending if one.ref not in done]
+                            self._take_away(run, fault, others)
         finally:
             with contextlib.suppress(Exception):  # a farm that is gone has nothing to cancel
                 for run in pending:
                     run.end("stopped with its check")
                     self._ray.cancel(run.ref, force=True)
+
+    def _take_away(self, run: Running, fault: str, others: Iterable[Running]) -> None:
+        """Hand a call of a silent host to another, and those that Ray may have sent there to wait for room."""
+        silent = run.node
+        self._silent.add(silent)
+        self._ray.cancel(run.ref, force=True)
+        stop_on_host(self._news, run)
+        self._say(run.elsewhere(fault))
+        for other in others:
+            ref = other.ref
+            if other.avoid(silent):
+                self._ray.cancel(ref, force=True)
 
     def _hear(self, pending: Mapping[str, Running]) -> None:
         for news in _queued(self._news):

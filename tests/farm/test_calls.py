@@ -65,6 +65,19 @@ def test_a_silent_host_loses_its_call_to_another(clock, started):
     assert all(stint.end_s >= stint.start_s for stint in stints)
 
 
+def test_a_call_that_waits_leaves_a_silent_host_as_long_as_another_is_left(started):
+    run, stints = running(started, "n1", "n2", "n3")
+    first = run.id
+    assert run.avoid("n1")
+    assert run.id != first
+    assert [hosts for _, hosts in started] == [("n1", "n2", "n3"), ("n2", "n3")]
+    assert not run.avoid("n1")
+    run.hear(News(run.id, "n2", "two", 12))
+    assert not run.avoid("n2")
+    assert len(started) == 2
+    assert stints == []
+
+
 def test_a_host_that_talks_and_does_not_end_is_an_error_by_name(clock, started):
     run, _ = running(started, "n1")
     run.hear(News(run.id, "n1", "one", 11))
