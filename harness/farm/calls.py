@@ -8,7 +8,6 @@ import itertools
 import os
 import signal
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -220,10 +219,7 @@ def hand_to_ray(
     """Return the future value of a call; if it stays in the farm, after a future sign that it is there."""
     remote = _remote_function(kept_on_host if is_held else on_host)
     options = {**at.options, "num_returns": 2 if is_held else 1}
-    with warnings.catch_warnings():
-        # Of many calls Ray says once that they are many, which would end a run whose warnings are errors.
-        warnings.filterwarnings("ignore", "More than 10MB of messages")
-        found = remote.options(**options).remote(news, call, function, *args)
+    found = remote.options(**options).remote(news, call, function, *args)
     return found if is_held else [found]
 
 

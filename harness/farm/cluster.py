@@ -212,13 +212,11 @@ class Cluster:
 
     def _take_away(self, run: Running, fault: str, others: Iterable[Running]) -> None:
         """Hand a call of a silent host to another, and those that Ray may have sent there to wait for room."""
-        silent = run.node
-        self._silent.add(silent)
+        self._silent.add(silent := run.node)
         self._ray.cancel(run.ref, force=True)
         stop_on_host(self._news, run)
         self._say(run.elsewhere(fault))
-        for other in others:
-            ref = other.ref
+        for other, ref in [(one, one.ref) for one in others]:
             if other.avoid(silent):
                 self._ray.cancel(ref, force=True)
 
@@ -264,6 +262,7 @@ def _connected(address: str) -> Any:
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     try:
         import ray
+        from ray.util.debug import log_once
     except ImportError as error:
         raise SiteError(_NO_RAY) from error
     _refuse_silence(address)
@@ -271,6 +270,8 @@ def _connected(address: str) -> Any:
         if not ray.is_initialized():
             quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
             ray.init(address=address, namespace=NAMESPACE, **quiet)
+            # What Ray says once of many calls would end a run whose warnings are errors.
+            log_once("client_communication_overhead_warning")
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise SiteError(
             f"the farm at {address} does not answer, or has another token: {first_line(error)}; {_START}"
