@@ -17,6 +17,7 @@ import datetime
 import faulthandler
 import importlib.util
 import json
+import multiprocessing
 import random
 import re
 import resource
@@ -26,8 +27,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import FrameType
+
+from harness.clips import Clip
+from harness.data.loading import crops_from_clip
+from harness.host.child_process import follow_parent
+from harness.spec import InputProtocol
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -158,6 +166,24 @@ def _child(name: str, engine: str, seconds: float) -> int:
         return _with_hypothesis(name, Path(folder), seconds)
 
 
+class Decoder:
+    """A process that decodes clips, as those of the suite do (harness/data/streaming.py): decord may crash in it."""
+
+    def __init__(self) -> None:
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __call__(self, clip: Clip, protocol: InputProtocol) -> object:
+        """Return the crops of a clip; BrokenProcessPool is raised where a decoder crashes."""
+        if self._pool is None:
+            spawn = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(1, spawn, follow_parent)
+        try:
+            return self._pool.submit(crops_from_clip, clip, protocol).result()
+        except BrokenProcessPool:
+            self._pool = None
+            raise
+
+
 def _limit_memory() -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + GIB
@@ -174,7 +200,7 @@ def _with_hypothesis(name: str, folder: Path, seconds: float) -> int:
     from tests.fuzz.mutations import changed
     from tests.fuzz.readers import readers
 
-    reader = readers(folder)[name]
+    reader = readers(folder, Decoder())[name]
     content, count, end_s = reader.path.read_bytes(), 0, time.monotonic() + seconds
     signal.signal(signal.SIGALRM, _too_long)
     _limit_memory()

@@ -37,7 +37,7 @@ from harness.clips import Clip, ClipSet, Predictions
 from harness.contract.thresholds import thresholds_from_file
 from harness.host.site import FIXTURES
 from harness.measure.accuracy import accuracy_measurement
-from harness.measure.export import ExportMeasurement
+from harness.measure.export import ExportMeasurement, MultiplyAdds
 from harness.measure.parity import ChainScores, InputCounts, parity_measurement
 from harness.nightly.baseline import freeze, write_baseline
 from harness.nightly.history import History
@@ -104,7 +104,14 @@ def measurements(count: int):
     clip_set = ClipSet("kinetics400", clips, tuple(map(str, range(CLASSES))), "d" * 64)
     preds = Predictions(names, logits)
     export = ExportMeasurement(
-        problems=(), ops_checked=3, opset=11, op_counts={}, inputs=(), outputs=(), onnx_bytes=10
+        problems=(),
+        ops_checked=3,
+        opset=11,
+        op_counts={},
+        inputs=(),
+        outputs=(),
+        onnx_bytes=10,
+        multiply_adds=MultiplyAdds(torch=9, exported=9, simplified=9),
     )
     parity = parity_measurement(chain, ids, InputCounts(clip=48, noise=12, constant=4))
     raw = {

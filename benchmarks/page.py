@@ -26,7 +26,7 @@ from harness.data.datasets import motion8
 from harness.data.strips import raw_strips
 from harness.judge.measurement import rejudge
 from harness.measure.accuracy import accuracy_measurement
-from harness.measure.export import ExportMeasurement
+from harness.measure.export import ExportMeasurement, MultiplyAdds
 from harness.measure.parity import ChainScores, InputCounts, parity_measurement
 from harness.measure.throughput import session_timing, throughput_measurement
 from harness.record.npz import npz_from_arrays, npz_from_labels, npz_from_predictions
@@ -79,7 +79,14 @@ def measurements(number: int, batch: int, clips: ClipSet, reference: Predictions
     sessions = [session_timing(one, one, one * 1.4, is_output_same=True) for one in times]
     lines = "\n".join(session.model_dump_json() for session in sessions)
     export = ExportMeasurement(
-        problems=(), ops_checked=458, opset=11, op_counts={}, inputs=(), outputs=(), onnx_bytes=1
+        problems=(),
+        ops_checked=458,
+        opset=11,
+        op_counts={},
+        inputs=(),
+        outputs=(),
+        onnx_bytes=1,
+        multiply_adds=MultiplyAdds(torch=9, exported=9, simplified=9),
     )
     return {
         "export": (export, {}),

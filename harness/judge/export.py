@@ -39,6 +39,12 @@ def judge_export(
         )
     if not checked.is_met:
         return invalid("no node of the ONNX file was held against the allow list", findings)
+    if work and measurement.multiply_adds is None:
+        return invalid(
+            "the contract limits the multiply-adds, which this run did not count; run the check again with "
+            "this suite",
+            findings,
+        )
     off = [f"{finding.text} ({finding.note})" for finding in work if not finding.is_met]
     if any(finding.measured is None for finding in work):
         return invalid(f"multiply-adds were not compared: {listed(off)}", findings)

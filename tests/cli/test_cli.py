@@ -23,7 +23,7 @@ from harness.host.progress import Progress
 from harness.host.site import SITE_VARIABLE
 from harness.judge.measurement import rejudge
 from harness.measure.accuracy import accuracy_measurement
-from harness.measure.export import ExportMeasurement
+from harness.measure.export import ExportMeasurement, MultiplyAdds
 from harness.measure.host_turns import Turns
 from harness.measure.measurement import json_lines
 from harness.measure.parity import ChainScores, InputCounts, parity_measurement
@@ -446,6 +446,7 @@ def measurements():
             inputs=(),
             outputs=(),
             onnx_bytes=10,
+            multiply_adds=MultiplyAdds(torch=9, exported=9, simplified=9),
         ),
         "parity": parity_measurement(chain, ids, InputCounts(clip=48, noise=12, constant=4)),
         "accuracy": accuracy_measurement(preds, clip_set, preds),

@@ -8,11 +8,8 @@ import datetime
 import hashlib
 import io
 import json
-import multiprocessing
-import os
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -33,7 +30,6 @@ from harness.data.store import CropStore
 from harness.data.store_list import kept_stores
 from harness.data.transforms import jpeg_from_frame
 from harness.errors import HarnessError
-from harness.host.child_process import follow_parent
 from harness.host.lock_notes import read_owner, write_note
 from harness.host.provenance import read_entry, request_from_inputs, write_provenance
 from harness.host.reading import array_from_npy, arrays_from_npz
@@ -60,7 +56,7 @@ from harness.sign.bundle import Bundle
 from harness.sign.keys import read_public_key, signer_from_file, write_key_pair
 from harness.sign.sign import sign
 from harness.sign.verify import verify
-from harness.spec import Cell, TensorSpec
+from harness.spec import Cell, InputProtocol, TensorSpec
 from tests.bare_onnx import slow_fast_proto
 from tests.made import ROOT
 from tests.signed_run import NOW, write_run
@@ -88,12 +84,17 @@ class Reader:
         return "taken"
 
 
-def readers(root: Path) -> dict[str, Reader]:
-    """Make a valid file for every reader, each in a folder of its own below ``root``."""
+def readers(
+    root: Path, decode: Callable[[Clip, InputProtocol], object] = crops_from_clip
+) -> dict[str, Reader]:
+    """Make a valid file for every reader, each in a folder of its own below ``root``.
+
+    ``decode`` may end with BrokenProcessPool where a decoder crashes.
+    """
     made = [
         *contracts(root),
         *lists(root),
-        *clips(root),
+        *clips(root, decode),
         *runs(root),
         *keys_and_signatures(root),
         *nights(root),
@@ -103,24 +104,6 @@ def readers(root: Path) -> dict[str, Reader]:
         *arrays(root),
     ]
     return {reader.name: reader for reader in made}
-
-
-class Decoder:
-    """Decodes in a process of its own, as the suite does (harness/data/streaming.py): decord may crash in it."""
-
-    def __init__(self) -> None:
-        self.pools: dict[int, ProcessPoolExecutor] = {}
-
-    def crops(self, *clip_and_protocol):
-        # A forked process cannot use its parent's.
-        if os.getpid() not in self.pools:
-            spawn = multiprocessing.get_context("spawn")
-            self.pools = {os.getpid(): ProcessPoolExecutor(1, spawn, follow_parent)}
-        try:
-            return self.pools[os.getpid()].submit(crops_from_clip, *clip_and_protocol).result()
-        except BrokenProcessPool:
-            self.pools = {}
-            raise
 
 
 def planted(root: Path, name: str, content: bytes | str) -> Path:
@@ -164,13 +147,12 @@ def lists(root):
     yield Reader("annotations", table, read)
 
 
-def clips(root):
+def clips(root, decode):
     protocol = model_spec("nonlocal_tiny").protocol
     content = next((FIXTURES / "motion8" / "clips").rglob("*.mp4")).read_bytes()
     path = planted(root, "clip", content).with_suffix(".mp4")
     path.write_bytes(content)
-    decoder = Decoder()
-    read = lambda path: (frame_count(path), decoder.crops(Clip("c", path, 0), protocol))
+    read = lambda path: (frame_count(path), decode(Clip("c", path, 0), protocol))
     yield Reader("clip", path, read, (HarnessError, BrokenProcessPool))
     frame = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
     raw = dataclasses.replace(protocol, source="rawframes")
