@@ -100,7 +100,7 @@ def common(names):
 
 
 def main(words):
-    if has_fault("smi_hang_loaded") and any(map(state.is_loaded, range(len(chip_names())))):
+    if has_fault("smi_hang_loaded") and any(map(state.is_warm, range(len(chip_names())))):
         hang()
     if has_fault("smi_hang"):
         hang()

@@ -39,7 +39,7 @@ NPU_SMI = {
     "smi_hot": "95 C",
     "smi_empty_record": "the queries of the first chip fail: no name, OK, zeros",
     "smi_lost_line": "the second line of the first chip is missing",
-    "smi_hang_loaded": "never ends while a model is loaded",
+    "smi_hang_loaded": "never ends while a model is loaded, or was seconds ago",
     "smi_no_power": "tells no power at all",
     "smi_leak": "the memory of a chip grows with each question",
     "smi_busy": "another process, AICore 80 %",
