@@ -203,7 +203,8 @@ class DeviceModelLimits(Table):
 class MultiplyAddsLimits(Table):
     """By what share the multiply-adds of the exported and the simplified file may differ from PyTorch's."""
 
-    tolerance: NotNegative
+    # At a tolerance of 1, a file of twice the work is within it, and one without any.
+    tolerance: Annotated[float, pydantic.Field(ge=0.0, lt=1.0)]
     source: Filled
 
 

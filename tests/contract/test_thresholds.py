@@ -359,6 +359,8 @@ BAD_VALUES = [
     ("models.nonlocal_r50.parity.fp16", {"cosine": 0.9}),
     ("models.nonlocal_r50.parity.fp32.cosine", 1.01),
     ("models.nonlocal_r50.parity.fp32.colour", "red"),
+    ("multiply_adds.tolerance", 1.0),
+    ("multiply_adds.tolerance", -0.01),
     ("devices.tpu", {"unit": "clips/s"}),
     ("devices.cuda", {"unit": "clips/s"}),
     ("devices.cpu.colour", "red"),
