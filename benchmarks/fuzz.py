@@ -31,11 +31,11 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from harness.clips import Clip
-from harness.data.loading import crops_from_clip
-from harness.host.child_process import follow_parent
-from harness.spec import InputProtocol
+if TYPE_CHECKING:
+    from harness.clips import Clip
+    from harness.spec import InputProtocol
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -172,8 +172,11 @@ class Decoder:
     def __init__(self) -> None:
         self._pool: ProcessPoolExecutor | None = None
 
-    def __call__(self, clip: Clip, protocol: InputProtocol) -> object:
+    def __call__(self, clip: "Clip", protocol: "InputProtocol") -> object:
         """Return the crops of a clip; BrokenProcessPool is raised where a decoder crashes."""
+        from harness.data.loading import crops_from_clip
+        from harness.host.child_process import follow_parent
+
         if self._pool is None:
             spawn = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(1, spawn, follow_parent)
