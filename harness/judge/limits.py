@@ -12,6 +12,7 @@ from harness.spec import Reference
 Fraction = Annotated[float, pydantic.Field(ge=0.0, le=1.0)]
 # Every result reaches a floor of 0.
 Share = Annotated[float, pydantic.Field(gt=0.0, le=1.0)]
+Tolerance = Annotated[float, pydantic.Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, pydantic.Field(gt=0.0)]
 NotNegative = Annotated[float, pydantic.Field(ge=0.0)]
 Count = Annotated[int, pydantic.Field(ge=1)]
@@ -85,7 +86,7 @@ class PairedLimits(Table):
         source: of these numbers.
     """
 
-    margin: Annotated[float, pydantic.Field(ge=0.0, lt=1.0)]
+    margin: Tolerance
     confidence: Annotated[float, pydantic.Field(gt=0.5, lt=1.0)]
     floor_error_rate: Share = 0.02
     source: Filled
@@ -120,7 +121,7 @@ class ThroughputReference(Table):
 
     golden: Positive
     # At a tolerance of 1 the floor is 0, which every speed reaches.
-    tolerance: Annotated[float, pydantic.Field(ge=0.0, lt=1.0)]
+    tolerance: Tolerance
     unit: Literal["clips/s", "x unoptimised", "x PyTorch"]
     definition: Literal["device", "device_io", "e2e", "processor"]
     scope: Literal["chip", "card", "host"]
@@ -130,7 +131,7 @@ class ThroughputReference(Table):
     spread: Annotated[float, pydantic.Field(gt=0.0, lt=1.0)] | None = None
     speedup_min: Positive | None = None
     processor: Filled | None = None
-    tolerance_elsewhere: Annotated[float, pydantic.Field(ge=0.0, lt=1.0)] | None = None
+    tolerance_elsewhere: Tolerance | None = None
     guide: Positive | None = None
     guide_scope: Literal["chip", "card", "host"] | None = None
     source: Filled
@@ -204,7 +205,7 @@ class MultiplyAddsLimits(Table):
     """By what share the multiply-adds of the exported and the simplified file may differ from PyTorch's."""
 
     # At a tolerance of 1, a file of twice the work is within it, and one without any.
-    tolerance: Annotated[float, pydantic.Field(ge=0.0, lt=1.0)]
+    tolerance: Tolerance
     source: Filled
 
 
