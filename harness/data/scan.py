@@ -254,11 +254,11 @@ def _take_line(line: str, where: str, findings: _Findings) -> None:
     root = findings.source.root
     frames = RAWFRAME_LINE.fullmatch(line)
     video = VIDEO_LINE.fullmatch(line)
-    if frames and _existing(root, frames[1]) and (root / frames[1]).is_dir():
+    if frames and _is_there(root / frames[1], Path.is_dir):
         _take_folder(root / frames[1], int(frames[2]), int(frames[3]), findings)
     elif video is None:
         findings.tell("unlabelled", f"{where}: {line}")
-    elif not _existing(root, video[1]):
+    elif not _is_there(root / video[1]):
         findings.tell("missing", f"{where}: {frames[1] if frames else video[1]}")
     elif INTEGER.fullmatch(video[2]):
         findings.add(root / video[1], int(video[2]))
@@ -273,8 +273,8 @@ def _take_folder(path: Path, listed: int, label: int, findings: _Findings) -> No
     findings.add(path, label)
 
 
-def _existing(root: Path, name: str) -> bool:
+def _is_there(path: Path, look: Callable[[Path], bool] = Path.exists) -> bool:
     try:
-        return (root / name).exists()
+        return look(path)
     except (OSError, ValueError):
         return False
