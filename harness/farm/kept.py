@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from harness.clips import Predictions
 from harness.errors import RunError
 from harness.farm.orders import Part, Shard
 from harness.host.digests import digest_from_json
@@ -25,11 +26,13 @@ class KeptParts:
 
     def part(self, shard: Shard) -> Part | None:
         """Return the part of a shard; None if it is missing or damaged."""
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            part = _part_from_bytes(bytes_from_file(self._path(shard), ARRAY_BYTES))
-            part.unpacked()
-            return part
-        return None
+        found = self._read(shard)
+        return None if found is None else found[0]
+
+    def predictions(self, shard: Shard) -> Predictions | None:
+        """Return what the part of a shard holds; None if it is missing or damaged."""
+        found = self._read(shard)
+        return None if found is None else found[1]
 
     def keep(self, shard: Shard, part: Part) -> None:
         """Keep a part.
@@ -53,6 +56,12 @@ class KeptParts:
         for path in self.folder.glob("*.part"):
             if time.time() - path.stat().st_mtime > MAX_AGE_S:
                 path.unlink()
+
+    def _read(self, shard: Shard) -> tuple[Part, Predictions] | None:
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            part = _part_from_bytes(bytes_from_file(self._path(shard), ARRAY_BYTES))
+            return part, part.unpacked()
+        return None
 
     def _path(self, shard: Shard) -> Path:
         return self.folder / f"{shard.what}-{shard.index}.part"

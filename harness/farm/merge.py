@@ -34,5 +34,5 @@ def merge(run: RunDirectory, kept: KeptParts, survey: Survey, shards: Sequence[S
 
 
 def _merged(kept: KeptParts, shards: Sequence[Shard], what: What, clip_set: ClipSet) -> Predictions:
-    parts = (kept.part(shard) for shard in shards if shard.what == what)
-    return merged([part.unpacked() for part in parts if part is not None], clip_set)
+    parts = (kept.predictions(shard) for shard in shards if shard.what == what)
+    return merged([part for part in parts if part is not None], clip_set)
