@@ -47,7 +47,7 @@ def pdf_from_page(page: str, target: Path, program: Path | None = None) -> None:
     """Print a page into ``target``; by ``program``, or by the browser of this machine.
 
     Raises:
-        MissingInput: there is no browser.
+        MissingInput: no browser is installed.
         RunError: it did not print.
     """
     program = program or browser()
