@@ -129,7 +129,7 @@ class BuildError(StageError):
 
 
 class DecodeError(StageError):
-    """A process that decodes clips died."""
+    """A decoder hangs, or its process died."""
 
     stage = "decode"
 

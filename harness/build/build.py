@@ -16,10 +16,14 @@ from harness.errors import BuildError, ExportError, MissingInput, SimplifyError,
 from harness.host.artifacts import ArtifactStore, Build
 from harness.host.child_process import run_in_child
 from harness.host.digests import plain_fields
+from harness.host.patience import HANG_S
 from harness.host.progress import Heartbeat, Progress
 from harness.host.provenance import code_digest, package_versions
 from harness.host.site import FIXTURES, Site, find_checkpoint
 from harness.spec import ONNX_FILE, DeviceModel, ModelSpec, OnnxModel, Weights
+
+# The largest export takes a minute, and many times that on a busy host.
+STAGE_LIMIT_S = 4.0 * HANG_S
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +50,12 @@ class Workshop:
         function: Callable[..., Any],
         *args: Any,
         heartbeat: Heartbeat | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float | None = STAGE_LIMIT_S,
     ) -> dict[str, Any]:
-        """Run a stage in its own process and add its time and memory to its facts."""
+        """Run a stage in its own process and add its time and memory to its facts.
+
+        It is killed after ``timeout_s``, if that is not None.
+        """
         self.log_dir.mkdir(parents=True, exist_ok=True)
         facts, cost = run_in_child(
             function,
@@ -148,7 +155,11 @@ def device_model_from_onnx(
         **device.shaped_by(onnx),
     }
     title = f"build {onnx.spec.name} {label} {name}"
-    build = workshop.stage(title, BuildError, device.build, onnx)
+
+    def build(target: Path) -> dict[str, Any]:
+        # It waits its turn, and atc has a limit that site.toml sets.
+        return workshop.run(title, BuildError, device.build, onnx, target, timeout_s=None)
+
     filename = f"{onnx.spec.name}_{label}_{name}{device.model_suffix}"
     artifact = workshop.store.get_or_build("device", filename, inputs, build)
     return DeviceModel(onnx, name, artifact)

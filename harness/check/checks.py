@@ -58,6 +58,7 @@ def check_export(context: Context) -> Found:
         measure_export,
         *(exported.artifact, simplified.artifact, exported.spec, cell.batch),
         bench.device(cell.device),
+        timeout_s=HANG_S,
         failure=ExportError,
     )
     # Where nothing is asked of the device model, a build that breaks is for the checks that run it to say.

@@ -53,7 +53,7 @@ def _divergent_node(context: Context, tensor: npt.NDArray[np.float32]) -> str | 
     exported, simplified = bench.exported(cell).artifact.path, bench.simplified(cell).artifact.path
     allowed = context.limits.host_parity.relative_l2
     weights = bench.weights(cell.model).path
-    with patiently(SEARCH_TIMES) as call:
+    with patiently(times=SEARCH_TIMES) as call:
         if context.spec.reference == ONNX_FILE and weights is not None:
             node = call(first_divergent_node, weights, exported, feed, allowed)
         else:
@@ -82,5 +82,5 @@ def divergent_operator(context: Context, tensor: npt.NDArray[np.float32]) -> Div
             return first_divergent_operator(source, inside, feed, within) if inside else None
 
     # The chip is let go although the search may hang.
-    with bench.chip(cell.device) as device, patiently(SEARCH_TIMES) as call:
+    with bench.chip(cell.device) as device, patiently(times=SEARCH_TIMES) as call:
         return call(search_inside)

@@ -20,7 +20,8 @@ from harness.data.transforms import (
     tensor_from_crops,
 )
 from harness.data.video import decode_as_extracted, decode_frames
-from harness.errors import ClipError
+from harness.errors import ClipError, DecodeError
+from harness.host.patience import patiently
 from harness.spec import InputProtocol
 
 Frames = npt.NDArray[np.uint8]
@@ -60,6 +61,7 @@ def crops_from_clip(clip: Clip, protocol: InputProtocol) -> Crops:
 
     Raises:
         ClipError: the clip cannot be read.
+        DecodeError: its decoder hangs.
     """
     choose = partial(frame_indices, protocol)
     return crops_from_frames(_frames(clip, protocol, choose), protocol)
@@ -84,6 +86,11 @@ def steps_from_clip(clip: Clip, protocol: InputProtocol) -> InputSteps:
 
 
 def _frames(clip: Clip, protocol: InputProtocol, choose: Choose) -> list[Frame]:
+    with patiently(f"reading clip {clip.path}", failure=DecodeError) as call:
+        return call(_decoded, clip, protocol, choose)
+
+
+def _decoded(clip: Clip, protocol: InputProtocol, choose: Choose) -> list[Frame]:
     if clip.path.is_dir():
         return frames_of_protocol(clip.path, protocol, choose)
     if protocol.source == "rawframes":

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
-from harness.errors import RunError
+from harness.errors import RunError, StageError
 from harness.host.progress import Heartbeat
 
 T = TypeVar("T")
@@ -24,14 +24,18 @@ class Call(Protocol):
         """Call ``function(*args)``.
 
         Raises:
-            RunError: it hangs, or an earlier call of this process does.
+            StageError: it hangs, or an earlier call of this process does.
         """
         ...
 
 
 @contextlib.contextmanager
-def patiently(times: float = 1.0) -> Iterator[Call]:
+def patiently(
+    what: str = "", times: float = 1.0, failure: type[StageError] = RunError
+) -> Iterator[Call]:
     """Yield what calls functions in one thread, and gives up on a call that takes ``times`` ``HANG_S``.
+
+    Its errors are of the class ``failure`` and say ``what`` the calls do, by default by their functions.
 
     A thread that was given up ends with the process, which calls nothing else until then: what such a
     device answers later, and what runs beside it, does not count.
@@ -42,9 +46,9 @@ def patiently(times: float = 1.0) -> Iterator[Call]:
     thread = threading.Thread(target=_serve, args=(asked, answers), daemon=True)
 
     def call(function: Callable[..., T], *args: Any) -> T:
-        name = getattr(function, "__qualname__", repr(function))
+        name = what or getattr(function, "__qualname__", repr(function))
         if any(one.is_alive() for one in _hanging):
-            raise RunError(f"{name}: an earlier call of this process still hangs; start it again")
+            raise failure(f"{name}: an earlier call of this process still hangs; start it again")
         asked.put((function, args))
         try:
             value, error = answers.get(timeout=limit_s)
@@ -52,7 +56,7 @@ def patiently(times: float = 1.0) -> Iterator[Call]:
             # Nobody waits for it any longer, whether it hangs or somebody pressed Ctrl-C.
             _hanging.append(thread)
             if isinstance(error, Empty):
-                raise RunError(f"{name} did not return within {limit_s:g} s: it hangs") from None
+                raise failure(f"{name} did not return within {limit_s:g} s: it hangs") from None
             raise
         if error is not None:
             raise error

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from harness.build.build import Workshop
 from harness.host.digests import plain_fields
 from harness.host.environment import rounding_facts
+from harness.host.patience import patiently
 from harness.host.provenance import code_digest, package_versions
 from harness.host.reading import arrays_from_npz
 from harness.measure import scores
@@ -28,12 +29,13 @@ def onnx_scores(
     It runs without optimisation, so that each edge of the chain shows the effect of its own stage.
 
     Raises:
-        RunError: ONNX Runtime cannot load or run it.
+        RunError: ONNX Runtime cannot load or run it, or hangs.
     """
     spec, path = model.spec, model.artifact.path
 
     def build(target: Path) -> dict[str, object]:
-        session = OrtSession(unoptimised_session(path))
+        with patiently(f"loading {path}") as call:
+            session = OrtSession(call(unoptimised_session, path))
         title = f"onnx {spec.name} batch {model.batch} on the host"
         count = workshop.progress.counter(title, len(inputs.tensors))
         rows = run_tensors(session.run_many, spec, model.batch, inputs.tensors, progress=count)

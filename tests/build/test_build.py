@@ -17,6 +17,7 @@ from harness.build.build import (
 from harness.build.seeded_weights import SEED
 from harness.errors import BuildError, CheckpointError, ExportError
 from harness.host import provenance
+from harness.host.child_process import StageCost
 from harness.host.site import load_site
 from harness.registry import device, device_spec
 from harness.spec import ATC
@@ -32,7 +33,7 @@ def ran(monkeypatch):
     """Stages that write their title and nothing else; returns the titles of those that ran."""
     titles = []
 
-    def run(workshop, title, failure, function, *args):
+    def run(workshop, title, failure, function, *args, **_):
         titles.append(title.split()[0])
         args[-1].write_text(title, encoding="utf-8")
         return {"seconds": 0.5, "peak_bytes": 7}
@@ -58,6 +59,19 @@ def test_nothing_changed_runs_nothing(chain, ran, workshop):
     assert first == second
     assert ran == ["export", "simplify", "build"]
     assert [event.hit for event in workshop.store.events] == [False] * 3 + [True] * 3
+
+
+def test_a_stage_that_hangs_is_killed_and_a_compiler_has_its_own_limit(chain, monkeypatch):
+    limits = []
+
+    def run(function, *args, timeout_s, **_):
+        limits.append(timeout_s)
+        args[-1].touch()
+        return {}, StageCost(0.25, 4096)
+
+    monkeypatch.setattr(build, "run_in_child", run)
+    chain()
+    assert limits == [7200.0, 7200.0, None]
 
 
 def test_the_gears_of_a_model_share_one_build(chain, ran):

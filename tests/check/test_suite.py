@@ -567,6 +567,30 @@ def test_a_device_that_hangs_in_this_process_is_given_up_and_named(
     assert_red(make_suite(cache).check(CELL, check), Status.ERROR, "an earlier call .* hangs")
 
 
+@pytest.mark.parametrize("check", SCORED)
+def test_a_decoder_that_hangs_in_this_process_is_given_up_and_named(
+    make_suite, own_cache, in_process, monkeypatch, released, check
+):
+    shutil.rmtree(own_cache / "crops")
+    monkeypatch.setattr("harness.data.loading.decode_frames", lambda *_: released.wait())
+    monkeypatch.setattr("harness.data.streaming.usable_processors", lambda: 0)
+    monkeypatch.setattr("harness.host.patience.HANG_S", 3.0)
+    record = make_suite(own_cache).check(CELL, check)
+    assert_red(record, Status.ERROR, r"decode: reading clip .*\.mp4 did not return within 3 s")
+
+
+def test_a_file_that_never_loads_is_given_up_and_named(
+    make_suite, own_cache, in_process, monkeypatch, released
+):
+    shutil.rmtree(own_cache / "onnx-scores")
+    monkeypatch.setattr(
+        "harness.predict.host_scores.unoptimised_session", lambda _: released.wait()
+    )
+    monkeypatch.setattr("harness.host.patience.HANG_S", 3.0)
+    record = make_suite(own_cache).check(CELL, "parity")
+    assert_red(record, Status.ERROR, r"run: loading .*_bs4\.onnx did not return within 3 s")
+
+
 def test_a_probe_that_hangs_is_a_broken_device(make_suite, cache, monkeypatch, released):
     faulty = double()
     monkeypatch.setattr(faulty, "probe", released.wait)

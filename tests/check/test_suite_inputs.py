@@ -188,6 +188,14 @@ def test_every_check_of_the_cell_is_invalid_and_nothing_is_built(run_of, monkeyp
     assert not [event for event in suite.bench.workshop.store.events if event.kind == "onnx"]
 
 
+def test_a_known_clip_whose_decoder_hangs_is_an_error_by_name(run_of, monkeypatch, released):
+    monkeypatch.setattr("harness.data.loading.decode_frames", lambda *_: released.wait())
+    monkeypatch.setattr("harness.host.patience.HANG_S", 3.0)
+    verdict = run_of().check(CELL, "export").verdict
+    assert verdict.status is Status.ERROR
+    assert re.match(r"decode: reading clip .*/0011\.mp4 did not return within 3 s", verdict.reason)
+
+
 def test_a_store_that_does_not_hold_its_clips_is_invalid(run_of):
     suite, (first, second) = run_of(), known_clips()
     assert suite.bench.input_check("nonlocal_tiny", INPUTS).problem is None

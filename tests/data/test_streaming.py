@@ -2,6 +2,7 @@ import contextlib
 import dataclasses
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from harness.data.loading import Unreadable, sample_from_clip
 from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
 from harness.errors import DecodeError, RunError
-from harness.predict.run import readable_samples, scored_batches, stream_from_runner
+from harness.predict.run import scored_batches, stream_from_runner
 from harness.registry import model_spec
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +36,16 @@ if __name__ == "__main__":
     store = CropStore(Path(sys.argv[1]), model_spec("nonlocal_tiny").protocol, motion8())
     for number, item in enumerate(stored_samples(store, motion8().clips, workers=1)):
         print(number, flush=True)
+"""
+
+# Each process that decodes imports it, too.
+HANGS = f"""
+import time
+from harness.data import loading
+from harness.host import patience
+loading.decode_frames = lambda *_: time.sleep(3600.0)
+patience.HANG_S = 0.5
+{FILLS}
 """
 
 
@@ -115,6 +126,22 @@ def test_a_process_that_dies_is_an_error_that_names_the_clips(store):
     assert multiprocessing.active_children() == []
     again = CropStore(store.folder.parent, PROTOCOL, motion8())
     assert again.read(motion8().clips[0]) is not None
+
+
+def test_a_decoder_that_hangs_is_named_and_leaves_no_process(store, tmp_path):
+    script = tmp_path / "hangs.py"
+    script.write_text(HANGS)
+    done = subprocess.run(
+        [sys.executable, script, store.folder.parent],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    said = done.stderr.splitlines()[-1]
+    assert re.search(r"DecodeError: reading clip .*/0000\.mp4 did not return within 0.5 s", said)
 
 
 def run_until(store, count, end):
@@ -205,11 +232,10 @@ def test_a_run_that_breaks_does_not_wait_for_who_fills_the_store(store):
             clips[0], store.place(clips[0]).write(streaming.crops_from_clip(clips[0], PROTOCOL))
         )
         with contextlib.closing(stored_samples(follower, clips, stopped=stopped)) as items:
-            samples_of = readable_samples(items, {})
             spec = model_spec("nonlocal_tiny")
             stream = stream_from_runner(unplugged)
             with pytest.raises(RunError, match="unplugged"):
-                list(scored_batches(stream, spec, 1, samples_of, stop=stopped.set))
+                list(scored_batches(stream, spec, 1, items, stop=stopped.set))
 
 
 def test_closing_a_follower_ends_its_wait(store):

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from harness.errors import RunError
+from harness.errors import DecodeError, RunError
 from harness.host.patience import going_on, patiently
 
 HUNG = """
@@ -30,6 +30,20 @@ def test_values_and_errors_come_back_and_the_thread_ends():
             call(divmod, 7, 0)
         assert call(threading.get_ident) == call(threading.get_ident) != threading.get_ident()
     assert threading.active_count() == before
+
+
+def test_what_hangs_has_the_name_and_the_error_that_the_caller_gives_it(monkeypatch, released):
+    monkeypatch.setattr("harness.host.patience.HANG_S", 0.1)
+    with (
+        pytest.raises(DecodeError, match=r"^reading a\.mp4 did not return within 0\.1 s"),
+        patiently("reading a.mp4", failure=DecodeError) as call,
+    ):
+        call(released.wait)
+    with (
+        pytest.raises(DecodeError, match=r"^reading b\.mp4: an earlier call"),
+        patiently("reading b.mp4", failure=DecodeError) as call,
+    ):
+        call(list)
 
 
 def test_after_a_call_that_hangs_nothing_is_called_until_it_ends(monkeypatch):
