@@ -14,9 +14,9 @@ from harness.build.onnx_export import (
     onnx_problems,
     tensor_spec_from_value_info,
 )
-from harness.errors import CheckpointError, ExportError, RunError, first_line
+from harness.errors import CheckpointError, ExportError, first_line
 from harness.host.reading import bytes_from_file
-from harness.runtimes.ort.session import ort_errors, unoptimised_session
+from harness.runtimes.ort.session import running, unoptimised_session
 from harness.spec import Feed, ModelSpec, TensorSpec
 
 if TYPE_CHECKING:
@@ -112,10 +112,8 @@ class OpenFile:
     def run(self, feed: Feed) -> Feed:
         """Run a batch in float32."""
         name = self._spec.output.name
-        try:
+        with running(self._path):
             return self._in_parts(feed, lambda part: self._session.run([name], dict(part))[0])
-        except ort_errors() as error:
-            raise RunError(f"ONNX Runtime cannot run {self._path}: {first_line(error)}") from error
 
     def run_exactly(self, feed: Feed) -> Feed:
         """Run a batch in float64."""

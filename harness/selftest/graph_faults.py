@@ -103,7 +103,7 @@ def _of_another_batch(setting: Setting) -> Iterator[None]:
 FIRST_CONV = "backbone.conv1.conv.weight"
 _EXPORT, _SIMPLIFY, _BUILD = "torch_to_onnx", "onnx_to_simplified", "simplified_to_device"
 _NAN = "invalid: .* gives NaN or Inf, before it is simplified"
-_NO_RUN = "run: ONNX Runtime could not run"
+_NO_RUN = "run: ONNX Runtime cannot run"
 # What is done to a graph, the check that must catch it, and what it must say.
 _EXPORTED: tuple[tuple[str, Check, str, ChangeFile], ...] = (
     ("an activation dropped", "parity", _EXPORT, dropped("Relu", 5)),

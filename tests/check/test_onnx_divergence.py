@@ -399,7 +399,7 @@ def test_what_onnx_runtime_refuses_is_a_run_error(tmp_path):
     good, unknown = chain(tmp_path / "a.onnx", "Neg"), chain(tmp_path / "b.onnx", "NoSuchOperator")
     text = tmp_path / "c.onnx"
     text.write_text("no protobuf")
-    with pytest.raises(RunError, match=r"could not run .*a\.onnx"):
+    with pytest.raises(RunError, match=r"cannot run .*a\.onnx"):
         first_divergent_node(good, good, {"x": np.zeros((9, 9), dtype=np.float32)}, LIMIT)
     with pytest.raises(RunError, match=r"cannot load .*b\.onnx"):
         divergent_node(good, unknown, X)

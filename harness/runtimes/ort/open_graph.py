@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import RunError
 from harness.inside import InnerValue, Inside, Operator
-from harness.runtimes.ort.session import ort_errors, ort_session
+from harness.runtimes.ort.session import running, unoptimised_session
 from harness.spec import Feed
 
 if TYPE_CHECKING:
@@ -57,10 +57,8 @@ class OpenGraph:
         """Run one batch and return the named tensors."""
         unique = list(dict.fromkeys(names))
         session = self._session(unique)
-        try:
+        with running(self._path):
             return dict(zip(unique, session.run(unique, dict(feed)), strict=True))
-        except ort_errors() as error:
-            raise RunError(f"ONNX Runtime could not run {self._path}: {error}") from error
 
     def _session(self, names: Sequence[str]) -> "onnxruntime.InferenceSession":
         import onnx
@@ -71,10 +69,7 @@ class OpenGraph:
             file.truncate(self._byte_count)
             file.seek(self._byte_count)
             file.write(tail.SerializeToString())
-        try:
-            return ort_session(self._copy, level="none")
-        except ort_errors() as error:
-            raise RunError(f"ONNX Runtime cannot load {self._path}: {error}") from error
+        return unoptimised_session(self._copy, named=self._path)
 
 
 @dataclasses.dataclass(frozen=True)

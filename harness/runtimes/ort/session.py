@@ -1,7 +1,8 @@
 """ONNX Runtime on one ONNX file: a loaded graph, its errors, and a Session on it."""
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -66,8 +67,12 @@ def ort_session(
     )
 
 
-def unoptimised_session(path: Path, threads: int | None = None) -> "onnxruntime.InferenceSession":
+def unoptimised_session(
+    path: Path, threads: int | None = None, named: Path | None = None
+) -> "onnxruntime.InferenceSession":
     """Load an ONNX file on the processor, to run the graph as it is.
+
+    ``named`` is the file that an error names, if this one is a copy of it.
 
     Raises:
         RunError: ONNX Runtime cannot load it.
@@ -75,7 +80,20 @@ def unoptimised_session(path: Path, threads: int | None = None) -> "onnxruntime.
     try:
         return ort_session(path, level="none", threads=threads)
     except ort_errors() as error:
-        raise RunError(f"ONNX Runtime cannot load {path}: {first_line(error)}") from error
+        raise RunError(f"ONNX Runtime cannot load {named or path}: {first_line(error)}") from error
+
+
+@contextlib.contextmanager
+def running(what: Path | str) -> Iterator[None]:
+    """Run a loaded file, or whatever ``what`` says, during the block.
+
+    Raises:
+        RunError: ONNX Runtime cannot run it.
+    """
+    try:
+        yield
+    except ort_errors() as error:
+        raise RunError(f"ONNX Runtime cannot run {what}: {first_line(error)}") from error
 
 
 def ort_errors() -> tuple[type[Exception], ...]:
@@ -106,10 +124,8 @@ class OrtSession(Session):
     def run(self, feed: Feed) -> Feed:
         """Run one batch."""
         session = self._open_session(feed)
-        try:
+        with running("the model"):
             values = session.run(self._outputs, dict(feed))
-        except ort_errors() as error:
-            raise RunError(f"ONNX Runtime could not run the model: {error}") from error
         return dict(zip(self._outputs, values, strict=True))
 
     def loop(self, feed: Feed, settings: LoopSettings) -> LoopTimes:
@@ -131,10 +147,8 @@ class OrtSession(Session):
             device_ms.append(1000.0 * (self._clock() - start))
             outputs[:] = binding.copy_outputs_to_cpu()
 
-        try:
+        with running("the model"):
             device_io_ms = measure_session(query, settings, self._clock)
-        except ort_errors() as error:
-            raise RunError(f"ONNX Runtime could not run the model: {error}") from error
         return LoopTimes(
             device_ms=tuple(device_ms[-len(device_io_ms) :]),
             device_io_ms=device_io_ms,

@@ -240,9 +240,9 @@ def test_a_provider_that_fails_on_the_way_is_an_error(kind):
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     session = OrtSession(FakeSession([CUDA], getattr(state, kind)("CUDA error 700")))
-    with pytest.raises(RunError, match="could not run the model: CUDA error 700"):
+    with pytest.raises(RunError, match="cannot run the model: CUDA error 700"):
         session.run({"x": X})
-    with pytest.raises(RunError, match="could not run the model: CUDA error 700"):
+    with pytest.raises(RunError, match="cannot run the model: CUDA error 700"):
         session.loop({"x": X}, QUICK)
 
 
