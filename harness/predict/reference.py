@@ -149,6 +149,7 @@ def _kept_predictions(
             write_reference_predictions,
             *(spec, weights.path, clip_set, (workshop.store.root, inputs, whole), target),
             heartbeat=going_on(title, done),
+            timeout_s=None,
         )
         count(total)
         return facts
