@@ -13,7 +13,7 @@ from harness.judge.verdict import (
     listed,
     passed,
 )
-from harness.measure.export import ExportMeasurement, MultiplyAdds
+from harness.measure.export import ExportMeasurement
 
 
 def judge_export(
@@ -39,7 +39,7 @@ def judge_export(
         )
     if not checked.is_met:
         return invalid("no node of the ONNX file was held against the allow list", findings)
-    if work and measurement.multiply_adds is None:
+    if multiply_adds and measurement.multiply_adds is None:
         return invalid(
             "the contract limits the multiply-adds, which this run did not count; run the check again with "
             "this suite",
@@ -66,9 +66,9 @@ def judge_export(
 
 
 def _work(measurement: ExportMeasurement, limits: MultiplyAddsLimits | None) -> Iterator[Finding]:
-    if limits is None:
+    counts = measurement.multiply_adds
+    if limits is None or counts is None:
         return
-    counts = measurement.multiply_adds or MultiplyAdds(torch=None, exported=None, simplified=None)
     torch = counts.torch
     for name, ours in (("simplified", counts.simplified), ("exported", counts.exported)):
         # Before it is simplified, a file may compute its sizes in ways that are not inferred.

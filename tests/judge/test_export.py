@@ -104,8 +104,11 @@ def test_an_exported_file_of_unknown_sizes_is_not_compared_and_the_verdict_says_
     assert verdict.reason.endswith("as in PyTorch, of the exported one not known")
 
 
-def test_files_whose_multiply_adds_nobody_counted_are_no_pass():
-    assert judge_export(exported(), None, WORK).status is Status.INVALID
+def test_files_whose_multiply_adds_nobody_counted_are_no_pass_and_told_so_once():
+    verdict = judge_export(exported(), None, WORK)
+    assert verdict.status is Status.INVALID
+    assert "limits the multiply-adds, which this run did not count" in verdict.reason
+    assert [finding.name for finding in verdict.findings] == ["problems", "nodes checked"]
 
 
 def test_a_file_that_is_held_against_nothing_says_so():
