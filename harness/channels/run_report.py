@@ -46,7 +46,7 @@ def _case(run: StoredRun, record: Record) -> Case:
         ),
         reason,
         *map(_finding_line, record.verdict.findings),
-        _("Reproduce: ") + reproduce_check(record.cell, record.check, record.tier),
+        _("Reproduce: ") + reproduce_check(record),
     ]
     return Case(
         f"acceptance.{record.cell.id}",

@@ -17,6 +17,7 @@ from harness.measure.soak import SoakMeasurement
 from harness.measure.startup import StartupMeasurement
 from harness.measure.throughput import ThroughputMeasurement
 from harness.record.record import Record
+from harness.record.reproduce import soak_minutes
 from harness.spec import ALL_CHECKS, Status
 
 ReasonKind = Literal[
@@ -93,6 +94,7 @@ class Reason(Measurement):
         task: what must be done about it.
         about: the device, checkpoint, data set or key of the contract that is missing; of a fix, its kind.
         is_required: whether what it is about was asked for.
+        minutes: how long the soak that it is about was asked to work; None: as its tier says, or no soak.
     """
 
     kind: ReasonKind
@@ -101,6 +103,7 @@ class Reason(Measurement):
     task: Task = Task.RUN
     about: str = ""
     is_required: bool = True
+    minutes: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,16 +190,29 @@ def reasons_from_problems(
 
 
 def _reason(problem: Problem, record: Record | None, *, is_required: bool) -> Reason:
-    kind = _kind(problem, record)
-    task, about = task_of(kind, record)
     ids = () if problem.id == _NOTHING else (problem.id,)
+    return reason_of(_kind(problem, record), problem.reason, ids, record, is_required=is_required)
+
+
+def reason_of(
+    kind: ReasonKind,
+    text: str,
+    ids: tuple[str, ...] = (),
+    record: Record | None = None,
+    *,
+    is_required: bool = True,
+) -> Reason:
+    """Return a reason with what must be done about it, as far as is known without a record, or from it."""
+    task, about = task_of(kind, record)
     return Reason(
         kind=kind,
-        text=problem.reason,
+        text=text,
         ids=ids,
         task=task,
         about=about,
         is_required=is_required,
+        # A soak that was too short is to work for as long as its tier says.
+        minutes=None if kind == "invalid" else soak_minutes(record),
     )
 
 

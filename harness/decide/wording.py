@@ -163,7 +163,8 @@ def command(todo: ToDo, tier: str) -> str:
     if todo.task in (Task.WAIVER, Task.LIMIT):
         return "harness thresholds show"
     more = BUDGET if todo.task is Task.REPEAT else ()
-    return reproduce_checks(todo.ids, tier, more) or shlex.join(
+    minutes = max((one.minutes for one in todo.reasons if one.minutes), default=None)
+    return reproduce_checks(todo.ids, tier, more, minutes) or shlex.join(
         ("pytest", "acceptance", "--tier", tier)
     )
 

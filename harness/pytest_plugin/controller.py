@@ -249,7 +249,7 @@ def junit_properties(record: Record) -> list[tuple[str, object]]:
         ("reason", record.verdict.reason),
         *numbers,
         *([("emulated", "yes")] if record.is_emulated else []),
-        ("reproduce", reproduce_check(record.cell, record.check, record.tier)),
+        ("reproduce", reproduce_check(record)),
     ]
 
 

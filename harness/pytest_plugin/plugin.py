@@ -293,6 +293,6 @@ def _end_test(record: Record, reviewed: Decision) -> None:
     if verdict.status is Status.NOT_RUN:
         pytest.skip(translated(verdict.reason))
     if verdict.status is not Status.PASS:
-        reproduce = _("Reproduce: ") + reproduce_check(record.cell, record.check, record.tier)
+        reproduce = _("Reproduce: ") + reproduce_check(record)
         reason = f"{_(verdict.status)}: {translated(verdict.reason)}"
         pytest.fail(f"{reason}\n{reproduce}", pytrace=False)

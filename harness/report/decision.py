@@ -14,8 +14,8 @@ from harness.decide.todo import (
     ReasonKind,
     Task,
     grouped,
+    reason_of,
     reasons_from_problems,
-    task_of,
 )
 from harness.decide.waivers import review
 from harness.errors import InputError
@@ -48,7 +48,7 @@ def reasons_against(
         *_of_unfounded(merged, cells, thresholds),
         *_of_blockers(cells, merged),
         *(
-            _reason("waiver", one.problem, (f"{one.cell}:{one.check}",))
+            reason_of("waiver", one.problem, (f"{one.cell}:{one.check}",))
             for one in waivers
             if one.problem
         ),
@@ -77,23 +77,11 @@ def _in_order(found: Sequence[Reason]) -> tuple[Reason, ...]:
     return tuple(sorted(grouped(found), key=lambda reason: order.index(reason.kind)))
 
 
-def _reason(
-    kind: ReasonKind,
-    text: str,
-    ids: tuple[str, ...] = (),
-    record: Record | None = None,
-    *,
-    is_required: bool = True,
-) -> Reason:
-    task, about = task_of(kind, record)
-    return Reason(kind=kind, text=text, ids=ids, task=task, about=about, is_required=is_required)
-
-
 def _of_outcomes(cells: Sequence[CellLine], merged: Merged) -> Iterator[Reason]:
     """Whatever is red or open counts, required or not; what did not run counts if required."""
     lines = [line for cell in cells for line in cell.checks]
     if not any(line.is_required and line.outcome == "pass" for line in lines):
-        yield _reason("not run", "no required check has passed, so nothing was shown")
+        yield reason_of("not run", "no required check has passed, so nothing was shown")
     present = {one.device for one in merged.records.values() if one.is_device_present}
     for cell in cells:
         for line in cell.checks:
@@ -102,7 +90,7 @@ def _of_outcomes(cells: Sequence[CellLine], merged: Merged) -> Iterator[Reason]:
                 continue
             record = merged.records.get(line.id)
             required = line.is_required
-            found = _reason(kind, line.reason, (line.id,), record, is_required=required)
+            found = reason_of(kind, line.reason, (line.id,), record, is_required=required)
             if record is None and cell.device not in present:
                 # No run was on a host that has it.
                 found = found.model_copy(update={"task": Task.DEVICE, "about": cell.device})
@@ -111,10 +99,10 @@ def _of_outcomes(cells: Sequence[CellLine], merged: Merged) -> Iterator[Reason]:
 
 def _of_run(run: RunLine, thresholds: Thresholds) -> Iterator[Reason]:
     for kind, text in (*_stopped(run), *_of_suite(run)):
-        yield _reason(kind, text, (run.run_id,))
+        yield reason_of(kind, text, (run.run_id,))
     if run.environment.get("contract.dirty") != "no":
         text = "a run was judged by thresholds that are in no commit"
-        yield _reason("thresholds", text, (run.run_id,))
+        yield reason_of("thresholds", text, (run.run_id,))
     yield from _of_other_contract(run, thresholds)
 
 
@@ -142,13 +130,13 @@ def _of_other_contract(run: RunLine, thresholds: Thresholds) -> Iterator[Reason]
     if run.thresholds != thresholds.digest:
         ours, theirs = thresholds.digest[:_SHORT], run.thresholds[:_SHORT]
         text = f"a run was judged by other thresholds ({theirs}) than those of the release ({ours})"
-        yield _reason("thresholds", text, (run.run_id,))
+        yield reason_of("thresholds", text, (run.run_id,))
 
 
 def _of_commits(commits: Sequence[str]) -> Iterator[Reason]:
     if len(commits) > 1:
         names = ", ".join(commit[:_SHORT] for commit in commits)
-        yield _reason("suite commit", f"the runs are of different suite commits: {names}")
+        yield reason_of("suite commit", f"the runs are of different suite commits: {names}")
 
 
 def _of_repeated(repeated: Mapping[str, tuple[str, ...]]) -> Iterator[Reason]:
@@ -157,7 +145,7 @@ def _of_repeated(repeated: Mapping[str, tuple[str, ...]]) -> Iterator[Reason]:
             f"run {len(runs)} times, in {', '.join(runs)}, the worst is shown: re-running a "
             "check until it passes does not count"
         )
-        yield _reason("repeated", text, (name,))
+        yield reason_of("repeated", text, (name,))
 
 
 def _of_unfounded(
@@ -169,7 +157,7 @@ def _of_unfounded(
             text = _objection(record, thresholds)
             if text:
                 required = record.id not in optional
-                yield _reason("unfounded", text, (record.id,), record, is_required=required)
+                yield reason_of("unfounded", text, (record.id,), record, is_required=required)
 
 
 def _objection(record: Record, thresholds: Thresholds) -> str:
@@ -189,4 +177,4 @@ def _of_blockers(cells: Sequence[CellLine], merged: Merged) -> Iterator[Reason]:
     for line in (line for cell in cells for line in cell.checks):
         record, required = merged.records.get(line.id), line.is_required
         for one in line.blockers:
-            yield _reason(_BLOCKED[one.kind], one.text, (line.id,), record, is_required=required)
+            yield reason_of(_BLOCKED[one.kind], one.text, (line.id,), record, is_required=required)

@@ -65,8 +65,11 @@ def test_a_soak_speaks_the_language_that_is_asked_for(soaked):
 
 
 def test_one_that_was_stopped_is_no_run_that_came_to_its_end(soaked):
-    status, _, run = soaked("nonlocal_tiny-cpu-bs1")
+    status, said, run = soaked("nonlocal_tiny-cpu-bs1", "--minutes", "15")
     assert (status, run.facts().is_over) == (1, False)
+    again = "harness soak nonlocal_tiny-cpu-bs1 --tier nightly --minutes 15"
+    assert f"$ {again}\n" in said.out
+    assert again in (run.root / "report" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

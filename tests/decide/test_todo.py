@@ -186,3 +186,12 @@ def test_the_noun_is_said_once_for_one_and_for_many():
     assert release_sentence(todos(reasons), Shown(0, 4, 0)) == (
         "Not yet: 1 check has not run in full, 2 failed, 2 runs do not count"
     )
+
+
+@pytest.mark.parametrize(
+    ("status", "minutes"), [(Status.FAIL, " --minutes 15"), (Status.INVALID, "")]
+)
+def test_a_soak_is_run_again_for_as_long_unless_that_was_too_short(status, minutes):
+    one = record("soak", status=status).model_copy(update={"measurement": soaked(900.0)[0]})
+    found = only(Problem(one.id, status, "why"), one)
+    assert command(found, "weekly") == f"harness soak {CELL} --tier weekly{minutes}"

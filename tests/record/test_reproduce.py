@@ -7,11 +7,14 @@ import pytest
 
 import harness
 from harness.contract.thresholds import thresholds_from_file
+from harness.measure.soak import soak_measurement
+from harness.measure.soak_lines import SoakPlan
 from harness.record.reproduce import reproduce_cell, reproduce_check, reproduce_checks
 from harness.spec import CHECKS, Cell
+from tests import made
 
 ROOT = Path(harness.__file__).parent.parent
-CELL = Cell("nonlocal_tiny", "cpu", 1)
+PARITY = made.record("parity", tier="nightly")
 
 
 def collected(command):
@@ -29,7 +32,7 @@ def collected(command):
 
 
 def test_the_command_of_a_check_runs_that_check_alone():
-    command = reproduce_check(CELL, "parity", "nightly")
+    command = reproduce_check(PARITY)
     assert command == (
         "pytest 'acceptance/test_parity.py::test_parity[nonlocal_tiny-cpu-bs1]' "
         "-m 'cpu and parity' --tier nightly --model nonlocal_tiny --batch-size 1"
@@ -54,8 +57,7 @@ def test_a_check_of_a_cell_that_names_a_precision_is_run_again_with_its_batch_si
 
 @pytest.mark.parametrize("name", ["a b", "$(touch x)", "a'b", "-x", "a;b", "😀"])
 def test_hostile_names_are_one_word_of_a_shell(name):
-    cell = Cell(name, "cpu", 1)
-    words = shlex.split(reproduce_check(cell, "parity", "nightly"))
+    words = shlex.split(reproduce_check(PARITY.model_copy(update={"model": name})))
     assert words[1] == f"acceptance/test_parity.py::test_parity[{name}-cpu-bs1]"
     assert words[7] == name
     assert len(words) == 10
@@ -66,7 +68,7 @@ def test_a_check_that_is_run_again_is_all_that_is_required(tmp_path):
     from harness.contract.scope import scope_from_options
 
     thresholds = thresholds_from_file(ROOT / "thresholds.toml")
-    words = shlex.split(reproduce_check(CELL, "parity", "nightly"))
+    words = shlex.split(reproduce_check(PARITY))
     option = dict(zip(words[2::2], words[3::2], strict=True))
     scope = scope_from_options(
         thresholds,
@@ -78,9 +80,13 @@ def test_a_check_that_is_run_again_is_all_that_is_required(tmp_path):
     assert scope.required() == ("nonlocal_tiny-cpu-bs1:parity",)
 
 
-def test_a_soak_is_run_again_by_its_own_command():
-    assert reproduce_check(CELL, "soak", "weekly") == (
+def test_a_soak_is_run_again_by_its_own_command_for_as_long():
+    assert reproduce_check(made.record("soak", tier="weekly")) == (
         "harness soak nonlocal_tiny-cpu-bs1 --tier weekly"
+    )
+    measured = soak_measurement([SoakPlan(seconds=90.0, interval_s=1.0)], 1)
+    assert reproduce_check(made.record("soak", tier="weekly", measurement=measured)) == (
+        "harness soak nonlocal_tiny-cpu-bs1 --tier weekly --minutes 1.5"
     )
     assert reproduce_checks(iter(["a-cpu-bs1:soak", "b-cpu-bs4:soak"]), "weekly") == (
         "harness soak a-cpu-bs1 --tier weekly && harness soak b-cpu-bs4 --tier weekly"
