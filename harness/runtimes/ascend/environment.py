@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,22 +26,29 @@ KEPT = ("HOME", "LANG", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "PYTHONPATH", "TMP
 KEPT_PREFIXES = ("ACL_", "ASCEND_", "EMULATOR_", "MAX_COMPILE_CORE_", "NPU_", "TE_", "TOOLCHAIN_")
 SET_ENV_SETS = {"ASCEND_HOME_PATH", "ASCEND_OPP_PATH", "ASCEND_TOOLKIT_HOME"}
 SET_ENV_PLACES = ("ascend-toolkit/set_env.sh", "cann/set_env.sh", "nnrt/set_env.sh")
-ATC_MODULES = ("attrs", "decorator", "psutil", "sympy", "scipy", "absl", "google.protobuf", "cffi")
+ATC_MODULES = (
+    *("attr", "decorator", "psutil", "sympy", "scipy", "absl", "google.protobuf", "cffi"),
+    "numpy",
+)
 ATC_PYTHONS = ((3, 7), (3, 10))
-PREFLIGHT = """
+# What to install for a module that has another name.
+_PACKAGES = {
+    "absl": "absl-py",
+    "attr": "attrs",
+    "google.protobuf": "protobuf",
+    "numpy": "'numpy<2'",
+}
+_IMPORTS = """
 import importlib, json, sys
-found = {"python": list(sys.version_info[:3]), "executable": sys.executable, "missing": {}}
+found = {"python": list(sys.version_info[:3]), "executable": sys.executable, "modules": {}}
 for name in sys.argv[1:]:
     try:
-        importlib.import_module({"attrs": "attr"}.get(name, name))
+        module = importlib.import_module(name)
+        kept = {key: str(getattr(module, "__%s__" % key, "")) for key in ("file", "version")}
     except Exception as error:
-        found["missing"][name] = f"{type(error).__name__}: {error}"
-try:
-    import numpy
-    found["numpy"] = numpy.__version__
-except Exception as error:
-    found["missing"]["numpy"] = f"{type(error).__name__}: {error}"
-print("PREFLIGHT " + json.dumps(found))
+        kept = {"error": "%s: %s" % (type(error).__name__, error)}
+    found["modules"][name] = kept
+print("IMPORTS " + json.dumps(found))
 """
 
 
@@ -190,23 +197,35 @@ def atc_python_problems(tools: CannTools, env: Mapping[str, str]) -> list[str]:
     env = atc_environment(tools, env)
     if executable("python3", env) is None:
         return ["atc needs a python3 (3.7 to 3.10), and there is none on its PATH"]
-    argv = ("python3", "-c", PREFLIGHT, *ATC_MODULES)
-    result = tools.run(Command(argv, tools.probe_timeout_s, env=env))
-    answer = re.search(r"^PREFLIGHT (.*)$", result.output, re.MULTILINE)
-    if result.rc or result.timed_out or answer is None:
-        return [f"atc's python3 does not run: it printed {result.last_lines}"]
-    return _python_problems(json.loads(answer[1]))
+    found, said = imported("python3", ATC_MODULES, tools, env)
+    return _python_problems(found) if found else [f"atc's python3 does not run: it printed {said}"]
+
+
+def imported(
+    python: str, names: Sequence[str], tools: CannTools, env: Mapping[str, str]
+) -> tuple[Mapping[str, Any], str]:
+    """Have an interpreter import modules; return what it found, and the last lines that it printed.
+
+    ``modules`` has the ``file`` and ``version`` of each, or the ``error``; ``python`` is its version and
+    ``executable`` its path. Nothing is found where it does not run.
+    """
+    argv = (python, "-c", _IMPORTS, *names)
+    result = tools.run(Command(argv, tools.probe_timeout_s, cwd=Path("/"), env=env))
+    answer = re.search(r"^IMPORTS (.*)$", result.output, re.MULTILINE)
+    return (json.loads(answer[1]) if answer else {}), result.last_lines
 
 
 def _python_problems(found: Mapping[str, Any]) -> list[str]:
-    where = f"atc's python3 at {found['executable']}"
+    where, modules = f"atc's python3 at {found['executable']}", found["modules"]
     problems = []
     if not ATC_PYTHONS[0] <= tuple(found["python"][:2]) <= ATC_PYTHONS[1]:
         version = ".".join(str(n) for n in found["python"])
         problems.append(f"{where} is {version}; CANN 5 to 8.1 needs 3.7 to 3.10: set another one")
-    for name, error in found["missing"].items():
-        problems.append(f"{where} cannot import {name} ({error}): pip install it there")
-    numpy = found.get("numpy", "1")
+    for name, module in modules.items():
+        if error := module.get("error"):
+            package = _PACKAGES.get(name, name)
+            problems.append(f"{where} cannot import {name} ({error}): pip install {package} there")
+    numpy = modules["numpy"].get("version", "1")
     if int(numpy.split(".")[0]) >= 2:
         problems.append(f"{where} has numpy {numpy}: pip install 'numpy<2' there")
     return problems

@@ -3,10 +3,8 @@
 import dataclasses
 import getpass
 import grp
-import json
 import os
 import platform
-import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,26 +12,16 @@ from typing import Any
 
 from harness.device import ToolState
 from harness.errors import DeviceError, RunError
-from harness.host.command import Command
 from harness.host.environment import environment_facts
 from harness.runtimes.ascend.ais_bench import AisBench, found_ais_bench
-from harness.runtimes.ascend.environment import CannTools, cann_environment, toolkit_home
+from harness.runtimes.ascend.environment import CannTools, cann_environment, imported, toolkit_home
 
 ARCHITECTURES = ("x86_64", "aarch64")
 GROUP = "HwHiAiUser"
 MANAGERS = ("davinci_manager", "devmm_svm", "hisi_hdc")
 DRIVER_PARTS = ("/usr/local/Ascend/driver", "/usr/local/dcmi")
 WHEELS = "build its wheel as docs/ascend.md says, with this CANN and the interpreter of ais_bench"
-PACKAGES = """
-import json, sys
-found = {"python": ".".join(map(str, sys.version_info[:2]))}
-for name in ("aclruntime", "ais_bench", "attrs", "pkg_resources"):
-    try:
-        found[name] = str(getattr(__import__(name), "__file__", ""))
-    except Exception as error:
-        found[name + " error"] = "%s: %s" % (type(error).__name__, error)
-print("PACKAGES " + json.dumps(found))
-"""
+BENCH_MODULES = ("aclruntime", "attrs", "pkg_resources")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,25 +124,23 @@ def _packages(tools: CannTools, env: Mapping[str, str]) -> tuple[ToolState, ...]
         bench = found_ais_bench(tools, env)
     except RunError:
         return (ToolState("aclruntime", "imports", "not found", f"see ais_bench above; {WHEELS}"),)
-    argv = (bench.python, "-c", PACKAGES)
-    result = tools.run(Command(argv, tools.probe_timeout_s, cwd=Path("/"), env=bench.env))
-    answer = re.search(r"^PACKAGES (.*)$", result.output, re.MULTILINE)
-    found = json.loads(answer[1]) if answer else {}
-    return tuple(_package(name, bench, found) for name in ("aclruntime", "attrs", "pkg_resources"))
+    found, _said = imported(bench.python, BENCH_MODULES, tools, bench.env)
+    return tuple(_package(name, bench, found) for name in BENCH_MODULES)
 
 
 def _package(name: str, bench: AisBench, found: Mapping[str, Any]) -> ToolState:
+    version = ".".join(map(str, found.get("python", ())))
     advice = {
-        "aclruntime": f"{WHEELS}, {bench.python} {found.get('python', '')}",
+        "aclruntime": f"{WHEELS}, {bench.python} {version}",
         "attrs": f"`{bench.python} -m pip install 'attrs>=21.3'`: ais_bench of 2024 and later imports it",
         "pkg_resources": f"`{bench.python} -m pip install 'setuptools<81'`: without it ais_bench"
         " silently changes its --run_mode",
     }[name]
-    if name in found:
-        return ToolState(name, "imports", found[name] or "imports")
-    error = found.get(f"{name} error", "no answer")
+    module = found.get("modules", {}).get(name, {"error": "no answer"})
+    if "error" not in module:
+        return ToolState(name, "imports", module["file"] or "imports")
     is_needed = name != "attrs" or bench.generation == "2025"
-    return ToolState(name, "imports", error, advice if is_needed else "")
+    return ToolState(name, "imports", module["error"], advice if is_needed else "")
 
 
 def _log_level(env: Mapping[str, str]) -> ToolState:

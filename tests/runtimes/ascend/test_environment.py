@@ -127,16 +127,23 @@ def answers(output, rc=0):
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        ('{"python": [3, 9, 1], "executable": "/p", "missing": {}, "numpy": "1.23.5"}', []),
         (
-            '{"python": [3, 11, 7], "executable": "/p", "numpy": "2.0.1",'
-            + ' "missing": {"decorator": "ModuleNotFoundError: no"}}',
-            ["is 3.11.7; CANN 5 to 8.1 needs 3.7 to 3.10", "cannot import decorator", "'numpy<2'"],
+            '{"python": [3, 9, 1], "executable": "/p", "modules": {"numpy": {"version": "1.23.5"}}}',
+            [],
+        ),
+        (
+            '{"python": [3, 11, 7], "executable": "/p", "modules": {"numpy": {"version": "2.0.1"},'
+            + ' "attr": {"error": "ModuleNotFoundError: no"}}}',
+            [
+                "is 3.11.7; CANN 5 to 8.1 needs 3.7 to 3.10",
+                "cannot import attr (ModuleNotFoundError: no): pip install attrs there",
+                "'numpy<2'",
+            ],
         ),
     ],
 )
 def test_the_python_of_atc_is_checked(tools, found, words):
-    tools = dataclasses.replace(tools, run=answers(f"noise\nPREFLIGHT {found}\n"))
+    tools = dataclasses.replace(tools, run=answers(f"noise\nIMPORTS {found}\n"))
     problems = atc_python_problems(tools, {"PATH": PATH})
     assert len(problems) == len(words)
     assert all(word in problem for word, problem in zip(words, problems, strict=True))
@@ -158,4 +165,4 @@ def test_the_real_check_runs(tools, tmp_path):
     env = {"PATH": f"{folder}:{PATH}", "PYTHONPATH": str(tmp_path)}
     text = " / ".join(atc_python_problems(tools, env))
     assert "needs 3.7 to 3.10" in text
-    assert "cannot import decorator (ImportError: not here): pip install it there" in text
+    assert "cannot import decorator (ImportError: not here): pip install decorator there" in text

@@ -15,21 +15,26 @@ HOST = HostFacts(
     container="no",
     may_use=lambda path: True,
 )
-PACKAGES = {"python": "3.10", "aclruntime": "/x/aclruntime.so", "attrs": "", "pkg_resources": "/x"}
+MODULES = {"aclruntime": "/x/aclruntime.so", "attrs": "", "pkg_resources": "/x"}
 
 
 class Bench:
-    """An interpreter that has ais_bench of a generation, and packages."""
+    """An interpreter that has ais_bench of a generation, and modules; one without a file lacks it."""
 
-    def __init__(self, packages=PACKAGES, is_new=True):
-        self.packages, self.is_new = packages, is_new
+    def __init__(self, modules=MODULES, is_new=True):
+        self.modules, self.is_new = modules, is_new
 
     def __call__(self, command):
         if "--help" in command.argv:
             return CommandResult(0, "--outfmt --pipeline" if self.is_new else "--outfmt", 0.1)
-        if self.packages is None:
+        if self.modules is None:
             return CommandResult(1, "Segmentation fault", 0.1)
-        return CommandResult(0, f"noise\nPACKAGES {json.dumps(self.packages)}\n", 0.1)
+        modules = {
+            name: {"error": "ModuleNotFoundError: no"} if file is None else {"file": file}
+            for name, file in self.modules.items()
+        }
+        found = {"python": [3, 10, 1], "modules": modules}
+        return CommandResult(0, f"noise\nIMPORTS {json.dumps(found)}\n", 0.1)
 
 
 @pytest.fixture
@@ -92,18 +97,17 @@ def test_missing_device_nodes_are_named(tools, container, words):
 
 
 @pytest.mark.parametrize(
-    ("packages", "is_new", "names"),
+    ("modules", "is_new", "names"),
     [
-        ({**PACKAGES, "aclruntime": None}, True, ["aclruntime"]),
-        ({**PACKAGES, "attrs": None}, True, ["attrs"]),
-        ({**PACKAGES, "attrs": None}, False, []),
-        ({**PACKAGES, "pkg_resources": None}, True, ["pkg_resources"]),
+        ({**MODULES, "aclruntime": None}, True, ["aclruntime"]),
+        ({**MODULES, "attrs": None}, True, ["attrs"]),
+        ({**MODULES, "attrs": None}, False, []),
+        ({**MODULES, "pkg_resources": None}, True, ["pkg_resources"]),
         (None, True, ["aclruntime", "attrs", "pkg_resources"]),
     ],
 )
-def test_what_ais_bench_imports_is_tried_in_its_interpreter(tools, packages, is_new, names):
-    kept = None if packages is None else {k: v for k, v in packages.items() if v is not None}
-    found = advice(dataclasses.replace(tools, run=Bench(kept, is_new)))
+def test_what_ais_bench_imports_is_tried_in_its_interpreter(tools, modules, is_new, names):
+    found = advice(dataclasses.replace(tools, run=Bench(modules, is_new)))
     assert list(found) == names
     assert all("python3" in text for text in found.values())
 
