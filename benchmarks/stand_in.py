@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import io
+import itertools
 import os
 import resource
 import signal
@@ -37,9 +38,8 @@ from harness.farm.workplace import host_name, progress_to
 from harness.host.progress import Progress
 from harness.host.suite_code import suite_digest
 from harness.judge.verdict import Verdict
-from harness.predict import run
 from harness.predict.journal import Work, journal_at, predict_resumed
-from harness.predict.run import stream_from_runner
+from harness.predict.run import scored_batches, stream_from_runner
 from harness.record.facts import RunFacts, new_nonce
 from harness.record.npz import npz_from_labels, npz_from_predictions, predictions_from_npz
 from harness.record.record import Record, RunDirectory, new_run_directory
@@ -277,7 +277,10 @@ def part_of(preds: Predictions, sent: Sequence[SentCrops]) -> Part:
 def expected(clip_set: ClipSet) -> Predictions:
     """Return what any chip says of these clips."""
     stream = stream_from_runner(lambda feed: {SPEC.output.name: scores_of(*feed.values())})
-    return run.predict(stream, SPEC, CELL.batch, samples(clip_set.clips))
+    given = samples(clip_set.clips)
+    names, scores = zip(*scored_batches(stream, SPEC, CELL.batch, given), strict=True)
+    ids = tuple(itertools.chain(*names))
+    return Predictions(ids, np.concatenate(scores), {}, SPEC.protocol.averaging)
 
 
 def conclude(scene, say, order, parcels, measured, *given) -> Delivery:

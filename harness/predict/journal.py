@@ -10,21 +10,21 @@ import dataclasses
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.clips import Clip, Predictions
-from harness.data.loading import Source
+from harness.clips import Clip, Predictions, Sample
+from harness.data.loading import Source, Unreadable
 from harness.errors import RunError
 from harness.host.digests import digest_from_json
 from harness.host.locks import try_hold
 from harness.host.progress import Counter
 from harness.host.reading import ARRAY_BYTES, bytes_from_file
 from harness.measure.scores import FLOAT32_SMALLEST_NORMAL
-from harness.predict.run import Stream, readable_samples, scored_batches
+from harness.predict.run import Stream, scored_batches
 from harness.spec import ModelSpec
 
 # Yesterday's scores are not resumed: the device may have changed since.
@@ -152,7 +152,7 @@ def predict_resumed(
     done = len(work.clips) - len(left)
     unreadable: dict[str, str] = {}
     with contextlib.closing(work.samples(left)) as items:
-        samples = readable_samples(items, unreadable)
+        samples = _readable(items, unreadable)
         # The run closes before the items do: a thread may be using them.
         scored = scored_batches(stream, spec, batch, samples, smallest, work.stop)
         with contextlib.closing(scored) as batches:
@@ -161,6 +161,15 @@ def predict_resumed(
                 done += len(names)
                 progress(done + len(unreadable))
     return _predictions(work, unreadable, spec)
+
+
+def _readable(items: Iterable[Sample | Unreadable], unreadable: dict[str, str]) -> Iterator[Sample]:
+    """Yield the samples; record unreadable clips by id."""
+    for item in items:
+        if isinstance(item, Unreadable):
+            unreadable[item.clip_id] = item.reason
+        else:
+            yield item
 
 
 def _predictions(work: Work, unreadable: dict[str, str], spec: ModelSpec) -> Predictions:

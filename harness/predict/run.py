@@ -1,4 +1,4 @@
-"""Session x samples -> Predictions: clips in, scores by clip id out, decoded ahead of the device."""
+"""Session x samples -> scores by clip id, the next batches prepared while the device is at one."""
 
 import contextlib
 import itertools
@@ -12,9 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from harness.clips import Predictions, Sample
+from harness.clips import Sample
 from harness.data.inputs import inputs_from_tensor
-from harness.data.loading import Unreadable
 from harness.errors import RunError
 from harness.host.progress import Counter
 from harness.measure.scores import FLOAT32_SMALLEST_NORMAL, scores_from_output
@@ -36,36 +35,6 @@ def stream_from_runner(run: Callable[[Feed], Feed]) -> Stream:
     return lambda feeds: map(run, feeds)
 
 
-def predict(
-    stream: Stream,
-    spec: ModelSpec,
-    batch: int,
-    items: Iterable[Sample | Unreadable],
-    progress: Counter = lambda done: None,
-    smallest: float = FLOAT32_SMALLEST_NORMAL,
-) -> Predictions:
-    """Run every sample and return its scores.
-
-    The last batch is padded with copies of its first sample, whose results are dropped. Unreadable
-    clips are recorded by id and reason. ``progress`` is called with the number of finished clips;
-    ``smallest`` is the lowest probability that the device's precision can represent.
-
-    Raises:
-        RunError: the device failed, or its output is not as declared.
-    """
-    clip_ids: list[str] = []
-    rows: list[npt.NDArray[Any]] = []
-    unreadable: dict[str, str] = {}
-    readable = readable_samples(items, unreadable)
-    for names, scores in scored_batches(stream, spec, batch, readable, smallest):
-        clip_ids.extend(names)
-        rows.append(scores)
-        progress(len(clip_ids) + len(unreadable))
-    empty = np.empty((0, spec.crop_count, spec.class_count), np.float32)
-    scores = np.concatenate([empty, *rows])
-    return Predictions(tuple(clip_ids), scores, unreadable, spec.protocol.averaging)
-
-
 def scored_batches(
     stream: Stream,
     spec: ModelSpec,
@@ -75,6 +44,9 @@ def scored_batches(
     stop: Callable[[], None] = lambda: None,
 ) -> Generator[tuple[list[str], npt.NDArray[Any]], None, None]:
     """Yield clip ids and scores of batches, grouping those that arrive within ``GROUP_S``.
+
+    The last batch is filled with copies of its first sample, whose results are dropped. ``smallest`` is the
+    lowest probability that the device's precision can represent.
 
     A thread reads the samples. When the run ends early, ``stop`` ends them, so that the run
     does not wait for the clip in progress.
@@ -195,19 +167,11 @@ def run_tensors(
         RunError: the device failed, or its output is not as declared.
     """
     samples = (Sample(str(number), tensor) for number, tensor in enumerate(tensors))
-    preds = predict(stream, spec, batch, samples, progress, smallest)
-    return np.asarray(preds.scores.reshape(-1, spec.class_count), np.float64)
-
-
-def readable_samples(
-    items: Iterable[Sample | Unreadable], unreadable: dict[str, str]
-) -> Iterator[Sample]:
-    """Yield the samples; record unreadable clips by id."""
-    for item in items:
-        if isinstance(item, Unreadable):
-            unreadable[item.clip_id] = item.reason
-        else:
-            yield item
+    rows, done = [np.empty((0, spec.class_count))], 0
+    for names, scores in scored_batches(stream, spec, batch, samples, smallest):
+        rows.append(scores.reshape(-1, spec.class_count))
+        progress(done := done + len(names))
+    return np.concatenate(rows, dtype=np.float64)
 
 
 def feed_from_samples(spec: ModelSpec, batch: int, samples: Sequence[Sample]) -> Feed:
