@@ -168,6 +168,7 @@ def _accuracy(
 ) -> AccuracyMeasurement:
     every_clip = measured.every_clip
     lowest = None if every_clip is None else every_clip.lowest_score
+    # A cache calls its function for each thread that asks before the first answer.
     with _LOCK:
         clip_set, expected = _beside(_Shared(record, run, *map(record.raw.get, SHARED)))
     preds = _arrays(predictions_from_npz, record, run, "predictions")
