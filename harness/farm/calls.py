@@ -243,8 +243,9 @@ def on_host(news: Any, call: str, function: Callable[..., T], *args: Any) -> T:
     about = call, ray.get_runtime_context().get_node_id(), host_name(), os.getpid()
     _put(news, News(*about))
     _free_threads()
+    values = [one.value if isinstance(one, Held) else one for one in args]
     try:
-        return function(lambda line: _put(news, News(*about, line)), *args)
+        return function(lambda line: _put(news, News(*about, line)), *values)
     except HarnessError as error:
         raise type(error)(f"{host_name()}: {error}") from error
 
@@ -266,9 +267,21 @@ def end_process(say: Callable[[str], object], pid: int) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def kept_on_host(news: Any, call: str, function: Callable[..., T], *args: Any) -> tuple[None, T]:
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """A value that stays in the farm, and ballast that keeps Ray from copying it into the calls that take it.
+
+    Ray does so below 100 KiB, and its process ends where such a call is cancelled just after it was handed
+    over: https://github.com/ray-project/ray/pull/56123 mended that for actors only.
+    """
+
+    value: Any
+    ballast: bytes = bytes(128 << 10)
+
+
+def kept_on_host(*call: Any) -> tuple[None, Held]:
     """Do the same for a value that stays in the farm: what comes before it is small, and can be waited for."""
-    return None, on_host(news, call, function, *args)
+    return None, Held(on_host(*call))
 
 
 def _put(news: Any, item: News) -> None:

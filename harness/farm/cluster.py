@@ -8,32 +8,27 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-import logging
-import os
-import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness.errors import HarnessError, RunError, SiteError, first_line
+from harness.errors import HarnessError
 from harness.farm.calls import News, Placement, Running, Step, hand_to_ray, stop_on_host
+from harness.farm.connection import connected, mapped
 from harness.farm.orders import HostFacts
 
 if TYPE_CHECKING:
     from harness.record.stints import Stint
 
 T = TypeVar("T")
+# Starts the calls that follow one that has ended.
+Starts = Callable[[], Iterable[Running]]
 
-NAMESPACE = "acceptance"
 # What all hosts write is gathered on the host that leads; the farm ends with that host.
 HEAD = {"node:__internal_head__": 0.001}
 ANSWER_S = 60.0
-CONNECT_S = 10.0
 _TICK_S = 0.5
 # One value is worked on while the next one is made.
 AHEAD = 2
-_START = "`harness farm up` prints how to start one; name it with --farm or with farm in site.toml"
-_NO_RAY = "a farm needs Ray: install it with pip install 'ascend-video-acceptance[farm]'"
-_AGAIN = "then rerun: hosts keep what they have finished"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +55,7 @@ class Cluster:
         self.address = address
         self.stints: list[Stint] = []
         self._say = say
-        self._ray = _connected(address)
+        self._ray = connected(address)
         from ray.util.queue import Queue
 
         self._news = Queue(actor_options={"num_cpus": 0, "resources": HEAD})
@@ -73,7 +68,7 @@ class Cluster:
         Raises:
             RunError: the farm is gone.
         """
-        with _mapped("looking for hosts"):
+        with mapped("looking for hosts"):
             alive = [node for node in self._ray.nodes() if node["Alive"]]
         return tuple(
             Node(node["NodeID"], node["NodeManagerAddress"], node["Resources"]) for node in alive
@@ -88,7 +83,7 @@ class Cluster:
     def held(self, function: Callable[..., Any], *args: Any, at: Placement, title: str) -> Any:
         """Run ``function(say, *args)`` on a host; its value stays in the farm until a call takes it."""
         run = self._start(Step(function, [args], at, title), 0, is_held=True)
-        with _mapped(title):
+        with mapped(title):
             self._wait([run])
             # An error is raised here, not in each call that takes the value; a copy comes here, in case its host is lost.
             self._ray.get(run.ref)
@@ -118,16 +113,16 @@ class Cluster:
         def more(step: Step, count: int = 1) -> list[Running]:
             return [begin(step, number) for number in itertools.islice(left[step], count)]
 
-        def on_end(run: Running) -> list[Running]:
+        def on_end(run: Running) -> Starts:
             step, number = under_way.pop(run)
-            with _mapped(step.title):
+            with mapped(step.title):
                 value = self._ray.get(run.ref)
             if run.held:
-                return [begin(step, number, *run.held)]
+                return lambda: [begin(step, number, *run.held)]
             step.on_value(number, value)
-            return more(step)
+            return lambda: more(step)
 
-        with _mapped(", ".join(step.title for step in steps)):
+        with mapped(", ".join(step.title for step in steps)):
             runs = [run for step in steps for run in more(step, self._room(step))]
             self._wait(runs, on_end)
 
@@ -137,7 +132,7 @@ class Cluster:
         """Call a function on hosts, by default on all; return by id its value, or why there is none."""
         named = [node.id for node in self.nodes()] if nodes is None else nodes
         title = function.__name__
-        with _mapped(title):
+        with mapped(title):
             steps = {node: Step(function, [()], Placement((node,)), title) for node in named}
             runs = {node: self._start(step, 0) for node, step in steps.items()}
             if refs := [run.ref for run in runs.values()]:
@@ -156,7 +151,7 @@ class Cluster:
             self._ray.cancel(ref, force=True)
             return f"it did not answer within {ANSWER_S:g} s"
         try:
-            with _mapped(title):
+            with mapped(title):
                 return self._ray.get(ref)
         except HarnessError as error:
             return str(error)
@@ -179,13 +174,13 @@ class Cluster:
     def _wait(
         self,
         runs: Sequence[Running],
-        on_end: Callable[[Running], Iterable[Running]] = lambda run: (),
+        on_end: Callable[[Running], Starts] = lambda run: tuple,
     ) -> None:
-        """Wait for calls, and those that ``on_end`` returns for each; one of a silent host goes elsewhere."""
-        pending = list(runs)
+        """Wait for calls, and those that follow by ``on_end`` on each; one of a silent host goes elsewhere."""
+        pending, starts = list(runs), list[Starts]()
 
         def take(run: Running) -> None:
-            pending.extend(on_end(run))
+            starts.append(on_end(run))
 
         try:
             while pending:
@@ -194,7 +189,7 @@ class Cluster:
                 enough = max(1, len(refs) // AHEAD)
                 done = set(self._ray.wait(refs, num_returns=enough, timeout=_TICK_S)[0])
                 self._hear({run.id: run for run in pending})
-                # What has arrived is taken, even if another call has failed meanwhile.
+                # What has arrived is taken, even if another call has failed meanwhile; then nothing starts.
                 with contextlib.ExitStack() as ended:
                     for run in tuple(pending):
                         if run.ref in done:
@@ -204,6 +199,8 @@ class Cluster:
                         elif fault := run.fault():
                             others = [one for one in pending if one.ref not in done]
                             self._take_away(run, fault, others)
+                while starts:
+                    pending.extend(starts.pop()())
         finally:
             with contextlib.suppress(Exception):  # a farm that is gone has nothing to cancel
                 for run in pending:
@@ -227,69 +224,6 @@ class Cluster:
                 pending[news.call].hear(news)
             if news.text:
                 self._say(f"{news.host}: {news.text}")
-
-
-@contextlib.contextmanager
-def _mapped(title: str) -> Iterator[None]:
-    """Turn what Ray raises into an error of the suite that names what was asked."""
-    import ray
-    from ray.exceptions import RayError, RayTaskError
-
-    try:
-        yield
-    except RayTaskError as error:
-        if isinstance(error.cause, HarnessError):
-            raise error.cause from error
-        raise RunError(f"{title}: it raised {first_line(error.cause)} on a host") from error
-    except HarnessError:
-        raise
-    except Exception as error:
-        # Ray has no class of error for a lost connection.
-        is_gone = isinstance(error, ConnectionError) or not ray.is_initialized()
-        if not is_gone and not isinstance(error, RayError):
-            raise
-        fate = "the farm lost it, and no other host could take it"
-        if is_gone:
-            fate = "the host that leads the farm is gone"
-        raise RunError(
-            f"{title}: {fate}: {first_line(error)}; start hosts again with the lines of `harness farm "
-            f"up`, {_AGAIN}"
-        ) from error
-
-
-def _connected(address: str) -> Any:
-    # Otherwise Ray starts a farm of its own here, in place of one that is gone.
-    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
-    try:
-        import ray
-        from ray.util.debug import log_once
-    except ImportError as error:
-        raise SiteError(_NO_RAY) from error
-    _refuse_silence(address)
-    try:
-        if not ray.is_initialized():
-            quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-            ray.init(address=address, namespace=NAMESPACE, **quiet)
-            # What Ray says once of many calls would end a run whose warnings are errors.
-            log_once("client_communication_overhead_warning")
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise SiteError(
-            f"the farm at {address} does not answer, or has another token: {first_line(error)}; {_START}"
-        ) from error
-    return ray
-
-
-def _refuse_silence(address: str) -> None:
-    """Find out in seconds that nothing listens; Ray takes two minutes to say so."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal():
-        return
-    try:
-        socket.create_connection((host, int(port)), CONNECT_S).close()
-    except OSError as error:
-        raise SiteError(
-            f"nothing listens at {address}: {error.strerror or error}; {_START}"
-        ) from error
 
 
 def _queued(news: Any) -> Sequence[News]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pickle
 import signal
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from harness.errors import DeviceAbsent, RunError, SiteError
-from harness.farm.calls import Placement, Step
+from harness.farm.calls import Held, Placement, Step
 from harness.farm.cluster import AHEAD, Cluster
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install '.[farm]'")
@@ -175,6 +176,48 @@ def test_a_lost_host_costs_its_calls_and_no_host_left_ends_them(cluster, anywher
     nodes.remove_node(workers.pop(), allow_graceful=False)
     with pytest.raises(RunError, match="the farm lost it, and no other host could take it"):
         cluster.call(nap, 0.1, at=anywhere, title="nap")
+
+
+class RayAtOnce:
+    """Ends every call as soon as it is waited for; the second one fails."""
+
+    def __init__(self):
+        self.started, self.cancelled = [], []
+
+    def hand(self, news, function, args, is_held, call, at):
+        self.started.append(args)
+        return [len(self.started)]
+
+    def wait(self, refs, **_):
+        return refs, []
+
+    def get(self, ref):
+        if ref == 2:
+            raise DeviceAbsent("no chip here")
+        return ref
+
+    def nodes(self):
+        return [{"NodeID": "n1", "NodeManagerAddress": "", "Resources": {"chip": 2}, "Alive": True}]
+
+    def cancel(self, ref, force):
+        self.cancelled.append(ref)
+
+
+def test_what_arrives_with_a_failure_is_taken_and_nothing_starts(monkeypatch):
+    fake, values = RayAtOnce(), {}
+    monkeypatch.setattr("harness.farm.cluster.connected", lambda address: fake)
+    monkeypatch.setattr("harness.farm.cluster.hand_to_ray", fake.hand)
+    monkeypatch.setattr("ray.util.queue.Queue", lambda **_: None)
+    calls, at = [(number,) for number in range(9)], Placement(("n1",), {"chip": 1.0})
+    with pytest.raises(DeviceAbsent):
+        Cluster("auto", print).run(Step(double, calls, at, "x", on_value=values.__setitem__))
+    assert fake.started == calls[:4]
+    assert values == {0: 1, 2: 3, 3: 4}
+    assert fake.cancelled == []
+
+
+def test_ray_never_copies_a_held_value_into_calls():
+    assert len(pickle.dumps(Held(()))) > 100 << 10
 
 
 def test_nothing_listens(unused_port):
