@@ -95,8 +95,7 @@ def _cell_properties(run: StoredRun, records: Sequence[Record]) -> dict[str, str
 
 
 def _finding_line(finding: Finding) -> str:
-    note = f" ({finding.note})" if finding.note else ""
-    return f"{_(_MET[finding.is_met])}: {translated(finding.text + note)}"
+    return f"{_(_MET[finding.is_met])}: {translated(finding.noted)}"
 
 
 def _number(finding: Finding) -> str:

@@ -43,7 +43,7 @@ class Trials:
             return Trial(keep, False, str(error))
         clips = context.spec.clips_per_crop
         measurement = parity_measurement(
-            scores, inputs.ids, inputs.counts, None, clips, context.limits.reference
+            scores, inputs.ids, inputs.counts, clips, context.limits.reference
         )
         verdict = judge_chain(context, measurement)
         trial = Trial(

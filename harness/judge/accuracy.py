@@ -58,7 +58,7 @@ def judge_accuracy(measurement: AccuracyMeasurement, limits: AccuracyLimits) -> 
 
 
 def _sentence(findings: Sequence[Finding]) -> str:
-    return "; ".join(f"{one.text} ({one.note})" for one in findings)
+    return "; ".join(one.noted for one in findings)
 
 
 def _broken_output(measurement: AccuracyMeasurement) -> str | None:

@@ -45,7 +45,7 @@ def judge_export(
             "this suite",
             findings,
         )
-    off = [f"{finding.text} ({finding.note})" for finding in work if not finding.is_met]
+    off = [finding.noted for finding in work if not finding.is_met]
     if any(finding.measured is None for finding in work):
         return invalid(f"multiply-adds were not compared: {listed(off)}", findings)
     if off:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 import pydantic
 
-from harness.measure.speed import SERIES, Against
+from harness.measure.speed import SERIES, Against, Definition
 from harness.spec import Reference
 
 Fraction = Annotated[float, pydantic.Field(ge=0.0, le=1.0)]
@@ -123,7 +123,7 @@ class ThroughputReference(Table):
     # At a tolerance of 1 the floor is 0, which every speed reaches.
     tolerance: Tolerance
     unit: Literal["clips/s", "x unoptimised", "x PyTorch"]
-    definition: Literal["device", "device_io", "e2e", "processor"]
+    definition: Definition
     scope: Literal["chip", "card", "host"]
     chips: Count = 1
     against: Against = "absolute"

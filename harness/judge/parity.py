@@ -141,9 +141,8 @@ def _flip_note(edge: EdgeParity) -> str:
 
 
 def _missed_text(missed: list[Finding]) -> str:
-    note = f" ({missed[0].note})" if missed[0].note else ""
     more = f"; {len(missed) - 1} more limit(s) missed" if len(missed) > 1 else ""
-    return f"{missed[0].text}{note}{more}"
+    return missed[0].noted + more
 
 
 def _at_node(measurement: ParityMeasurement) -> str:

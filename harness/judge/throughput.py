@@ -189,9 +189,9 @@ def _threads(look: HostLook, reference: ThroughputReference) -> Iterator[Finding
 def _too_slow(floor: Finding, findings: tuple[Finding, ...], look: HostLook | None) -> Verdict:
     share = None if look is None else look.queued_share
     if share is None or share <= CROWDED_SHARE:
-        return fail(f"too slow: {floor.text} ({floor.note})", findings)
+        return fail(f"too slow: {floor.noted}", findings)
     return inconclusive(
-        f"{floor.text} ({floor.note}), but the host was too crowded to call that slow: a query stood in "
+        f"{floor.noted}, but the host was too crowded to call that slow: a query stood in "
         f"line for a processor for {100 * share:.3g} % of its time, more than {100 * CROWDED_SHARE:.3g} %; "
         "repeat it with fewer processes beside it",
         (undecided(floor), *findings[1:]),
@@ -229,4 +229,4 @@ def _verdict(
             "lies between; add sessions with --sessions or --budget-minutes",
             findings,
         )
-    return passed(f"{floor.text} ({floor.note})", findings)
+    return passed(floor.noted, findings)

@@ -57,6 +57,11 @@ class Finding(Measurement):
             f"{self.name} is {measured}{unit}, must be {self.comparison} {self.limit:.6g}{stated}"
         )
 
+    @property
+    def noted(self) -> str:
+        """The comparison in words, and the note in brackets."""
+        return f"{self.text} ({self.note})" if self.note else self.text
+
 
 class Verdict(Measurement):
     """The outcome of a check, one sentence that says why, and every comparison made.
@@ -151,7 +156,7 @@ def verdict_of(findings: Sequence[Finding], what: str) -> Verdict:
     missing = [one.name for one in found if one.measured is None]
     if missing:
         return invalid(f"the contract limits what was not taken: {listed(missing)}", found)
-    open_ones = [f"{one.text} ({one.note})" for one in found if one.is_met is None]
+    open_ones = [one.noted for one in found if one.is_met is None]
     if open_ones:
         return inconclusive(f"not decided: {listed(open_ones)}", found)
     return passed(f"{what}: {listed([one.text for one in found])}", found)

@@ -186,7 +186,6 @@ def parity_measurement(
     scores: ChainScores,
     input_ids: Sequence[str],
     input_counts: InputCounts,
-    first_divergent_node: str | None = None,
     clip_count: int = 1,
     reference: Reference = "PyTorch",
 ) -> ParityMeasurement:
@@ -208,7 +207,6 @@ def parity_measurement(
         input_ids=tuple(input_ids),
         input_counts=input_counts,
         edges=edges,
-        first_divergent_node=first_divergent_node,
         clip_count=clip_count,
         reference=reference,
         anchor="float32" if reference == ONNX_FILE and is_same else "float64",

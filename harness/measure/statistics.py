@@ -82,21 +82,14 @@ def mcnemar_midp(b: int, c: int) -> float:
     return (2 * sum(below) + seen) / (1 << total)
 
 
-def tango_interval(b: int, c: int, n: int, confidence: float = CONFIDENCE) -> Interval:
-    """Return Tango's score interval for the paired difference ``(b - c) / n``.
+def tango_bounds(b: int, c: int, n: int, confidence: float = CONFIDENCE) -> Interval:
+    """Return Tango's two one-sided score bounds of ``(b - c) / n``, each at ``confidence``.
 
-    Two-sided at ``confidence``, so that each end is a one-sided bound at ``(1 + confidence) / 2``.
-    Without discordant pairs it is still as wide as the score test makes it, z^2 / (n + z^2).
+    Without discordant pairs they are still as wide as the score test makes them, z^2 / (n + z^2).
     """
-    z = normal_quantile((1.0 + confidence) / 2.0)
+    z = normal_quantile(confidence)
     low, high = -_tango_upper(c, b, n, z), _tango_upper(b, c, n, z)
     return Interval(low=low, high=high, confidence=confidence)
-
-
-def tango_bounds(b: int, c: int, n: int, confidence: float = CONFIDENCE) -> Interval:
-    """Return the two one-sided score bounds of ``(b - c) / n``, each at ``confidence``."""
-    interval = tango_interval(b, c, n, 2.0 * confidence - 1.0)
-    return interval.model_copy(update={"confidence": confidence})
 
 
 def _tango_upper(b: int, c: int, n: int, z: float) -> float:

@@ -2,24 +2,20 @@
 
 from collections.abc import Mapping
 
+from harness.measure.accuracy import ClassFlip
 from harness.measure.measurement import Measurement
 
 
-class Strip(Measurement):
+class Strip(ClassFlip):
     """One flipped clip.
 
     Attributes:
-        clip_id, label, reference_class, device_class: as in the comparison.
         reference_margin, device_margin: score of the best class less the second's; None without an
             answer.
         jpeg: the frames that the model saw side by side, base64; empty if they cannot be shown.
         missing: why they cannot; empty if they are there.
     """
 
-    clip_id: str
-    label: int
-    reference_class: int
-    device_class: int
     reference_margin: float | None
     device_margin: float | None
     jpeg: str = ""

@@ -150,17 +150,13 @@ def _parity(record: Record, run: RunDirectory, measured: ParityMeasurement) -> P
             "record"
         )
     again = parity_measurement(
-        scores,
-        measured.input_ids,
-        measured.input_counts,
-        measured.first_divergent_node,
-        measured.clip_count,
+        *(scores, measured.input_ids, measured.input_counts, measured.clip_count),
         measured.reference,
     )
-    if "repeats" not in record.raw:
-        return again
-    repeats = repeats_from_arrays(_arrays(arrays_from_npz, record, run, "repeats"))
-    return again.model_copy(update={"repeats": repeats})
+    update: dict[str, object] = {"first_divergent_node": measured.first_divergent_node}
+    if "repeats" in record.raw:
+        update["repeats"] = repeats_from_arrays(_arrays(arrays_from_npz, record, run, "repeats"))
+    return again.model_copy(update=update)
 
 
 def _accuracy(

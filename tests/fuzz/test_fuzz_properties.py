@@ -12,7 +12,7 @@ from harness.clips import Clip, ClipSet, Predictions
 from harness.data.sampling import frame_indices
 from harness.data.transforms import crops_from_frames, tensor_from_crops
 from harness.measure.accuracy import accuracy_measurement
-from harness.measure.statistics import mcnemar_midp, tango_interval, wilson_interval
+from harness.measure.statistics import mcnemar_midp, tango_bounds, wilson_interval
 from harness.predict.shards import merged, shard_of_set
 from harness.registry import model_spec
 from tests.fuzz.test_fuzz import SETTINGS
@@ -87,6 +87,6 @@ def test_an_interval_holds_its_share_and_lies_in_the_other_direction_mirrored(co
 def test_a_paired_comparison_does_not_depend_on_who_is_named_first(b, c, n):
     assert mcnemar_midp(b, c) == mcnemar_midp(c, b)
     assert 0.0 <= mcnemar_midp(b, c) <= 1.0
-    found, mirrored = tango_interval(b, c, n), tango_interval(c, b, n)
+    found, mirrored = tango_bounds(b, c, n), tango_bounds(c, b, n)
     assert found.low - 1e-9 <= (b - c) / n <= found.high + 1e-9
     np.testing.assert_allclose((found.low, found.high), (-mirrored.high, -mirrored.low), atol=1e-6)

@@ -42,7 +42,8 @@ def parity(node=None, counts=None, **stages):
     exact = stages.pop("exact", EXACT)
     chain = ChainScores(**{**scores, "exact": exact})
     ids = [f"clip{number}" for number in range(64)]
-    return parity_measurement(chain, ids, counts or InputCounts(clip=60, noise=3, constant=1), node)
+    found = parity_measurement(chain, ids, counts or InputCounts(clip=60, noise=3, constant=1))
+    return found.model_copy(update={"first_divergent_node": node})
 
 
 def broken(**edit):

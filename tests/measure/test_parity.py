@@ -250,12 +250,11 @@ def test_the_chain_has_all_edges_in_order(exact):
 def test_a_broken_stage_shows_on_its_own_edge(exact):
     bent = exact.astype(np.float32) + np.linspace(0, 1, 40, dtype=np.float32)
     parity = parity_measurement(
-        chain(exact, simplified=bent, device=bent), ids(64), InputCounts(clip=64), "Conv_7"
+        chain(exact, simplified=bent, device=bent), ids(64), InputCounts(clip=64)
     )
     errors = {edge.name: edge.max_abs_error for edge in parity.edges}
     assert errors["torch_to_onnx"] == errors["simplified_to_device"] == 0.0
     assert errors["onnx_to_simplified"] == errors["torch_to_device"] == pytest.approx(1.0)
-    assert parity.first_divergent_node == "Conv_7"
 
 
 def test_every_edge_of_the_chain_is_anchored_to_pytorch(exact):
