@@ -24,7 +24,7 @@ from harness.clips import Clip, ClipSet, Predictions
 from harness.contract.thresholds import thresholds_from_file
 from harness.data.datasets import motion8
 from harness.data.strips import raw_strips
-from harness.judge.measurement import rejudge
+from harness.judge.measurement import judge_measurement
 from harness.measure.accuracy import accuracy_measurement
 from harness.measure.export import ExportMeasurement, MultiplyAdds
 from harness.measure.parity import ChainScores, InputCounts, parity_measurement
@@ -143,7 +143,7 @@ def large_run(root: Path, thresholds) -> RunDirectory:
                 device=cell.device,
                 batch=cell.batch,
                 check=check,
-                verdict=rejudge(measured, limits, 64, 5),
+                verdict=judge_measurement(measured, limits, 64, 5),
                 measurement=measured,
                 weights="checkpoint",
                 subjects={"weights": limits.weights or "", "inputs": limits.inputs or ""},

@@ -12,7 +12,7 @@ import pytest
 
 from harness.clips import Clip, ClipSet, Predictions
 from harness.contract.thresholds import thresholds_from_file
-from harness.judge.measurement import rejudge
+from harness.judge.measurement import judge_measurement
 from harness.measure.accuracy import accuracy_measurement
 from harness.measure.export import ExportMeasurement
 from harness.measure.host_turns import Turns
@@ -95,7 +95,7 @@ def export():
 def record_from(run, thresholds, check, found, **more):
     measurement, raw = found
     tier, limits = thresholds.tier("release"), thresholds.limits(CELL)
-    verdict = rejudge(measurement, limits, tier.inputs_for(CELL), 2)
+    verdict = judge_measurement(measurement, limits, tier.inputs_for(CELL), 2)
     is_green = verdict.status is Status.PASS
     fields = {
         "run_id": run.id,

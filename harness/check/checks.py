@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Generator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from harness.build.onnx_check import measure_export
 from harness.check.context import Context
@@ -25,14 +24,10 @@ from harness.data.strips import raw_strips
 from harness.errors import ExportError, HarnessError, MissingInput, RunError
 from harness.host.child_process import run_in_child
 from harness.host.patience import HANG_S
-from harness.judge.accuracy import judge_accuracy
-from harness.judge.export import judge_export
-from harness.judge.parity import judge_parity
-from harness.judge.throughput import judge_throughput
 from harness.judge.verdict import Verdict
 from harness.measure.accuracy import AccuracyMeasurement, accuracy_measurement
 from harness.measure.measurement import json_lines
-from harness.measure.parity import ChainScores, ParityMeasurement, parity_measurement
+from harness.measure.parity import ChainScores, parity_measurement
 from harness.measure.repeats import repeats_from_arrays
 from harness.measure.scores import lowest_score
 from harness.measure.throughput import SessionTiming, throughput_measurement
@@ -65,14 +60,17 @@ def check_export(context: Context) -> Found:
     ignored = () if context.limits.device_model else (HarnessError,)
     with contextlib.suppress(*ignored):
         measurement = measurement.model_copy(update={"passport": bench.passport(cell)})
-    limits = context.limits.device_model, context.limits.multiply_adds
-    return Found(measurement, judge_export(measurement, *limits))
+    return Found(measurement, context.judge(measurement))
 
 
 def chain_scores(context: Context) -> tuple[ParityInputs, ChainScores]:
     """Run every stage of the chain on the same inputs."""
     inputs, host = _host_scores(context)
-    return inputs, host(device=_device_scores(context, inputs))
+    cell, tensors = context.cell, inputs.tensors
+    progress = context.bench.progress.counter(f"{cell.id} parity", len(tensors))
+    with open_session(cell, context.bench) as session:
+        batches = session.run_many, context.spec, cell.batch
+        return inputs, host(device=run_tensors(*batches, tensors, context.smallest, progress))
 
 
 def check_parity(context: Context) -> Found:
@@ -85,11 +83,11 @@ def check_parity(context: Context) -> Found:
         scores, inputs.ids, inputs.counts, clip_count=clips, reference=spec.reference
     )
     measurement = measurement.model_copy(update={"repeats": repeats_from_arrays(again)})
-    verdict = judge_chain(context, measurement)
+    verdict = context.judge(measurement)
     if verdict.status is Status.FAIL:
         node = divergence(context, scores, inputs)
         measurement = measurement.model_copy(update={"first_divergent_node": node})
-        verdict = judge_chain(context, measurement)
+        verdict = context.judge(measurement)
     raw = {
         "scores": (npz_from_arrays(**dataclasses.asdict(scores)), ".npz"),
         "repeats": (npz_from_arrays(**again), ".npz"),
@@ -150,7 +148,7 @@ def accuracy_found(
     ``notes`` are about the chips, ``inputs`` is what ``inputs_read_again`` returned.
     """
     raw = {"notes": ("\n".join(notes).encode(), ".txt")} if notes else {}
-    return Found(measurement, judge_accuracy(measurement, context.limits.accuracy), raw, inputs)
+    return Found(measurement, context.judge(measurement), raw, inputs)
 
 
 def check_throughput(context: Context) -> Found:
@@ -158,8 +156,7 @@ def check_throughput(context: Context) -> Found:
     plan, batch = context.tier.timing_for(context.cell), context.cell.batch
 
     def look(timings: list[SessionTiming]) -> Verdict:
-        measurement = throughput_measurement(timings, batch)
-        return judge_throughput(measurement, context.limits.throughput, plan.sessions_min)
+        return context.judge(throughput_measurement(timings, batch))
 
     with contextlib.closing(timed_sessions(context)) as sessions:
         timings, verdict = decided(sessions, plan, look)
@@ -201,15 +198,6 @@ CHECK_FUNCTIONS = {
 }
 
 
-def judge_chain(context: Context, measurement: ParityMeasurement) -> Verdict:
-    """Judge a comparison of the chain by the cell's limits."""
-    inputs_min = context.tier.inputs_for(context.cell)
-    limits = context.limits
-    return judge_parity(
-        *(measurement, limits.parity, inputs_min, limits.host_parity, limits.reference)
-    )
-
-
 def _host_scores(context: Context) -> tuple[ParityInputs, functools.partial[ChainScores]]:
     """Return the inputs of parity, and the chain, which lacks only the scores of the device."""
     cell, bench, spec = context.cell, context.bench, context.spec
@@ -246,11 +234,3 @@ def _timed_clips(context: Context) -> TimedClips:
 def floor_of_scores(context: Context) -> float:
     """Return the lowest score that every stage can tell from lower ones."""
     return lowest_score(context.spec.softmax_in_graph, context.smallest)
-
-
-def _device_scores(context: Context, inputs: ParityInputs) -> npt.NDArray[np.float64]:
-    cell, tensors = context.cell, inputs.tensors
-    progress = context.bench.progress.counter(f"{cell.id} parity", len(tensors))
-    with open_session(cell, context.bench) as session:
-        batches = session.run_many, context.spec, cell.batch
-        return run_tensors(*batches, tensors, context.smallest, progress)

@@ -7,6 +7,9 @@ from harness.build.workbench import Workbench
 from harness.clips import ClipSet, Predictions
 from harness.contract.tables import Tier
 from harness.judge.limits import Limits
+from harness.judge.measurement import judge_measurement
+from harness.judge.verdict import Verdict
+from harness.measure.measurement import Measurement
 from harness.predict.device_predictions import smallest_of
 from harness.predict.shards import subset_of_clips
 from harness.spec import Cell, ModelSpec
@@ -52,6 +55,12 @@ class Context:
         if len(whole.clips) != limits.clip_count or not is_digest_met:
             return whole
         return subset_of_clips(whole, self.tier.clips_for(self.cell))
+
+    def judge(self, measurement: Measurement) -> Verdict:
+        """Judge what a check of the cell measured."""
+        sessions_min = self.tier.timing_for(self.cell).sessions_min
+        inputs_min = self.tier.inputs_for(self.cell)
+        return judge_measurement(measurement, self.limits, inputs_min, sessions_min)
 
     @property
     def smallest(self) -> float:

@@ -5,7 +5,7 @@ import dataclasses
 import statistics
 from collections.abc import MutableMapping
 
-from harness.check.checks import chain_scores, judge_chain
+from harness.check.checks import chain_scores
 from harness.check.context import Context
 from harness.check.divergence import divergent_operator, worst_input
 from harness.check.precision_search import Keep, Trial
@@ -45,7 +45,7 @@ class Trials:
         measurement = parity_measurement(
             scores, inputs.ids, inputs.counts, clips, context.limits.reference
         )
-        verdict = judge_chain(context, measurement)
+        verdict = context.judge(measurement)
         trial = Trial(
             *(keep, verdict.status is Status.PASS, verdict.reason),
             query_ms=_query_ms(context, inputs),

@@ -14,7 +14,6 @@ from harness.device import Device, Session
 from harness.errors import DeviceError, RunError
 from harness.host.child_process import run_in_child
 from harness.host.patience import HANG_S
-from harness.judge.soak import judge_soak
 from harness.measure.measurement import Measurement
 from harness.measure.soak import soak_measurement
 from harness.measure.soak_lines import SoakPlan, SoakSample, Stretch, sample_from_vitals, soak_lines
@@ -62,8 +61,7 @@ def check_soak(context: Context) -> Found:
     told()
     content = _whole_lines(path)
     measurement = soak_measurement(soak_lines(content), cell.batch)
-    verdict = judge_soak(measurement, context.limits.soak)
-    return Found(measurement, verdict, {"soak": (content, ".jsonl")})
+    return Found(measurement, context.judge(measurement), {"soak": (content, ".jsonl")})
 
 
 def soak_session(device: Device, model: DeviceModel, seconds: float, path: Path) -> None:

@@ -12,7 +12,6 @@ from harness.errors import RunError
 from harness.host.child_process import peak_bytes, run_in_child
 from harness.host.page_cache import drop_from_cache, read_into_cache
 from harness.host.patience import HANG_S
-from harness.judge.startup import judge_startup
 from harness.judge.verdict import Verdict
 from harness.measure.measurement import json_lines
 from harness.measure.startup import CACHES, Cache, StartTiming, startup_measurement
@@ -27,8 +26,7 @@ def check_startup(context: Context) -> Found:
     batch, plan = context.cell.batch, context.tier.timing_for(context.cell)
 
     def look(pairs: list[Pair]) -> Verdict:
-        measurement = startup_measurement(list(itertools.chain(*pairs)), batch)
-        return judge_startup(measurement, context.limits.startup, plan.sessions_min)
+        return context.judge(startup_measurement(list(itertools.chain(*pairs)), batch))
 
     limits = context.limits.startup
     # Memory is the same beside other checks, time is not.

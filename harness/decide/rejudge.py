@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from harness.contract.thresholds import Thresholds
 from harness.decide.waivers import Decision, decide
 from harness.errors import RecordError
-from harness.judge.measurement import rejudge
+from harness.judge.measurement import judge_measurement
 from harness.judge.subjects import inputs_problem, weights_problem
 from harness.judge.verdict import Verdict, invalid
 from harness.measure.accuracy import AccuracyMeasurement
@@ -107,7 +107,7 @@ def verdict_again(record: Record, thresholds: Thresholds) -> Verdict:
     if isinstance(measured, SoakMeasurement) and measured.planned_s < 60.0 * asked_min:
         minutes = measured.planned_s / 60.0
         return invalid(f"a soak of {minutes:g} min, tier {record.tier} asks for {asked_min:g}")
-    return rejudge(
+    return judge_measurement(
         measured,
         limits,
         tier.inputs_for(record.cell),

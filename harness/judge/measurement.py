@@ -1,4 +1,4 @@
-"""A stored measurement, judged under limits of today."""
+"""Any measurement, a new one or a stored one, judged by the limits of its cell."""
 
 from harness.judge.accuracy import judge_accuracy
 from harness.judge.export import judge_export
@@ -17,10 +17,10 @@ from harness.measure.startup import StartupMeasurement
 from harness.measure.throughput import ThroughputMeasurement
 
 
-def rejudge(
+def judge_measurement(
     measurement: Measurement, limits: Limits, inputs_min: int, sessions_min: int
 ) -> Verdict:
-    """Judge a stored measurement, under the limits of today."""
+    """Judge a measurement; ``inputs_min`` and ``sessions_min`` are what its tier asks for at least."""
     match measurement:
         case ExportMeasurement():
             return judge_export(measurement, limits.device_model, limits.multiply_adds)

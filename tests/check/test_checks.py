@@ -12,7 +12,7 @@ from harness.data.datasets import motion8
 from harness.device import DeviceState, Presence
 from harness.errors import InvalidMeasurement, MissingInput
 from harness.judge.limits import DeviceModelLimits
-from harness.judge.measurement import rejudge
+from harness.judge.measurement import judge_measurement
 from harness.measure.measurement import Measurement
 from harness.measure.scores import FLOAT16_SMALLEST_NORMAL, FLOAT32_SMALLEST_NORMAL
 from harness.measure.throughput import SessionTiming
@@ -43,7 +43,7 @@ def context(clean, thresholds):
 @pytest.mark.parametrize("check", CHECKS)
 def test_a_stored_measurement_is_judged_alike(clean, thresholds, check):
     record = clean[1][check]
-    verdict = rejudge(
+    verdict = judge_measurement(
         record.measurement, thresholds.limits(CELL), record.inputs_min, record.sessions_min
     )
     assert verdict == record.verdict
@@ -54,9 +54,9 @@ def test_other_limits_give_another_verdict(clean, thresholds):
     limits = thresholds.limits(CELL)
     tight = limits.parity.model_copy(update={"max_abs_error": 0.0})
     strict = limits.model_copy(update={"host_parity": tight})
-    verdict = rejudge(record.measurement, strict, record.inputs_min, 1)
+    verdict = judge_measurement(record.measurement, strict, record.inputs_min, 1)
     assert verdict.status is Status.FAIL
-    assert rejudge(record.measurement, limits, 999, 1).status is Status.INVALID
+    assert judge_measurement(record.measurement, limits, 999, 1).status is Status.INVALID
 
 
 def test_what_a_built_model_says_of_itself_is_part_of_the_export(context, monkeypatch):
@@ -74,7 +74,7 @@ def test_what_a_built_model_says_of_itself_is_part_of_the_export(context, monkey
 
 def test_an_unknown_measurement_has_no_judge(clean, thresholds):
     with pytest.raises(TypeError, match="no judge for Measurement"):
-        rejudge(Measurement(), thresholds.limits(CELL), 1, 1)
+        judge_measurement(Measurement(), thresholds.limits(CELL), 1, 1)
 
 
 def test_a_subset_is_the_same_everywhere_and_part_of_a_larger_one(clip_set):

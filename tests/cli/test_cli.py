@@ -21,7 +21,7 @@ from harness.errors import BuildError
 from harness.host.artifacts import ArtifactStore
 from harness.host.progress import Progress
 from harness.host.site import SITE_VARIABLE
-from harness.judge.measurement import rejudge
+from harness.judge.measurement import judge_measurement
 from harness.measure.accuracy import accuracy_measurement
 from harness.measure.export import ExportMeasurement, MultiplyAdds
 from harness.measure.host_turns import Turns
@@ -459,7 +459,7 @@ def verdicts():
     thresholds = thresholds_from_file(ROOT / "thresholds.toml")
     limits = thresholds.limits(CELL)
     return {
-        check: (measured, rejudge(measured, limits, 64, 2))
+        check: (measured, judge_measurement(measured, limits, 64, 2))
         for check, measured in measurements().items()
     }
 

@@ -4,7 +4,7 @@ import pytest
 
 import harness.judge.measurement
 from harness.judge.limits import Limits
-from harness.judge.measurement import rejudge
+from harness.judge.measurement import judge_measurement
 from harness.measure.accuracy import AccuracyMeasurement
 from harness.measure.export import ExportMeasurement
 from harness.measure.measurement import Measurement
@@ -35,11 +35,11 @@ def test_each_measurement_goes_to_its_own_judge_with_its_own_limits(
 ):
     measured = kind.model_construct()
     monkeypatch.setattr(harness.judge.measurement, judge, lambda *given: given)
-    given = rejudge(measured, LIMITS, INPUTS_MIN, SESSIONS_MIN)
+    given = judge_measurement(measured, LIMITS, INPUTS_MIN, SESSIONS_MIN)
     assert given[0] is measured
     assert given[1:] == terms
 
 
 def test_what_has_no_judge_is_refused():
     with pytest.raises(TypeError, match="no judge for Measurement"):
-        rejudge(Measurement(), LIMITS, INPUTS_MIN, SESSIONS_MIN)
+        judge_measurement(Measurement(), LIMITS, INPUTS_MIN, SESSIONS_MIN)

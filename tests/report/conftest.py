@@ -12,7 +12,7 @@ import pytest
 from harness.contract.tables import Waiver
 from harness.contract.thresholds import thresholds_from_file
 from harness.errors import BuildError, DeviceAbsent, InvalidMeasurement
-from harness.judge.measurement import rejudge
+from harness.judge.measurement import judge_measurement
 from harness.judge.verdict import Verdict
 from harness.measure.accuracy import (
     AccuracyMeasurement,
@@ -209,7 +209,7 @@ class RunMaker:
             verdict, stage = self.outcome(plan["raises"])
         else:
             measured, raw = self.measurement(run, cell, check, limits, dict(plan))
-            verdict = rejudge(measured, limits, *minima)
+            verdict = judge_measurement(measured, limits, *minima)
         values = {
             "run_id": run.id,
             "tier": tier,
