@@ -93,8 +93,8 @@ def overhead() -> int:
 
 def time_alone(scene: Scene, run: RunDirectory) -> float:
     start_s = time.perf_counter()
-    work, clip_set = (scene, lambda line: None, ORDER, ()), stand_in.clip_set_of(scene.clips)
-    preds = stand_in.predict(*work, Shard("predictions", 0, 1)).unpacked()
+    work, clip_set = (scene, lambda line: None, ORDER), stand_in.clip_set_of(scene.clips)
+    preds = stand_in.predict(*work, (), Shard("predictions", 0, 1)).unpacked()
     reference = stand_in.refer(*work, Shard("reference", 0, 1)).unpacked()
     accuracy_measurement(preds, clip_set, reference)
     for content, suffix in accuracy_files(preds, reference, clip_set).values():

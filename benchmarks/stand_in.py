@@ -194,7 +194,7 @@ def describe(scene, say) -> HostFacts:
     can_read = scene.readers is None or host_name() in scene.readers
     reads = (model_spec(CELL.model).dataset,) if can_read else ()
     suite = {"suite.commit": "this", "suite.files": suite_digest()}
-    return HostFacts(host_name(), suite, {}, {DEVICE: state}, {CELL.model: "w"}, reads, (), 1.0)
+    return HostFacts(host_name(), suite, {}, {}, {DEVICE: state}, {CELL.model: "w"}, reads, (), 1.0)
 
 
 def export(scene, say, order) -> tuple[()]:
@@ -264,7 +264,7 @@ def predict(scene, say, order, parcels, shard, *sent) -> Part:
     return part_of(preds, sent)
 
 
-def refer(scene, say, order, parcels, shard, *sent) -> Part:
+def refer(scene, say, order, shard, *sent) -> Part:
     """Answer for PyTorch, at once."""
     return part_of(expected(clips_of(scene, order, shard)), sent)
 

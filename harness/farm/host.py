@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from harness import registry
 from harness.build.workbench import Workbench
@@ -24,6 +25,7 @@ from harness.check.context import Context
 from harness.check.sessions import Found
 from harness.check.suite import check_subjects
 from harness.clips import ClipSet, Predictions
+from harness.data import video
 from harness.data.datasets import MOTION8
 from harness.data.sent import SentCrops
 from harness.data.store import CropStore, record_shape
@@ -41,16 +43,19 @@ from harness.farm.workplace import (
 )
 from harness.host.artifact_errors import free_bytes
 from harness.host.digests import digest_from_json
-from harness.host.environment import rounding_facts
+from harness.host.environment import rounding_facts, thread_facts
 from harness.host.lock_notes import read_owner
 from harness.host.progress import Progress
-from harness.host.provenance import parcel_from_artifact
+from harness.host.provenance import package_versions, parcel_from_artifact
 from harness.host.suite_code import suite_digest, suite_facts
 from harness.measure.accuracy import AccuracyMeasurement
 from harness.predict.chips import predict_on
 from harness.predict.device_predictions import plan_from_bench
 from harness.predict.reference import reference_predictions
 from harness.record.npz import npz_from_labels, npz_from_predictions
+
+# Those that compute, beside the ones that decode: hosts with other versions are not alike.
+PACKAGES = ("torch", "mmaction2", "mmcv-full", "onnxruntime")
 
 
 def describe(say: Say) -> HostFacts:
@@ -62,7 +67,8 @@ def describe(say: Say) -> HostFacts:
     return HostFacts(
         name=host_name(),
         suite={**suite_facts(), "suite.files": suite_digest()},
-        machine=rounding_facts(),
+        machine={**rounding_facts(), **package_versions(*PACKAGES, *video.decoders())},
+        threads=thread_facts(),
         devices={name: bench.state(name) for name in registry.device_specs()},
         weights=dict(_weights(bench)),
         datasets=tuple(sorted({MOTION8, *site.datasets})),
@@ -129,8 +135,10 @@ def survey_accuracy(
         _inputs(context, clip_set, listing)
         count, sent = len(clip_set.clips), math.prod(record_shape(context.spec.protocol))
         clips = {"clips": clip_set.digest} if listing is None else listing.subjects
-        about = _subjects(context, clips), npz_from_labels(clip_set), floor_of_scores(context)
-        return Survey(count, *about, 0 if listing is None else sent)
+        model = {"device model": bench.device_model(order.cell).artifact.sha256}
+        subjects = {**_subjects(context, clips), **model}
+        about = npz_from_labels(clip_set), floor_of_scores(context)
+        return Survey(count, subjects, *about, 0 if listing is None else sent)
 
 
 def predict(
@@ -153,14 +161,13 @@ def predict(
             counter = bench.progress.counter(title, len(clip_set.clips))
             with chip_session(order, bench) as (device, session):
                 preds, notes = predict_on(device, session, plan, (0, 1), counter)
-        return _part(context, preds, notes, sent)
+        model = {"device model": context.bench.device_model(cell).artifact.sha256}
+        return _part(context, preds, notes, sent, model)
 
 
-def refer(
-    say: Say, order: Order, parcels: Parcels, shard: Shard, sent: SentCrops | None = None
-) -> Part:
+def refer(say: Say, order: Order, shard: Shard, sent: SentCrops | None = None) -> Part:
     """Run PyTorch on one shard of the clips of a cell; see ``predict``."""
-    with workplace(order, say, parcels) as bench, bench.beside_others():
+    with workplace(order, say) as bench, bench.beside_others():
         context, weights = context_of(order, bench), bench.weights(order.cell.model)
         with _decoded(context, shard, sent) as (clip_set, whole):
             preds = reference_predictions(context.spec, weights, clip_set, bench.workshop, whole)
@@ -205,10 +212,14 @@ def _decoded(
 
 
 def _part(
-    context: Context, preds: Predictions, notes: tuple[str, ...], sent: SentCrops | None
+    context: Context,
+    preds: Predictions,
+    notes: tuple[str, ...],
+    sent: SentCrops | None,
+    model: Mapping[str, str] = MappingProxyType({}),
 ) -> Part:
     clips = {"clips": context.clip_set.digest} if sent is None else sent.subjects
-    subjects, decoder = _subjects(context, clips), "" if sent is None else sent.host
+    subjects, decoder = {**_subjects(context, clips), **model}, "" if sent is None else sent.host
     return Part(host_name(), npz_from_predictions(preds), notes, subjects, decoder)
 
 
@@ -217,12 +228,7 @@ def _inputs(context: Context, clip_set: ClipSet, listing: Listing | None) -> str
 
 
 def _subjects(context: Context, clips: Mapping[str, str]) -> Mapping[str, str]:
-    bench, cell = context.bench, context.cell
-    return {
-        "weights": bench.weights(cell.model).digest,
-        "device model": bench.device_model(cell).artifact.sha256,
-        **clips,
-    }
+    return {"weights": context.bench.weights(context.cell.model).digest, **clips}
 
 
 def _weights(bench: Workbench) -> Iterator[tuple[str, str]]:

@@ -102,6 +102,19 @@ class Hosts:
             "of host cannot take over a cell that was begun: start them again with the line of `harness farm up`"
         )
 
+    def alike_in_threads(self, at: Placement) -> tuple[Placement, Kind]:
+        """Return the most hosts on which PyTorch rounds alike, each with one PyTorch, and what they share.
+
+        Its sums depend on the number of threads as well.
+        """
+        groups = dict[Kind, list[str]]()
+        for node in at.hosts:
+            facts = self.known[node]
+            kind = tuple(sorted({**facts.machine, **facts.threads}.items()))
+            groups.setdefault(kind, []).append(node)
+        kind = max(groups, key=lambda one: (len(groups[one]), one))
+        return dataclasses.replace(at, hosts=tuple(groups[kind]), resources={PYTORCH: 1.0}), kind
+
     def reading(self, at: Placement, dataset: str) -> tuple[Placement, Placement | None]:
         """Return which hosts run clips, and which decode them for these; None: they do so themselves.
 

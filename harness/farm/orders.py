@@ -127,6 +127,11 @@ class Survey:
     lowest_score: float
     sent_bytes: int = 0
 
+    def subjects_of(self, what: What) -> Mapping[str, str]:
+        """Return those of PyTorch's shards, which need no device model, or of the chips'."""
+        left_out = {"device model"} if what == "reference" else set()
+        return {name: digest for name, digest in self.subjects.items() if name not in left_out}
+
     def shards(self) -> list[Shard]:
         """Return the shards that the clips are split into, for PyTorch and for the chips."""
         fit = SENT_BYTES // self.sent_bytes if self.sent_bytes else SHARD_CLIPS
@@ -168,7 +173,8 @@ class HostFacts:
     Attributes:
         name: of the host in the farm.
         suite: ``suite.commit``, whether files differ from it, and the digest of all files.
-        machine: what affects how sums are rounded.
+        machine: what affects how sums are rounded: the processor, and the packages that compute and decode.
+        threads: what decides how many threads PyTorch takes, which affects its sums only.
         devices: state of every device by name.
         weights: digest of each model's weights by name, without damaged checkpoints.
         datasets: those whose clips it can read, by its ``site.toml``.
@@ -179,6 +185,7 @@ class HostFacts:
     name: str
     suite: Mapping[str, str]
     machine: Mapping[str, str]
+    threads: Mapping[str, str]
     devices: Mapping[str, DeviceState]
     weights: Mapping[str, str]
     datasets: tuple[str, ...]

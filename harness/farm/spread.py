@@ -1,5 +1,6 @@
 """The accuracy of a cell, spread over every chip of the hosts that are alike."""
 
+import contextlib
 import dataclasses
 import itertools
 import time
@@ -10,12 +11,13 @@ from typing import Any, TypeVar
 
 from harness.errors import HarnessError, InvalidMeasurement, RunError, first_line
 from harness.farm import host, reader
-from harness.farm.calls import PYTORCH, Placement, Step
+from harness.farm.calls import Placement, Step
 from harness.farm.cluster import Cluster
 from harness.farm.kept import KeptParts
 from harness.farm.merge import merge
 from harness.farm.orders import Delivery, Order, Part, Shard, Survey, What
 from harness.host.child_process import run_in_child
+from harness.host.locks import wait_notice
 from harness.host.progress import Progress
 from harness.measure.strips import Strips
 from harness.record.record import RunDirectory
@@ -28,14 +30,15 @@ T = TypeVar("T")
 class Spread:
     """One accuracy check: its order, the models that it runs on, where it may run, and the run that it is for.
 
-    ``kept`` yields the parts that an earlier run has left. ``readers`` decode the clips; None: the hosts of
-    ``at`` do so themselves.
+    ``torch`` are the hosts of ``at`` on which PyTorch rounds alike. ``kept`` yields the parts that an earlier
+    run or another cell has left. ``readers`` decode the clips; None: the hosts of ``at`` do so themselves.
     """
 
     cluster: Cluster
     order: Order
     models: Any
     at: Placement
+    torch: Placement
     run: RunDirectory
     progress: Progress
     kept: Callable[[Survey], AbstractContextManager[KeptParts]]
@@ -76,23 +79,45 @@ class Spread:
     def _predicted(
         self, survey: Survey, kept: KeptParts, shards: Sequence[Shard]
     ) -> tuple[str, ...]:
-        """Have the shards predicted that are not kept, by PyTorch and chips at the same time; return notes."""
-        parts = {shard: _head(part) for shard in shards if (part := kept.part(shard)) is not None}
+        """Have the shards predicted that are not kept, by PyTorch and chips at the same time; return notes.
+
+        While another cell has PyTorch run on the same clips, this one waits for that, but not with its chips.
+        """
+        parts = dict[Shard, Part]()
+        of_torch = [shard for shard in shards if shard.what == "reference"]
         counters = {
             shard.what: self.progress.counter(self._title(shard.what), survey.clip_count)
             for shard in shards
         }
 
-        def on_part(shard: Shard, part: Part) -> None:
-            _refuse_unusable(part, survey, self._title(shard.what))
-            kept.keep(shard, part)
+        def have(shard: Shard, part: Part) -> None:
             parts[shard] = _head(part)
             count = sum(one.what == shard.what for one in parts)
             counters[shard.what](count * survey.clip_count // shard.count)
+            if parts.keys() >= set(of_torch):
+                turn.close()
 
-        before, left = len(self.cluster.stints), [shard for shard in shards if shard not in parts]
-        steps = itertools.groupby(left, lambda shard: shard.what)
-        self.cluster.run(*(self._step(what, list(those), on_part) for what, those in steps))
+        def on_part(shard: Shard, part: Part) -> None:
+            _refuse_unusable(part, survey, shard.what, self._title(shard.what))
+            kept.keep(shard, part)
+            have(shard, part)
+
+        def run(wanted: Sequence[Shard]) -> None:
+            for shard in wanted:
+                if (part := kept.part(shard)) is not None:
+                    have(shard, part)
+            left = [shard for shard in wanted if shard not in parts]
+            steps = itertools.groupby(left, lambda shard: shard.what)
+            self.cluster.run(*(self._step(what, list(those), on_part) for what, those in steps))
+
+        before, notice = len(self.cluster.stints), self._title("reference")
+        with contextlib.ExitStack() as turn:
+            is_ours = turn.enter_context(kept.reference_turn())
+            run(shards if is_ours else [shard for shard in shards if shard not in of_torch])
+        if not is_ours:
+            turn.enter_context(kept.reference_wait(wait_notice(notice, self.progress.say)))
+            with turn:
+                run(of_torch)
         ordered = {shard: parts[shard] for shard in shards}
         self.cluster.stints.extend(self._unseen(ordered, self.cluster.stints[before:]))
         return _notes(ordered)
@@ -101,18 +126,18 @@ class Spread:
         self, what: What, shards: Sequence[Shard], on_part: Callable[[Shard, Part], object]
     ) -> Step:
         """Return the calls for shards; if the hosts of the chips cannot read the clips, others decode first."""
-        function, resources = {
-            "reference": (host.refer, {PYTORCH: 1.0}),
-            "predictions": (host.predict, self.at.resources),
-        }[what]
+        function: Callable[..., Part] = host.predict
+        at, models = self.at, tuple[Any, ...]((self.models,))
+        if what == "reference":
+            function, at, models = host.refer, self.torch, ()
         names, first = [str(shard) for shard in shards], None
         if self.readers is not None:
             decoded = reader.decode, [(self.order, shard) for shard in shards], self.readers
             first = Step(*decoded, self._crops_title(what), names)
         return Step(
             function,
-            [(self.order, self.models, shard) for shard in shards],
-            dataclasses.replace(self.at, resources=resources),
+            [(self.order, *models, shard) for shard in shards],
+            at,
             self._title(what),
             names,
             first,
@@ -128,7 +153,7 @@ class Spread:
     def _unseen(self, parts: Mapping[Shard, Part], seen: Sequence[Stint]) -> Iterator[Stint]:
         """Yield a moment for each host of a part that was not seen at work.
 
-        An earlier run has left the part, or Ray had its crops made again: its hosts have a share in the record.
+        An earlier run or another cell has left the part, or Ray had its crops made again: its hosts have a share in the record.
         """
         known, now_s = {(stint.host, stint.what, stint.part) for stint in seen}, time.time()
         for shard, part in parts.items():
@@ -169,7 +194,7 @@ def _notes(parts: Mapping[Shard, Part]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(notes))
 
 
-def _refuse_unusable(part: Part, survey: Survey, title: str) -> None:
+def _refuse_unusable(part: Part, survey: Survey, what: What, title: str) -> None:
     """Refuse a part that is damaged, or whose host ran something other than the others."""
     try:
         part.unpacked()
@@ -182,7 +207,7 @@ def _refuse_unusable(part: Part, survey: Survey, title: str) -> None:
         raise InvalidMeasurement(
             f"{title}: {part.host} ran crops of a host that does not say its name: take that one out of the farm"
         )
-    subjects = survey.subjects.items()
+    subjects = survey.subjects_of(what).items()
     differing = {name for name, digest in subjects if part.subjects.get(name) != digest}
     if not differing:
         return

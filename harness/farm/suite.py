@@ -88,8 +88,9 @@ class FarmSuite:
         if order.check == "accuracy":
             at = dataclasses.replace(at, limit_s=SHARD_LIMIT_S)
             at, readers = self.hosts.reading(at, model_spec(cell.model).dataset)
-            here = self.run, self.progress, functools.partial(self._kept, cell)
-            return Spread(self.cluster, order, models, at, *here, readers).delivery()
+            torch, shared = self.hosts.alike_in_threads(at)
+            here = self.run, self.progress, functools.partial(self._kept, cell, shared)
+            return Spread(self.cluster, order, models, at, torch, *here, readers).delivery()
         preds = None
         if order.check == "throughput":
             preds = stored_predictions(self.run, cell)
@@ -107,10 +108,13 @@ class FarmSuite:
             self.models[cell] = self.cluster.held(host.build, order, onnx, at=first, title=title)
         return self.models[cell]
 
-    def _kept(self, cell: Cell, survey: Survey) -> AbstractContextManager[KeptParts]:
-        facts = {"cell": cell.id, "hosts": self.kinds[cell], "suite": suite_digest()}
-        clips = {"clips": survey.clip_count, "shards": len(survey.shards())}
-        return kept_parts(self.cache_dir, {**facts, **survey.subjects, **clips})
+    def _kept(self, cell: Cell, torch: Kind, survey: Survey) -> AbstractContextManager[KeptParts]:
+        clips = {"clip count": survey.clip_count, "shards": len(survey.shards())}
+        all_have = {"suite": suite_digest(), "model": cell.model, "torch": torch, **clips}
+        reference = {**survey.subjects_of("reference"), **all_have}
+        key = {"cell": cell.id, "hosts": self.kinds[cell], **survey.subjects, **all_have}
+        names = {facts.name for facts in self.hosts.now().values()}
+        return kept_parts(self.cache_dir, key, reference, names)
 
     def _received(self, delivery: Delivery, order: Order) -> Record:
         """Return a host's record with the raw files kept here and the verdict given here."""

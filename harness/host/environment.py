@@ -230,6 +230,12 @@ def rounding_facts() -> dict[str, str]:
     return {name: facts[name] for name in ("cpu.model", "cpu.isa")}
 
 
+def thread_facts() -> dict[str, str]:
+    """Return the facts that decide how many threads PyTorch takes, which changes its rounding as well."""
+    set_ = {name: os.environ.get(name, "") for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    return {"cpu.usable": _cpu_facts(Path("/"))["cpu.usable"], **set_}
+
+
 def processor_name() -> str:
     """Return the model of this host's processor and the instruction sets that programs choose by."""
     return ": ".join(rounding_facts().values())

@@ -19,7 +19,9 @@ BROKEN = DeviceState(Presence.BROKEN, "no driver", {"driver": "1"}, ("davinci0",
 def facts(name="first", digest=None, **devices):
     suite = {"suite.commit": "c0ffee", "suite.files": digest or suite_digest()}
     states = {"cpu": CPU, "cuda": GONE} | devices
-    return HostFacts(name, suite, {}, states, {}, ("motion8",), ("host: process 7 on first",), 12.0)
+    return HostFacts(
+        name, suite, {}, {}, states, {}, ("motion8",), ("host: process 7 on first",), 12.0
+    )
 
 
 class Answers:

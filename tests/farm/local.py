@@ -80,7 +80,7 @@ def facts(name, datasets=("motion8",), **devices):
     }
     weights = {"nonlocal_tiny": "some"}
     files = {"suite.commit": "c0ffee", "suite.files": suite_digest()}
-    return HostFacts(name, files, {"cpu": "same"}, states, weights, datasets, (), 10.0)
+    return HostFacts(name, files, {"cpu": "same"}, {}, states, weights, datasets, (), 10.0)
 
 
 HOSTS = {"n1": facts("first", cpu=(1, {})), "n2": facts("second", cpu=(1, {}))}

@@ -25,7 +25,7 @@ class Killed(BaseException):
 
 def left_by_another(cache):
     """Leave both parts as a run does that is killed; return their files."""
-    with contextlib.suppress(Killed), kept_parts(cache, {"cell": "c"}) as kept:
+    with contextlib.suppress(Killed), kept_parts(cache, {"cell": "c"}, {}) as kept:
         for shard in SHARDS:
             kept.keep(shard, PART)
         raise Killed
@@ -33,7 +33,7 @@ def left_by_another(cache):
 
 
 def there(cache):
-    with kept_parts(cache, {"cell": "c"}) as kept:
+    with kept_parts(cache, {"cell": "c"}, {}) as kept:
         return [kept.part(shard) for shard in SHARDS]
 
 
@@ -68,7 +68,7 @@ def test_a_part_of_the_day_before_yesterday_is_asked_for_again(tmp_path):
 
 
 def test_two_runs_of_one_check_do_not_take_each_others_parts_away(tmp_path):
-    with kept_parts(tmp_path, {"cell": "c"}) as ours:
+    with kept_parts(tmp_path, {"cell": "c"}, {}) as ours:
         ours.keep(SHARDS[0], PART)
         assert there(tmp_path) == [None, None]
         assert ours.part(SHARDS[0]) == PART
@@ -76,13 +76,13 @@ def test_two_runs_of_one_check_do_not_take_each_others_parts_away(tmp_path):
 
 def test_a_cache_that_cannot_be_written_keeps_parts_for_the_run(tmp_path):
     (tmp_path / "farm").touch()
-    with kept_parts(tmp_path, {"cell": "c"}) as kept:
+    with kept_parts(tmp_path, {"cell": "c"}, {}) as kept:
         kept.keep(SHARDS[0], PART)
         assert kept.part(SHARDS[0]) == PART
 
 
 def test_a_part_that_cannot_be_kept_is_an_error_that_says_what_to_do(tmp_path):
-    with kept_parts(tmp_path, {"cell": "c"}) as kept:
+    with kept_parts(tmp_path, {"cell": "c"}, {}) as kept:
         kept.folder.rmdir()
         with pytest.raises(RunError, match=r"cannot keep predictions in .*; make room"):
             kept.keep(SHARDS[0], PART)
