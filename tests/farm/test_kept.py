@@ -86,3 +86,48 @@ def test_a_part_that_cannot_be_kept_is_an_error_that_says_what_to_do(tmp_path):
         kept.folder.rmdir()
         with pytest.raises(RunError, match=r"cannot keep predictions in .*; make room"):
             kept.keep(SHARDS[0], PART)
+
+
+OF_TORCH = Shard("reference", 0, 2)
+
+
+def of(host, decoder=""):
+    return Part(host, ROWS, (), {}, decoder)
+
+
+def test_what_one_check_has_taken_stays_as_it_was_when_another_host_makes_it_again(tmp_path):
+    hosts = ("first", "second")
+    with (
+        kept_parts(tmp_path, {"cell": "a"}, {}, hosts) as ours,
+        kept_parts(tmp_path, {"cell": "b"}, {}, hosts) as others,
+    ):
+        ours.keep(OF_TORCH, of("first"))
+        others.keep(OF_TORCH, of("second"))
+        assert ours.part(OF_TORCH).host == "first"
+        with kept_parts(tmp_path, {"cell": "c"}, {}, hosts) as third:
+            assert third.part(OF_TORCH).host == "second"
+
+
+@pytest.mark.parametrize("part", [of("gone"), of("first", "gone")])
+def test_a_part_of_a_host_that_does_not_take_part_is_not_taken_over(tmp_path, part):
+    with kept_parts(tmp_path, {"cell": "a"}, {}, ("first",)) as kept:
+        kept.keep(OF_TORCH, part)
+    with kept_parts(tmp_path, {"cell": "b"}, {}, ("first",)) as kept:
+        assert kept.part(OF_TORCH) is None
+    with kept_parts(tmp_path, {"cell": "b"}, {"other": "weights"}, ("first", "gone")) as kept:
+        assert kept.part(OF_TORCH) is None
+    with kept_parts(tmp_path, {"cell": "b"}, {}, ("first", "gone")) as kept:
+        assert kept.part(OF_TORCH) == part
+
+
+def test_chips_share_nothing_and_a_damaged_part_is_replaced(tmp_path):
+    with kept_parts(tmp_path, {"cell": "a"}, {}, ("first",)) as kept:
+        kept.keep(SHARDS[0], PART)
+        kept.keep(OF_TORCH, of("first"))
+    (shared,) = tmp_path.rglob("reference-*/*.part")
+    shared.write_bytes(b"")
+    with kept_parts(tmp_path, {"cell": "b"}, {}, ("first",)) as kept:
+        assert [kept.part(SHARDS[0]), kept.part(OF_TORCH)] == [None, None]
+        kept.keep(OF_TORCH, of("first"))
+    with kept_parts(tmp_path, {"cell": "c"}, {}, ("first",)) as kept:
+        assert kept.part(OF_TORCH) == of("first")
