@@ -23,6 +23,8 @@ def device() -> Device:
         SPEC,
         provider="CUDAExecutionProvider",
         memory="cuda",
+        # From Ampere on, it would round the factors of a product to 10 bits and call that fp32.
+        options={"use_tf32": "0"},
         hardware=gpu_facts,
         signs=gpu_vitals,
         install_hint="install onnxruntime-gpu in place of onnxruntime on a host with an NVIDIA driver",

@@ -166,7 +166,8 @@ class History:
                 schema.recognise(file, self.path, to_write)
                 yield file
                 file.execute("COMMIT")
-        except sqlite3.Error as error:
+        # A name in its schema that is not UTF-8 is an error of Python's, not of SQLite's.
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise HistoryError(
                 f"the history {self.path} cannot be used: {error}; if it is damaged, restore a "
                 "copy, or move it away and add the stored runs again: harness history add RUN..."

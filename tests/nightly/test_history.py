@@ -375,6 +375,15 @@ def test_a_damaged_page_is_found(history, night):
         use(history)
 
 
+def test_a_schema_that_is_not_utf_8_is_found(history, night):
+    history.append(night(0))
+    content = history.path.read_bytes()
+    history.path.write_bytes(content.replace(b"CREATE TABLE runs", b"CREATE TABLE r\xa3ns", 1))
+    assert history.path.read_bytes() != content
+    with pytest.raises(HistoryError, match=r"cannot be used: .*move it away"):
+        use(history)
+
+
 def test_a_truncated_file_is_found(history, night):
     history.append(night(0))
     history.path.write_bytes(history.path.read_bytes()[:6000])

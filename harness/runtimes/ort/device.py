@@ -14,7 +14,15 @@ from harness.host.vitals import resident_mb
 from harness.runtimes.ort import session as loaded
 from harness.runtimes.ort.open_graph import OnnxInside, onnx_inside
 from harness.runtimes.ort.operators import OPSET11_OPS
-from harness.runtimes.ort.session import CPU_PROVIDER, Level, OrtSession, ort_errors, ort_session
+from harness.runtimes.ort.session import (
+    CPU_PROVIDER,
+    ON_CPU,
+    Level,
+    OrtSession,
+    Providers,
+    ort_errors,
+    ort_session,
+)
 from harness.spec import DeviceModel, Feed, OnnxModel
 from harness.timings import Start, Vitals
 
@@ -26,13 +34,14 @@ if TYPE_CHECKING:
 class OrtDevice(Device):
     """A device that ONNX Runtime drives through one execution provider.
 
-    ``level`` is how far its build optimises the graph, which then runs as it is. ``signs`` tells how
-    the hardware is now.
+    ``options`` are those of the provider. ``level`` is how far its build optimises the graph, which
+    then runs as it is. ``signs`` tells how the hardware is now.
     """
 
     spec: DeviceSpec
     provider: str
     memory: Literal["cpu", "cuda"] = "cpu"
+    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
     install_hint: str = "install onnxruntime"
     hardware: Callable[[], Mapping[str, str]] = dict
     level: Level = "all"
@@ -87,8 +96,12 @@ class OrtDevice(Device):
         return op_type in OPSET11_OPS
 
     def shaped_by(self, onnx: OnnxModel) -> Mapping[str, object]:
-        """Return what determines the optimised graph: how far it is optimised, and our code."""
-        return {"level": self.level, "code": code_digest(sys.modules[__name__], loaded)}
+        """Return what determines the optimised graph: how far it is optimised, options, and our code."""
+        return {
+            "level": self.level,
+            "options": dict(self.options),
+            "code": code_digest(sys.modules[__name__], loaded),
+        }
 
     def build(self, onnx: OnnxModel, target: Path) -> Mapping[str, Any]:
         """Save the graph as ONNX Runtime optimises it for this machine."""
@@ -140,9 +153,11 @@ class OrtDevice(Device):
             )
         return session
 
-    def _providers(self) -> tuple[str, ...]:
+    def _providers(self) -> Providers:
+        if self.provider == CPU_PROVIDER:
+            return ON_CPU
         # Some operators (shapes) may stay on the CPU; the provider itself must be in use.
-        return tuple(dict.fromkeys((self.provider, CPU_PROVIDER)))
+        return {self.provider: self.options, **ON_CPU}
 
 
 def _smallest_graph() -> bytes:

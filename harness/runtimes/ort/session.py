@@ -1,8 +1,9 @@
 """ONNX Runtime on one ONNX file: a loaded graph, its errors, and a Session on it."""
 
 import contextlib
+import io
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,11 +25,14 @@ LEVELS = {
 }
 ERRORS_ONLY = 3
 CPU_PROVIDER = "CPUExecutionProvider"
+# Execution providers in order of preference, with their options.
+Providers = Mapping[str, Mapping[str, str]]
+ON_CPU: Providers = {CPU_PROVIDER: {}}
 
 
 def ort_session(
     path: Path | bytes,
-    providers: tuple[str, ...] = (CPU_PROVIDER,),
+    providers: Providers = ON_CPU,
     level: Level = "all",
     optimized: Path | None = None,
     threads: int | None = None,
@@ -37,7 +41,7 @@ def ort_session(
 
     Args:
         path: the file, or its content.
-        providers: execution providers in order of preference.
+        providers: execution providers in order of preference, with their options.
         level: graph optimisation level.
         optimized: where to save the optimised graph.
         threads: number of compute threads; by default one per processor.
@@ -47,6 +51,8 @@ def ort_session(
     """
     import onnxruntime
 
+    if providers.keys() != ON_CPU.keys():
+        _load_cuda()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     # Its threads would keep spinning after a query and slow down whatever is timed in turn with it.
@@ -62,9 +68,21 @@ def ort_session(
     return onnxruntime.InferenceSession(
         path if isinstance(path, bytes) else str(path),
         options,
-        providers=list(providers),
+        providers=list(providers.items()),
         enable_fallback=False,
     )
+
+
+def _load_cuda() -> None:
+    """Load CUDA's and cuDNN's libraries from the packages that pip installs beside onnxruntime-gpu.
+
+    The provider finds only those that are in memory or where the system keeps its libraries.
+    """
+    import onnxruntime
+
+    # It prints which ones are missing. Those that matter the provider names in its error.
+    with contextlib.redirect_stdout(io.StringIO()):
+        onnxruntime.preload_dlls()
 
 
 def unoptimised_session(

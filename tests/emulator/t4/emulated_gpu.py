@@ -20,7 +20,7 @@ def get_available_providers():
 
 class InferenceSession(real.InferenceSession):
     def __init__(self, path_or_bytes, sess_options=None, providers=None, *others, **named):
-        asked = list(providers or ())
+        asked = [name for name, _ in providers or ()]
         usable = [name for name in asked if name != CUDA]
         super().__init__(path_or_bytes, sess_options, usable, *others, **named)
         self._is_on_gpu, self._asked, self._memory = CUDA in asked, asked, {}

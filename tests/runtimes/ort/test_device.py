@@ -44,7 +44,9 @@ class FakeSession:
 
 @pytest.fixture
 def cuda_device():
-    return OrtDevice(registry.device_spec("cuda"), CUDA, "cuda", "install onnxruntime-gpu")
+    return OrtDevice(
+        registry.device_spec("cuda"), CUDA, "cuda", install_hint="install onnxruntime-gpu"
+    )
 
 
 @pytest.fixture
@@ -128,6 +130,17 @@ def test_a_provider_that_loads_a_graph_is_present(cuda_device, fake_ort):
     fake_ort(make)
     state = cuda_device.probe()
     assert (state.presence, state.unit_ids) == (Presence.PRESENT, ("cuda",))
+
+
+def test_cuda_computes_in_fp32_with_the_libraries_that_pip_installed(fake_ort, monkeypatch, capsys):
+    import onnxruntime
+
+    asked = []
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcufft.so"))
+    fake_ort(lambda *_, providers, **__: asked.append(providers) or FakeSession([CUDA, CPU]))
+    assert registry.device("cuda").probe().presence is Presence.PRESENT
+    assert asked == [[(CUDA, {"use_tf32": "0"}), (CPU, {})]]
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
@@ -226,7 +239,7 @@ def test_onnx_runtime_may_not_fall_back_by_itself(cuda_device, fake_ort, onnx_mo
     fake_ort(make)
     assert cuda_device.build(onnx_model, tmp_path / "built") == {"provider": CUDA}
     assert cuda_device.open(DeviceModel(onnx_model, "cuda", onnx_model.artifact))
-    assert asked == [([CUDA, CPU], False)] * 2
+    assert asked == [([(CUDA, {}), (CPU, {})], False)] * 2
 
 
 def test_a_session_does_not_fall_back_on_the_way(onnx_model):
