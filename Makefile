@@ -7,7 +7,7 @@ TOOLS := $(VENV)/tools
 # What pip takes on an aarch64 host with glibc 2.28; it does not add the older tags by itself.
 AARCH64 := $(addsuffix _aarch64,manylinux_2_28 manylinux_2_27 manylinux_2_26 manylinux_2_17 manylinux2014)
 
-.PHONY: acceptance test lint coverage browser smoke emulate zoo farm aarch64 without-decord lock audit sbom mutants clean
+.PHONY: acceptance test lint coverage browser smoke emulate zoo farm farm-faults aarch64 without-decord lock audit sbom mutants clean
 
 acceptance: $(READY)
 	$(BIN)/pytest -n 2 --signoff -m cpu acceptance/
@@ -41,9 +41,12 @@ smoke: $(READY)
 emulate: $(READY)
 	PYTEST=$(BIN)/pytest EMULATOR_PYTHON=$(abspath $(BIN))/python tests/emulator/matrix
 
-# Three nodes of a Ray cluster on this machine, with emulated chips, then what may fail there; see docs/farm.md.
+# Three nodes of a Ray cluster on this machine, with emulated chips; see docs/farm.md.
 farm: $(READY)
 	BIN=$(BIN) tests/farm/matrix
+
+# What may fail on a farm: processes, hosts and chips are killed, stopped and broken.
+farm-faults: $(READY)
 	$(BIN)/pytest -q -m slow tests/farm
 
 # One configuration of each family of mmaction2's model zoo; all of it: python -m benchmarks.zoo --results zoo.jsonl

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.device import HOST, Device, DeviceSpec, DeviceState, Presence
 from harness.errors import BuildError, RunError, first_line
+from harness.host.patience import patiently
 from harness.host.provenance import code_digest
 from harness.host.vitals import resident_mb
 from harness.runtimes.ort import session as loaded
@@ -105,7 +106,9 @@ class OrtDevice(Device):
 
     def build(self, onnx: OnnxModel, target: Path) -> Mapping[str, Any]:
         """Save the graph as ONNX Runtime optimises it for this machine."""
-        self._session(onnx.artifact.path, BuildError, self.level, target)
+        path = onnx.artifact.path
+        with patiently(f"optimising {path}", failure=BuildError) as call:
+            call(self._session, path, BuildError, self.level, target)
         return {"provider": self.provider}
 
     def open(self, model: DeviceModel, threads: int | None = None) -> "OrtSession":

@@ -20,7 +20,8 @@ def get_available_providers():
 
 class InferenceSession(real.InferenceSession):
     def __init__(self, path_or_bytes, sess_options=None, providers=None, *others, **named):
-        asked = [name for name, _ in providers or ()]
+        # A provider may come alone or with its options, as ONNX Runtime itself takes it.
+        asked = [one if isinstance(one, str) else one[0] for one in providers or ()]
         usable = [name for name in asked if name != CUDA]
         super().__init__(path_or_bytes, sess_options, usable, *others, **named)
         self._is_on_gpu, self._asked, self._memory = CUDA in asked, asked, {}
