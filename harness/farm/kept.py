@@ -21,6 +21,9 @@ from harness.host.reading import ARRAY_BYTES, bytes_from_file, json_from_text
 from harness.predict.journal import MAX_AGE_S
 from harness.record.raw import write_atomically
 
+# Begins the name of each folder of PyTorch's parts.
+_SHARED = "reference-"
+
 
 class KeptParts:
     """A folder of the parts of one check.
@@ -70,12 +73,12 @@ class KeptParts:
                 temp.replace(shared)
 
     def forget_old(self) -> None:
-        """Remove parts of more than a day ago: devices change."""
-        for folder in filter(None, (self.folder, self._shared)):
-            for path in folder.glob("*.part"):
-                with contextlib.suppress(FileNotFoundError):
-                    if time.time() - path.stat().st_mtime > MAX_AGE_S:
-                        path.unlink()
+        """Remove parts of more than a day ago, also PyTorch's that nobody asks for again: devices change."""
+        shared = self._shared.parent.glob(f"{_SHARED}*/*.part") if self._shared else ()
+        for path in (*self.folder.glob("*.part"), *shared):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > MAX_AGE_S:
+                    path.unlink()
 
     @contextlib.contextmanager
     def reference_turn(self) -> Iterator[bool]:
@@ -142,7 +145,7 @@ def kept_parts(
         hosts: names of those that take part.
     """
     folder = cache / "farm" / digest_from_json(key)
-    shared = folder.with_name(f"reference-{digest_from_json(reference)}")
+    shared = folder.with_name(_SHARED + digest_from_json(reference))
     with contextlib.ExitStack() as stack:
         try:
             is_mine = stack.enter_context(try_hold(folder.with_suffix(".lock")))

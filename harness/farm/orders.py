@@ -129,8 +129,8 @@ class Survey:
 
     def subjects_of(self, what: What) -> Mapping[str, str]:
         """Return those of PyTorch's shards, which need no device model, or of the chips'."""
-        left_out = {"device model"} if what == "reference" else set()
-        return {name: digest for name, digest in self.subjects.items() if name not in left_out}
+        left_out = "device model" if what == "reference" else ""
+        return {name: digest for name, digest in self.subjects.items() if name != left_out}
 
     def shards(self) -> list[Shard]:
         """Return the shards that the clips are split into, for PyTorch and for the chips."""

@@ -1,23 +1,21 @@
 """The accuracy of a cell, spread over every chip of the hosts that are alike."""
 
-import contextlib
 import dataclasses
 import itertools
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
-from harness.errors import HarnessError, InvalidMeasurement, RunError, first_line
+from harness.errors import HarnessError, RunError
 from harness.farm import host, reader
 from harness.farm.calls import Placement, Step
 from harness.farm.cluster import Cluster
+from harness.farm.gathering import Gathering
 from harness.farm.kept import KeptParts
 from harness.farm.merge import merge
 from harness.farm.orders import Delivery, Order, Part, Shard, Survey, What
 from harness.host.child_process import run_in_child
-from harness.host.locks import wait_notice
 from harness.host.progress import Progress
 from harness.measure.strips import Strips
 from harness.record.record import RunDirectory
@@ -52,14 +50,13 @@ class Spread:
         """
         title, given, listing = self.order.id, (self.order, self.models), self._listing()
         survey = self._call(host.survey_accuracy, *given, listing, title=title)
-        shards = survey.shards()
         with self.kept(survey) as kept:
-            notes, title = self._predicted(survey, kept, shards), f"{title}: comparison"
+            gathering = Gathering(title, survey, kept, self.progress)
+            self._gather(gathering)
+            title, parts = f"{title}: comparison", (kept, survey, gathering.shards)
             beat = self.progress.heartbeat(title)
-            found, _ = run_in_child(
-                *(merge, self.run, kept, survey, shards), heartbeat=beat, failure=RunError
-            )
-            about = found.measurement, notes, listing
+            found, _ = run_in_child(merge, self.run, *parts, heartbeat=beat, failure=RunError)
+            about = found.measurement, gathering.notes(), listing
             delivery = self._call(host.conclude, *given, *about, title=title)
         raw = {**found.raw, **self._strips(found.strips)}
         return dataclasses.replace(delivery, merged=dataclasses.replace(found, raw=raw))
@@ -76,55 +73,26 @@ class Spread:
         title = f"{self.order.id}: clips"
         return self.cluster.held(reader.list_clips, self.order, at=self.readers, title=title)
 
-    def _predicted(
-        self, survey: Survey, kept: KeptParts, shards: Sequence[Shard]
-    ) -> tuple[str, ...]:
-        """Have the shards predicted that are not kept, by PyTorch and chips at the same time; return notes.
+    def _gather(self, gathering: Gathering) -> None:
+        """Have the shards predicted that are not kept, by PyTorch and chips at the same time.
 
         While another cell has PyTorch run on the same clips, this one waits for that, but not with its chips.
         """
-        parts = dict[Shard, Part]()
-        of_torch = [shard for shard in shards if shard.what == "reference"]
-        counters = {
-            shard.what: self.progress.counter(self._title(shard.what), survey.clip_count)
-            for shard in shards
-        }
-
-        def have(shard: Shard, part: Part) -> None:
-            parts[shard] = _head(part)
-            count = sum(one.what == shard.what for one in parts)
-            counters[shard.what](count * survey.clip_count // shard.count)
-            if parts.keys() >= set(of_torch):
-                turn.close()
-
-        def on_part(shard: Shard, part: Part) -> None:
-            _refuse_unusable(part, survey, shard.what, self._title(shard.what))
-            kept.keep(shard, part)
-            have(shard, part)
-
-        def run(wanted: Sequence[Shard]) -> None:
-            for shard in wanted:
-                if (part := kept.part(shard)) is not None:
-                    have(shard, part)
-            left = [shard for shard in wanted if shard not in parts]
-            steps = itertools.groupby(left, lambda shard: shard.what)
-            self.cluster.run(*(self._step(what, list(those), on_part) for what, those in steps))
-
-        before, notice = len(self.cluster.stints), self._title("reference")
-        with contextlib.ExitStack() as turn:
-            is_ours = turn.enter_context(kept.reference_turn())
-            run(shards if is_ours else [shard for shard in shards if shard not in of_torch])
+        before = len(self.cluster.stints)
+        with gathering.reference_turn() as is_ours:
+            shards = gathering.shards if is_ours else gathering.shards_of("predictions")
+            self._predict(gathering, shards)
         if not is_ours:
-            turn.enter_context(kept.reference_wait(wait_notice(notice, self.progress.say)))
-            with turn:
-                run(of_torch)
-        ordered = {shard: parts[shard] for shard in shards}
-        self.cluster.stints.extend(self._unseen(ordered, self.cluster.stints[before:]))
-        return _notes(ordered)
+            with gathering.reference_wait():
+                self._predict(gathering, gathering.shards_of("reference"))
+        self.cluster.stints.extend(self._unseen(gathering, self.cluster.stints[before:]))
 
-    def _step(
-        self, what: What, shards: Sequence[Shard], on_part: Callable[[Shard, Part], object]
-    ) -> Step:
+    def _predict(self, gathering: Gathering, shards: Sequence[Shard]) -> None:
+        groups = itertools.groupby(gathering.missing(shards), lambda shard: shard.what)
+        steps = [self._step(gathering, what, list(those)) for what, those in groups]
+        self.cluster.run(*steps)
+
+    def _step(self, gathering: Gathering, what: What, shards: Sequence[Shard]) -> Step:
         """Return the calls for shards; if the hosts of the chips cannot read the clips, others decode first."""
         function: Callable[..., Part] = host.predict
         at, models = self.at, tuple[Any, ...]((self.models,))
@@ -138,27 +106,24 @@ class Spread:
             function,
             [(self.order, *models, shard) for shard in shards],
             at,
-            self._title(what),
+            gathering.title_of(what),
             names,
             first,
-            lambda number, part: on_part(shards[number], part),
+            lambda number, part: gathering.take(shards[number], part),
         )
-
-    def _title(self, what: What) -> str:
-        return f"{self.order.id}: {what}"
 
     def _crops_title(self, what: What) -> str:
         return f"{self.order.id}: crops for {what}"
 
-    def _unseen(self, parts: Mapping[Shard, Part], seen: Sequence[Stint]) -> Iterator[Stint]:
+    def _unseen(self, gathering: Gathering, seen: Sequence[Stint]) -> Iterator[Stint]:
         """Yield a moment for each host of a part that was not seen at work.
 
         An earlier run or another cell has left the part, or Ray had its crops made again: its hosts have a share in the record.
         """
         known, now_s = {(stint.host, stint.what, stint.part) for stint in seen}, time.time()
-        for shard, part in parts.items():
+        for shard, part in gathering.parts().items():
             for one, what in (
-                (part.host, self._title(shard.what)),
+                (part.host, gathering.title_of(shard.what)),
                 (part.decoder, self._crops_title(shard.what)),
             ):
                 if one and (one, what, str(shard)) not in known:
@@ -177,44 +142,3 @@ class Spread:
             bare = tuple(strip.model_copy(update=why) for strip in strips.strips)
             strips = strips.model_copy(update={"strips": bare})
         return {"strips": self.run.keep(strips.model_dump_json().encode(), ".json")}
-
-
-def _head(part: Part) -> Part:
-    """Return a part without its predictions."""
-    return dataclasses.replace(part, predictions=b"")
-
-
-def _notes(parts: Mapping[Shard, Part]) -> tuple[str, ...]:
-    """Return what hosts say of their chips, and which host ran how many shards."""
-    notes = [f"{part.host}: {note}" for part in parts.values() for note in part.notes]
-    for what, words in (("predictions", "predictions"), ("reference", "PyTorch's predictions")):
-        counts = Counter(part.host for shard, part in parts.items() if shard.what == what)
-        listed = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-        notes.append(f"{words}, shards by host: {listed}")
-    return tuple(dict.fromkeys(notes))
-
-
-def _refuse_unusable(part: Part, survey: Survey, what: What, title: str) -> None:
-    """Refuse a part that is damaged, or whose host ran something other than the others."""
-    try:
-        part.unpacked()
-    except (ValueError, TypeError, KeyError) as error:
-        raise InvalidMeasurement(
-            f"{title}: {part.host} sent predictions that cannot be used: {first_line(error)}; correct that "
-            "host or take it out of the farm, and run the check again"
-        ) from error
-    if survey.sent_bytes and not part.decoder:
-        raise InvalidMeasurement(
-            f"{title}: {part.host} ran crops of a host that does not say its name: take that one out of the farm"
-        )
-    subjects = survey.subjects_of(what).items()
-    differing = {name for name, digest in subjects if part.subjects.get(name) != digest}
-    if not differing:
-        return
-    who, advice = part.host, "empty the cache of one of them with harness cache prune --max-gb 0"
-    if part.decoder and differing <= {"clips", "decoding"}:
-        who, advice = part.decoder, "give both the same clips and the same packages"
-    raise InvalidMeasurement(
-        f"{title}: {who} differs from the first host in its {', '.join(sorted(differing))}, and a cell is "
-        f"never a mix: {advice}"
-    )

@@ -131,3 +131,15 @@ def test_chips_share_nothing_and_a_damaged_part_is_replaced(tmp_path):
         kept.keep(OF_TORCH, of("first"))
     with kept_parts(tmp_path, {"cell": "c"}, {}, ("first",)) as kept:
         assert kept.part(OF_TORCH) == of("first")
+
+
+def test_parts_of_pytorch_that_nobody_asks_for_are_swept_after_a_day(tmp_path):
+    hosts = ("first",)
+    with kept_parts(tmp_path, {"cell": "a"}, {"model": "a"}, hosts) as kept:
+        kept.keep(OF_TORCH, of("first"))
+    (path,) = tmp_path.rglob("*.part")
+    with kept_parts(tmp_path, {"cell": "b"}, {"model": "b"}, hosts):
+        assert path.exists()
+    os.utime(path, (time.time() - 2 * 86400,) * 2)
+    with kept_parts(tmp_path, {"cell": "b"}, {"model": "b"}, hosts):
+        assert not path.exists()
