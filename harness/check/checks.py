@@ -21,9 +21,10 @@ from harness.clips import ClipSet
 from harness.data.store import CropStore
 from harness.data.streaming import stored_samples
 from harness.data.strips import raw_strips
-from harness.errors import ExportError, HarnessError, MissingInput, RunError
+from harness.errors import ExportError, HarnessError, InvalidMeasurement, MissingInput, RunError
 from harness.host.child_process import run_in_child
 from harness.host.patience import HANG_S
+from harness.judge.subjects import chip_problem
 from harness.judge.verdict import Verdict
 from harness.measure.accuracy import AccuracyMeasurement, accuracy_measurement
 from harness.measure.measurement import json_lines
@@ -152,8 +153,15 @@ def accuracy_found(
 
 
 def check_throughput(context: Context) -> Found:
-    """Time sessions until their interval decides or the plan ends."""
+    """Time sessions until their interval decides or the plan ends.
+
+    Raises:
+        InvalidMeasurement: the golden is of another chip.
+    """
     plan, batch = context.tier.timing_for(context.cell), context.cell.batch
+    chip = context.bench.state(context.cell.device).facts.get("chip")
+    if problem := chip_problem(context.limits.throughput.chip, chip):
+        raise InvalidMeasurement(problem)
 
     def look(timings: list[SessionTiming]) -> Verdict:
         return context.judge(throughput_measurement(timings, batch))

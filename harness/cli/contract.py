@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import datetime
 import itertools
 import sys
@@ -158,4 +159,6 @@ def _calibrated(context: Context, options: argparse.Namespace) -> Calibration:
         context.bench.progress.say(f"{cell.id}: A/A run {number} of {options.runs}{beside}")
         with busy_processes(load), contextlib.closing(timed_sessions(context)) as sessions:
             runs.append(list(itertools.islice(sessions, count)))
-    return calibration_from_runs(runs, cell.batch, context.limits.throughput, plan.sessions_min)
+    found = calibration_from_runs(runs, cell.batch, context.limits.throughput, plan.sessions_min)
+    chip = context.bench.state(cell.device).facts.get("chip")
+    return dataclasses.replace(found, chip=chip)

@@ -12,6 +12,7 @@ from statistics import median, stdev
 from harness.contract.toml import literal
 from harness.errors import InvalidMeasurement
 from harness.judge.limits import ThroughputReference
+from harness.judge.subjects import chip_problem
 from harness.judge.throughput import judge_throughput
 from harness.measure.statistics import CONFIDENCE
 from harness.measure.throughput import SessionTiming, ThroughputMeasurement, throughput_measurement
@@ -43,6 +44,7 @@ class Calibration:
         speedup: of every thread over one by the wall clock, in the quiet sessions; None where there
             is none.
         processor: of the host, as its sessions name it; None of another device.
+        chip: of another device, as its driver names it.
     """
 
     golden: float
@@ -52,6 +54,7 @@ class Calibration:
     spread: float
     speedup: float | None
     processor: str | None = None
+    chip: str | None = None
 
 
 def calibration_from_runs(
@@ -130,6 +133,7 @@ def calibrated_row(
         "tolerance": found.tolerance,
         **_of_a_host(reference, found),
         **_one_chip(reference),
+        **_of_a_chip(reference, found),
         "source": source,
     }
     spread = f"{found.session_count} sessions, spread {100 * found.spread:.2f} %"
@@ -154,6 +158,13 @@ def _one_chip(reference: ThroughputReference) -> dict[str, object]:
         return {}
     guide = {} if reference.guide is None else {"guide_scope": reference.scope}
     return {"scope": "chip", "chips": 1, **guide}
+
+
+def _of_a_chip(reference: ThroughputReference, found: Calibration) -> dict[str, object]:
+    """Return the chip that the golden is of, unless the contract names it already."""
+    if found.chip is None or (reference.chip and not chip_problem(reference.chip, found.chip)):
+        return {}
+    return {"chip": found.chip}
 
 
 def _speeds(run: Run, batch: int, reference: ThroughputReference) -> tuple[float, ...]:

@@ -124,6 +124,7 @@ def _floor_fields(floor: AccuracyFloor, clip_count: int) -> tuple[str, ...]:
 def _speed_fields(reference: ThroughputReference, *, has_golden: bool) -> tuple[str, ...]:
     chips = f" of {reference.chips} chips" if reference.chips > 1 else ""
     scope = "" if reference.is_of_host else f" a {reference.scope}{chips}"
+    scope += f" of {reference.chip}" if reference.chip else ""
     guide = NONE if reference.guide is None else f"{reference.guide:.3f}"
     return (
         f"{reference.floor:.3f}",

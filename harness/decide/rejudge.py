@@ -7,10 +7,11 @@ from harness.contract.thresholds import Thresholds
 from harness.decide.waivers import Decision, decide
 from harness.errors import RecordError
 from harness.judge.measurement import judge_measurement
-from harness.judge.subjects import inputs_problem, weights_problem
+from harness.judge.subjects import chip_problem, inputs_problem, weights_problem
 from harness.judge.verdict import Verdict, invalid
 from harness.measure.accuracy import AccuracyMeasurement
 from harness.measure.soak import SoakMeasurement
+from harness.measure.throughput import ThroughputMeasurement
 from harness.record.recompute import founded_records
 from harness.record.record import Record, RunDirectory, RunFacts
 from harness.record.stints import stints_of
@@ -97,6 +98,10 @@ def verdict_again(record: Record, thresholds: Thresholds) -> Verdict:
     problem = _foreign_weights(record, limits.weights) or inputs_problem(limits.inputs, seen)
     if problem is not None:
         return invalid(problem)
+    if isinstance(measured, ThroughputMeasurement):
+        problem = chip_problem(limits.throughput.chip, record.device_facts.get("chip"))
+        if problem is not None:
+            return invalid(problem)
     wanted = tier.clips_for(record.cell)
     if isinstance(measured, AccuracyMeasurement) and not measured.is_whole:
         count = measured.clip_count

@@ -114,7 +114,8 @@ class ThroughputReference(Table):
     deviation over sessions, relative, as A/A runs showed it. ``speedup_min`` is the least speed
     with every thread over that with one, by the wall clock; it is judged where nothing else ran.
     ``processor`` is the one on which a host's golden was measured; on any other,
-    ``tolerance_elsewhere`` holds, as the ratio of two programs depends on it. ``guide`` is the
+    ``tolerance_elsewhere`` holds, as the ratio of two programs depends on it. ``chip`` is the accelerator
+    on which it was measured, by words of its driver's name for it; it says nothing about any other. ``guide`` is the
     number in clips/s that a guide prints, shown beside the result; ``guide_scope`` is its scope,
     where that differs from the golden's.
     """
@@ -132,6 +133,7 @@ class ThroughputReference(Table):
     speedup_min: Positive | None = None
     processor: Filled | None = None
     tolerance_elsewhere: Tolerance | None = None
+    chip: Filled | None = None
     guide: Positive | None = None
     guide_scope: Literal["chip", "card", "host"] | None = None
     source: Filled

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from harness.build import simplify
+from harness.check.checks import check_throughput
+from harness.check.context import Context
 from harness.check.divergence import divergence
 from harness.contract.thresholds import thresholds_from_file
 from harness.data.loading import sample_from_clip
@@ -330,6 +332,22 @@ def test_a_stored_run_of_another_checkpoint_is_invalid_when_judged_again(clean):
         assert same.verdict == record.verdict
         other = rejudged(record, with_model(suite, weights="0" * 8).thresholds)
         assert other.verdict.status is Status.INVALID, check
+
+
+def test_the_speed_of_another_chip_than_the_golden_s_is_invalid(clean, monkeypatch):
+    suite, records = clean
+    limits = suite.thresholds.limits(CELL)
+    of_t4 = limits.throughput.model_copy(update={"chip": "T4"})
+    limits = limits.model_copy(update={"throughput": of_t4})
+    monkeypatch.setattr(type(suite.thresholds), "limits", lambda self, cell: limits)
+    known = {"device_facts": {"chip": "Tesla T4"}}
+    here = rejudged(records["throughput"].model_copy(update=known), suite.thresholds)
+    assert here.verdict.status is Status.PASS
+    other = rejudged(records["throughput"], suite.thresholds)
+    assert other.verdict.status is Status.INVALID
+    context = Context(CELL, suite.bench, suite.thresholds.tier(suite.tier_name), limits)
+    with pytest.raises(InvalidMeasurement, match="of the chip T4, and this one is unknown"):
+        check_throughput(context)
 
 
 def uniform(feed):

@@ -196,6 +196,17 @@ def test_a_row_keeps_what_else_is_written_in_it_the_guide_too():
     }
 
 
+@pytest.mark.parametrize(
+    ("named", "chip", "written"),
+    [(None, "310P3", "310P3"), ("T4", "Tesla T4", None), ("T4", "NVIDIA H200", "NVIDIA H200")],
+)
+def test_a_golden_is_bound_to_the_chip_it_was_taken_on(named, chip, written):
+    reference = ABSOLUTE.model_copy(update={"chip": named})
+    found = calibration_from_runs(runs_of((2.0, 2.0), (2.0, 2.0)), 1, reference, 2)
+    row = calibrated_row({}, dataclasses.replace(found, chip=chip), reference, "today")
+    assert tomllib.loads(f"row = {row}")["row"].get("chip") == written
+
+
 def test_a_golden_of_a_card_with_several_chips_becomes_one_of_a_chip():
     card = ABSOLUTE.model_copy(update={"scope": "card", "chips": 4})
     assert row_from({"golden": 50.0, "tolerance": 0.1}, card)["scope"] == "chip"

@@ -1,6 +1,6 @@
 import pytest
 
-from harness.judge.subjects import inputs_problem, weights_problem
+from harness.judge.subjects import chip_problem, inputs_problem, weights_problem
 
 KNOWN, OTHER = "4d340936" + "0" * 56, "beef" * 16
 
@@ -24,3 +24,16 @@ def test_the_contract_s_inputs_are_accepted(wanted, seen):
 def test_inputs_that_were_not_compared_or_with_other_answers_are_refused(seen, shown):
     text = inputs_problem(KNOWN, seen)
     assert f"theirs are 4d34093600000000, the record has {shown}; run the check again" in text
+
+
+@pytest.mark.parametrize(
+    ("wanted", "chip"), [(None, None), (None, "NVIDIA H200"), ("T4", "Tesla T4"), ("T4", "T4")]
+)
+def test_the_golden_s_chip_is_accepted(wanted, chip):
+    assert chip_problem(wanted, chip) is None
+
+
+@pytest.mark.parametrize("chip", ["NVIDIA H200", "NVIDIA T4G", "Tesla T4 or NVIDIA H200", None])
+def test_the_speed_of_another_chip_is_refused(chip):
+    text = chip_problem("T4", chip)
+    assert f"of the chip T4, and this one is {chip or 'unknown'}: " in text
