@@ -234,7 +234,7 @@ def _with_atheris(name: str, folder: Path, seconds: float) -> int:
     with atheris.instrument_imports(include=["harness"]):
         from tests.fuzz.readers import readers
 
-    reader = readers(folder / "readers")[name]
+    reader = readers(folder / "readers", Decoder())[name]
     corpus = folder / "corpus"
     corpus.mkdir()
     (corpus / "valid").write_bytes(reader.path.read_bytes())

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import torch
 
 CHECKPOINT_BYTES = 8 << 30
+# PyTorch takes what begins so for a ZIP archive.
+ARCHIVE = b"PK\x03\x04"
 
 
 def torch_model_from_spec(spec: ModelSpec, checkpoint: Path | None) -> "torch.nn.Module":
@@ -204,15 +206,26 @@ def _odd_kind(tensor: Any) -> str:
 
 
 def _refuse_packed(path: Path) -> None:
-    """Refuse an archive that unpacks to more than its file holds; PyTorch does not compress."""
-    with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile):
+    """Refuse an archive that unpacks to more than its file holds; PyTorch does not compress.
+
+    Refuse one, too, that Python cannot list, as PyTorch might still unpack it.
+    """
+    with path.open("rb") as file:
+        if file.read(len(ARCHIVE)) != ARCHIVE:
+            return
+    try:
         with zipfile.ZipFile(path) as archive:
             unpacked_bytes = sum(member.file_size for member in archive.infolist())
-        if unpacked_bytes > path.stat().st_size:
-            raise CheckpointError(
-                f"checkpoint {path} is refused: it unpacks to {unpacked_bytes} bytes, more than the "
-                "file has; torch.save does not compress"
-            )
+    # A damaged list can break its reader anywhere.
+    except Exception as error:
+        raise CheckpointError(
+            f"checkpoint {path} cannot be read: {first_line(error)}; fetch it again"
+        ) from error
+    if unpacked_bytes > path.stat().st_size:
+        raise CheckpointError(
+            f"checkpoint {path} is refused: it unpacks to {unpacked_bytes} bytes, more than the "
+            "file has; torch.save does not compress"
+        )
 
 
 def _refusal(error: pickle.UnpicklingError) -> str:
