@@ -17,6 +17,8 @@ from harness.record.record import Record, RunFacts
 from harness.spec import Check, Status, shown_checks
 
 WIDTH = 20
+# A floor that a speed exceeds so many times is a sanity bound: how far above it is says nothing.
+SANITY = 10.0
 ADVICE = later(
     "run these checks again while the machine has less to do, or add sessions with --sessions or "
     "--budget-minutes"
@@ -189,9 +191,11 @@ def _text(record: Record | None, waived: Collection[str]) -> str:
 
 
 def _speed_text(finding: Finding) -> str:
-    """Say how far the estimate is above the floor, and its interval if there is one."""
+    """Say how far the estimate is above the floor, and its interval if there is one; or how fast it is."""
     if finding.measured is None or finding.limit == 0:
         return ""
+    if finding.measured > SANITY * finding.limit:
+        return f"{finding.measured:,.1f} {_(finding.unit)}"
     bounds = finding.bounds
     numbers = (finding.measured, *(() if bounds is None else (bounds.low, bounds.high)))
     over, *ends = (f"{100 * (number / finding.limit - 1):+.0f}" for number in numbers)

@@ -62,13 +62,13 @@ Run report: On this host's CPU: 2 of 4 required checks passed, 1 waived; 1 check
 ROW = ["pass", "pass", "50", "%", "of", "limit", "fail", "-2", "clips", "-"]
 
 
-def finding(measured, limit, comparison=">=", bounds=None, is_met=True):
+def finding(measured, limit, comparison=">=", bounds=None, is_met=True, unit=""):
     return Finding(
         name="x",
         measured=measured,
         limit=limit,
         comparison=comparison,
-        unit="",
+        unit=unit,
         is_met=is_met,
         bounds=bounds and Interval(low=bounds[0], high=bounds[1], confidence=0.95),
     )
@@ -103,6 +103,7 @@ def record(check="export", status=Status.PASS, findings=(), batch=1, **more):
         ("throughput", [finding(110.0, 100.0)], "+10 %"),
         ("throughput", [finding(95.0, 100.0)], "-5 %"),
         ("throughput", [finding(149.0, 100.0, bounds=(38.0, 260.0))], "+49 % (-62 to +160)"),
+        ("throughput", [finding(1234.56, 1.0, unit="clips/s")], "1,234.6 clips/s"),
         ("throughput", [finding(None, 100.0)], ""),
         ("throughput", [finding(5.0, 0.0)], ""),
         ("parity", [finding(0.2, 1.0, "<="), finding(0.9, 1.2, "<=")], "75 % of limit"),
