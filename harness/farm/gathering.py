@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 from harness.errors import InvalidMeasurement, first_line
 from harness.farm.kept import KeptParts
@@ -49,12 +50,10 @@ class Gathering:
         with self._turn:
             yield self._turn.enter_context(self._kept.reference_turn())
 
-    @contextlib.contextmanager
-    def reference_wait(self) -> Iterator[None]:
+    def reference_wait(self) -> AbstractContextManager[None]:
         """Hold the same right, and wait for it."""
         notice = wait_notice(self.title_of("reference"), self._progress.say)
-        with self._kept.reference_wait(notice):
-            yield
+        return self._kept.reference_wait(notice)
 
     def missing(self, wanted: Sequence[Shard]) -> list[Shard]:
         """Take what is kept of some shards, and return the others."""
