@@ -122,7 +122,15 @@ def _fuzzed(name: str, minutes: float, engine: str) -> Run:
     command += ["--engine", engine, "--minutes", str(minutes)]
     limit_s, today = minutes * 60 + 300, datetime.datetime.now(datetime.UTC).date().isoformat()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
+        # What broke a reader may be quoted, whatever its bytes.
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="backslashreplace",
+            timeout=limit_s,
+            check=False,
+        )
         said = done.stdout + done.stderr
         outcome = NOTHING if done.returncode == 0 else f"broken, status {done.returncode}"
     except subprocess.TimeoutExpired:

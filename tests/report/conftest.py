@@ -52,7 +52,7 @@ ASCEND = {"driver": "24.1.rc2", "firmware": "7.3.0.1.231", "cann": "8.0.RC2"}
 FACTS = {
     "ascend310": {"chip": "310", "soc_version": "Ascend310", **ASCEND},
     "ascend310p": {"chip": "310P3", "soc_version": "Ascend310P3", **ASCEND},
-    "cuda": {"onnxruntime": "1.32.0", "provider": "CUDAExecutionProvider"},
+    "cuda": {"chip": "Tesla T4", "onnxruntime": "1.32.0", "provider": "CUDAExecutionProvider"},
     "cpu": {"onnxruntime": "1.32.0", "provider": "CPUExecutionProvider"},
 }
 
