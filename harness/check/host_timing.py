@@ -89,7 +89,7 @@ def time_turns(
         RunError: the device failed, or the exported graph does not run.
         InvalidMeasurement: a clock is broken.
     """
-    reference = OrtSession(unoptimised_session(exported, threads=1))
+    reference = OrtSession(unoptimised_session(exported, threads=1), exported)
     session = device.open(model, threads=1)
     try:
         query = KeepingEnds(session, feed)

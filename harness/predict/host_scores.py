@@ -35,7 +35,7 @@ def onnx_scores(
 
     def build(target: Path) -> dict[str, object]:
         with patiently(f"loading {path}") as call:
-            session = OrtSession(call(unoptimised_session, path))
+            session = OrtSession(call(unoptimised_session, path), path)
         title = f"onnx {spec.name} batch {model.batch} on the host"
         count = workshop.progress.counter(title, len(inputs.tensors))
         rows = run_tensors(session.run_many, spec, model.batch, inputs.tensors, progress=count)

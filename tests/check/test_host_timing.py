@@ -38,7 +38,7 @@ def test_a_device_that_fails_in_the_turns_is_closed(narrow_spec, tmp_path, monke
         raise RunError("the device is gone")
 
     monkeypatch.setattr(host_timing, "unoptimised_session", lambda *_, **__: None)
-    monkeypatch.setattr(host_timing, "OrtSession", lambda _: None)
+    monkeypatch.setattr(host_timing, "OrtSession", lambda *_: None)
     artifact = Artifact("device", tmp_path / "m.onnx", "00", {})
     model = DeviceModel(OnnxModel(narrow_spec, 1, "seeded", artifact), "cpu", artifact)
     double = FakeDevice(device_spec("cpu"), fails)

@@ -113,8 +113,8 @@ class OrtDevice(Device):
 
     def open(self, model: DeviceModel, threads: int | None = None) -> "OrtSession":
         """Load an optimised graph as it is."""
-        session = self._session(model.artifact.path, RunError, threads=threads)
-        return OrtSession(session, self.memory)
+        path = model.artifact.path
+        return OrtSession(self._session(path, RunError, threads=threads), path, self.memory)
 
     def start(self, model: DeviceModel, feed: Feed, prepare: Callable[[Path], object]) -> Start:
         """Load a graph and run it once; importing ONNX Runtime does not count."""

@@ -102,8 +102,8 @@ def unoptimised_session(
 
 
 @contextlib.contextmanager
-def running(what: Path | str) -> Iterator[None]:
-    """Run a loaded file, or whatever ``what`` says, during the block.
+def running(path: Path) -> Iterator[None]:
+    """Run the graph of a file during the block.
 
     Raises:
         RunError: ONNX Runtime cannot run it.
@@ -111,7 +111,7 @@ def running(what: Path | str) -> Iterator[None]:
     try:
         yield
     except ort_errors() as error:
-        raise RunError(f"ONNX Runtime cannot run {what}: {first_line(error)}") from error
+        raise RunError(f"ONNX Runtime cannot run {path}: {first_line(error)}") from error
 
 
 def ort_errors() -> tuple[type[Exception], ...]:
@@ -124,15 +124,17 @@ def ort_errors() -> tuple[type[Exception], ...]:
 
 
 class OrtSession(Session):
-    """A loaded ONNX graph."""
+    """The loaded ONNX graph of the file ``path``, which its errors name."""
 
     def __init__(
         self,
         session: "onnxruntime.InferenceSession",
+        path: Path,
         memory: Literal["cpu", "cuda"] = "cpu",
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._session: onnxruntime.InferenceSession | None = session
+        self._path = path
         # Looking them up costs as much as a small layer.
         self._inputs = {value.name for value in session.get_inputs()}
         self._outputs = [value.name for value in session.get_outputs()]
@@ -142,7 +144,7 @@ class OrtSession(Session):
     def run(self, feed: Feed) -> Feed:
         """Run one batch."""
         session = self._open_session(feed)
-        with running("the model"):
+        with running(self._path):
             values = session.run(self._outputs, dict(feed))
         return dict(zip(self._outputs, values, strict=True))
 
@@ -165,7 +167,7 @@ class OrtSession(Session):
             device_ms.append(1000.0 * (self._clock() - start))
             outputs[:] = binding.copy_outputs_to_cpu()
 
-        with running("the model"):
+        with running(self._path):
             device_io_ms = measure_session(query, settings, self._clock)
         return LoopTimes(
             device_ms=tuple(device_ms[-len(device_io_ms) :]),

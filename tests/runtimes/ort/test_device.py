@@ -1,6 +1,7 @@
 import dataclasses
 import os
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -252,10 +253,11 @@ def test_a_session_does_not_fall_back_on_the_way(onnx_model):
 def test_a_provider_that_fails_on_the_way_is_an_error(kind):
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    session = OrtSession(FakeSession([CUDA], getattr(state, kind)("CUDA error 700")))
-    with pytest.raises(RunError, match="cannot run the model: CUDA error 700"):
+    broken = FakeSession([CUDA], getattr(state, kind)("CUDA error 700"))
+    session = OrtSession(broken, Path("a.onnx"))
+    with pytest.raises(RunError, match=r"cannot run a\.onnx: CUDA error 700"):
         session.run({"x": X})
-    with pytest.raises(RunError, match="cannot run the model: CUDA error 700"):
+    with pytest.raises(RunError, match=r"cannot run a\.onnx: CUDA error 700"):
         session.loop({"x": X}, QUICK)
 
 
