@@ -225,8 +225,9 @@ def _python_problems(found: Mapping[str, Any]) -> list[str]:
         if error := module.get("error"):
             package = _PACKAGES.get(name, name)
             problems.append(f"{where} cannot import {name} ({error}): pip install {package} there")
-    numpy = modules["numpy"].get("version", "1")
-    if int(numpy.split(".")[0]) >= 2:
+    # What is left of a removed package imports, too, but has no version.
+    numpy = modules["numpy"].get("version", "1.") or "without a version"
+    if not numpy.startswith("1."):
         problems.append(f"{where} has numpy {numpy}: pip install 'numpy<2' there")
     return problems
 

@@ -132,6 +132,10 @@ def answers(output, rc=0):
             [],
         ),
         (
+            '{"python": [3, 9, 1], "executable": "/p", "modules": {"numpy": {"version": ""}}}',
+            ["has numpy without a version: pip install 'numpy<2' there"],
+        ),
+        (
             '{"python": [3, 11, 7], "executable": "/p", "modules": {"numpy": {"version": "2.0.1"},'
             + ' "attr": {"error": "ModuleNotFoundError: no"}}}',
             [
