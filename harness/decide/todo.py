@@ -94,7 +94,7 @@ class Reason(Measurement):
         task: what must be done about it.
         about: the device, checkpoint, data set or key of the contract that is missing; of a fix, its kind.
         is_required: whether what it is about was asked for.
-        minutes: how long the soak that it is about was asked to work; None: as its tier says, or no soak.
+        minutes: length of the soak to repeat; None: as its tier says, or another check.
     """
 
     kind: ReasonKind
@@ -211,7 +211,7 @@ def reason_of(
         task=task,
         about=about,
         is_required=is_required,
-        # A soak that was too short is to work for as long as its tier says.
+        # A soak that was too short must last as long as its tier says.
         minutes=None if kind == "invalid" else soak_minutes(record),
     )
 

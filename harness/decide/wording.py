@@ -163,7 +163,9 @@ def command(todo: ToDo, tier: str) -> str:
     if todo.task in (Task.WAIVER, Task.LIMIT):
         return "harness thresholds show"
     more = BUDGET if todo.task is Task.REPEAT else ()
-    minutes = max((one.minutes for one in todo.reasons if one.minutes), default=None)
+    # Where one is to last as long as its tier says, all do: that is never too short.
+    asked = {one.minutes for one in todo.reasons}
+    minutes = max(filter(None, asked), default=None) if all(asked) else None
     return reproduce_checks(todo.ids, tier, more, minutes) or shlex.join(
         ("pytest", "acceptance", "--tier", tier)
     )

@@ -31,7 +31,7 @@ def reproduce_cell(cell: Cell, tier: str) -> str:
 
 
 def soak_minutes(record: Record | None) -> float | None:
-    """Return how long a soak was asked to work; None where it measured nothing, and of other checks."""
+    """Return how long a soak was planned to last; None for other checks, and where it measured nothing."""
     measured = None if record is None else record.measurement
     return measured.planned_s / 60.0 if isinstance(measured, SoakMeasurement) else None
 
@@ -42,7 +42,7 @@ def reproduce_checks(
     """Return one command for some checks, quoted for a shell: it runs them, and those that lie between them.
 
     Ids that are not of checks are left out; it is empty where none is. ``more`` are further options of pytest,
-    ``minutes`` how long soaks are to work, by default as the tier says.
+    ``minutes`` is how long each soak lasts, by default what the tier says.
     """
     matches = [match for match in map(_ID.fullmatch, ids) if match is not None]
     if not matches:

@@ -1,7 +1,7 @@
 import pytest
 
 from harness.decide.problems import Problem
-from harness.decide.todo import Reason, Task, reasons_from_problems, todos
+from harness.decide.todo import Reason, ReasonKind, Task, reason_of, reasons_from_problems, todos
 from harness.decide.wording import Shown, advice, command, release_sentence, said, todo_lines
 from harness.judge.limits import StartupLimits, ThroughputReference
 from harness.judge.soak import judge_soak
@@ -195,3 +195,10 @@ def test_a_soak_is_run_again_for_as_long_unless_that_was_too_short(status, minut
     one = record("soak", status=status).model_copy(update={"measurement": soaked(900.0)[0]})
     found = only(Problem(one.id, status, "why"), one)
     assert command(found, "weekly") == f"harness soak {CELL} --tier weekly{minutes}"
+
+
+def test_a_soak_that_was_too_short_is_not_repeated_for_as_short_for_another_reason():
+    one = record("soak").model_copy(update={"measurement": soaked(900.0)[0]})
+    texts: dict[ReasonKind, str] = {"invalid": "too short", "unfounded": "other numbers"}
+    (found,) = todos([reason_of(kind, text, (one.id,), one) for kind, text in texts.items()])
+    assert command(found, "weekly") == f"harness soak {CELL} --tier weekly"
