@@ -56,7 +56,7 @@ def stored_samples(
         stopped: setting it, from any thread, ends the items.
 
     Raises:
-        DecodeError: a worker process died.
+        DecodeError: a worker process died, or a decoder hangs.
         ArtifactError: the store cannot be written.
     """
     with contextlib.ExitStack() as stack:

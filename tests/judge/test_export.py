@@ -104,7 +104,7 @@ def test_an_exported_file_of_unknown_sizes_is_not_compared_and_the_verdict_says_
     assert verdict.reason.endswith("as in PyTorch, of the exported one not known")
 
 
-def test_files_whose_multiply_adds_nobody_counted_are_no_pass_and_told_so_once():
+def test_files_whose_multiply_adds_nobody_counted_are_invalid_and_the_reason_says_so_once():
     verdict = judge_export(exported(), None, WORK)
     assert verdict.status is Status.INVALID
     assert "limits the multiply-adds, which this run did not count" in verdict.reason
