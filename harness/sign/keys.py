@@ -143,6 +143,7 @@ def signer_from_file(path: Path, password: bytes | None = None) -> tuple["Crypto
         KeyFileError: either cannot be used, the two do not belong together, others may read the
             private one, or it needs a password.
     """
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
     from securesystemslib.exceptions import KeyMismatchError
     from securesystemslib.signer import CryptoSigner
@@ -156,7 +157,7 @@ def signer_from_file(path: Path, password: bytes | None = None) -> tuple["Crypto
         raise KeyFileError(f"{path}: {error}; see --password-file") from error
     except KeyMismatchError as error:
         raise KeyFileError(f"{path} does not belong to {public_path_of(path)}") from error
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise KeyFileError(f"{path} is not a private key, or the password is wrong") from error
 
 

@@ -103,9 +103,11 @@ def test_keys_that_do_not_belong_together_are_refused(tmp_path):
 def test_what_is_no_key_is_refused(tmp_path):
     path = tmp_path / "key"
     keygen(path)
-    path.write_text("no key")
-    with pytest.raises(KeyFileError, match="is not a private key"):
-        signer_from_file(path)
+    of_an_unknown_algorithm = path.read_bytes().replace(b"K2Vw", b"K3Vw")
+    for content in (b"no key", of_an_unknown_algorithm):
+        path.write_bytes(content)
+        with pytest.raises(KeyFileError, match="is not a private key"):
+            signer_from_file(path)
     path.unlink()
     with pytest.raises(KeyFileError, match="key cannot be read"):
         signer_from_file(path)
