@@ -143,21 +143,21 @@ def signer_from_file(path: Path, password: bytes | None = None) -> tuple["Crypto
         KeyFileError: either cannot be used, the two do not belong together, others may read the
             private one, or it needs a password.
     """
-    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
     from securesystemslib.exceptions import KeyMismatchError
     from securesystemslib.signer import CryptoSigner
 
     public = read_public_key(public_path_of(path))
-    content = _private_bytes(path)
+    content, key = _private_bytes(path), public.key()
     try:
         private: Any = load_pem_private_key(content, password)
-        return CryptoSigner(private, public.key()), public
+        return CryptoSigner(private, key), public
     except TypeError as error:
         raise KeyFileError(f"{path}: {error}; see --password-file") from error
     except KeyMismatchError as error:
         raise KeyFileError(f"{path} does not belong to {public_path_of(path)}") from error
-    except (ValueError, UnsupportedAlgorithm) as error:
+    # Beside ValueError, damage shows as an unknown algorithm or an error inside OpenSSL.
+    except Exception as error:
         raise KeyFileError(f"{path} is not a private key, or the password is wrong") from error
 
 

@@ -103,9 +103,11 @@ def test_keys_that_do_not_belong_together_are_refused(tmp_path):
 def test_what_is_no_key_is_refused(tmp_path):
     path = tmp_path / "key"
     keygen(path)
-    of_an_unknown_algorithm = path.read_bytes().replace(b"K2Vw", b"K3Vw")
-    for content in (b"no key", of_an_unknown_algorithm):
-        path.write_bytes(content)
+    content = path.read_bytes()
+    of_an_unknown_algorithm = content.replace(b"K2Vw", b"K3Vw")
+    too_short_for_x448 = content.replace(b"K2Vw", b"K2Vv")
+    for damaged in (b"no key", of_an_unknown_algorithm, too_short_for_x448):
+        path.write_bytes(damaged)
         with pytest.raises(KeyFileError, match="is not a private key"):
             signer_from_file(path)
     path.unlink()
