@@ -573,6 +573,19 @@ def test_a_device_that_hangs_in_a_timing_is_killed_and_named(clean, make_suite, 
     assert_red(suite.check(CELL, "throughput"), Status.ERROR, "run: time_session: .* 6 s")
 
 
+def looks_for_ever(*_):
+    time.sleep(3600.0)
+
+
+def test_an_onnx_file_that_is_looked_at_for_too_long_is_an_error(
+    clean, make_suite, cache, monkeypatch
+):
+    monkeypatch.setattr("harness.check.checks.HANG_S", 3.0)
+    monkeypatch.setattr("harness.check.checks.measure_export", looks_for_ever)
+    record = make_suite(cache).check(CELL, "export")
+    assert_red(record, Status.ERROR, "export: looks_for_ever: .* 3 s")
+
+
 @pytest.mark.parametrize("check", SCORED)
 def test_a_device_that_hangs_in_this_process_is_given_up_and_named(
     clean, make_suite, cache, in_process, monkeypatch, released, check
