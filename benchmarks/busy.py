@@ -4,6 +4,8 @@ The same build must pass however busy the host is. A device that computes 15 % m
 must one that sleeps 50 ms a query, and one that uses one processor only: each by its own finding.
 
 python benchmarks/busy.py '*_tiny-cpu-bs1' --loads 1 2 --runs 20
+
+Two of these at a time, each with a load of one less, are the other's busy process and take half as long.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from harness.check.context import Context
 from harness.contract.tables import matches
 from harness.contract.thresholds import Thresholds, thresholds_from_file
 from harness.host.busy import busy_processes
+from harness.host.environment import processor_name
 from harness.judge.verdict import Verdict
 from harness.selftest.time_faults import MoreWork, TimedDevice, sleeping
 from harness.spec import Cell, Status
@@ -49,10 +52,20 @@ def main() -> int:
     parser.add_argument("--loads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--tier", default="nightly")
+    parser.add_argument("--thresholds", type=Path, default=CONTRACT)
     parser.add_argument("--faults", nargs="+", default=list(EXPECTED), choices=EXPECTED)
     options = parser.parse_args()
-    thresholds = thresholds_from_file(CONTRACT)
+    thresholds = thresholds_from_file(options.thresholds)
     cells = [cell for cell in thresholds.cells(options.tier) if matches(cell.id, options.cells)]
+    here = processor_name()
+    unknown = [
+        cell.id for cell in cells if not thresholds.limits(cell).throughput.has_golden_of(here)
+    ]
+    if unknown:
+        parser.error(
+            f"{options.thresholds} has no golden of {here} for {', '.join(unknown)}, so a slower build may "
+            "pass; harness calibrate takes one"
+        )
     wrong = done = 0
     for fault in options.faults:
         bench = bench_with(fault)

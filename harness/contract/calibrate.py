@@ -8,6 +8,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from statistics import median, stdev
+from typing import Any
 
 from harness.contract.toml import literal
 from harness.errors import InvalidMeasurement
@@ -75,8 +76,9 @@ def calibration_from_runs(
     speeds = [speed for run in runs for speed in _speeds(run, batch, reference)]
     golden, spread = _rounded(median(speeds)), _spread(speeds)
     known = {"spread": _rounded(max(spread, SPREAD_MIN))} if reference.is_of_host else {}
-    here = {"processor": None, "tolerance_elsewhere": None, "speedup_min": None}
-    trial = reference.model_copy(update={"golden": golden, **here, **known})
+    elsewhere = dict.fromkeys(("processor", "tolerance_elsewhere", "speedup_min"))
+    here: dict[str, object] = {"golden": golden, "golden_on": {}, **elsewhere, **known}
+    trial = reference.model_copy(update=here)
     # What a run has measured after each of its sessions.
     prefixes = [
         [throughput_measurement(run[:count], batch) for count in range(1, len(run) + 1)]
@@ -107,12 +109,12 @@ def calibration_source(made: str, run_count: int) -> str:
 
 
 def calibrated_row(
-    row: Mapping[str, object], found: Calibration, reference: ThroughputReference, source: str
+    row: Mapping[str, Any], found: Calibration, reference: ThroughputReference, source: str
 ) -> str:
     """Return the row of a cell, ready to paste; whatever else is written in it stays, the guide too.
 
     ``row`` is as the contract has it today, empty where the cell has no golden; ``source`` is a key of
-    its ``[sources]``.
+    its ``[sources]``. On a host with another processor the row's own golden stays, too.
 
     Raises:
         InvalidMeasurement: no tolerance below 1 lets every A/A run pass.
@@ -127,8 +129,7 @@ def calibrated_row(
             f"a tolerance of {found.tolerance} is above {HOST_TOLERANCE_MAX}, so a build 15 % slower "
             f"could pass (spread {100 * found.spread:.1f} %); time longer sessions, or more"
         )
-    keys = {
-        **(row or reference.model_dump(include={"unit", "definition", "scope"})),
+    numbers = {
         "golden": found.golden,
         "tolerance": found.tolerance,
         **_of_a_host(reference, found),
@@ -136,8 +137,25 @@ def calibrated_row(
         **_of_a_chip(reference, found),
         "source": source,
     }
+    if row and _is_elsewhere(reference, found):
+        keys = {**row, "golden_on": {**row.get("golden_on", {}), found.processor: numbers}}
+    else:
+        keys = {**(row or _terms(reference, found)), **numbers}
     spread = f"{found.session_count} sessions, spread {100 * found.spread:.2f} %"
     return f"{literal(keys)}  # {spread}"
+
+
+def _terms(reference: ThroughputReference, found: Calibration) -> dict[str, object]:
+    """Return the keys of a row that is not written yet."""
+    terms = reference.model_dump(include={"unit", "definition", "scope"})
+    return terms | ({"processor": found.processor} if _is_elsewhere(reference, found) else {})
+
+
+def _is_elsewhere(reference: ThroughputReference, found: Calibration) -> bool:
+    """Whether it was measured on another processor than that of the contract's golden."""
+    return None not in (reference.processor, found.processor) and (
+        found.processor != reference.processor
+    )
 
 
 def _of_a_host(reference: ThroughputReference, found: Calibration) -> dict[str, object]:
@@ -147,8 +165,6 @@ def _of_a_host(reference: ThroughputReference, found: Calibration) -> dict[str, 
     keys: dict[str, object] = {"spread": _rounded(max(found.spread, SPREAD_MIN))}
     if found.speedup is not None:
         keys["speedup_min"] = round(SPEEDUP_SHARE * found.speedup, 2)
-    if reference.on_processor(found.processor) is not reference:
-        keys["processor"] = found.processor
     return keys
 
 

@@ -100,8 +100,8 @@ def _device_rows(
     if table.device_model is not None:
         yield from _limit_rows(device, table.device_model, notes)
     for batch, reference in table.throughput.items():
-        fields = _speed_fields(reference, has_golden=batch not in table.no_golden)
-        yield (f"{device}-{batch}", "speed", *fields, notes.mark(reference.source))
+        has_golden = batch not in table.no_golden
+        yield from speed_rows(f"{device}-{batch}", reference, notes, has_golden=has_golden)
     for rows in (table.startup, table.soak):
         for batch, found in rows.items():
             yield from _limit_rows(f"{device}-{batch}", found, notes)
@@ -119,6 +119,21 @@ def _limit_rows(
 def _floor_fields(floor: AccuracyFloor, clip_count: int) -> tuple[str, ...]:
     least = f"{floor_count(floor.floor, clip_count):,} = {_percent(floor.floor)}"
     return (least, _percent(floor.golden), _percent(floor.guide), NONE, "right clips")
+
+
+def speed_rows(
+    cell: str, reference: ThroughputReference, notes: Footnotes, *, has_golden: bool
+) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each processor that a golden was measured on; of an accelerator, one."""
+    for processor in (reference.processor, *reference.golden_on):
+        here, marks = reference.on_processor(processor), list[str]()
+        if processor == reference.processor is not None:
+            elsewhere = f"a tolerance of {reference.tolerance_elsewhere:g} on one without a golden"
+            marks = [f"on {processor}; {elsewhere}"]
+        elif processor is not None:
+            marks = [f"on {processor}"]
+        fields = _speed_fields(here, has_golden=has_golden)
+        yield (cell, "speed", *fields, " ".join(map(notes.mark, [here.source, *marks])))
 
 
 def _speed_fields(reference: ThroughputReference, *, has_golden: bool) -> tuple[str, ...]:

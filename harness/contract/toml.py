@@ -3,21 +3,27 @@
 import datetime
 import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping
 
 WIDTH = 120
 
 
 def literal(value: object) -> str:
-    """Return a value as TOML has it, on one line; the keys of a table are plain words."""
+    """Return a value as TOML has it, on one line."""
     if isinstance(value, Mapping):
-        return f"{{ {', '.join(f'{key} = {literal(inner)}' for key, inner in value.items())} }}"
+        pairs = (f"{_key(str(key))} = {literal(inner)}" for key, inner in value.items())
+        return f"{{ {', '.join(pairs)} }}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(literal, value))}]"
     if isinstance(value, datetime.date):
         return value.isoformat()
     # JSON escapes what TOML does, but for one character.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch("[A-Za-z0-9_-]+", name) else literal(name)
 
 
 def table_lines(tables: Mapping[str, object], path: str = "") -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import fractions
 import math
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 import pydantic
@@ -15,6 +16,7 @@ Share = Annotated[float, pydantic.Field(gt=0.0, le=1.0)]
 Tolerance = Annotated[float, pydantic.Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, pydantic.Field(gt=0.0)]
 NotNegative = Annotated[float, pydantic.Field(ge=0.0)]
+Spread = Annotated[float, pydantic.Field(gt=0.0, lt=1.0)]
 Count = Annotated[int, pydantic.Field(ge=1)]
 Text = Annotated[str, pydantic.Field(min_length=1)]
 # As in the file names of OpenMMLab: as many of the first digits as are known, at least eight.
@@ -104,6 +106,19 @@ class EveryClipLimits(Table):
     source: Filled
 
 
+class HostGolden(Table):
+    """A golden of a host with another processor than the row's, with what else differs there.
+
+    The row's ``tolerance`` and ``spread`` hold where these are None; its ``speedup_min`` does not.
+    """
+
+    golden: Positive
+    tolerance: Tolerance | None = None
+    spread: Spread | None = None
+    speedup_min: Positive | None = None
+    source: Filled
+
+
 class ThroughputReference(Table):
     """A published or measured speed and how much slower is still acceptable.
 
@@ -113,11 +128,12 @@ class ThroughputReference(Table):
     one thread each. Contracts of earlier editions say ``pytorch`` there. ``spread`` is its standard
     deviation over sessions, relative, as A/A runs showed it. ``speedup_min`` is the least speed
     with every thread over that with one, by the wall clock; it is judged where nothing else ran.
-    ``processor`` is the one on which a host's golden was measured; on any other,
-    ``tolerance_elsewhere`` holds, as the ratio of two programs depends on it. ``chip`` is the accelerator
-    on which it was measured, by words of its driver's name for it; it says nothing about any other. ``guide`` is the
-    number in clips/s that a guide prints, shown beside the result; ``guide_scope`` is its scope,
-    where that differs from the golden's.
+    ``processor`` is the one on which a host's golden was measured, as the ratio of two programs
+    depends on it; ``golden_on`` has goldens of others, by name, and on any that is not named
+    ``tolerance_elsewhere`` holds. ``chip`` is the accelerator on which it was measured, by words of
+    its driver's name for it; it says nothing about any other. ``guide`` is the number in clips/s
+    that a guide prints, shown beside the result; ``guide_scope`` is its scope, where that differs
+    from the golden's.
     """
 
     golden: Positive
@@ -129,9 +145,10 @@ class ThroughputReference(Table):
     chips: Count = 1
     against: Against = "absolute"
     implausible: Annotated[float, pydantic.Field(gt=1.0)] = 3.0
-    spread: Annotated[float, pydantic.Field(gt=0.0, lt=1.0)] | None = None
+    spread: Spread | None = None
     speedup_min: Positive | None = None
     processor: Filled | None = None
+    golden_on: Mapping[Filled, HostGolden] = {}
     tolerance_elsewhere: Tolerance | None = None
     chip: Filled | None = None
     guide: Positive | None = None
@@ -154,6 +171,10 @@ class ThroughputReference(Table):
     def _processor_has_a_tolerance_elsewhere(self) -> Self:
         if (self.processor is None) != (self.tolerance_elsewhere is None):
             raise ValueError("processor and tolerance_elsewhere go together: give both or neither")
+        if self.golden_on and self.processor is None:
+            raise ValueError("golden_on needs processor, the one that golden is of")
+        if self.processor in self.golden_on:
+            raise ValueError(f"golden_on.{self.processor!r}: golden is of that processor; keep one")
         return self
 
     @pydantic.model_validator(mode="after")
@@ -170,11 +191,18 @@ class ThroughputReference(Table):
         """Whether it is for a host, which is judged by its processor time beside a reference's."""
         return self.against != "absolute"
 
+    def has_golden_of(self, processor: str | None) -> bool:
+        """Whether a golden was measured on a processor; one that is not known counts as the row's."""
+        return self.processor is None or processor in (None, self.processor, *self.golden_on)
+
     def on_processor(self, processor: str | None) -> Self:
         """Return what holds on a host with ``processor``; None if the measurement does not tell."""
-        if self.tolerance_elsewhere is None or processor in (None, self.processor):
+        if not self.has_golden_of(processor):
+            return self.model_copy(update={"tolerance": self.tolerance_elsewhere})
+        if processor is None or processor not in self.golden_on:
             return self
-        return self.model_copy(update={"tolerance": self.tolerance_elsewhere})
+        here = self.golden_on[processor].model_dump(exclude_none=True)
+        return self.model_copy(update={"speedup_min": None, **here})
 
     @property
     def floor(self) -> float:

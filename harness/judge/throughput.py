@@ -57,7 +57,8 @@ def judge_throughput(
     bounds. One session of a device without a known spread has no bounds: its own value decides
     where ``sessions_min`` is 1.
 
-    A host's golden that was measured on another processor holds with the tolerance for that case.
+    A host is held against the golden of its processor; where none was measured, the row's holds
+    with the tolerance for that case.
 
     Where the floor may be that of a card with several chips, one chip passes if it reaches all of it
     and fails below its share; in between, the check is inconclusive.
@@ -71,9 +72,10 @@ def judge_throughput(
     if len(series.per_session) != measurement.session_count:
         return invalid(f"{len(series.per_session)} values for {measurement.session_count} sessions")
     host = measurement.host
-    on_host = reference.on_processor(None if host is None else host.processor)
-    elsewhere = () if on_host is reference else (_ELSEWHERE.format(reference=reference),)
-    reference = on_host
+    processor = None if host is None else host.processor
+    is_known = reference.has_golden_of(processor)
+    elsewhere = () if is_known else (_ELSEWHERE.format(reference=reference),)
+    reference = reference.on_processor(processor)
     plausible = below(
         "mean speed", series.mean, reference.ceiling, reference.unit, "faster is cached or no work"
     )

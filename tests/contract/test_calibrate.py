@@ -129,13 +129,17 @@ def test_quiet_sessions_say_what_every_thread_must_be_worth():
     assert "speedup_min = 1.4" in calibrated_row({}, found, REFERENCE, "today")
 
 
-def test_a_golden_of_another_processor_is_replaced_by_one_of_this():
+def test_a_golden_of_another_processor_gets_one_of_this_beside_it():
     use = HostUse(usable=2, used=1.9, is_quiet=False, processor="this one")
     elsewhere = {"processor": "the golden's", "tolerance_elsewhere": 0.5}
     runs = [[session(ratio, host_use=use) for ratio in (2.0, 1.8)]] * 2
     found = calibration_from_runs(runs, 1, REFERENCE, 2)
     reference = REFERENCE.model_copy(update=elsewhere)
     assert 'processor = "this one"' in calibrated_row({}, found, reference, "today")
+    old = {"golden": 3.0, "tolerance": 0.1, "golden_on": {"a third": {"golden": 2.5}}}
+    row = tomllib.loads(f"row = {calibrated_row(old, found, reference, 'today')}")["row"]
+    here = {"golden": 1.9, "tolerance": found.tolerance, "spread": 0.06083, "source": "today"}
+    assert row == {**old, "golden_on": {**old["golden_on"], "this one": here}}
     # The tolerance that holds for another processor plays no part in it.
     assert calibration_from_runs(runs, 1, reference, 2) == found
     assert found.tolerance not in (None, 0.07)

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from harness.__main__ import main
-from harness.contract.show import matrix_lines
+from harness.contract.show import Footnotes, matrix_lines, speed_rows
 from harness.contract.thresholds import thresholds_from_file
-from harness.judge.limits import DeviceModelLimits
+from harness.judge.limits import DeviceModelLimits, ThroughputReference
 
 CONTRACT = Path(__file__).parents[2] / "thresholds.toml"
 
@@ -30,6 +30,21 @@ def test_a_row_says_floor_golden_guide_tolerance_unit_and_source(thresholds):
     source = next(line for line in lines if line.startswith(speed[-1]))
     assert "ModelZoo guide Nonlocal, table of performance, column 310P" in source
     assert "clips/s a card of 4 chips" in " ".join(found["ascend310-bs1", "speed"])
+
+
+def test_a_golden_of_another_processor_has_a_row_of_its_own():
+    row = {"golden": 2.0, "tolerance": 0.1, "processor": "one", "tolerance_elsewhere": 0.5}
+    terms = {"unit": "x unoptimised", "definition": "processor", "scope": "host"}
+    other = {"golden": 1.0, "tolerance": 0.2, "source": "over there"}
+    reference = ThroughputReference(
+        **row, **terms, against="unoptimised", golden_on={"two": other}, source="here"
+    )
+    notes = Footnotes()
+    first, second = speed_rows("cpu-bs1", reference, notes, has_golden=True)
+    assert (first[2:4], second[2:4]) == (("1.800", "2.000"), ("0.800", "1.000"))
+    assert (first[-1], second[-1]) == ("[1] [2]", "[3] [4]")
+    without = "on one; a tolerance of 0.5 on one without a golden"
+    assert notes.texts == ["here", without, "over there", "on two"]
 
 
 def test_what_holds_for_every_device_stands_above_the_rows(thresholds):

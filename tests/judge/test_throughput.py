@@ -297,9 +297,31 @@ def test_a_golden_of_another_processor_holds_with_the_tolerance_for_that(process
     assert is_said == (status is Status.PASS)
 
 
+@pytest.mark.parametrize(("ratio", "status"), [(1.4, Status.PASS), (1.1, Status.FAIL)])
+def test_a_golden_of_this_processor_holds_on_it(ratio, status):
+    use = QUIET.model_copy(update={"processor": "this one"})
+    here = {"golden": 1.4, "spread": 0.01, "source": "here"}
+    row = {**OF_ANOTHER, "speedup_min": 99.0}
+    both = reference(**row, golden_on={"this one": here})
+    verdict = judge_throughput(host(ratio, ratio, use=use), both, 2)
+    assert verdict.status is status
+    assert "another processor" not in verdict.reason
+    assert verdict.findings[0].limit == pytest.approx(1.4 * (1.0 - both.tolerance))
+    assert "the contract has no speedup_min" in verdict.findings[0].note
+    assert both.on_processor("this one").spread == 0.01
+
+
 def test_a_processor_needs_a_tolerance_for_others():
     with pytest.raises(ValueError, match="processor and tolerance_elsewhere go together"):
         reference(**HOST, processor="the golden's")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"), [(HOST, "golden_on needs processor"), (OF_ANOTHER, "keep one")]
+)
+def test_goldens_of_other_processors_are_beside_one_that_is_named(row, message):
+    with pytest.raises(ValueError, match=message):
+        reference(**row, golden_on={"the golden's": {"golden": 1.4, "source": "here"}})
 
 
 def test_values_for_other_sessions_are_invalid():
