@@ -1,0 +1,25 @@
+"""Faults of time are held against a golden of the host that they are planted on, whatever processor it has."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.contract.thresholds import thresholds_from_file
+from harness.selftest import time_faults
+from harness.selftest.setting import Setting
+from harness.spec import Cell
+
+CONTRACT = Path(__file__).parents[2] / "thresholds.toml"
+CELL = Cell("nonlocal_tiny", "cpu", 4)
+SHIPPED = thresholds_from_file(CONTRACT).limits(CELL).throughput
+
+
+@pytest.mark.parametrize("processor", [SHIPPED.processor, *SHIPPED.golden_on, "another one"])
+def test_a_fault_of_time_has_a_golden_of_this_processor(tmp_path, monkeypatch, processor):
+    monkeypatch.setattr(time_faults, "processor_name", lambda: processor)
+    text = CONTRACT.read_text("utf-8")
+    setting = Setting("cpu", tmp_path, tmp_path, text, lambda: (tmp_path, tmp_path), {})
+    path = tmp_path / "thresholds.toml"
+    path.write_text(time_faults.with_golden(setting, 1.25), "utf-8")
+    here = thresholds_from_file(path).limits(CELL).throughput.on_processor(processor)
+    assert (here.golden, here.tolerance) == (1.25, time_faults.HOST_TOLERANCE)
