@@ -48,7 +48,8 @@ def in_turns(
     Each query of a turn meets the caches as the other side left them once, and a steady drift of
     the machine cancels. Where a query of the warm-up took more than 3 s, both sides run at the same
     time instead, each in a thread, and share whatever else the machine does: beside other work the
-    ratio of TimeSformer varies by 3.5 % in turns and by 1.2 % together.
+    ratio of TimeSformer varies by 3.5 % in turns and by 1.2 % together. The warm-up, which is long
+    for such models, runs so in any case.
 
     ``min_queries`` is of each side, ``min_seconds`` is processor time of both together: on a busy
     host wall time passes without telling anything.
@@ -60,12 +61,9 @@ def in_turns(
     Raises:
         InvalidMeasurement: a clock stands still or goes backwards.
     """
-    warm = [
-        _cost(issue, read).processor_s
-        for _ in range(settings.warmup_queries)
-        for issue in (issue_a, issue_b)
-    ]
-    take = _together if max(warm, default=0.0) > TOGETHER_S else _turn
+    warm = [_at_once(issue_a, issue_b, read) for _ in range(settings.warmup_queries)]
+    longest_s = max((cost.processor_s for both in warm for cost in both), default=0.0)
+    take = _together if longest_s > TOGETHER_S else _turn
     a: list[Reading] = []
     b: list[Reading] = []
     seconds = 0.0
@@ -117,17 +115,20 @@ def _turn(issue_a: Query, issue_b: Query, read: ReadClocks) -> tuple[list[Readin
 def _together(
     issue_a: Query, issue_b: Query, read: ReadClocks
 ) -> tuple[list[Reading], list[Reading]]:
-    """Run both sides at once, twice."""
-    of_a, of_b = [], []
+    first, second = (_at_once(issue_a, issue_b, read) for _ in range(2))
+    return [first[0], second[0]], [first[1], second[1]]
+
+
+def _at_once(issue_a: Query, issue_b: Query, read: ReadClocks) -> tuple[Reading, Reading]:
+    """Run a query of each side at the same time, each in a thread."""
     with ThreadPoolExecutor(max_workers=2) as threads:
-        for _ in range(2):
-            start = read()
-            both = [threads.submit(_cost, issue, read) for issue in (issue_a, issue_b)]
-            a, b = [one.result() for one in both]
-            others_s = read().since(start).processor_s - b.thread_s
-            of_a.append(dataclasses.replace(a, processor_s=others_s))
-            of_b.append(dataclasses.replace(b, processor_s=b.thread_s))
-    return of_a, of_b
+        start = read()
+        both = [threads.submit(_cost, issue, read) for issue in (issue_a, issue_b)]
+        a, b = [one.result() for one in both]
+        others_s = read().since(start).processor_s - b.thread_s
+    return dataclasses.replace(a, processor_s=others_s), dataclasses.replace(
+        b, processor_s=b.thread_s
+    )
 
 
 def _cost(issue_query: Query, read: ReadClocks) -> Reading:
