@@ -38,10 +38,10 @@ def table_lines(tables: Mapping[str, object], path: str = "") -> Iterator[str]:
     own = plain | inline
     if own and path:
         yield f"\n[{path}]"
-    yield from (f"{key} = {literal(value)}" for key, value in own.items())
+    yield from (f"{_key(key)} = {literal(value)}" for key, value in own.items())
     for key, value in tables.items():
         if key not in own and isinstance(value, Mapping):
-            yield from table_lines(value, f"{path}.{key}" if path else key)
+            yield from table_lines(value, f"{path}.{_key(key)}" if path else _key(key))
 
 
 def _fits(key: str, table: Mapping[str, object]) -> bool:

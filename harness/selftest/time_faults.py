@@ -264,7 +264,7 @@ def with_golden(setting: Setting, golden: float) -> str:
 
 def _of_this_processor(contract: str) -> str:
     """Return a contract whose goldens of a host are all of this one: elsewhere a wide tolerance holds."""
-    contract = re.sub(r', golden_on\."[^"]+" = \{[^}]*\}', "", contract)
+    contract = contract.replace('golden_on."', 'golden_on."another ')
     return re.sub(r'(?m)^processor = ".*"$', f'processor = "{processor_name()}"', contract)
 
 
