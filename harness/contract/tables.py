@@ -9,21 +9,23 @@ import pydantic
 
 from harness.judge.limits import (
     AccuracyFloor,
-    Count,
     DeviceModelLimits,
-    Digest,
     EveryClipLimits,
-    Filled,
     MultiplyAddsLimits,
-    NotNegative,
     PairedLimits,
     ParityLimits,
-    Positive,
     SoakLimits,
     StartupLimits,
+    ThroughputReference,
+)
+from harness.judge.table import (
+    Count,
+    Digest,
+    Filled,
+    NotNegative,
+    Positive,
     Table,
     Text,
-    ThroughputReference,
     WeightsDigest,
 )
 from harness.spec import ALL_CHECKS, Cell, Check

@@ -16,16 +16,18 @@ from harness.contract.tables import ClipSetTable, Precision, ThresholdsFile, Tie
 from harness.errors import ThresholdsError
 from harness.judge.limits import (
     DeviceModelLimits,
-    Digest,
     EveryClipLimits,
-    Filled,
     MultiplyAddsLimits,
     PairedLimits,
     ParityLimits,
+    ThroughputReference,
+)
+from harness.judge.table import (
+    Digest,
+    Filled,
     Positive,
     Table,
     Text,
-    ThroughputReference,
     WeightsDigest,
 )
 from harness.spec import Cell

@@ -7,43 +7,22 @@ from typing import Annotated, Literal, Self
 
 import pydantic
 
+from harness.judge.table import (
+    Ceilings,
+    Count,
+    Digest,
+    Filled,
+    Fraction,
+    NotNegative,
+    Positive,
+    Share,
+    Spread,
+    Table,
+    Tolerance,
+    WeightsDigest,
+)
 from harness.measure.speed import SERIES, Against, Definition
 from harness.spec import Reference
-
-Fraction = Annotated[float, pydantic.Field(ge=0.0, le=1.0)]
-# Every result reaches a floor of 0.
-Share = Annotated[float, pydantic.Field(gt=0.0, le=1.0)]
-Tolerance = Annotated[float, pydantic.Field(ge=0.0, lt=1.0)]
-Positive = Annotated[float, pydantic.Field(gt=0.0)]
-NotNegative = Annotated[float, pydantic.Field(ge=0.0)]
-Spread = Annotated[float, pydantic.Field(gt=0.0, lt=1.0)]
-Count = Annotated[int, pydantic.Field(ge=1)]
-Text = Annotated[str, pydantic.Field(min_length=1)]
-# As in the file names of OpenMMLab: as many of the first digits as are known, at least eight.
-WeightsDigest = Annotated[str, pydantic.Field(pattern="^[0-9a-f]{8,64}$")]
-Digest = Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")]
-Filled = Annotated[str, pydantic.StringConstraints(strip_whitespace=True, min_length=1)]
-
-
-class Table(pydantic.BaseModel):
-    """A table of the file: strict types, no unknown key, no NaN, never changed."""
-
-    model_config = pydantic.ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False
-    )
-
-
-class Ceilings(Table):
-    """A table of limits each of which may be left out, but not all of them."""
-
-    source: Filled
-
-    @pydantic.model_validator(mode="after")
-    def _limits_something(self) -> Self:
-        if not self.model_dump(exclude={"source"}, exclude_none=True):
-            names = ", ".join(name for name in type(self).model_fields if name != "source")
-            raise ValueError(f"limits nothing; there are: {names}")
-        return self
 
 
 class ParityLimits(Table):
@@ -171,10 +150,8 @@ class ThroughputReference(Table):
     def _processor_has_a_tolerance_elsewhere(self) -> Self:
         if (self.processor is None) != (self.tolerance_elsewhere is None):
             raise ValueError("processor and tolerance_elsewhere go together: give both or neither")
-        if self.golden_on and self.processor is None:
-            raise ValueError("golden_on needs processor, the one that golden is of")
-        if self.processor in self.golden_on:
-            raise ValueError(f"golden_on.{self.processor!r}: golden is of that processor; keep one")
+        if self.golden_on and self.processor in (None, *self.golden_on):
+            raise ValueError("golden_on needs processor, the one that golden is of, and has others")
         return self
 
     @pydantic.model_validator(mode="after")
