@@ -5,7 +5,7 @@ must one that sleeps 50 ms a query, and one that uses one processor only: each b
 
 python benchmarks/busy.py '*_tiny-cpu-bs1' --loads 1 2 --runs 20
 
-Two of these at a time, each with a load of one less, are the other's busy process and take half as long.
+Two of these at a time, each with a load of one less, are each other's busy process.
 """
 
 import argparse

@@ -137,7 +137,7 @@ def calibrated_row(
         **_of_a_chip(reference, found),
         "source": source,
     }
-    if row and _is_elsewhere(reference, found):
+    if row and not reference.is_of_processor(found.processor):
         keys = {**row, "golden_on": {**row.get("golden_on", {}), found.processor: numbers}}
     else:
         keys = {**(row or _terms(reference, found)), **numbers}
@@ -148,14 +148,8 @@ def calibrated_row(
 def _terms(reference: ThroughputReference, found: Calibration) -> dict[str, object]:
     """Return the keys of a row that is not written yet."""
     terms = reference.model_dump(include={"unit", "definition", "scope"})
-    return terms | ({"processor": found.processor} if _is_elsewhere(reference, found) else {})
-
-
-def _is_elsewhere(reference: ThroughputReference, found: Calibration) -> bool:
-    """Whether it was measured on another processor than that of the contract's golden."""
-    return None not in (reference.processor, found.processor) and (
-        found.processor != reference.processor
-    )
+    is_here = reference.is_of_processor(found.processor)
+    return terms if is_here else {**terms, "processor": found.processor}
 
 
 def _of_a_host(reference: ThroughputReference, found: Calibration) -> dict[str, object]:

@@ -14,13 +14,8 @@ import pydantic
 from harness.contract.tables import DeviceTable, ModelTable, ThresholdsFile
 from harness.contract.toml import table_lines
 from harness.contract.written import malformed, named
-from harness.judge.limits import (
-    AccuracyFloor,
-    ThroughputReference,
-)
-from harness.judge.table import (
-    Table,
-)
+from harness.judge.limits import AccuracyFloor, ThroughputReference
+from harness.judge.table import Table
 
 Tables = dict[str, Any]
 

@@ -86,10 +86,7 @@ class EveryClipLimits(Table):
 
 
 class HostGolden(Table):
-    """A golden of a host with another processor than the row's, with what else differs there.
-
-    The row's ``tolerance`` and ``spread`` hold where these are None; its ``speedup_min`` does not.
-    """
+    """A golden of another processor than the row's; where None, ``tolerance`` and ``spread`` are the row's."""
 
     golden: Positive
     tolerance: Tolerance | None = None
@@ -101,18 +98,16 @@ class HostGolden(Table):
 class ThroughputReference(Table):
     """A published or measured speed and how much slower is still acceptable.
 
-    ``scope`` says what reached the number: one chip, a card with up to ``chips`` chips together (a
-    session has one), or a host. ``against`` says whether it is absolute or the ratio to the
-    exported graph, which the same session runs without optimisation: a ratio of processor times, on
-    one thread each. Contracts of earlier editions say ``pytorch`` there. ``spread`` is its standard
-    deviation over sessions, relative, as A/A runs showed it. ``speedup_min`` is the least speed
-    with every thread over that with one, by the wall clock; it is judged where nothing else ran.
-    ``processor`` is the one on which a host's golden was measured, as the ratio of two programs
-    depends on it; ``golden_on`` has goldens of others, by name, and on any that is not named
-    ``tolerance_elsewhere`` holds. ``chip`` is the accelerator on which it was measured, by words of
-    its driver's name for it; it says nothing about any other. ``guide`` is the number in clips/s
-    that a guide prints, shown beside the result; ``guide_scope`` is its scope, where that differs
-    from the golden's.
+    ``scope`` says what reached the number: one chip, a card with up to ``chips`` chips together (a session has one), or
+    a host. ``against`` says whether it is absolute or the ratio to the exported graph, which the same session runs
+    without optimisation: a ratio of processor times, on one thread each. Contracts of earlier editions say ``pytorch``
+    there. ``spread`` is its standard deviation over sessions, relative, as A/A runs showed it. ``speedup_min`` is the
+    least speed with every thread over that with one, by the wall clock; it is judged where nothing else ran.
+    ``processor`` is the one on which a host's golden was measured, as the ratio of two programs depends on it;
+    ``golden_on`` has goldens of others, by name, and on any that is not named ``tolerance_elsewhere`` holds. ``chip``
+    is the accelerator on which it was measured, by words of its driver's name for it; it says nothing about any other.
+    ``guide`` is the number in clips/s that a guide prints, shown beside the result; ``guide_scope`` is its scope, where
+    that differs from the golden's.
     """
 
     golden: Positive
@@ -168,18 +163,22 @@ class ThroughputReference(Table):
         """Whether it is for a host, which is judged by its processor time beside a reference's."""
         return self.against != "absolute"
 
+    def is_of_processor(self, processor: str | None) -> bool:
+        """Whether the golden is of a processor; None, one that is not known, counts as its own."""
+        return self.processor is None or processor in (None, self.processor)
+
     def has_golden_of(self, processor: str | None) -> bool:
-        """Whether a golden was measured on a processor; one that is not known counts as the row's."""
-        return self.processor is None or processor in (None, self.processor, *self.golden_on)
+        """Whether it or one of ``golden_on`` is of a processor."""
+        return self.is_of_processor(processor) or processor in self.golden_on
 
     def on_processor(self, processor: str | None) -> Self:
         """Return what holds on a host with ``processor``; None if the measurement does not tell."""
-        if not self.has_golden_of(processor):
-            return self.model_copy(update={"tolerance": self.tolerance_elsewhere})
-        if processor is None or processor not in self.golden_on:
+        if self.is_of_processor(processor):
             return self
-        here = self.golden_on[processor].model_dump(exclude_none=True)
-        return self.model_copy(update={"speedup_min": None, **here})
+        here = self.golden_on.get(processor or "")
+        if here is None:
+            return self.model_copy(update={"tolerance": self.tolerance_elsewhere})
+        return self.model_copy(update={"speedup_min": None, **here.model_dump(exclude_none=True)})
 
     @property
     def floor(self) -> float:

@@ -126,9 +126,8 @@ def _at_once(issue_a: Query, issue_b: Query, read: ReadClocks) -> tuple[Reading,
         both = [threads.submit(_cost, issue, read) for issue in (issue_a, issue_b)]
         a, b = [one.result() for one in both]
         others_s = read().since(start).processor_s - b.thread_s
-    return dataclasses.replace(a, processor_s=others_s), dataclasses.replace(
-        b, processor_s=b.thread_s
-    )
+    a = dataclasses.replace(a, processor_s=others_s)
+    return a, dataclasses.replace(b, processor_s=b.thread_s)
 
 
 def _cost(issue_query: Query, read: ReadClocks) -> Reading:

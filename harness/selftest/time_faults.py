@@ -259,12 +259,14 @@ def with_golden(setting: Setting, golden: float) -> str:
         text, count = re.subn(none, more, text, count=1)
     if not count:
         raise NotPlanted(f"the contract has no row of {setting.cell(MODEL).id} to put a golden in")
-    return _of_this_processor(before + text)
+    return _of_this_machine(before + text)
 
 
-def _of_this_processor(contract: str) -> str:
-    """Return a contract whose goldens of a host are all of this one: elsewhere a wide tolerance holds."""
-    contract = contract.replace('golden_on."', 'golden_on."another ')
+def _of_this_machine(contract: str) -> str:
+    """Return a contract whose goldens are of this host's processor, and of whatever chip it has."""
+    contract = re.sub(
+        ', chip = "[^"]*"', "", contract.replace('golden_on."', 'golden_on."another ')
+    )
     return re.sub(r'(?m)^processor = ".*"$', f'processor = "{processor_name()}"', contract)
 
 
