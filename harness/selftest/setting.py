@@ -24,6 +24,7 @@ from harness.check import checks
 from harness.check.timed_session import time_session
 from harness.errors import StageError
 from harness.host.child_process import run_in_child
+from harness.host.environment import processor_name
 from harness.host.progress import Progress
 from harness.host.site import FIXTURES, load_site
 from harness.record.record import RunDirectory
@@ -244,3 +245,10 @@ class Bench:
 def wide(contract: str) -> str:
     """Return a contract whose floors of speed are too low to stop a run that is not about speed."""
     return re.sub(r"tolerance = [\d.]+", "tolerance = 0.9", contract)
+
+
+def of_this_machine(contract: str) -> str:
+    """Return a contract whose goldens are of this host's processor, and of whatever chip it has."""
+    contract = contract.replace('golden_on."', 'golden_on."another ')
+    contract = re.sub(r', chip = "[^"]*"', "", contract)
+    return re.sub(r'(?m)^processor = ".*"$', f'processor = "{processor_name()}"', contract)

@@ -14,7 +14,6 @@ import numpy as np
 
 from harness.device import Session
 from harness.errors import RunError
-from harness.host.environment import processor_name
 from harness.measure.timing import measure_session
 from harness.record.record import RunDirectory
 from harness.registry import device_spec
@@ -28,7 +27,7 @@ from harness.selftest.faults import (
     fault_of_run,
     in_a_run,
 )
-from harness.selftest.setting import Setting, wide
+from harness.selftest.setting import Setting, of_this_machine, wide
 from harness.spec import DeviceModel, Feed
 from harness.testing import FaultyDevice
 from harness.timings import LoopSettings, LoopTimes
@@ -259,15 +258,7 @@ def with_golden(setting: Setting, golden: float) -> str:
         text, count = re.subn(none, more, text, count=1)
     if not count:
         raise NotPlanted(f"the contract has no row of {setting.cell(MODEL).id} to put a golden in")
-    return _of_this_machine(before + text)
-
-
-def _of_this_machine(contract: str) -> str:
-    """Return a contract whose goldens are of this host's processor, and of whatever chip it has."""
-    contract = re.sub(
-        ', chip = "[^"]*"', "", contract.replace('golden_on."', 'golden_on."another ')
-    )
-    return re.sub(r'(?m)^processor = ".*"$', f'processor = "{processor_name()}"', contract)
+    return of_this_machine(before + text)
 
 
 _SLOW = "too slow"

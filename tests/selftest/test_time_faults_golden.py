@@ -25,7 +25,7 @@ def with_golden(device, folder):
 
 @pytest.mark.parametrize("processor", [SHIPPED.processor, *SHIPPED.golden_on, "another one"])
 def test_a_fault_of_time_has_a_golden_of_this_processor(tmp_path, monkeypatch, processor):
-    monkeypatch.setattr(time_faults, "processor_name", lambda: processor)
+    monkeypatch.setattr("harness.selftest.setting.processor_name", lambda: processor)
     here = with_golden("cpu", tmp_path).on_processor(processor)
     assert (here.golden, here.tolerance) == (1.25, time_faults.HOST_TOLERANCE)
 
