@@ -273,7 +273,9 @@ def test_two_clips_of_one_batch_swapped_are_red_by_name(clean, make_suite, cache
     assert verdict.status is Status.PASS, verdict.reason
     faulty = {"cpu": FaultyDevice(device("cpu"), OneBatchFlipped)}
     record = with_model(make_suite(cache, faulty), **bounds).check(CELL, "accuracy")
-    assert_red(record, Status.FAIL, "relative L2 of every clip is .* .clips/0006; clips/0005.$")
+    # Which of the two is worse depends on the processor that trained the model.
+    both = "clips/0005; clips/0006|clips/0006; clips/0005"
+    assert_red(record, Status.FAIL, rf"relative L2 of every clip is .* .({both}).$")
     assert all(finding.is_met for finding in record.verdict.findings[:3])
 
 
