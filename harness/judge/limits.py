@@ -15,6 +15,7 @@ from harness.judge.table import (
     Fraction,
     NotNegative,
     Positive,
+    Rows,
     Share,
     Spread,
     Table,
@@ -122,7 +123,7 @@ class ThroughputReference(Table):
     spread: Spread | None = None
     speedup_min: Positive | None = None
     processor: Filled | None = None
-    golden_on: Mapping[Filled, HostGolden] = {}
+    golden_on: Annotated[Mapping[Filled, HostGolden], pydantic.AfterValidator(Rows)] = Rows()
     tolerance_elsewhere: Tolerance | None = None
     chip: Filled | None = None
     guide: Positive | None = None

@@ -1,8 +1,10 @@
 """What every table of the contract is made of: strict values, and a source for each number."""
 
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeVar
 
 import pydantic
+
+Row = TypeVar("Row")
 
 Fraction = Annotated[float, pydantic.Field(ge=0.0, le=1.0)]
 # Every result reaches a floor of 0.
@@ -25,6 +27,13 @@ class Table(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False
     )
+
+
+class Rows(dict[str, Row]):
+    """Rows of a table by name, never changed, so that a value that has them can be hashed."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
 
 
 class Ceilings(Table):

@@ -309,6 +309,7 @@ def test_a_golden_of_this_processor_holds_on_it(ratio, status):
     assert verdict.findings[0].limit == pytest.approx(1.4 * (1.0 - both.tolerance))
     assert "the contract has no speedup_min" in verdict.findings[0].note
     assert both.on_processor("this one").spread == 0.01
+    assert hash(both) == hash(reference(**row, golden_on={"this one": here}))
 
 
 def test_a_processor_needs_a_tolerance_for_others():
