@@ -89,10 +89,16 @@ def read_with_times(number, found):
         found.append((time.monotonic(), piece.decode()))
 
 
-def in_a_pipe(command, *options):
-    found = []
+def in_a_pipe(command, *options, at=("", lambda: None)):
+    """Return the pieces of a run, with their times; when it prints the first of ``at``, the second is called."""
+    found, (words, act) = [], at
     with subprocess.Popen([*command, *options], stdout=subprocess.PIPE) as process:
-        read_with_times(process.stdout.fileno(), found)
+        reader = threading.Thread(target=read_with_times, args=(process.stdout.fileno(), found))
+        reader.start()
+        while reader.is_alive() and words not in whole(found):
+            reader.join(0.1)
+        act()
+        reader.join()
     return found
 
 
@@ -185,8 +191,7 @@ def test_a_wait_names_the_process_that_holds_the_lock(command, tmp_path, monkeyp
     monkeypatch.setenv("LOCKS", str(tmp_path / "locks"))
     with contextlib.ExitStack() as held:
         held.enter_context(exclusive("cpu", tmp_path / "locks"))
-        threading.Timer(4.0, held.close).start()
-        text = whole(in_a_pipe(command, "--model", "nonlocal_tiny"))
+        text = whole(in_a_pipe(command, "--model", "nonlocal_tiny", at=("waiting for", held.close)))
     assert re.search(
         rf"^waiting for cpu for 0 s: process {os.getpid()} on \S+ since", text, re.MULTILINE
     )
