@@ -6,6 +6,8 @@ READY := $(VENV)/ready
 TOOLS := $(VENV)/tools
 # What pip takes on an aarch64 host with glibc 2.28; it does not add the older tags by itself.
 AARCH64 := $(addsuffix _aarch64,manylinux_2_28 manylinux_2_27 manylinux_2_26 manylinux_2_17 manylinux2014)
+# Many container images set it; without bytecode, each of the hundreds of child processes compiles the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: acceptance test lint coverage browser smoke emulate zoo farm farm-faults aarch64 without-decord lock audit sbom mutants clean
 
