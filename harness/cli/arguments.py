@@ -1,6 +1,8 @@
 """Arguments that several commands have, and what the commands make of them."""
 
 import argparse
+import atexit
+import contextlib
 import datetime
 import math
 import os
@@ -80,7 +82,13 @@ def workbench_of(
     from harness.host.progress import Progress
 
     log_dir = Path(tempfile.mkdtemp(prefix="harness-logs-"))
+    atexit.register(_remove_if_empty, log_dir)
     return Workbench(site_of(options), log_dir, Progress(sys.stderr), find_model)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def write_output(path: Path, content: bytes) -> None:

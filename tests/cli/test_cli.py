@@ -1,5 +1,6 @@
 import contextlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -160,10 +161,11 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     assert "Traceback" not in told
 
 
-def test_output_that_cannot_be_written_is_told_and_is_no_answer():
+def test_output_that_cannot_be_written_is_told_and_is_no_answer(tmp_path):
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "harness", "models"],
+            env={**os.environ, "TMPDIR": str(tmp_path)},
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -172,6 +174,7 @@ def test_output_that_cannot_be_written_is_told_and_is_no_answer():
     assert done.returncode == 2
     said = "harness models: its output cannot be written: No space left on device\n"
     assert done.stderr == said
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_doctor_without_a_working_processor_says_no(capsys, monkeypatch):
