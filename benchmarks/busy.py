@@ -1,15 +1,21 @@
 """A/A runs of host cells beside busy processes, and planted faults of speed: which are red, and why.
 
+    python benchmarks/busy.py '*_tiny-cpu-bs1' --loads 1 2 --runs 20
+    python benchmarks/busy.py --results busy.jsonl      in parts: each cell for the runs that it lacks
+
 The same build must pass however busy the host is. A device that computes 15 % more must fail, and so
 must one that sleeps 50 ms a query, and one that uses one processor only: each by its own finding.
 
-python benchmarks/busy.py '*_tiny-cpu-bs1' --loads 1 2 --runs 20
-
-Two of these at a time, each with a load of one less, are each other's busy process.
+Two of these at a time, each with a load of one less, are each other's busy process. A line of
+``--results`` is one run; delete the file to start afresh.
 """
 
 import argparse
+import dataclasses
+import json
+import os
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -22,12 +28,11 @@ from harness.build.workbench import Workbench
 from harness.check.checks import check_throughput
 from harness.check.context import Context
 from harness.contract.tables import matches
-from harness.contract.thresholds import Thresholds, thresholds_from_file
+from harness.contract.thresholds import thresholds_from_file
 from harness.host.busy import busy_processes
 from harness.host.environment import processor_name
-from harness.judge.verdict import Verdict
 from harness.selftest.time_faults import MoreWork, TimedDevice, sleeping
-from harness.spec import Cell, Status
+from harness.spec import Status
 
 CONTRACT = Path(harness.__file__).parent.parent / "thresholds.toml"
 # What the reason of each fault must name; the same build must pass.
@@ -46,16 +51,42 @@ FAULTS: dict[str, dict[str, Any]] = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One timing of a cell beside so many busy processes; ``load`` is the host's at its end, of one minute."""
+
+    fault: str
+    busy: int
+    cell: str
+    status: str
+    reason: str
+    load: float
+
+    @property
+    def series(self) -> str:
+        """Name of what it is one of several runs of."""
+        return f"{self.fault}, {self.busy} busy, {self.cell}"
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether the same build passed, or a fault is red by its own finding."""
+        if self.fault == "same":
+            return self.status == Status.PASS
+        return self.status == Status.FAIL and EXPECTED[self.fault] in self.reason
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cells", nargs="*", default=["*_tiny-cpu-bs1"])
-    parser.add_argument("--loads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--loads", type=int, nargs="+", default=[1, 2], help="busy processes")
+    parser.add_argument("--runs", type=int, default=20, help="of each fault, load and cell")
     parser.add_argument("--tier", default="nightly")
     parser.add_argument("--thresholds", type=Path, default=CONTRACT)
     parser.add_argument("--faults", nargs="+", default=list(EXPECTED), choices=EXPECTED)
+    parser.add_argument("--results", type=Path, metavar="FILE", help="go on from these")
     options = parser.parse_args()
     thresholds = thresholds_from_file(options.thresholds)
+    tier = thresholds.tier(options.tier)
     cells = [cell for cell in thresholds.cells(options.tier) if matches(cell.id, options.cells)]
     here = processor_name()
     unknown = [
@@ -66,24 +97,27 @@ def main() -> int:
             f"{options.thresholds} has no golden of {here} for {', '.join(unknown)}, so a slower build may "
             "pass; harness calibrate takes one"
         )
-    wrong = done = 0
+    known, runs = kept_runs(options.results), list[Run]()
     for fault in options.faults:
         bench = bench_with(fault)
-        for load in options.loads:
+        for busy in options.loads:
             for cell in cells:
                 # Built beforehand, so that nothing disturbs the timing.
                 bench.device_model(cell)
-                with busy_processes(load):
-                    verdicts = [
-                        judged(bench, thresholds, options.tier, cell) for _ in range(options.runs)
-                    ]
-                missed = [one for one in verdicts if not is_expected(fault, one)]
-                wrong, done = wrong + len(missed), done + len(verdicts)
-                counts = dict(Counter(str(one.status) for one in verdicts))
-                print(f"  {fault}, {load} busy, {cell.id}: {counts}", flush=True)
-                for one in missed:
-                    print(f"    {one.status}: {one.reason}", flush=True)
-    return finish("busy", wrong, 0, at_least=False, note=f"{done} runs; not as expected:")
+                context = Context(cell, bench, tier, thresholds.limits(cell))
+                name = f"{fault}, {busy} busy, {cell.id}"
+                series = [run for run in known if run.series == name]
+                while len(series) < options.runs:
+                    title = f"run {len(series) + 1} of {options.runs}"
+                    series.append(timed(context, fault, busy, title))
+                    keep(series[-1], options.results)
+                print(f"{name}: {dict(Counter(run.status for run in series))}", flush=True)
+                runs += series
+    wrong = [run for run in runs if not run.is_expected]
+    for run in wrong:
+        print(f"  {run.series}: {run.status}: {run.reason}")
+    note = f"{len(runs)} runs; not as expected:"
+    return finish("busy", len(wrong), 0, at_least=False, note=note)
 
 
 def bench_with(fault: str) -> Workbench:
@@ -97,17 +131,30 @@ def bench_with(fault: str) -> Workbench:
     )
 
 
-def judged(bench: Workbench, thresholds: Thresholds, tier: str, cell: Cell) -> Verdict:
-    """Time a cell once, as a run does."""
-    context = Context(cell, bench, thresholds.tier(tier), thresholds.limits(cell))
-    return check_throughput(context).verdict
+def timed(context: Context, fault: str, busy: int, title: str) -> Run:
+    """Time a cell once, as a run of the suite does, and print how it ended."""
+    start_s = time.monotonic()
+    with busy_processes(busy):
+        verdict = check_throughput(context).verdict
+    load = round(os.getloadavg()[0], 1)
+    run = Run(fault, busy, context.cell.id, str(verdict.status), verdict.reason, load)
+    passed_s = time.monotonic() - start_s
+    print(f"  {run.series}, {title}: {run.status} in {passed_s:.0f} s, load {load:g}", flush=True)
+    return run
 
 
-def is_expected(fault: str, verdict: Verdict) -> bool:
-    """Whether the same build passed, or a fault is red by its own finding."""
-    if fault == "same":
-        return verdict.status is Status.PASS
-    return verdict.status is Status.FAIL and EXPECTED[fault] in verdict.reason
+def kept_runs(path: Path | None) -> list[Run]:
+    """Return the runs of a file; none where there is no file."""
+    if path is None or not path.exists():
+        return []
+    return [Run(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
+
+
+def keep(run: Run, path: Path | None) -> None:
+    """Add a run to a file, if there is to be one."""
+    if path is not None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dataclasses.asdict(run)) + "\n")
 
 
 if __name__ == "__main__":

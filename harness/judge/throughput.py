@@ -104,7 +104,9 @@ def speed_bounds(
     None of one session of a device without a known spread.
     """
     count = len(series.per_session)
-    confidence = look_confidence(max(1, count - max(2, sessions_min) + 1))
+    # The first look that has bounds: one session has them where the spread is known.
+    first = sessions_min if reference.spread else max(2, sessions_min)
+    confidence = look_confidence(max(1, count - first + 1))
     if reference.spread is None:
         return session_bounds(series.per_session, confidence)
     logs = [math.log(value) for value in series.per_session]

@@ -62,6 +62,15 @@ def test_each_look_after_the_first_takes_wider_bounds():
         assert sure == [look_confidence(look) for look in (1, 2, 3)]
 
 
+def test_one_session_is_a_look_where_it_has_bounds():
+    for terms, looks in ((reference(), (1, 2)), (reference(**HOST), (2, 3))):
+        sure = [
+            speed_bounds(series_of([100.0, 101.0, 99.0][:count]), terms, 1).confidence
+            for count in (2, 3)
+        ]
+        assert sure == [look_confidence(look) for look in looks]
+
+
 def test_a_speed_at_the_floor_is_met():
     measured = throughput_measurement([session_timing([10.0] * 20)] * 3, batch=1)
     assert judge_throughput(measured, reference(tolerance=0.0)).status is Status.PASS
