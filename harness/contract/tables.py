@@ -81,14 +81,13 @@ class ModelTable(Table):
 class TimingPlan(Table):
     """How long the sessions of a cell are timed.
 
-    ``warmup_queries`` may be 0 where a query takes seconds: it is warm long before its end.
     Sessions are added until they decide. They end undecided once there are ``sessions_max`` of them
     and ``budget_minutes`` have passed, whichever comes later.
     """
 
     sessions_min: Count
     sessions_max: Count
-    warmup_queries: Annotated[int, pydantic.Field(ge=0)]
+    warmup_queries: Count
     min_queries: Count
     min_seconds: NotNegative
     budget_minutes: NotNegative = 0.0

@@ -12,15 +12,13 @@ from harness.timings import LoopSettings
 
 Query = Callable[[], object]
 Clock = Callable[[], float]
-Pair = tuple[Reading, Reading]
 
 STABLE_RELATIVE = 0.05
 WARMUP_CAP = 10
 WARMUP_CAP_S = 3.0
 # A shorter query is not an inference; the cap ends a loop whose clock hardly moves.
 SHORTEST_QUERY_S = 1e-6
-# What else runs changes within a turn of four queries that take longer each, and a query that takes
-# longer spends next to nothing of it on what only a first one does.
+# What else runs changes within a turn of four queries that take longer each.
 TOGETHER_S = 3.0
 
 
@@ -48,33 +46,34 @@ def in_turns(
     """Time two sides in turns of single queries, A B B A, until count and time are reached.
 
     Each query of a turn meets the caches as the other side left them once, and a steady drift of
-    the machine cancels. The warm-up is long for large models, so both sides run it at the same time,
-    each in a thread. Where a query of it took more than 3 s, it counts, as such a query is warm long
-    before its end, and the rest runs so, too: what else the machine does is shared, and beside other
-    work the ratio of TimeSformer varies by 3.5 % in turns and by 1.2 % together.
+    the machine cancels. Where a query of the warm-up took more than 3 s, both sides run at the same
+    time instead, each in a thread, and share whatever else the machine does: beside other work the
+    ratio of TimeSformer varies by 3.5 % in turns and by 1.2 % together. The warm-up, which is long
+    for such models, runs so in any case.
 
     ``min_queries`` is of each side, ``min_seconds`` is processor time of both together: on a busy
     host wall time passes without telling anything.
 
     Returns:
-        What passed by every clock in each query of A and of B, as many of one as of the other, and an
-        even number. The processor time of A is that of all threads but B's, which must not start any.
+        What passed by every clock in each query of A and of B, as many of one as of the other. The
+        processor time of A is that of all threads but B's, which must not start any.
 
     Raises:
         InvalidMeasurement: a clock stands still or goes backwards.
     """
-    pairs = [_at_once(issue_a, issue_b, read) for _ in range(max(1, settings.warmup_queries))]
-    is_long = max(cost.processor_s for pair in pairs for cost in pair) > TOGETHER_S
-    if not is_long:
-        pairs = []
-    seconds = _seconds(pairs)
-    while len(pairs) < settings.min_queries or seconds < settings.min_seconds or len(pairs) % 2:
-        more = [_at_once(issue_a, issue_b, read)] if is_long else _turn(issue_a, issue_b, read)
-        pairs += more
-        seconds += _seconds(more)
-        _refuse_standstill(2 * len(pairs), seconds)
-    a, b = zip(*pairs, strict=True)
-    return a, b
+    warm = [_at_once(issue_a, issue_b, read) for _ in range(settings.warmup_queries)]
+    longest_s = max((cost.processor_s for both in warm for cost in both), default=0.0)
+    take = _together if longest_s > TOGETHER_S else _turn
+    a: list[Reading] = []
+    b: list[Reading] = []
+    seconds = 0.0
+    while len(a) < settings.min_queries or seconds < settings.min_seconds:
+        of_a, of_b = take(issue_a, issue_b, read)
+        a += of_a
+        b += of_b
+        seconds += sum(cost.processor_s for cost in (*of_a, *of_b))
+        _refuse_standstill(len(a) + len(b), seconds)
+    return tuple(a), tuple(b)
 
 
 def warm_up(issue_query: Query, settings: LoopSettings, clock: Clock = time.perf_counter) -> int:
@@ -108,16 +107,19 @@ def _refuse_standstill(count: int, seconds: float) -> None:
         )
 
 
-def _seconds(pairs: Sequence[Pair]) -> float:
-    return sum(cost.processor_s for pair in pairs for cost in pair)
+def _turn(issue_a: Query, issue_b: Query, read: ReadClocks) -> tuple[list[Reading], list[Reading]]:
+    first, *of_b, last = [_cost(issue, read) for issue in (issue_a, issue_b, issue_b, issue_a)]
+    return [first, last], of_b
 
 
-def _turn(issue_a: Query, issue_b: Query, read: ReadClocks) -> list[Pair]:
-    costs = [_cost(issue, read) for issue in (issue_a, issue_b, issue_b, issue_a)]
-    return [(costs[0], costs[1]), (costs[3], costs[2])]
+def _together(
+    issue_a: Query, issue_b: Query, read: ReadClocks
+) -> tuple[list[Reading], list[Reading]]:
+    first, second = (_at_once(issue_a, issue_b, read) for _ in range(2))
+    return [first[0], second[0]], [first[1], second[1]]
 
 
-def _at_once(issue_a: Query, issue_b: Query, read: ReadClocks) -> Pair:
+def _at_once(issue_a: Query, issue_b: Query, read: ReadClocks) -> tuple[Reading, Reading]:
     """Run a query of each side at the same time, each in a thread."""
     with ThreadPoolExecutor(max_workers=2) as threads:
         start = read()

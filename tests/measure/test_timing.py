@@ -1,3 +1,4 @@
+import dataclasses
 import threading
 import time
 
@@ -113,8 +114,7 @@ def test_turns_are_of_single_queries_there_and_back():
         return lambda: (seen.append(name), host.works(0.01))
 
     a, b = in_turns(query("a"), query("b"), TURNS, host.read)
-    # The two first ones show how long a query is.
-    assert "".join(seen[2:]) == "abba" * 2
+    assert "".join(seen) == "abba" * 2
     assert len(a) == len(b) == 4
 
 
@@ -150,26 +150,21 @@ def test_long_queries_of_both_sides_run_at_once_and_every_thread_but_the_referen
     assert all(0.05 <= cost.processor_s < 0.1 for cost in b)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "warmup", "started"), [(2.9, 1, 10), (2.9, 0, 10), (3.1, 1, 8)]
-)
-def test_queries_that_took_long_in_the_warm_up_count_and_the_rest_runs_at_once_too(
-    monkeypatch, seconds, warmup, started
-):
+def test_what_a_query_of_the_warm_up_took_decides_whether_both_run_at_once(monkeypatch):
     # Two threads would read the one fake clock.
     monkeypatch.setattr(
         timing, "_at_once", lambda a, b, read: [timing._cost(one, read) for one in (a, b)]
     )
-    host, seen = Host(), []
+    monkeypatch.setattr(timing, "_together", lambda a, b, read: ([read()] * 2, [read()] * 2))
+    settings = dataclasses.replace(TURNS, warmup_queries=1)
+    for seconds, started in ((2.9, 10), (3.1, 2)):
+        host, seen = Host(), []
 
-    def query():
-        seen.append(host.works(seconds))
+        def query(seconds=seconds, host=host, seen=seen):
+            seen.append(host.works(seconds))
 
-    for least in (3, 4):
-        seen.clear()
-        settings = LoopSettings(warmup, least, min_seconds=0.0)
-        a, b = in_turns(query, query, settings, host.read)
-        assert (len(seen), len(a), len(b)) == (started, 4, 4)
+        in_turns(query, query, settings, host.read)
+        assert len(seen) == started
 
 
 def test_a_queue_for_the_processor_costs_nothing_and_a_wait_is_seen():
