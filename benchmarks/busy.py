@@ -12,15 +12,16 @@ Two of these at a time, each with a load of one less, are each other's busy proc
 
 import argparse
 import dataclasses
-import json
 import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from measured import finish, workbench
+from parts import keep_result, kept_results
 
 import harness
 from harness import registry
@@ -53,7 +54,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One timing of a cell beside so many busy processes; ``load`` is the host's at its end, of one minute."""
+    """One timing of a cell beside ``busy`` processes; ``load`` is the host's average over its last minute."""
 
     fault: str
     busy: int
@@ -61,11 +62,6 @@ class Run:
     status: str
     reason: str
     load: float
-
-    @property
-    def series(self) -> str:
-        """Name of what it is one of several runs of."""
-        return f"{self.fault}, {self.busy} busy, {self.cell}"
 
     @property
     def is_expected(self) -> bool:
@@ -97,7 +93,8 @@ def main() -> int:
             f"{options.thresholds} has no golden of {here} for {', '.join(unknown)}, so a slower build may "
             "pass; harness calibrate takes one"
         )
-    known, runs = kept_runs(options.results), list[Run]()
+    known = [Run(**result) for result in kept_results(options.results)]
+    wrong = done = 0
     for fault in options.faults:
         bench = bench_with(fault)
         for busy in options.loads:
@@ -105,19 +102,10 @@ def main() -> int:
                 # Built beforehand, so that nothing disturbs the timing.
                 bench.device_model(cell)
                 context = Context(cell, bench, tier, thresholds.limits(cell))
-                name = f"{fault}, {busy} busy, {cell.id}"
-                series = [run for run in known if run.series == name]
-                while len(series) < options.runs:
-                    title = f"run {len(series) + 1} of {options.runs}"
-                    series.append(timed(context, fault, busy, title))
-                    keep(series[-1], options.results)
-                print(f"{name}: {dict(Counter(run.status for run in series))}", flush=True)
-                runs += series
-    wrong = [run for run in runs if not run.is_expected]
-    for run in wrong:
-        print(f"  {run.series}: {run.status}: {run.reason}")
-    note = f"{len(runs)} runs; not as expected:"
-    return finish("busy", len(wrong), 0, at_least=False, note=note)
+                runs = timed_runs(context, fault, busy, known, options)
+                wrong += sum(not run.is_expected for run in runs)
+                done += len(runs)
+    return finish("busy", wrong, 0, at_least=False, note=f"{done} runs; not as expected:")
 
 
 def bench_with(fault: str) -> Workbench:
@@ -131,30 +119,35 @@ def bench_with(fault: str) -> Workbench:
     )
 
 
-def timed(context: Context, fault: str, busy: int, title: str) -> Run:
-    """Time a cell once, as a run of the suite does, and print how it ended."""
-    start_s = time.monotonic()
+def timed_runs(
+    context: Context, fault: str, busy: int, known: Sequence[Run], options: argparse.Namespace
+) -> list[Run]:
+    """Time a cell for the runs that it lacks, and print how each ended; return them with the known ones."""
+    part = fault, busy, context.cell.id
+    name = f"{fault}, {busy} busy, {context.cell.id}"
+    runs = [run for run in known if (run.fault, run.busy, run.cell) == part]
+    while len(runs) < options.runs:
+        start_s = time.monotonic()
+        runs.append(timed(context, fault, busy))
+        keep_result(dataclasses.asdict(runs[-1]), options.results)
+        print(
+            f"  {name}, run {len(runs)} of {options.runs}: {runs[-1].status} in "
+            f"{time.monotonic() - start_s:.0f} s, load {runs[-1].load:g}",
+            flush=True,
+        )
+    print(f"{name}: {dict(Counter(run.status for run in runs))}", flush=True)
+    for run in runs:
+        if not run.is_expected:
+            print(f"  {run.status}: {run.reason}", flush=True)
+    return runs
+
+
+def timed(context: Context, fault: str, busy: int) -> Run:
+    """Time a cell once, as a run of the suite does."""
     with busy_processes(busy):
         verdict = check_throughput(context).verdict
     load = round(os.getloadavg()[0], 1)
-    run = Run(fault, busy, context.cell.id, str(verdict.status), verdict.reason, load)
-    passed_s = time.monotonic() - start_s
-    print(f"  {run.series}, {title}: {run.status} in {passed_s:.0f} s, load {load:g}", flush=True)
-    return run
-
-
-def kept_runs(path: Path | None) -> list[Run]:
-    """Return the runs of a file; none where there is no file."""
-    if path is None or not path.exists():
-        return []
-    return [Run(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
-
-
-def keep(run: Run, path: Path | None) -> None:
-    """Add a run to a file, if there is to be one."""
-    if path is not None:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(dataclasses.asdict(run)) + "\n")
+    return Run(fault, busy, context.cell.id, str(verdict.status), verdict.reason, load)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import dataclasses
 import datetime
 import faulthandler
 import importlib.util
-import json
 import multiprocessing
 import random
 import re
@@ -32,6 +31,8 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
+
+from parts import keep_result, kept_results
 
 if TYPE_CHECKING:
     from harness.clips import Clip
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         started = [pool.submit(_fuzzed, *each, options.engine) for each in lacking.items()]
         for one in concurrent.futures.as_completed(started):
             runs.append(one.result())
-            _keep(runs[-1], options.results)
+            keep_result(dataclasses.asdict(runs[-1]), options.results)
     whole = [name for name in names if _lacking(name, runs, options) <= 0.0]
     note = _totals([run for run in runs if run.reader in whole], options)
     asked = "readers that took or refused everything"
@@ -100,10 +101,7 @@ def _names() -> list[str]:
 
 def _runs(options: argparse.Namespace) -> list[Run]:
     """Return what ``--results`` holds of an engine, oldest first."""
-    if options.results is None or not options.results.exists():
-        return []
-    lines = options.results.read_text("utf-8").splitlines()
-    runs = [Run(**json.loads(line)) for line in lines]
+    runs = [Run(**result) for result in kept_results(options.results)]
     return [run for run in runs if run.engine == options.engine]
 
 
@@ -144,12 +142,6 @@ def _fuzzed(name: str, minutes: float, engine: str) -> Run:
     line = f"{name:24} {minutes:8g} {run.files:8} {speed:9.0f} {run.peak_mb:8}  {outcome}"
     print(line if outcome == NOTHING else f"{line}\n{_cause(said)}", flush=True)
     return run
-
-
-def _keep(run: Run, results: Path | None) -> None:
-    if results is not None:
-        with results.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(dataclasses.asdict(run)) + "\n")
 
 
 def _totals(runs: Sequence[Run], options: argparse.Namespace) -> str:

@@ -14,7 +14,6 @@ few do. A line of ``--results`` is one configuration; delete it, or the file, to
 import argparse
 import collections
 import dataclasses
-import json
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
+from benchmarks.parts import keep_result, kept_results
 from harness.build.build import WeightsFile, Workshop
 from harness.check.mmaction2_pipeline import protocol_problems
 from harness.check.model_check import ONE_VIEW, look_at_model
@@ -83,14 +83,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     listed = rgb_classifiers()
     wanted = sampled(listed) if options.sample else listed
-    done = results_from(options.results)
+    done: dict[str, Result] = {one["config"]: one for one in kept_results(options.results)}
     sweep = Sweep({one["model"]: one["reason"] for one in done.values() if one["model"]})
     for one in wanted:
         if one.config not in done:
             result = sweep.tried(one)
             done[one.config] = result
-            with options.results.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(result) + "\n")
+            keep_result(result, options.results)
             print(
                 f"{result['seconds']:6.1f} s  {one.config}  {result['reason'] or 'pass'}",
                 flush=True,
@@ -190,12 +189,6 @@ class InProcess(Workshop):
     def run(self, title: str, failure: Any, function: Any, *args: Any, **_: Any) -> dict[str, Any]:
         """Run a stage and return its facts."""
         return dict(function(*args))
-
-
-def results_from(path: Path) -> dict[str, Result]:
-    """Return the results of earlier runs by configuration."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return {result["config"]: result for result in map(json.loads, lines)}
 
 
 def print_table(found: Sequence[Result]) -> float:

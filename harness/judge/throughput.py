@@ -105,7 +105,7 @@ def speed_bounds(
     """
     count = len(series.per_session)
     # The first look that has bounds: one session has them where the spread is known.
-    first = sessions_min if reference.spread else max(2, sessions_min)
+    first = max(2, sessions_min) if reference.spread is None else sessions_min
     confidence = look_confidence(max(1, count - first + 1))
     if reference.spread is None:
         return session_bounds(series.per_session, confidence)
